@@ -1,0 +1,338 @@
+"""What a distillation loss is.
+
+A loss says what it needs to see of the two networks (its taps) and how it
+compares them. It never learns how taps are taken, what each network was shown,
+where the teacher's outputs came from or on how many devices it runs. This file
+uses `keras.ops` and public Keras only, so a loss runs on any Keras backend.
+"""
+
+import re
+
+import keras
+from keras import ops
+
+
+def snake_case(name):
+    """`"SoftTargets"` -> `"soft_targets"`, the default name of a loss."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
+
+
+def at_least_float32(x):
+    """Casts half precision and integers to float32, leaves float64 alone."""
+    x = ops.convert_to_tensor(x)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return x if dtype in ("float32", "float64") else ops.cast(x, "float32")
+
+
+def same_precision(*tensors):
+    """Casts all to the widest of their dtypes, at least float32."""
+    tensors = [at_least_float32(x) for x in tensors]
+    names = {keras.backend.standardize_dtype(x.dtype) for x in tensors}
+    if len(names) == 1:
+        return tensors
+    return [ops.cast(x, "float64") for x in tensors]
+
+
+def safe_sqrt(x, tiny=1e-30):
+    """Square root whose gradient at 0 is 0 instead of infinite."""
+    return ops.sqrt(ops.maximum(x, tiny))
+
+
+def weighted_mean(values, sample_weight=None):
+    """`sum(w * values) / number of values`: Keras's own reduction.
+
+    Args:
+        values: `(batch, ...)`, one number per sample or per position.
+        sample_weight: `None`, `(batch,)` or any leading part of the shape of
+            `values`. One that has more axes than `values` (weights per
+            position for a loss per sample) is averaged over the extra axes.
+
+    Returns:
+        A scalar.
+    """
+    if sample_weight is None:
+        return ops.mean(values)
+    weight = ops.cast(sample_weight, values.dtype)
+    if len(weight.shape) > len(values.shape):
+        extra = tuple(range(len(values.shape), len(weight.shape)))
+        weight = ops.mean(weight, axis=extra)
+    if weight.shape[1:] != values.shape[1 : len(weight.shape)] and len(
+        weight.shape
+    ) > 1:
+        # Weights per position of a sequence, values per position of a map:
+        # only the batch axis is common to both.
+        weight = ops.mean(weight, axis=tuple(range(1, len(weight.shape))))
+    missing = len(values.shape) - len(weight.shape)
+    weight = ops.reshape(weight, tuple(ops.shape(weight)) + (1,) * missing)
+    return ops.mean(values * weight)
+
+
+def mean_per_sample(values):
+    """Mean over every axis but the first: `(batch, ...)` -> `(batch,)`."""
+    if len(values.shape) < 2:
+        return values
+    return ops.mean(values, axis=tuple(range(1, len(values.shape))))
+
+
+def as_list(structure):
+    """One tensor, a dict or a list of tensors -> a list, order kept."""
+    if isinstance(structure, dict):
+        return list(structure.values())
+    if isinstance(structure, (list, tuple)):
+        return list(structure)
+    return [structure]
+
+
+class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
+    """Base class: compares what a teacher and a student computed.
+
+    A subclass implements `compute_loss` and, if it trains a connector, `build`.
+    Class attributes say what it needs: `needs_teacher`, `needs_labels`,
+    `needs_sample_index`, and `batch_coupled` (its value for one sample depends
+    on the other samples of the batch).
+
+    Args:
+        teacher_layer_name: What to take from the teacher: a layer's name, a
+            path into nested models (`"backbone/conv4_block6_out"`), `"conv#1"`
+            for the second call of a shared layer, a list of these, or `None`
+            for the model's output.
+        student_layer_name: The same for the student.
+        name: Used in the logs (`<name>_loss`). Defaults to the class name in
+            snake case.
+        dtype: dtype of the connectors' weights. Defaults to `"float32"`,
+            whatever the policy: losses are computed in float32 or higher.
+
+    Input shapes:
+        `compute_loss` gets one tensor `(batch, ...)` per network for one tap,
+        a dict layer name -> tensor for several.
+
+    Example:
+
+    ```python
+    @keras.saving.register_keras_serializable(package="my_project")
+    class MeanAbsoluteError(kd.losses.DistillationLoss):
+        def compute_loss(self, teacher_outputs, student_outputs, y=None,
+                         sample_weight=None, sample_index=None):
+            difference = keras.ops.abs(teacher_outputs - student_outputs)
+            return kd.losses.weighted_mean(difference, sample_weight)
+    ```
+    """
+
+    needs_teacher = True
+    needs_labels = False
+    needs_sample_index = False
+    batch_coupled = False
+
+    def __init__(
+        self,
+        *,
+        teacher_layer_name=None,
+        student_layer_name=None,
+        name=None,
+        dtype="float32",
+    ):
+        self._named_by_user = name is not None
+        super().__init__(name=name or snake_case(type(self).__name__), dtype=dtype)
+        self.teacher_layer_name = _validated_taps(
+            teacher_layer_name, "teacher_layer_name"
+        )
+        self.student_layer_name = _validated_taps(
+            student_layer_name, "student_layer_name"
+        )
+
+    @property
+    def named_by_user(self):
+        """Whether `name=` was given (default names may be made unique)."""
+        return self._named_by_user
+
+    def bind(self, teacher, student):
+        """Called once, before `build`: the only place that sees the models.
+
+        Args:
+            teacher: The teacher `keras.Model`, or `None` where the data
+                carries its outputs.
+            student: The student `keras.Model`.
+        """
+
+    def build(self, teacher_shape, student_shape):
+        """Creates connectors. Shapes are those of the taps, batch axis first.
+
+        Args:
+            teacher_shape: A tuple, or a dict name -> tuple for several taps.
+            student_shape: The same for the student.
+        """
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        """Returns the loss as a scalar.
+
+        Args:
+            teacher_outputs: The teacher's tap(s). No gradient flows into them.
+            student_outputs: The student's tap(s).
+            y: Labels, as the dataset gives them.
+            sample_weight: `None`, `(batch,)` or one weight per position.
+            sample_index: `(batch,)` integers, for losses with a memory.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not implement `compute_loss`."
+        )
+
+    def validate_teacher_values(self, teacher_outputs):
+        """Looks at the teacher's taps on the first batch, before training.
+
+        Args:
+            teacher_outputs: NumPy arrays, in the structure that `compute_loss`
+                gets.
+
+        Raises:
+            ValueError: for values that cannot be distilled.
+        """
+
+    def call(self, *args, **kwargs):
+        raise NotImplementedError(
+            "A distillation loss is not called on its own. Pass it to "
+            "`kd.Distiller(distillation_losses=...)`, or call its "
+            "`compute_loss(teacher_outputs, student_outputs)`."
+        )
+
+    # keras.distillation.Distiller calls these two: they make every loss with
+    # one tap per network usable there unchanged.
+
+    def validate_model_compatibility(self, teacher, student):
+        self.bind(teacher, student)
+        if not self.built:
+            self.build(
+                _static_shape(teacher, self.teacher_layer_name, "teacher"),
+                _static_shape(student, self.student_layer_name, "student"),
+            )
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        """Shapes were compared in `build`; connectors may join unlike ones."""
+
+    def get_config(self):
+        config = {
+            "teacher_layer_name": self.teacher_layer_name,
+            "student_layer_name": self.student_layer_name,
+            "name": self.name,
+            "dtype": self.dtype,
+        }
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+class LayerPairLoss(DistillationLoss):
+    """A loss that compares layers pair by pair and adds the pairs up.
+
+        loss = sum_l weight_l * pair_loss(teacher_l, student_l)
+
+    Subclasses implement `build_pair` (optional) and `pair_loss`.
+
+    Args:
+        layer_weights: One weight per pair of layers. Defaults to 1 each.
+        **kwargs: see `DistillationLoss`.
+    """
+
+    def __init__(self, *, layer_weights=None, **kwargs):
+        super().__init__(**kwargs)
+        teacher = as_list(self.teacher_layer_name)
+        student = as_list(self.student_layer_name)
+        if len(teacher) != len(student):
+            raise ValueError(
+                f"{type(self).__name__} pairs layers one to one, but "
+                f"teacher_layer_name has {len(teacher)} and student_layer_name "
+                f"has {len(student)}. Received: teacher_layer_name={teacher}, "
+                f"student_layer_name={student}."
+            )
+        if layer_weights is not None:
+            layer_weights = [float(w) for w in as_list(layer_weights)]
+            if len(layer_weights) != len(teacher):
+                raise ValueError(
+                    f"layer_weights needs one weight per pair of layers "
+                    f"({len(teacher)}). Received: {layer_weights}"
+                )
+        self.layer_weights = layer_weights
+
+    def build(self, teacher_shape, student_shape):
+        teacher_shapes = _shape_list(teacher_shape)
+        student_shapes = _shape_list(student_shape)
+        for index, (t, s) in enumerate(zip(teacher_shapes, student_shapes)):
+            self.build_pair(index, t, s)
+
+    def build_pair(self, index, teacher_shape, student_shape):
+        """Checks the shapes of pair `index` and creates its connector."""
+
+    def pair_loss(self, index, teacher, student, sample_weight=None):
+        """The loss of pair `index`: two tensors in float32 or higher."""
+        raise NotImplementedError
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        pairs = list(zip(as_list(teacher_outputs), as_list(student_outputs)))
+        weights = self.layer_weights or [1.0] * len(pairs)
+        total = 0.0
+        for index, (teacher, student) in enumerate(pairs):
+            teacher, student = same_precision(teacher, student)
+            loss = self.pair_loss(index, teacher, student, sample_weight)
+            total = total + weights[index] * loss
+        return total
+
+    def get_config(self):
+        return {**super().get_config(), "layer_weights": self.layer_weights}
+
+
+def _validated_taps(names, argument):
+    if names is None or (isinstance(names, str) and names):
+        return names
+    if isinstance(names, (list, tuple)) and names:
+        names = list(names)
+        if all(isinstance(n, str) and n for n in names):
+            if len(set(names)) != len(names):
+                raise ValueError(
+                    f"{argument} lists a layer twice. Received: {names}"
+                )
+            return names
+    raise ValueError(
+        f"{argument} must be a layer name, a list of layer names or None (the "
+        f"model's output). Received: {names!r}"
+    )
+
+
+def _shape_list(shape):
+    """One shape or a dict of shapes -> a list of tuples."""
+    if isinstance(shape, dict):
+        return [tuple(s) for s in shape.values()]
+    return [tuple(shape)]
+
+
+def _static_shape(model, layer_name, role):
+    if isinstance(layer_name, list):
+        raise ValueError(
+            "keras.distillation.Distiller passes one tap per network. "
+            f"Received several for the {role}: {layer_name}. Use kd.Distiller."
+        )
+    try:
+        if layer_name is None:
+            return model.output_shape
+        return model.get_layer(name=layer_name).output.shape
+    except AttributeError as error:
+        raise ValueError(
+            f"The {role} '{model.name}' has no symbolic outputs, so "
+            "keras.distillation.Distiller cannot tap it. Use kd.Distiller, "
+            "which taps subclassed models too."
+        ) from error
