@@ -2,10 +2,10 @@ from keras_distill.losses.attention import AttentionTransfer
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
-from keras_distill.losses.response import HardLabels
-from keras_distill.losses.response import LogitsMSE
-from keras_distill.losses.response import SoftTargets
+from keras_distill.losses.logits_mse import LogitsMSE
+from keras_distill.losses.soft_targets import SoftTargets
 
 __all__ = [
     "AttentionTransfer",

@@ -9,6 +9,7 @@ uses `keras.ops` and public Keras only, so a loss runs on any Keras backend.
 import re
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -39,6 +40,16 @@ def safe_sqrt(x, tiny=1e-30):
     return ops.sqrt(ops.maximum(x, tiny))
 
 
+def one_of(argument, value, options):
+    """Returns `value` if it is one of `options`, else raises with all."""
+    if not any(value is option or value == option for option in options):
+        raise ValueError(
+            f"{argument} must be one of {', '.join(map(repr, options))}. "
+            f"Received: {value!r}"
+        )
+    return value
+
+
 def weighted_mean(values, sample_weight=None):
     """`sum(w * values) / number of values`: Keras's own reduction.
 
@@ -57,9 +68,11 @@ def weighted_mean(values, sample_weight=None):
     if len(weight.shape) > len(values.shape):
         extra = tuple(range(len(values.shape), len(weight.shape)))
         weight = ops.mean(weight, axis=extra)
-    if weight.shape[1:] != values.shape[1 : len(weight.shape)] and len(
-        weight.shape
-    ) > 1:
+    # A size that is not known while tracing (`None`) agrees with any other.
+    if any(
+        w is not None and v is not None and w != v
+        for w, v in zip(tuple(weight.shape)[1:], tuple(values.shape)[1:])
+    ):
         # Weights per position of a sequence, values per position of a map:
         # only the batch axis is common to both.
         weight = ops.mean(weight, axis=tuple(range(1, len(weight.shape))))
@@ -82,6 +95,17 @@ def as_list(structure):
     if isinstance(structure, (list, tuple)):
         return list(structure)
     return [structure]
+
+
+def in_order(structure, names):
+    """The tensors (or shapes) of the taps `names`, in the order of `names`.
+
+    Several taps arrive as a dict, whose order is not to be trusted: `tf.nest`
+    and JSON readers are free to sort the keys.
+    """
+    if isinstance(structure, dict) and isinstance(names, (list, tuple)):
+        return [structure[name] for name in names]
+    return as_list(structure)
 
 
 class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
@@ -133,7 +157,9 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         dtype="float32",
     ):
         self._named_by_user = name is not None
-        super().__init__(name=name or snake_case(type(self).__name__), dtype=dtype)
+        super().__init__(
+            name=name or snake_case(type(self).__name__), dtype=dtype
+        )
         self.teacher_layer_name = _validated_taps(
             teacher_layer_name, "teacher_layer_name"
         )
@@ -192,8 +218,16 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
                 gets.
 
         Raises:
-            ValueError: for values that cannot be distilled.
+            ValueError: for values that cannot be distilled. Here: NaN or
+                infinite ones.
         """
+        if isinstance(teacher_outputs, dict):
+            named = list(teacher_outputs.items())
+        else:
+            name = self.teacher_layer_name
+            named = [(name, values) for values in as_list(teacher_outputs)]
+        for name, values in named:
+            _check_finite(values, name)
 
     def call(self, *args, **kwargs):
         raise NotImplementedError(
@@ -217,13 +251,12 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         """Shapes were compared in `build`; connectors may join unlike ones."""
 
     def get_config(self):
-        config = {
-            "teacher_layer_name": self.teacher_layer_name,
-            "student_layer_name": self.student_layer_name,
+        return {
+            "teacher_layer_name": _plain(self.teacher_layer_name),
+            "student_layer_name": _plain(self.student_layer_name),
             "name": self.name,
             "dtype": self.dtype,
         }
-        return config
 
     @classmethod
     def from_config(cls, config):
@@ -263,8 +296,8 @@ class LayerPairLoss(DistillationLoss):
         self.layer_weights = layer_weights
 
     def build(self, teacher_shape, student_shape):
-        teacher_shapes = _shape_list(teacher_shape)
-        student_shapes = _shape_list(student_shape)
+        teacher_shapes = _shape_list(teacher_shape, self.teacher_layer_name)
+        student_shapes = _shape_list(student_shape, self.student_layer_name)
         for index, (t, s) in enumerate(zip(teacher_shapes, student_shapes)):
             self.build_pair(index, t, s)
 
@@ -283,17 +316,24 @@ class LayerPairLoss(DistillationLoss):
         sample_weight=None,
         sample_index=None,
     ):
-        pairs = list(zip(as_list(teacher_outputs), as_list(student_outputs)))
-        weights = self.layer_weights or [1.0] * len(pairs)
+        if not self.built:
+            self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
+        teachers = in_order(teacher_outputs, self.teacher_layer_name)
+        students = in_order(student_outputs, self.student_layer_name)
+        weights = self.layer_weights or [1.0] * len(teachers)
         total = 0.0
-        for index, (teacher, student) in enumerate(pairs):
+        for index, (teacher, student) in enumerate(zip(teachers, students)):
             teacher, student = same_precision(teacher, student)
+            teacher = ops.stop_gradient(teacher)
             loss = self.pair_loss(index, teacher, student, sample_weight)
             total = total + weights[index] * loss
         return total
 
     def get_config(self):
-        return {**super().get_config(), "layer_weights": self.layer_weights}
+        return {
+            **super().get_config(),
+            "layer_weights": _plain(self.layer_weights),
+        }
 
 
 def _validated_taps(names, argument):
@@ -313,11 +353,41 @@ def _validated_taps(names, argument):
     )
 
 
-def _shape_list(shape):
-    """One shape or a dict of shapes -> a list of tuples."""
+def shapes_of(outputs):
+    """The static shapes of one tensor, or of a dict of tensors."""
+    if isinstance(outputs, dict):
+        return {name: tuple(x.shape) for name, x in outputs.items()}
+    return tuple(outputs.shape)
+
+
+def _shape_list(shape, names):
+    """One shape or a dict of shapes -> a list of tuples, in tap order."""
     if isinstance(shape, dict):
-        return [tuple(s) for s in shape.values()]
+        return [tuple(s) for s in in_order(shape, names)]
     return [tuple(shape)]
+
+
+def _plain(value):
+    """Keras wraps the lists held by a layer; a config holds plain ones."""
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _check_finite(values, layer_name):
+    if values is None:
+        return
+    values = np.asarray(values).astype("float64")
+    missing = int(np.isnan(values).sum())
+    infinite = int(np.isinf(values).sum())
+    if missing or infinite:
+        where = f"layer '{layer_name}'" if layer_name else "output"
+        raise ValueError(
+            f"The teacher's {where} holds NaN or infinite values on the first "
+            f"batch: {missing} NaN and {infinite} infinite of {values.size}. "
+            "Expected finite values. Check that the teacher's weights are "
+            "loaded and that it sees inputs preprocessed as in its own "
+            "training; if it overflows in half precision, run it in float32 "
+            '(`teacher_dtype="float32"` in kd.Distiller).'
+        )
 
 
 def _static_shape(model, layer_name, role):

@@ -1,0 +1,384 @@
+"""`Distiller`: what the user constructs, compiles, fits, saves and exports."""
+
+from typing import NamedTuple
+
+import keras
+
+from keras_distill import validation
+from keras_distill.first_batch import FirstBatch
+from keras_distill.losses.stock import as_distillation_losses
+from keras_distill.metrics import FusedMeans
+from keras_distill.pair import Pair
+from keras_distill.teacher import Unowned
+from keras_distill.teacher import as_teacher
+from keras_distill.teacher import fingerprint
+from keras_distill.views import Views
+from keras_distill.views import for_network
+
+
+class Logs(NamedTuple):
+    """Held outside of Keras's tracking: a new compile() starts new ones."""
+
+    training: FusedMeans
+    evaluation: FusedMeans
+    of_teacher: list
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class Distiller(keras.Model):
+    """Trains a student from labels and from a teacher, with `model.fit`.
+
+        L = alpha * sum_k w_k L_k(teacher, student) + (1 - alpha) * L_S + R
+
+    `L_S` is the loss given to `compile`, each `L_k` a distillation loss, `R`
+    the regularizers of the student. The teacher runs once per step, in
+    inference mode, and is left as it was; the student runs once per step.
+    `evaluate`, `predict`, `save` of the student and `export` are about the
+    student alone.
+
+    Args:
+        student: The `keras.Model` to train.
+        teacher: A trained `keras.Model`; a list of them (their probabilities
+            are averaged, see `kd.Ensemble`); or `None` where the losses need
+            no teacher or it is given later by `set_teacher`. Its weights and
+            `trainable` flags are not touched.
+        distillation_losses: A distillation loss (`kd.losses`, or one of
+            `keras.distillation`), a list of them, or a dict name -> loss.
+            Names appear in the logs as `<name>_loss`.
+        distillation_loss_weights: `w_k`: a number, a list or a dict alike.
+            Defaults to 1 each.
+        alpha: Share of distillation in the objective: a float in [0, 1], or a
+            `keras.optimizers.schedules.LearningRateSchedule` of the step. At
+            1 no labels are needed. Defaults to 0.9 (see README, "What to
+            expect when": the best over student sizes and amounts of labels
+            among 0.5, 0.9 and 1).
+        views: What each network sees, a `kd.views.Views`. Defaults to the
+            batch as it is.
+        name: Name of the model.
+
+    Input shapes:
+        `fit` takes what `keras.Model.fit` takes. A dict `x` may hold the input
+        names of both networks, or `"student"` and `"teacher"`.
+
+    Raises:
+        TypeError, ValueError: at construction, or in `fit` before the first
+            step; the message says what was given, what was expected, and how
+            to mend it.
+
+    Example:
+
+    ```python
+    distiller = kd.Distiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=kd.losses.SoftTargets(temperature=4.0),
+    )
+    distiller.compile(
+        optimizer="adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    distiller.fit(dataset, validation_data=validation, epochs=10)
+    distiller.export("student.tflite")
+    ```
+
+    Reference: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a
+    Neural Network".
+    """
+
+    def __init__(
+        self,
+        *,
+        student,
+        teacher=None,
+        distillation_losses,
+        distillation_loss_weights=None,
+        alpha=0.9,
+        views=None,
+        name="distiller",
+    ):
+        validation.check_backend()
+        # Inputs are the networks' business: each casts to its own policy.
+        super().__init__(name=name, dtype="float32", autocast=False)
+        validation.check_student(student)
+        self.student = student
+        self.distillation_losses = as_distillation_losses(distillation_losses)
+        self.distillation_loss_weights = validation.loss_weights(
+            distillation_loss_weights, self.distillation_losses
+        )
+        self.alpha = validation.checked_alpha(alpha)
+        self.views = validation.checked_views(views) or Views(name="views")
+
+        self._logs = Unowned(None)
+        self._evaluating = False
+        self._trained_with_labels = True
+        self._teacher_fingerprint = None
+        self._pair = Unowned(Pair(student, dict(self.distillation_losses)))
+        self._first_batch = Unowned(FirstBatch(self))
+        if teacher is not None:
+            self.set_teacher(teacher)
+        else:
+            self._bind_if_shapes_are_known()
+        self.built = student.built
+
+    # The networks.
+
+    def pair(self):
+        """The two networks with their taps, a `Pair`."""
+        return self._pair.value
+
+    def set_teacher(self, teacher, check=True):
+        """Gives a loaded Distiller its teacher.
+
+        Args:
+            teacher: A `keras.Model` or a list of them.
+            check: Whether it must be the teacher that the Distiller was saved
+                with, by fingerprint. Defaults to `True`.
+        """
+        teacher = as_teacher(teacher)
+        validation.check_teacher(teacher, self.student)
+        if check and self._teacher_fingerprint is not None:
+            validation.check_fingerprint(
+                fingerprint(teacher), self._teacher_fingerprint
+            )
+        self.pair().set_teacher(teacher)
+        self._bind_if_shapes_are_known()
+        # Functions traced without this teacher are of no use.
+        self.train_function = None
+        self.test_function = None
+
+    def _bind_if_shapes_are_known(self):
+        with self.distribute_strategy.scope():
+            self.pair().bind_if_shapes_are_known()
+
+    def call(self, x, training=None):
+        """The student on the batch as evaluation sees it."""
+        x = for_network(self.student, self.views.evaluation(x), "student")
+        if self.student._call_has_training_arg:
+            return self.student(x, training=training)
+        return self.student(x)
+
+    def build(self, input_shape=None):
+        if not self.student.built:
+            self.student.build(input_shape)
+        self.built = True
+
+    def deployable_student(self):
+        """The plain `keras.Model` that ships: needs nothing of this package."""
+        return self.student
+
+    def export(self, filepath, format=None, **options):
+        """Exports the deployable student, see `kd.export.export_model`.
+
+        Args:
+            filepath: `"*.tflite"` means LiteRT, `"*.keras"` the Keras model,
+                anything else a SavedModel.
+            format: As in `keras.Model.export`; `None`: by `filepath`.
+            **options: `quantization`, `representative_dataset`, `overwrite`.
+        """
+        from keras_distill.export import export_model
+
+        return export_model(
+            self.deployable_student(), filepath, format=format, **options
+        )
+
+    # Training.
+
+    def compile(
+        self, optimizer="rmsprop", loss=None, *, metrics=None, **kwargs
+    ):
+        """Configures training, as `keras.Model.compile`.
+
+        Args:
+            optimizer: Optimizer of student and connectors. It is wrapped in a
+                `LossScaleOptimizer` if any layer of the student computes in
+                float16.
+            loss: The task loss `L_S` on the student's output. `None` is
+                allowed if alpha is 1.
+            metrics: Keras metrics of the student, and metrics that compare it
+                with the teacher such as `kd.metrics.Agreement()`.
+            **kwargs: As in `keras.Model.compile`.
+        """
+        validation.check_compile(loss, self.alpha)
+        own, others = validation.split_metrics(metrics)
+        auto_scale_loss = kwargs.pop("auto_scale_loss", True)
+        # compile() is not cumulative: forget the loss and metrics of before.
+        self.loss = self._compile_loss = self._compile_metrics = None
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            metrics=others,
+            auto_scale_loss=False,
+            **kwargs,
+        )
+        self._compile_config.config["metrics"] = metrics
+        if auto_scale_loss and validation.computes_in_float16(self.student):
+            self.optimizer = validation.with_loss_scaling(self.optimizer)
+        names = validation.log_names(self.distillation_losses)
+        with self.distribute_strategy.scope():
+            self._logs = Unowned(
+                Logs(
+                    training=FusedMeans(names, "training_log"),
+                    evaluation=FusedMeans(["loss"], "evaluation_log"),
+                    of_teacher=own,
+                )
+            )
+
+    @property
+    def has_local_batch_norm(self):
+        """BatchNormalization that sees one replica's samples only."""
+        return any(
+            isinstance(layer, keras.layers.BatchNormalization)
+            and not layer.synchronized
+            for layer in self._flatten_layers()
+        )
+
+    def current_alpha(self):
+        if callable(self.alpha):
+            return keras.ops.cast(
+                self.alpha(self.optimizer.iterations), keras.config.floatx()
+            )
+        return self.alpha
+
+    def train_step(self, data):
+        from keras_distill import training_step
+
+        return training_step.train_step(self, data)
+
+    def test_step(self, data):
+        from keras_distill import training_step
+
+        return training_step.test_step(self, data)
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Trains the student, as `keras.Model.fit`."""
+        self._assert_compile_called("fit")
+        x = self._first_batch.value.prepare(x, y, args, kwargs)
+        return super().fit(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        self._assert_compile_called("train_on_batch")
+        self._first_batch.value.check(x, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates the student, as `keras.Model.evaluate`.
+
+        `loss` is the task loss. The teacher runs only for metrics that
+        compare with it. No weight and no statistic changes.
+        """
+        return self._in_evaluation(super().evaluate, *args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        return self._in_evaluation(super().test_on_batch, *args, **kwargs)
+
+    def _in_evaluation(self, function, *args, **kwargs):
+        validation.check_teacher_metrics(self)
+        before, self._evaluating = self._evaluating, True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._evaluating = before
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras averages the replicas' first batches to get a batch to build
+        # with, which fails on an uneven one. fit() has built all by then.
+        batch = self._first_batch.value.batch
+        if batch is None:
+            return super()._maybe_symbolic_build(
+                iterator=iterator, data_batch=data_batch
+            )
+        if self._distribute_strategy is not None:
+            with self.distribute_strategy.scope():
+                self._symbolic_build(data_batch=batch)
+
+    # Logs.
+
+    def logs(self):
+        """The running numbers of training and evaluation, a `Logs`."""
+        return self._logs.value
+
+    @property
+    def metrics(self):
+        # Keras's own tracker of the loss is not updated: see FusedMeans.
+        metrics = [m for m in super().metrics if m is not self._loss_tracker]
+        logs = self.logs()
+        if logs is None:
+            return metrics
+        return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
+
+    def update_metrics(self, y, output, sample_weight, teacher_output=None):
+        """Updates the compiled metrics and returns the logs."""
+        if self._compile_metrics is not None and y is not None:
+            self._compile_metrics.update_state(y, output, sample_weight)
+        for metric in self.logs().of_teacher:
+            metric.update_state(teacher_output, output)
+        if not self._evaluating:
+            self._trained_with_labels = y is not None
+        return self.get_metrics_result()
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Called by Keras only to build the metrics.
+        if self._compile_metrics is not None and y is not None:
+            self._compile_metrics.update_state(y, y_pred, sample_weight)
+        return {}
+
+    def get_metrics_result(self):
+        training, evaluation, _ = self.logs()
+        hidden = [training if self._evaluating else evaluation]
+        if not self._evaluating and not self._trained_with_labels:
+            hidden.append(self._compile_metrics)
+        results = {}
+        for metric in self.metrics:
+            if any(metric is other for other in hidden):
+                continue
+            result = metric.result()
+            if not isinstance(result, dict):
+                result = {metric.name: result}
+            results.update(result)
+        return results
+
+    # Saving.
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        teacher = self.pair().teacher
+        return {
+            "student": serialize(self.student),
+            "distillation_losses": {
+                name: serialize(loss)
+                for name, loss in self.distillation_losses.items()
+            },
+            "distillation_loss_weights": dict(self.distillation_loss_weights),
+            "alpha": serialize(self.alpha)
+            if callable(self.alpha)
+            else self.alpha,
+            "views": serialize(self.views),
+            "name": self.name,
+            "teacher_fingerprint": self._teacher_fingerprint
+            if teacher is None
+            else fingerprint(teacher),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        deserialize = keras.saving.deserialize_keras_object
+        config = dict(config)
+        teacher_fingerprint = config.pop("teacher_fingerprint", None)
+        config["student"] = deserialize(config["student"])
+        config["views"] = deserialize(config["views"])
+        config["distillation_losses"] = {
+            name: deserialize(loss)
+            for name, loss in config["distillation_losses"].items()
+        }
+        if isinstance(config["alpha"], dict):
+            config["alpha"] = deserialize(config["alpha"])
+        distiller = cls(**config)
+        distiller._teacher_fingerprint = teacher_fingerprint
+        return distiller
+
+    def compile_from_config(self, config):
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)

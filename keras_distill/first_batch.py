@@ -1,0 +1,205 @@
+"""The first batch, looked at before the first step.
+
+Errors in the data, and in how data and networks fit together, come here, with
+a message, and not out of a traced graph. Connectors of networks that show
+their shapes only on data (subclassed, unbuilt) are built here too.
+"""
+
+import types
+
+import keras
+import numpy as np
+
+from keras_distill.pair import Seen
+from keras_distill.taps import Shape
+from keras_distill.views import for_network
+
+
+class FirstBatch:
+    """Checks the data of one `Distiller` before it trains.
+
+    Args:
+        distiller: The `Distiller`.
+
+    Attributes:
+        batch: The batch that was looked at, `(x, y, sample_weight)`.
+    """
+
+    def __init__(self, distiller):
+        self.distiller = distiller
+        self.batch = None
+        self._checked = set()
+
+    def prepare(self, x, y, args, kwargs):
+        """Looks at the data of `fit(x, y, *args, **kwargs)`.
+
+        Returns:
+            `x`; for a generator one that gives the first batch again.
+        """
+        import tensorflow as tf
+
+        if isinstance(x, tf.data.Dataset):
+            # A dataset of a kind that was checked before is not started
+            # again: its shuffle buffer would be filled for nothing.
+            spec = (str(x.element_spec), id(self.distiller.pair().teacher))
+            if spec not in self._checked:
+                self._check_batch(_first(x))
+                self._checked.add(spec)
+        elif isinstance(x, tf.distribute.DistributedDataset):
+            local = self.distiller.distribute_strategy.experimental_local_results
+            self._check_batch(
+                tf.nest.map_structure(lambda v: local(v)[0], _first(x))
+            )
+        elif isinstance(x, keras.utils.PyDataset):
+            if x.num_batches == 0:
+                raise _nothing()
+            self._check_batch(x[0])
+        elif isinstance(x, types.GeneratorType):
+            batch = _first(x)
+            self._check_batch(batch)
+            return _chained(batch, x)
+        elif _are_arrays(x):
+            size = kwargs.get("batch_size") or (args[0] if args else None) or 32
+            if any(len(a) == 0 for a in keras.tree.flatten(x)):
+                raise _nothing()
+            self._check_batch(
+                keras.tree.map_structure(
+                    lambda a: None if a is None else a[:size], (x, y)
+                )
+            )
+        # Anything else (None, a torch DataLoader) is Keras's to judge.
+        return x
+
+    def check(self, x, y=None):
+        """Checks one batch against networks, losses and objective."""
+        self._check_labels_are_there(y)
+        pair = self.distiller.pair()
+        if pair.needs_teacher and pair.teacher is None:
+            raise ValueError(
+                f"The losses {pair.needs_teacher} need a teacher and there is "
+                "none. Give `teacher=` at construction or call "
+                "`distiller.set_teacher(teacher)`; for a saved Distiller, "
+                "`kd.load_distiller(path, teacher=teacher)`."
+            )
+        x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
+        teacher = self._teacher_values(x)
+        self._build(x, teacher)
+        if teacher is not None:
+            for name in pair.needs_teacher:
+                loss = pair.losses[name]
+                loss.validate_teacher_values(teacher.of(loss.teacher_layer_name))
+        if y is not None:
+            self._check_sparse_labels(y)
+
+    def _check_batch(self, batch):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        self.check(x, y)
+        self.batch = (x, y, sample_weight)
+
+    def _check_labels_are_there(self, y):
+        distiller = self.distiller
+        if y is not None:
+            return
+        if distiller.alpha != 1.0:
+            raise ValueError(
+                "The data has no labels, but the task loss is part of the "
+                f"objective while alpha < 1 (alpha={distiller.alpha}). Give "
+                "labels, or construct the Distiller with alpha=1 for pure "
+                "distillation."
+            )
+        for name, loss in distiller.pair().losses.items():
+            if loss.needs_labels:
+                raise ValueError(
+                    f"Distillation loss '{name}' needs labels, but the data "
+                    "has none."
+                )
+
+    def _teacher_values(self, x):
+        """The teacher on the batch as NumPy arrays, `None` without one."""
+        import tensorflow as tf
+
+        distiller = self.distiller
+        if distiller.pair().teacher is None:
+            return None
+
+        @tf.function
+        def run(x):
+            x = distiller.views.teacher_evaluation(x)
+            return tuple(distiller.pair().teacher_pass(x))
+
+        with distiller.distribute_strategy.scope():
+            values = run(x)
+        to_numpy = keras.ops.convert_to_numpy
+        return Seen(*keras.tree.map_structure(to_numpy, values))
+
+    def _build(self, x, teacher):
+        """Builds the student and, with the shapes now known, the losses."""
+        distiller = self.distiller
+        pair = distiller.pair()
+        x = distiller.views.evaluation(x)
+        x = for_network(distiller.student, x, "student")
+        free = lambda a: (None, *a.shape[1:])  # noqa: E731
+        with distiller.distribute_strategy.scope():
+            if not distiller.student.built:
+                distiller.student(keras.tree.map_structure(lambda a: a[:1], x))
+            distiller.built = True
+            if pair.bound:
+                return
+            specs = keras.tree.map_structure(
+                lambda a: keras.KerasTensor(free(a), a.dtype.name), x
+            )
+            shapes = pair.student_taps.shapes_on(specs)
+            if teacher is not None:
+                teacher = keras.tree.map_structure(
+                    lambda a: Shape(free(a)), teacher
+                )
+            pair.bind(teacher, Seen(*shapes))
+
+    def _check_sparse_labels(self, y):
+        """Sparse labels must be classes of the student."""
+        shape = self.distiller.pair().student_output_shape
+        if keras.tree.is_nested(y) or keras.tree.is_nested(shape):
+            return
+        y = np.asarray(y)
+        classes = shape[-1]
+        sparse = np.issubdtype(y.dtype, np.integer) and (
+            y.ndim == len(shape) - 1
+            or (y.ndim == len(shape) and y.shape[-1] == 1)
+        )
+        if not sparse or not classes or classes == 1:
+            return
+        wrong = y[(y < 0) | (y >= classes)]
+        ignored = getattr(self.distiller.loss, "ignore_class", None)
+        if ignored is not None:
+            wrong = wrong[wrong != ignored]
+        if wrong.size:
+            raise ValueError(
+                f"Labels must lie in [0, {classes - 1}]: the student has "
+                f"{classes} classes. The first batch has {wrong.size} "
+                f"other(s), such as {int(wrong[0])}."
+            )
+
+
+def _are_arrays(x):
+    leaves = keras.tree.flatten(x)
+    return bool(leaves) and all(
+        hasattr(a, "shape") and hasattr(a, "__getitem__") for a in leaves
+    )
+
+
+def _first(batches):
+    for batch in batches:
+        return batch
+    raise _nothing()
+
+
+def _chained(first, rest):
+    yield first
+    yield from rest
+
+
+def _nothing():
+    return ValueError(
+        "The data yields nothing: not one batch. Is the dataset empty, already "
+        "consumed, or smaller than one batch with drop_remainder=True?"
+    )

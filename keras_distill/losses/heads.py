@@ -1,0 +1,184 @@
+"""Does a network end in a softmax or a sigmoid?
+
+A loss on logits that is given probabilities runs, and teaches next to nothing.
+Two looks find the mistake before training: at the structure of the model, and
+at the numbers the teacher gives for the first batch.
+"""
+
+import keras
+import numpy as np
+from keras import layers
+
+_WITH_ACTIVATION = (
+    layers.Activation,
+    layers.Dense,
+    layers.EinsumDense,
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Conv1DTranspose,
+    layers.Conv2DTranspose,
+    layers.Conv3DTranspose,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv2D,
+)
+_SHAPE_ONLY = (
+    layers.ActivityRegularization,
+    layers.Dropout,
+    layers.Flatten,
+    layers.Identity,
+    layers.Masking,
+    layers.Permute,
+    layers.Reshape,
+)
+# `keras.ops` on symbolic tensors leave operations whose classes are not public.
+_SHAPE_ONLY_OPERATIONS = {
+    "Cast",
+    "ExpandDims",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "StopGradient",
+    "Transpose",
+}
+_LOOK_BEFORE = "look at the layer before"
+
+
+def final_activation(model, layer_name=None):
+    """The squashing function that a model's output went through, if known.
+
+    Looks through nested models, casts, `Identity`, `Dropout`, `Reshape` and
+    `Flatten`. A best effort: `None` does not prove that the output is logits.
+
+    Args:
+        model: A `keras.Model`.
+        layer_name: The layer to look at, with the syntax of a tap
+            (`"backbone/head"`, `"head#1"`), or `None` for the model's output.
+
+    Returns:
+        `"softmax"`, `"sigmoid"`, or `None`: another one, none at all, or not
+        to be seen (subclassed models, several outputs, unknown layers).
+
+    Example:
+
+    ```python
+    from keras_distill.losses.heads import final_activation
+
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, activation="softmax")]
+    )
+    final_activation(model)  # "softmax"
+    ```
+    """
+    if not isinstance(model, keras.Model):
+        return None
+    if layer_name is not None:
+        return _of_named_layer(model, layer_name)
+    outputs = getattr(model, "outputs", None)
+    if outputs is not None:
+        return _of_tensor(outputs[0]) if len(outputs) == 1 else None
+    if isinstance(model, keras.Sequential):  # Not built: no tensors yet.
+        for layer in reversed(model.layers):
+            found = _of_layer(layer)
+            if found != _LOOK_BEFORE:
+                return found
+    return None
+
+
+def look_like_probabilities(values, activation):
+    """Whether an array holds what a softmax (sigmoid) head gives.
+
+    Args:
+        values: NumPy array `(..., classes)`.
+        activation: `"softmax"`: all in [0, 1], every row sums to 1 within
+            1e-3 (1e-2 for bfloat16). `"sigmoid"`: all in [0, 1].
+    """
+    values = np.asarray(values)
+    tolerance = 1e-2 if values.dtype.name == "bfloat16" else 1e-3
+    values = values.astype("float64")
+    if values.min() < 0.0 or values.max() > 1.0 + tolerance:
+        return False
+    if activation == "sigmoid":
+        return True
+    sums = values.sum(axis=-1)
+    return values.shape[-1] > 1 and bool(np.all(abs(sums - 1.0) <= tolerance))
+
+
+def _of_named_layer(model, layer_name):
+    *path, name = layer_name.split("/")
+    name, _, call = name.partition("#")
+    try:
+        for part in path:
+            model = model.get_layer(part.partition("#")[0])
+        layer = model.get_layer(name)
+    except (AttributeError, ValueError):
+        return None  # A wrong name is reported by whoever takes the tap.
+    if isinstance(layer, keras.Model):
+        return final_activation(layer)
+    nodes = getattr(layer, "_inbound_nodes", ())
+    index = int(call) if call.isdigit() else 0
+    if index < len(nodes):
+        return _of_tensor(nodes[index].output_tensors[0])
+    found = _of_layer(layer)
+    return None if found == _LOOK_BEFORE else found
+
+
+def _of_tensor(tensor):
+    # `_keras_history` and `_inbound_nodes` are not public, but the public
+    # `layer.input` and `layer.output` raise for a layer that is called twice,
+    # and nothing public leads from a model's output to the layer that made it.
+    while True:
+        history = getattr(tensor, "_keras_history", None)
+        if history is None:
+            return None
+        operation = history.operation
+        if isinstance(operation, keras.Model):
+            outputs = getattr(operation, "outputs", None)
+            if outputs is None:
+                return None
+            tensor = outputs[history.tensor_index]
+            continue
+        found = _of_layer(operation)
+        if found != _LOOK_BEFORE:
+            return found
+        inputs = operation._inbound_nodes[history.node_index].input_tensors
+        if len(inputs) != 1:
+            return None
+        tensor = inputs[0]
+
+
+def _of_layer(layer):
+    """`"softmax"`, `"sigmoid"`, `None` or `_LOOK_BEFORE`, by the layer alone."""
+    if isinstance(layer, keras.Model):
+        return final_activation(layer)
+    if not isinstance(layer, layers.Layer):
+        name = type(layer).__name__
+        if name in _SHAPE_ONLY_OPERATIONS:
+            return _LOOK_BEFORE
+        return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(name)
+    if isinstance(layer, layers.Softmax):
+        return "softmax"
+    if isinstance(layer, (layers.TimeDistributed, layers.SpectralNormalization)):
+        return _of_layer(layer.layer)
+    if isinstance(layer, _SHAPE_ONLY):
+        return _LOOK_BEFORE
+    if not isinstance(layer, _WITH_ACTIVATION):
+        return None
+    found = _of_function(layer.activation)
+    is_cast = isinstance(layer, layers.Activation) and (
+        layer.activation is keras.activations.linear
+    )
+    return _LOOK_BEFORE if is_cast else found
+
+
+def _of_function(activation):
+    if isinstance(activation, layers.Softmax):
+        return "softmax"
+    # By name: `tf.nn.softmax` and `jax.nn.softmax` are as good as Keras's own.
+    name = getattr(activation, "__name__", "")
+    names = {
+        "softmax": "softmax",
+        "softmax_v2": "softmax",
+        "sigmoid": "sigmoid",
+    }
+    return names.get(name)

@@ -1,0 +1,82 @@
+"""Tempered distributions and the divergences between them.
+
+Pure functions on logits `(..., classes)`, in float32 or higher. Everything
+stays in log space: a softmax that underflows to 0 keeps a finite logarithm, so
+logits of +-1e4 give finite values and gradients.
+
+A head of independent classes (sigmoid) is handled as one distribution of two
+outcomes per class, on a last axis of size 2: `[on, off]`. The divergences below
+then serve both kinds of head.
+"""
+
+from keras import ops
+
+from keras_distill.losses.base import safe_sqrt
+
+# Below the smallest normal float32 a logarithm is not to be relied on: a
+# probability of 0 is read as this.
+SMALLEST = 1.2e-38
+
+# A probability of 1 is one that was rounded to 1 in float32.
+ROUNDED_TO_ONE = 6e-8
+
+
+def log_probabilities(logits, temperature=1.0):
+    """`log softmax(logits / temperature)` over the last axis."""
+    return ops.log_softmax(logits / temperature, axis=-1)
+
+
+def log_outcomes(logits, temperature=1.0):
+    """`log [sigmoid(z), sigmoid(-z)]`, `z = logits / temperature`.
+
+    `(..., classes)` -> `(..., classes, 2)`.
+    """
+    scaled = logits / temperature
+    return ops.stack(
+        [ops.log_sigmoid(scaled), ops.log_sigmoid(-scaled)], axis=-1
+    )
+
+
+def safe_log(probabilities):
+    """Logarithm that stays finite at 0: `log max(p, 1.2e-38)`."""
+    return ops.log(ops.maximum(probabilities, SMALLEST))
+
+
+def logits_of_probabilities(probabilities):
+    """Logits whose softmax is `probabilities`: `log p`, up to a constant.
+
+    Dividing them by a temperature and taking the softmax gives the
+    probabilities that the same logits have at that temperature:
+    `softmax(log p / T) = p^(1/T) / sum p^(1/T) = softmax(logits / T)`.
+    """
+    return safe_log(probabilities)
+
+
+def logits_of_sigmoid(probabilities):
+    """Logits whose sigmoid is `probabilities`: `log p - log(1 - p)`."""
+    rest = ops.maximum(1.0 - probabilities, ROUNDED_TO_ONE)
+    return safe_log(probabilities) - ops.log(rest)
+
+
+def standardized(logits, epsilon=1e-7):
+    """`(x - mean) / (std + epsilon)` over the last axis, std unbiased.
+
+    Constant logits give zeros and a finite gradient. That gradient is large
+    (up to `1 / epsilon`), as the formula has it: a student whose head starts
+    at zero wants a few steps of another loss first, or an optimizer that
+    normalizes or clips its gradients.
+    """
+    centered = logits - ops.mean(logits, axis=-1, keepdims=True)
+    squares = ops.sum(ops.square(centered), axis=-1, keepdims=True)
+    std = safe_sqrt(squares / (logits.shape[-1] - 1))
+    return centered / (std + epsilon)
+
+
+def kl_divergence(p, log_p, log_q):
+    """`sum_c p_c (log p_c - log q_c)` over the last axis; `0 log 0 = 0`."""
+    return ops.sum(p * (log_p - log_q), axis=-1)
+
+
+def cross_entropy(p, log_q):
+    """`-sum_c p_c log q_c` over the last axis."""
+    return -ops.sum(p * log_q, axis=-1)

@@ -1,0 +1,140 @@
+"""Losses as the user gives them -> a dict name -> `DistillationLoss`."""
+
+import copy
+
+import keras
+from keras import ops
+
+from keras_distill.losses.base import DistillationLoss
+from keras_distill.losses.base import snake_case
+
+RESERVED = ("student", "distillation")
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class StockLoss(DistillationLoss):
+    """A loss of `keras.distillation` inside `kd.Distiller`.
+
+    These losses know no sample weights: theirs is the plain mean.
+
+    Args:
+        loss: A `keras.distillation.DistillationLoss`.
+        name: Name in the logs. Defaults to its class name in snake case.
+    """
+
+    def __init__(self, loss, name=None):
+        super().__init__(
+            teacher_layer_name=getattr(loss, "teacher_layer_name", None),
+            student_layer_name=getattr(loss, "student_layer_name", None),
+            name=name or snake_case(type(loss).__name__),
+        )
+        self._named_by_user = name is not None
+        self.loss = loss
+        self._computed = _without_replica_scaling(loss)
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        # float16 logits overflow inside keras.distillation's losses.
+        wide = keras.tree.map_structure(
+            lambda t: ops.cast(t, "float32"), (teacher_outputs, student_outputs)
+        )
+        self.loss.validate_outputs(*wide)
+        return self._computed.compute_loss(*wide)
+
+    def get_config(self):
+        return {
+            "loss": keras.saving.serialize_keras_object(self.loss),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**config)
+
+
+def _without_replica_scaling(loss):
+    """The same loss, whose inner `keras.losses.Loss` is a plain mean.
+
+    A `Loss` object divides by the number of replicas, a function does not;
+    both are followed by a mean. With reduction "none" both give that mean.
+    """
+
+    def unscaled(inner):
+        mean = ("sum_over_batch_size", "mean")
+        if getattr(inner, "reduction", None) in mean:
+            inner = copy.copy(inner)
+            inner.reduction = "none"
+        return inner
+
+    if not hasattr(loss, "loss"):
+        return loss
+    loss = copy.copy(loss)
+    loss.loss = keras.tree.map_structure(unscaled, loss.loss)
+    return loss
+
+
+def as_distillation_losses(losses):
+    """One loss, a list, or a dict name -> loss; -> a dict with unique names.
+
+    Raises:
+        TypeError: for something that is no distillation loss.
+        ValueError: for no loss, a name given twice, or a reserved name.
+    """
+    if isinstance(losses, dict):
+        named = [(name, loss, True) for name, loss in losses.items()]
+    else:
+        several = isinstance(losses, (list, tuple))
+        named = [(None, loss, False) for loss in (losses if several else [losses])]
+    if losses is None or not named:
+        raise ValueError(
+            "distillation_losses must hold at least one distillation loss, such "
+            f"as kd.losses.SoftTargets(). Received: {losses!r}"
+        )
+    result = {}
+    for name, loss, fixed in named:
+        if isinstance(loss, type) or not isinstance(
+            loss, keras.distillation.DistillationLoss
+        ):
+            hint = (
+                "Give an instance, not the class."
+                if isinstance(loss, type)
+                else "A Keras loss such as 'mse' belongs in compile(loss=...)."
+            )
+            raise TypeError(
+                "distillation_losses takes kd.losses.* and keras.distillation "
+                f"losses. Received: {loss!r}. {hint}"
+            )
+        if not isinstance(loss, DistillationLoss):
+            loss = StockLoss(loss)
+        fixed = fixed or loss.named_by_user
+        name = name or loss.name
+        if not isinstance(name, str) or name in RESERVED or "/" in name:
+            raise ValueError(
+                f"'{name}' cannot be the name of a distillation loss: names are "
+                f"strings without '/', and {RESERVED} are taken by the logs."
+            )
+        if name in result:
+            if fixed:
+                raise ValueError(
+                    f"Two distillation losses are called '{name}'. Give each "
+                    "its own name=, or pass a dict name -> loss."
+                )
+            number = 1
+            while f"{name}_{number}" in result:
+                number += 1
+            name = f"{name}_{number}"
+        if any(loss is other for other in result.values()):
+            raise ValueError(
+                f"The same loss object '{name}' is given twice. Give it once "
+                "with twice the weight, or construct two."
+            )
+        result[name] = loss
+    return result

@@ -1,0 +1,132 @@
+"""A student and its teacher, as the losses see them."""
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from keras_distill.metrics import decision_threshold
+from keras_distill.metrics import same_decision
+from keras_distill.taps import Taps
+from keras_distill.views import for_network
+
+
+class Seen(NamedTuple):
+    """What a network computed (or the shapes of it): output and taps."""
+
+    output: Any
+    taps: dict
+
+    def of(self, layer_names):
+        """What one loss asked for: a tensor, or a dict for several taps."""
+        if layer_names is None:
+            return self.output
+        if isinstance(layer_names, str):
+            return self.taps[layer_names]
+        return {name: self.taps[name] for name in layer_names}
+
+
+class Pair:
+    """Two networks with the taps that a set of losses needs.
+
+    No Keras object, so that Keras does not follow it to the teacher: the
+    teacher is in no checkpoint and none of its weights is trained.
+
+    Args:
+        student: A `keras.Model`.
+        losses: A dict name -> `DistillationLoss`.
+    """
+
+    def __init__(self, student, losses):
+        self.student = student
+        self.losses = losses
+        self.teacher = None
+        self.teacher_taps = None
+        self.student_taps = Taps(student, self._taps_of("student"), "student")
+        self.bound = False
+        # Whether the outputs are scores over the same classes.
+        self.comparable = False
+        self.student_output_shape = None
+
+    @property
+    def needs_teacher(self):
+        """Names of the losses that need one."""
+        return [n for n, loss in self.losses.items() if loss.needs_teacher]
+
+    def set_teacher(self, teacher):
+        self.teacher_taps = Taps(teacher, self._taps_of("teacher"), "teacher")
+        self.teacher = teacher
+
+    def student_pass(self, x, training):
+        """The student once -> `Seen`."""
+        x = for_network(self.student, x, "student")
+        return Seen(*self.student_taps(x, training=training))
+
+    def teacher_pass(self, x):
+        """The teacher in inference mode -> `Seen`, `None` if there is none."""
+        if self.teacher is None:
+            return None
+        x = for_network(self.teacher, x, "teacher")
+        seen = self.teacher_taps(x, training=False)
+        return Seen(*keras.tree.map_structure(ops.stop_gradient, seen))
+
+    def bind_if_shapes_are_known(self):
+        """Binds networks with symbolic inputs; others wait for data."""
+        teacher = self.teacher_taps and self.teacher_taps.shapes()
+        if teacher is None and (self.teacher_taps or self.needs_teacher):
+            return
+        student = self.student_taps.shapes()
+        if student is not None:
+            self.bind(teacher and Seen(*teacher), Seen(*student))
+
+    def bind(self, teacher, student):
+        """Lets every loss see the models once, and builds its connectors.
+
+        Args:
+            teacher: `Seen` of shapes, or `None` without a teacher.
+            student: `Seen` of shapes.
+        """
+        for loss in self.losses.values():
+            loss.bind(self.teacher, self.student)
+            if not loss.built:
+                shapes = (
+                    teacher and teacher.of(loss.teacher_layer_name),
+                    student.of(loss.student_layer_name),
+                )
+                loss.build(
+                    *keras.tree.map_structure(
+                        lambda shape: shape and tuple(shape), shapes
+                    )
+                )
+        self.student_output_shape = student.output
+        self.comparable = _same_scores(teacher and teacher.output, student.output)
+        if self.comparable:
+            self._thresholds = (
+                decision_threshold(self.teacher),
+                decision_threshold(self.student),
+            )
+        self.bound = True
+
+    def agreement(self, teacher_output, student_output):
+        """Where both networks decide alike: booleans, one per decision."""
+        return same_decision(teacher_output, student_output, *self._thresholds)
+
+    def _taps_of(self, role):
+        names = []
+        for loss in self.losses.values():
+            wanted = getattr(loss, f"{role}_layer_name")
+            names += [wanted] if isinstance(wanted, str) else wanted or []
+        return list(dict.fromkeys(names))
+
+
+def _same_scores(teacher_shape, student_shape):
+    """Whether two output shapes are scores over the same classes."""
+    nested = keras.tree.is_nested
+    if not teacher_shape or nested(teacher_shape) or nested(student_shape):
+        return False
+    return (
+        len(teacher_shape) == len(student_shape) >= 2
+        and teacher_shape[-1] == student_shape[-1]
+        and student_shape[-1] is not None
+    )

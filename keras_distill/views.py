@@ -1,0 +1,128 @@
+"""What each network sees of a batch.
+
+A view turns the dataset's batch into the student's input and the teacher's
+input. It runs inside the training step, on the device, in every replica.
+"""
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+
+class View(NamedTuple):
+    """One batch as the two networks see it."""
+
+    student: Any
+    teacher: Any
+    y: Any = None
+    sample_weight: Any = None
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class Views(keras.layers.Layer):
+    """Base class: both networks see the batch as the dataset gives it.
+
+    Subclasses override `training` for what is seen in the training step and
+    `evaluation` (`teacher_evaluation`) for what is seen without randomness:
+    in `evaluate`, `predict` and export.
+    """
+
+    def __init__(self, name=None):
+        super().__init__(name=name)
+        self.built = True
+
+    def training(self, x, y=None, sample_weight=None):
+        """-> `View`: student's input, teacher's input, labels and weights."""
+        return View(
+            self.evaluation(x), self.teacher_evaluation(x), y, sample_weight
+        )
+
+    def evaluation(self, x):
+        """-> the student's input, without randomness."""
+        return x
+
+    def teacher_evaluation(self, x):
+        """-> the teacher's input, without randomness."""
+        return x
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class Preprocessing(Views):
+    """Gives each network its own resolution, range or layout.
+
+    Args:
+        student: A Keras layer or model applied to the student's input, such
+            as `keras.layers.Resizing(96, 96)` or a `keras.Sequential` of
+            several. `None`: as the dataset gives it.
+        teacher: The same for the teacher.
+
+    Example:
+
+    ```python
+    views = kd.views.Preprocessing(
+        student=keras.layers.Resizing(96, 96),
+        teacher=keras.layers.Resizing(224, 224),
+    )
+    ```
+    """
+
+    def __init__(self, student=None, teacher=None, name=None):
+        super().__init__(name=name)
+        for argument, layer in (("student", student), ("teacher", teacher)):
+            if layer is not None and not isinstance(layer, keras.layers.Layer):
+                raise TypeError(
+                    f"{argument} must be a Keras layer or model, or None. "
+                    f"Received: {layer!r}"
+                )
+        self.student = student
+        self.teacher = teacher
+
+    def evaluation(self, x):
+        return x if self.student is None else self.student(x, training=False)
+
+    def teacher_evaluation(self, x):
+        return x if self.teacher is None else self.teacher(x, training=False)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "student": self.student and serialize(self.student),
+            "teacher": self.teacher and serialize(self.teacher),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        deserialize = keras.saving.deserialize_keras_object
+        config = dict(config)
+        for network in ("student", "teacher"):
+            config[network] = config[network] and deserialize(config[network])
+        return cls(**config)
+
+
+def for_network(model, x, role):
+    """The part of a batch that is meant for one network.
+
+    Args:
+        model: The network.
+        x: The batch. A dict may hold `"student"` and `"teacher"`, or the
+            input names of both networks; everything else goes to both.
+        role: `"student"` or `"teacher"`.
+
+    Returns:
+        The network's input.
+    """
+    if not isinstance(x, dict):
+        return x
+    if "student" in x and "teacher" in x:
+        return x[role]
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        return x
+    names = [tensor.name for tensor in inputs]
+    if not all(name in x for name in names):
+        return x
+    if len(names) == 1:
+        return x[names[0]]
+    return {name: x[name] for name in names}

@@ -1,0 +1,63 @@
+"""What a newcomer meets first: layout, import, version."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras_distill as kd
+
+ROOT = pathlib.Path(__file__).parent.parent
+HEAVY = ("keras_cv", "tensorflow_datasets", "ai_edge_litert", "matplotlib")
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
+def test_import_is_light():
+    # The best of three: the machine may be busy with something else.
+    code = (
+        "import sys, time, tensorflow, keras; start = time.perf_counter(); "
+        "import keras_distill; print(time.perf_counter() - start); "
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    runs = [python(code) for _ in range(3)]
+    assert runs[0][1:] == ["[]"]
+    assert min(float(run[0]) for run in runs) <= 0.2
+
+
+def test_losses_run_without_tensorflow_being_imported_by_us():
+    code = (
+        "import sys, keras_distill.losses; "
+        "print([m for m in sys.modules if m.startswith('keras_distill') "
+        "and 'training_step' in m])"
+    )
+    assert python(code) == ["[]"]
+
+
+def test_top_level_layout_and_version():
+    for name in (
+        "pyproject.toml",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "examples",
+        "saved_models/README.md",
+        ".ci/run",
+        "keras_distill/py.typed",
+    ):
+        assert (ROOT / name).exists(), name
+    assert kd.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_no_module_grows_past_400_lines():
+    for path in (ROOT / "keras_distill").rglob("*.py"):
+        lines = len(path.read_text().splitlines())
+        assert lines <= 400, f"{path.name} has {lines} lines"
+
+
+def test_only_public_keras():
+    for path in (ROOT / "keras_distill").rglob("*.py"):
+        assert "keras.src" not in path.read_text(), path
