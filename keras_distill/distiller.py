@@ -200,6 +200,7 @@ class Distiller(keras.Model):
             **kwargs: As in `keras.Model.compile`.
         """
         validation.check_compile(loss, self.alpha)
+        validation.check_log_names(self.distillation_losses, self.student)
         own, others = validation.split_metrics(metrics)
         auto_scale_loss = kwargs.pop("auto_scale_loss", True)
         # compile() is not cumulative: forget the loss and metrics of before.

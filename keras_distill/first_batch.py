@@ -116,21 +116,13 @@ class FirstBatch:
 
     def _teacher_values(self, x):
         """The teacher on the batch as NumPy arrays, `None` without one."""
-        import tensorflow as tf
-
         distiller = self.distiller
         if distiller.pair().teacher is None:
             return None
-
-        @tf.function
-        def run(x):
-            x = distiller.views.teacher_evaluation(x)
-            return tuple(distiller.pair().teacher_pass(x))
-
         with distiller.distribute_strategy.scope():
-            values = run(x)
-        to_numpy = keras.ops.convert_to_numpy
-        return Seen(*keras.tree.map_structure(to_numpy, values))
+            x = distiller.views.teacher_evaluation(x)
+            values = distiller.pair().teacher_pass(x)
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, values)
 
     def _build(self, x, teacher):
         """Builds the student and, with the shapes now known, the losses."""

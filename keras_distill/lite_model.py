@@ -162,8 +162,7 @@ class LiteModel:
             array = np.asarray(inputs[name])
             expected = tuple(int(s) for s in detail["shape_signature"])
             if len(array.shape) != len(expected) or any(
-                e not in (-1, a)
-                for a, e in zip(array.shape[1:], expected[1:])
+                e not in (-1, a) for a, e in zip(array.shape[1:], expected[1:])
             ):
                 raise ValueError(
                     f"Input '{name}' of '{self.filepath.name}' takes the shape "
@@ -206,6 +205,32 @@ def load(filepath, num_threads=None):
     return LiteModel(filepath, num_threads)
 
 
+def float_tensors(filepath):
+    """Names of the float tensors of a file, but for its inputs and outputs.
+
+    The converter leaves what it cannot quantize in float and says nothing; in
+    a file that is integer throughout this list is empty.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import OpResolverType
+
+    interpreter = Interpreter(
+        model_path=str(filepath),
+        experimental_op_resolver_type=(
+            OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        ),
+    )
+    ends = interpreter.get_input_details() + interpreter.get_output_details()
+    ends = {detail["index"] for detail in ends}
+    return [
+        detail["name"]
+        for detail in interpreter.get_tensor_details()
+        if np.dtype(detail["dtype"]).kind == "f"
+        and detail["index"] not in ends
+        and not detail["name"].startswith("tfl.")  # a cast, not an operator
+    ]
+
+
 def _dtype_names(details):
     return {k: np.dtype(d["dtype"]).name for k, d in details.items()}
 
@@ -236,7 +261,8 @@ def _dequantized(array, detail):
     return array.astype("float32") if array.dtype == np.float16 else array
 
 
-def milliseconds(function, runs, warm_up):
+def milliseconds(function, runs, warm_up=5):
+    """`(runs,)` wall-clock times of `function()`, after a warm-up."""
     times = []
     for _ in range(warm_up + runs):
         start = time.perf_counter()

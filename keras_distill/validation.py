@@ -127,6 +127,17 @@ def check_compile(loss, alpha):
         )
 
 
+def check_log_names(losses, student):
+    outputs = getattr(student, "output_names", None) or []
+    for name in losses:
+        if len(outputs) > 1 and name in outputs:
+            raise ValueError(
+                f"Distillation loss '{name}' would be logged as '{name}_loss', "
+                f"which is the task loss of the student's output '{name}'. "
+                "Give the distillation loss another name."
+            )
+
+
 def split_metrics(metrics):
     """-> (metrics that compare with the teacher, Keras's own metrics)."""
     if not isinstance(metrics, (list, tuple)):

@@ -46,6 +46,9 @@ class Views(keras.layers.Layer):
         """-> the teacher's input, without randomness."""
         return x
 
+    def get_config(self):
+        return {"name": self.name}
+
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class Preprocessing(Views):

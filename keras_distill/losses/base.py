@@ -9,8 +9,9 @@ uses `keras.ops` and public Keras only, so a loss runs on any Keras backend.
 import re
 
 import keras
-import numpy as np
 from keras import ops
+
+from keras_distill.losses.values import check_finite
 
 
 def snake_case(name):
@@ -227,7 +228,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             name = self.teacher_layer_name
             named = [(name, values) for values in as_list(teacher_outputs)]
         for name, values in named:
-            _check_finite(values, name)
+            check_finite(values, name)
 
     def call(self, *args, **kwargs):
         raise NotImplementedError(
@@ -370,24 +371,6 @@ def _shape_list(shape, names):
 def _plain(value):
     """Keras wraps the lists held by a layer; a config holds plain ones."""
     return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def _check_finite(values, layer_name):
-    if values is None:
-        return
-    values = np.asarray(values).astype("float64")
-    missing = int(np.isnan(values).sum())
-    infinite = int(np.isinf(values).sum())
-    if missing or infinite:
-        where = f"layer '{layer_name}'" if layer_name else "output"
-        raise ValueError(
-            f"The teacher's {where} holds NaN or infinite values on the first "
-            f"batch: {missing} NaN and {infinite} infinite of {values.size}. "
-            "Expected finite values. Check that the teacher's weights are "
-            "loaded and that it sees inputs preprocessed as in its own "
-            "training; if it overflows in half precision, run it in float32 "
-            '(`teacher_dtype="float32"` in kd.Distiller).'
-        )
 
 
 def _static_shape(model, layer_name, role):

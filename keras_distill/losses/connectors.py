@@ -10,6 +10,8 @@ import numpy as np
 from keras import layers
 from keras import ops
 
+from keras_distill.losses.base import one_of
+
 REGRESSORS = ("auto", "conv1x1", "conv_bn_relu", "dense", None)
 
 
@@ -97,35 +99,32 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
         ValueError: for an unknown kind, unknown channels, or shapes that the
             kind cannot join.
     """
+    one_of("regressor", kind, REGRESSORS)
     teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
     _check_joinable(kind, teacher_shape, student_shape)
-    channels = teacher_shape[-1]
-    same_channels = channels == student_shape[-1]
-    if kind is None or (
-        kind == "auto"
-        and same_channels
-        and len(teacher_shape) == len(student_shape)
-    ):
+    stack = _stack(kind, teacher_shape, student_shape, dtype)
+    if not stack:
         return None
-    is_map = len(student_shape) == 4
-    to_vector = is_map and len(teacher_shape) == 2
-    if to_vector:
-        stack = [_pooling(dtype)]
-        if kind == "dense" or not same_channels:
-            stack.append(layers.Dense(channels, dtype=dtype))
-    elif kind == "dense" or (kind == "auto" and not is_map):
-        stack = [layers.Dense(channels, dtype=dtype)]
-    else:
-        stack = [_conv1x1(channels, dtype)]
-        if kind == "conv_bn_relu":
-            stack += [_batch_norm(dtype), layers.ReLU(dtype=dtype)]
-    if len(stack) == 1:
-        regressor = stack[0]
-    else:
-        # The policy, because Sequential would take the global one.
+    regressor = stack[0]
+    if len(stack) > 1:
         regressor = keras.Sequential(stack, name="regressor")
     regressor.build((None, *student_shape[1:]))
     return regressor
+
+
+def _stack(kind, teacher_shape, student_shape, dtype):
+    channels = teacher_shape[-1]
+    is_map = len(student_shape) == 4
+    to_vector = is_map and len(teacher_shape) == 2
+    stack = [_pooling(dtype)] if to_vector else []
+    if kind is None or (kind == "auto" and channels == student_shape[-1]):
+        return stack
+    if kind == "dense" or (kind == "auto" and (to_vector or not is_map)):
+        return [*stack, layers.Dense(channels, dtype=dtype)]
+    stack = [_conv1x1(channels, dtype)]
+    if kind == "conv_bn_relu":
+        stack += [_batch_norm(dtype), layers.ReLU(dtype=dtype)]
+    return stack
 
 
 def _check_joinable(kind, teacher, student):
@@ -181,9 +180,7 @@ def _averages(size, cells):
 
 
 def _conv1x1(channels, dtype):
-    return layers.Conv2D(
-        channels, 1, data_format="channels_last", dtype=dtype
-    )
+    return layers.Conv2D(channels, 1, data_format="channels_last", dtype=dtype)
 
 
 def _batch_norm(dtype):

@@ -1,12 +1,11 @@
 """Does a network end in a softmax or a sigmoid?
 
 A loss on logits that is given probabilities runs, and teaches next to nothing.
-Two looks find the mistake before training: at the structure of the model, and
-at the numbers the teacher gives for the first batch.
+This look at the structure finds the mistake at construction; `values.py` looks
+at the numbers.
 """
 
 import keras
-import numpy as np
 from keras import layers
 
 _WITH_ACTIVATION = (
@@ -85,34 +84,12 @@ def final_activation(model, layer_name=None):
     return None
 
 
-def look_like_probabilities(values, activation):
-    """Whether an array holds what a softmax (sigmoid) head gives.
-
-    Args:
-        values: NumPy array `(..., classes)`.
-        activation: `"softmax"`: all in [0, 1], every row sums to 1 within
-            1e-3 (1e-2 for bfloat16). `"sigmoid"`: all in [0, 1].
-    """
-    values = np.asarray(values)
-    tolerance = 1e-2 if values.dtype.name == "bfloat16" else 1e-3
-    values = values.astype("float64")
-    if values.min() < 0.0 or values.max() > 1.0 + tolerance:
-        return False
-    if activation == "sigmoid":
-        return True
-    sums = values.sum(axis=-1)
-    return values.shape[-1] > 1 and bool(np.all(abs(sums - 1.0) <= tolerance))
-
-
 def _of_named_layer(model, layer_name):
     *path, name = layer_name.split("/")
     name, _, call = name.partition("#")
-    try:
-        for part in path:
-            model = model.get_layer(part.partition("#")[0])
-        layer = model.get_layer(name)
-    except (AttributeError, ValueError):
-        return None  # A wrong name is reported by whoever takes the tap.
+    for part in path:
+        model = _find_layer(model, part.partition("#")[0])
+    layer = _find_layer(model, name)
     if isinstance(layer, keras.Model):
         return final_activation(layer)
     nodes = getattr(layer, "_inbound_nodes", ())
@@ -121,6 +98,16 @@ def _of_named_layer(model, layer_name):
         return _of_tensor(nodes[index].output_tensors[0])
     found = _of_layer(layer)
     return None if found == _LOOK_BEFORE else found
+
+
+def _find_layer(model, name):
+    """A layer by name, at any depth; a wrong name is not reported here."""
+    inside = getattr(model, "layers", ())
+    for layer in inside:
+        if layer.name == name:
+            return layer
+    found = (_find_layer(layer, name) for layer in inside)
+    return next((layer for layer in found if layer is not None), None)
 
 
 def _of_tensor(tensor):
@@ -148,7 +135,7 @@ def _of_tensor(tensor):
 
 
 def _of_layer(layer):
-    """`"softmax"`, `"sigmoid"`, `None` or `_LOOK_BEFORE`, by the layer alone."""
+    """By the layer alone: what `final_activation` gives, or `_LOOK_BEFORE`."""
     if isinstance(layer, keras.Model):
         return final_activation(layer)
     if not isinstance(layer, layers.Layer):
@@ -158,7 +145,9 @@ def _of_layer(layer):
         return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(name)
     if isinstance(layer, layers.Softmax):
         return "softmax"
-    if isinstance(layer, (layers.TimeDistributed, layers.SpectralNormalization)):
+    if isinstance(
+        layer, (layers.TimeDistributed, layers.SpectralNormalization)
+    ):
         return _of_layer(layer.layer)
     if isinstance(layer, _SHAPE_ONLY):
         return _LOOK_BEFORE

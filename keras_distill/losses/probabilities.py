@@ -9,6 +9,7 @@ outcomes per class, on a last axis of size 2: `[on, off]`. The divergences below
 then serve both kinds of head.
 """
 
+import keras
 from keras import ops
 
 from keras_distill.losses.base import safe_sqrt
@@ -61,14 +62,17 @@ def logits_of_sigmoid(probabilities):
 def standardized(logits, epsilon=1e-7):
     """`(x - mean) / (std + epsilon)` over the last axis, std unbiased.
 
-    Constant logits give zeros and a finite gradient. That gradient is large
-    (up to `1 / epsilon`), as the formula has it: a student whose head starts
-    at zero wants a few steps of another loss first, or an optimizer that
-    normalizes or clips its gradients.
+    Where all logits are equal up to rounding (a head that starts at zero) the
+    formula divides noise by `epsilon` and its gradient is 1e7, infinite in
+    float16. There, std is taken as 1: zeros, and an ordinary gradient.
     """
-    centered = logits - ops.mean(logits, axis=-1, keepdims=True)
+    mean = ops.mean(logits, axis=-1, keepdims=True)
+    centered = logits - mean
     squares = ops.sum(ops.square(centered), axis=-1, keepdims=True)
     std = safe_sqrt(squares / (logits.shape[-1] - 1))
+    wide = keras.backend.standardize_dtype(logits.dtype) == "float64"
+    rounding = (1e-14 if wide else 1e-6) * ops.abs(mean) + 1e-14
+    std = ops.where(std <= rounding, ops.ones_like(std), std)
     return centered / (std + epsilon)
 
 

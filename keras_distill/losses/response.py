@@ -14,7 +14,7 @@ from keras_distill.losses.base import same_precision
 from keras_distill.losses.base import shapes_of
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.heads import final_activation
-from keras_distill.losses.heads import look_like_probabilities
+from keras_distill.losses.values import look_like_probabilities
 
 
 class ResponseLoss(DistillationLoss):
@@ -210,6 +210,13 @@ class ResponseLoss(DistillationLoss):
                 )
                 + f" {self.how_to_get_logits('teacher')}"
             )
+
+    def get_config(self):
+        class_map = self.class_map
+        return {
+            **super().get_config(),
+            "class_map": None if class_map is None else list(class_map),
+        }
 
 
 def _validated_class_map(class_map):

@@ -73,7 +73,7 @@ class SoftTargets(ResponseLoss):
     loss = kd.losses.SoftTargets(temperature=2.0)
     teacher = np.array([[2.0, 0.0], [0.0, 4.0]], "float32")
     student = np.zeros((2, 2), "float32")
-    loss.compute_loss(teacher, student)  # 0.884
+    loss.compute_loss(teacher, student)  # 0.878
     ```
 
     Reference:
@@ -166,7 +166,9 @@ class SoftTargets(ResponseLoss):
                 teacher = teacher / ops.maximum(chosen, 1e-12)
             return teacher, safe_log(teacher)
         if self.teacher_probabilities:
-            to_logits = logits_of_sigmoid if sigmoid else logits_of_probabilities
+            to_logits = (
+                logits_of_sigmoid if sigmoid else logits_of_probabilities
+            )
             teacher = to_logits(teacher)
         log_p = self._log_distribution(teacher)
         return ops.exp(log_p), log_p

@@ -1,0 +1,228 @@
+"""What a Keras model takes and gives, by name; and data in NumPy batches.
+
+A file has named inputs and outputs in an order of its own. Everything that
+crosses from Keras to a file goes by the names that are settled here.
+"""
+
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def input_signature(model, given=None):
+    """The inputs of a model as Keras's export wants them, with batch size 1.
+
+    Names are the keys of a dict, else the names of the model's inputs, else
+    (anonymous inputs) `"input"`, or `"input_0"`, `"input_1"`, ...
+
+    Args:
+        model: A built `keras.Model`.
+        given: Instead of the model's own inputs: the `input_signature` of
+            `keras.Model.export`, a `tf.TensorSpec` (`keras.InputSpec`,
+            `keras.KerasTensor`) per input. Missing names are filled in.
+
+    Returns:
+        The signature (a list, one entry per positional argument), and a dict
+        of its inputs: key or name in Keras -> `tf.TensorSpec`, whose `.name`
+        is the name in the file.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`.
+        ValueError: If it is not built, or its inputs are nested deeper than
+            one dict or list.
+    """
+    check_model(model)
+    if given is None:
+        positional = _own_inputs(model)
+    else:
+        positional = (
+            list(given) if isinstance(given, (list, tuple)) else [given]
+        )
+    if len(positional) > 1:
+        specs = positional = _specs(positional, given is None)
+    else:
+        specs = _specs(positional[0], given is None)
+        positional = [specs]
+    if isinstance(specs, dict):
+        return positional, specs
+    specs = specs if isinstance(specs, list) else [specs]
+    return positional, {spec.name: spec for spec in specs}
+
+
+def check_model(model):
+    """Raises unless this is a built `keras.Model`."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "The model must be a keras.Model. Received: "
+            f"{model!r} of type {type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(
+            f"The model '{model.name}' is not built: it has no weights yet. "
+            "Call it on a batch or `model.build(input_shape)` it first."
+        )
+
+
+def _own_inputs(model):
+    """-> a list of structures of tensors, one per positional argument."""
+    if isinstance(model, keras.Sequential) and getattr(model, "inputs", None):
+        return [model.inputs[0]]  # `.input` needs a call from outside
+    if getattr(model, "inputs", None):
+        return [model.input]
+    # Subclassed models remember the shapes of their first call, not dtypes.
+    shapes = dict(model.get_build_config() or {})
+    shapes = list((shapes.get("shapes_dict") or shapes).values())
+    if not shapes or None in shapes:
+        raise ValueError(
+            f"The model '{model.name}' does not know its input shape: it was "
+            "never called. Call it on a batch first, or give `input_signature="
+            '[tf.TensorSpec((1, ...), tf.float32, name="image")]`.'
+        )
+    return [_shapes_to_tensors(shape) for shape in shapes]
+
+
+def _shapes_to_tensors(shape):
+    if isinstance(shape, dict):
+        return {k: _shapes_to_tensors(v) for k, v in shape.items()}
+    if all(size is None or isinstance(size, int) for size in shape):
+        return keras.KerasTensor(tuple(shape), "float32")
+    return [_shapes_to_tensors(v) for v in shape]
+
+
+def _specs(structure, own):
+    """The same structure (dict, list or one) of named `tf.TensorSpec`."""
+    if isinstance(structure, dict):
+        return {k: _spec(v, k, own) for k, v in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return [
+            _spec(v, _own_name(v) or f"input_{i}", own)
+            for i, v in enumerate(structure)
+        ]
+    return _spec(structure, _own_name(structure) or "input", own)
+
+
+def _own_name(tensor):
+    # Keras numbers anonymous tensors through the life of a process: a file
+    # must not depend on what was built before it.
+    name = getattr(tensor, "name", None)
+    return None if (name or "").startswith("keras_tensor") else name
+
+
+def _spec(tensor, name, own):
+    if not hasattr(tensor, "shape") or not hasattr(tensor, "dtype"):
+        raise ValueError(
+            "A model's inputs must be one tensor, or one dict or list of "
+            f"tensors, not nested deeper. Received for '{name}': {tensor!r}"
+        )
+    shape = tuple(tensor.shape)
+    dtype = tf.as_dtype(tensor.dtype or "float32")
+    if own:
+        shape = (1, *shape[1:])
+        dtype = tf.float32 if dtype.is_floating else dtype
+    # SavedModel refuses other names.
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(name))
+    name = name if name[:1].isalnum() else f"input{name}"
+    return tf.TensorSpec(shape, dtype, name=name)
+
+
+def feed(x, inputs, argument):
+    """One batch of a model's data -> a dict name in the file -> array.
+
+    Args:
+        x: An array, or a dict or list of arrays, as the model takes them.
+        inputs: From `input_signature`.
+        argument: What the user's data was called, for the error message.
+
+    Raises:
+        ValueError: If names, number or shapes do not fit the inputs.
+    """
+    wanted = {k: ("batch", *spec.shape[1:]) for k, spec in inputs.items()}
+    if isinstance(x, dict):
+        arrays = {k: x[k] for k in inputs if k in x}
+    else:
+        values = x if isinstance(x, (list, tuple)) else [x]
+        arrays = dict(zip(inputs, values)) if len(values) == len(inputs) else {}
+    if len(arrays) < len(inputs):
+        given = keras.tree.map_structure(lambda v: np.shape(v), x)
+        raise ValueError(
+            f"`{argument}` does not fit the model's inputs {wanted}. "
+            f"Received a batch of shape {given}. (Whole arrays for a model "
+            "with several inputs: a dict, or a tuple `([a, b], y)`.)"
+        )
+    for key, array in arrays.items():
+        shape = tuple(inputs[key].shape)
+        if array.ndim == len(shape) and all(
+            size in (None, actual)
+            for size, actual in zip(shape[1:], array.shape[1:])
+        ):
+            continue
+        hint = ""
+        if array.shape == shape[1:]:
+            hint = " This looks like one sample: batch it, dataset.batch(32)."
+        raise ValueError(
+            f"`{argument}` gives batches of shape {array.shape} for the input "
+            f"'{key}', which takes {wanted[key]}.{hint}"
+        )
+    return {inputs[k].name: array for k, array in arrays.items()}
+
+
+def named_outputs(structure):
+    """What a model returned -> a dict name in the file -> value.
+
+    The names are those of Keras's export: the keys of a dict, `"output_0"`,
+    `"output_1"`, ... for a list, `"output_0"` for a tensor alone.
+    """
+    if isinstance(structure, dict):
+        return dict(structure)
+    if not isinstance(structure, (list, tuple)):
+        structure = [structure]
+    return {f"output_{i}": value for i, value in enumerate(structure)}
+
+
+def batches(data, argument, at_most=None):
+    """Yields NumPy batches `(x, y)` of anything Keras can be fed with.
+
+    Args:
+        data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of
+            batches or a function that returns one; a batch is `x`, `(x, y)` or
+            `(x, y, sample_weight)`. Or whole arrays: one array, a dict of
+            arrays, or a tuple `(x, y)`; they come in batches of 32.
+        argument: What the user's data was called, for the error message.
+        at_most: If given, whole arrays are thinned to so many samples, evenly
+            spaced, so that data sorted by class still shows every class.
+
+    Raises:
+        TypeError: If `data` is none of these.
+    """
+    if isinstance(data, (tuple, dict, np.ndarray)) or tf.is_tensor(data):
+        data = _sliced(data, at_most)
+    elif isinstance(data, keras.utils.PyDataset):
+        data = map(data.__getitem__, range(len(data)))
+    elif callable(data):
+        data = data()
+    if not hasattr(data, "__iter__") or isinstance(data, str):
+        raise TypeError(
+            f"`{argument}` must be a tf.data.Dataset, arrays or an iterable "
+            f"of batches. Received: {data!r} of type {type(data).__name__}"
+        )
+    for batch in data:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        yield keras.tree.map_structure(
+            lambda v: None if v is None else np.asarray(v), (x, y)
+        )
+
+
+def _sliced(arrays, at_most, batch_size=32):
+    arrays = keras.tree.map_structure(
+        lambda v: None if v is None else np.asarray(v), arrays
+    )
+    count = min(len(v) for v in keras.tree.flatten(arrays) if v is not None)
+    kept = count if at_most is None else min(at_most, count)
+    rows = np.linspace(0, count - 1, kept).astype(int)
+    for start in range(0, kept, batch_size):
+        part = rows[start : start + batch_size]
+        yield keras.tree.map_structure(
+            lambda v: None if v is None else v[part], arrays
+        )
