@@ -225,15 +225,6 @@ class Distiller(keras.Model):
                 )
             )
 
-    @property
-    def has_local_batch_norm(self):
-        """BatchNormalization that sees one replica's samples only."""
-        return any(
-            isinstance(layer, keras.layers.BatchNormalization)
-            and not layer.synchronized
-            for layer in self._flatten_layers()
-        )
-
     def current_alpha(self):
         if callable(self.alpha):
             return keras.ops.cast(
@@ -250,6 +241,11 @@ class Distiller(keras.Model):
         from keras_distill import training_step
 
         return training_step.test_step(self, data)
+
+    def predict_step(self, data):
+        from keras_distill import training_step
+
+        return training_step.predict_step(self, data)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains the student, as `keras.Model.fit`."""
@@ -308,7 +304,7 @@ class Distiller(keras.Model):
             return metrics
         return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
 
-    def update_metrics(self, y, output, sample_weight, teacher_output=None):
+    def update_metrics(self, y, output, sample_weight, teacher_output):
         """Updates the compiled metrics and returns the logs."""
         if self._compile_metrics is not None and y is not None:
             self._compile_metrics.update_state(y, output, sample_weight)

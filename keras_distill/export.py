@@ -152,16 +152,15 @@ def tflite(
     with written_whole(filepath, overwrite) as temporary:
         with _convertible(model, unroll=integer):
             _convert(model, temporary, signature, quantization, options)
-        sample = samples[0] if samples else _zeros(inputs)
-        _run_once(temporary, sample, quantization)
+        _run_once(
+            temporary, samples[0] if samples else _zeros(inputs), quantization
+        )
         if integer:
             _warn_of_float_operators(temporary, filepath.name)
     if verbose:
-        print(
-            f"Saved '{filepath}': {quantization or 'float32'}, "
-            f"{filepath.stat().st_size / 1024:.1f} KiB, "
-            f"{time.perf_counter() - start:.1f} s."
-        )
+        kind, size = quantization or "float32", filepath.stat().st_size / 1024
+        seconds = time.perf_counter() - start
+        print(f"Saved '{filepath}': {kind}, {size:.1f} KiB, {seconds:.1f} s.")
     return filepath
 
 
@@ -234,11 +233,9 @@ def _checked_path(filepath, format, overwrite):
     suffix = _SUFFIXES[format]
     foreign = filepath.suffix in set(_SUFFIXES.values()) - {""}
     if filepath.suffix != suffix if suffix else foreign:
+        rule = f"end in '{suffix}'" if suffix else "be a folder's"
         raise ValueError(
-            f"A path for the format '{format}' must end in "
-            f"'{suffix}'. Received: '{filepath}'"
-            if suffix
-            else f"A path for the format '{format}' is a folder's. Received: "
+            f"A path for the format '{format}' must {rule}. Received: "
             f"'{filepath}'"
         )
     check_free(filepath, overwrite, folder=not suffix)
@@ -274,8 +271,7 @@ def _representative(data, at_most, inputs, quantization):
                 return samples
     if not samples:
         raise ValueError(
-            "`representative_dataset` is empty. Is it already consumed, or "
-            "smaller than one batch with drop_remainder=True?"
+            "`representative_dataset` is empty. Was it consumed before?"
         )
     return samples
 
@@ -296,26 +292,24 @@ def _converter_options(quantization, integer_io, samples, verbose):
         spec["supported_types"] = [tf.float16]
     if samples is None:
         return options
-    spec["supported_ops"] = [
-        sets.TFLITE_BUILTINS_INT8
-        if quantization == "int8"
-        else sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-    ]
+    allowed, dtype = sets.TFLITE_BUILTINS_INT8, tf.int8
+    if quantization == "int16x8":
+        name = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
+        allowed, dtype = getattr(sets, name), tf.int16
+    spec["supported_ops"] = [allowed]
     if integer_io:
-        dtype = tf.int8 if quantization == "int8" else tf.int16
         options["inference_input_type"] = dtype
         options["inference_output_type"] = dtype
 
     def calibration():
         progress = keras.utils.Progbar(
-            len(samples), verbose=1 if verbose else 0, unit_name="sample"
+            len(samples), verbose=int(bool(verbose)), unit_name="sample"
         )
         for sample in samples:
             yield sample
             progress.add(1)
 
-    options["representative_dataset"] = calibration
-    return options
+    return {**options, "representative_dataset": calibration}
 
 
 @contextlib.contextmanager
@@ -363,9 +357,9 @@ def _convert(model, filepath, signature, quantization, options):
                 f"'{model.name}' cannot be converted with quantization="
                 f"{quantization!r}. "
                 + (
-                    f"TFLite has no builtin operator for: {operators}. Write "
-                    "that part of the model with other operations, or choose "
-                    "another quantization."
+                    "TFLite has no builtin operator of that kind for: "
+                    f"{operators}. Write that part of the model with other "
+                    "operations, or choose another quantization."
                     if operators
                     else f"{type(error).__name__}: {text[:500]}"
                 )
@@ -392,10 +386,15 @@ def _run_once(filepath, sample, quantization):
 
 
 def _warn_of_float_operators(filepath, name):
+    """The converter leaves what it cannot quantize in float, and is silent."""
     left = float_tensors(filepath)
-    if left:
-        warnings.warn(
-            f"'{name}' is not integer throughout: TFLite could not quantize "
-            f"{left}. It runs, but not on hardware without floats.",
-            stacklevel=3,
-        )
+    if not left:
+        return
+    # "tfl.dequantize" is a cast; fused operators share one long name.
+    left = {n.split(";")[0]: 0 for n in left if not n.startswith("tfl.")}
+    left = ", ".join(left) or "what computes its output"
+    warnings.warn(
+        f"'{name}' is not integer throughout: TFLite could not quantize "
+        f"{left}. It runs, but not on hardware without floats.",
+        stacklevel=3,
+    )

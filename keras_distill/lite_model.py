@@ -225,9 +225,7 @@ def float_tensors(filepath):
     return [
         detail["name"]
         for detail in interpreter.get_tensor_details()
-        if np.dtype(detail["dtype"]).kind == "f"
-        and detail["index"] not in ends
-        and not detail["name"].startswith("tfl.")  # a cast, not an operator
+        if np.dtype(detail["dtype"]).kind == "f" and detail["index"] not in ends
     ]
 
 

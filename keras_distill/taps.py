@@ -11,10 +11,10 @@ subclassed models and loses what a subclass of a Functional model overrides.
 
 import contextlib
 import difflib
-import functools
-import threading
 
 import keras
+
+from keras_distill.intercept import intercepted
 
 
 class Taps:
@@ -64,7 +64,18 @@ class Taps:
             ValueError: if a tapped layer did not run exactly as the name says.
         """
         layers = {id(layer): layer for layer, _ in self._found.values()}
-        with _recorded(layers.values()) as calls:
+        calls = {key: [] for key in layers}
+
+        def record(layer, method, *args, **kwargs):
+            outputs = method(*args, **kwargs)
+            calls[id(layer)].append(outputs)
+            return outputs
+
+        with contextlib.ExitStack() as stack:
+            for layer in layers.values():
+                quantized = getattr(layer, "quantization_mode", None)
+                method = "call" if quantized is None else "quantized_call"
+                stack.enter_context(intercepted([layer], method, record))
             if self.model._call_has_training_arg:
                 output = self.model(inputs, training=training)
             else:
@@ -215,73 +226,3 @@ def _tappable(paths, path, role):
                 "gradient. Tap a layer outside of the scope."
             )
     return paths[path]
-
-
-# Recording. A stack per thread, because tf.distribute traces each replica in a
-# thread of its own; the wrapper itself is shared by the threads and counted.
-
-
-class _Active(threading.local):
-    def __init__(self):
-        self.stack = []
-
-
-_active = _Active()
-_lock = threading.Lock()
-_wrapped = {}
-
-
-@contextlib.contextmanager
-def _recorded(layers):
-    """Yields a dict id(layer) -> list of the outputs of its calls."""
-    layers = list(layers)
-    calls = {id(layer): [] for layer in layers}
-    wrapped = []
-    try:
-        for layer in layers:
-            _wrap(layer)
-            wrapped.append(layer)
-        _active.stack.append(calls)
-        try:
-            yield calls
-        finally:
-            _active.stack.pop()
-    finally:
-        for layer in wrapped:
-            _unwrap(layer)
-
-
-def _wrap(layer):
-    with _lock:
-        if id(layer) in _wrapped:
-            _wrapped[id(layer)][0] += 1
-            return
-        quantized = getattr(layer, "quantization_mode", None) is not None
-        attribute = "quantized_call" if quantized else "call"
-        original = getattr(layer, attribute)
-
-        @functools.wraps(original)
-        def recording_call(*args, **kwargs):
-            outputs = original(*args, **kwargs)
-            for calls in _active.stack:
-                if id(layer) in calls:
-                    calls[id(layer)].append(outputs)
-            return outputs
-
-        # Past Keras's own __setattr__, which would track the function.
-        before = layer.__dict__.get(attribute)
-        object.__setattr__(layer, attribute, recording_call)
-        _wrapped[id(layer)] = [1, attribute, before]
-
-
-def _unwrap(layer):
-    with _lock:
-        entry = _wrapped[id(layer)]
-        entry[0] -= 1
-        if entry[0]:
-            return
-        _, attribute, before = _wrapped.pop(id(layer))
-        if before is None:
-            object.__delattr__(layer, attribute)
-        else:
-            object.__setattr__(layer, attribute, before)

@@ -6,68 +6,70 @@
 
 Why it is not `Model.train_step` with another `compute_loss`: the losses need
 taps of the same forward pass that gives the prediction, and under tf.distribute
-every term must be scaled alike. Each term is first a mean over the samples of
-its replica; then all are multiplied by (samples here / samples everywhere), so
-that the sum over replicas, which the optimizer takes, is the mean over the
-global batch: with an uneven last batch, and with replicas that got nothing.
+every term must be scaled alike (replicas.py).
 """
-
-from typing import Any
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from keras_distill import replicas
+
 
 def train_step(distiller, data):
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    x, y, sample_weight, replica = share_of_replica(
-        distiller, x, y, sample_weight
-    )
-    view = distiller.views.training(x, y, sample_weight)
+    batch = keras.utils.unpack_x_y_sample_weight(data)
+    batch, replica = replicas.enter(batch)
+    view = distiller.views.training(*batch)
     pair = distiller.pair()
     teacher = pair.teacher_pass(view.teacher)
 
-    with tf.GradientTape() as tape:
+    with (
+        tf.GradientTape() as tape,
+        replica.statistics_of_real_samples(distiller),
+    ):
         student = pair.student_pass(view.student, training=True)
         terms = loss_terms(distiller, teacher, student, view)
-        terms = replica.without_nan(terms)
+        terms = replica.zero_if_empty(terms)
         loss = replica.scaled(terms["loss"])
         loss = distiller.optimizer.scale_loss(loss)
 
     variables = distiller.trainable_variables
-    gradients = replica.without_nan(tape.gradient(loss, variables))
+    gradients = replica.zero_if_empty(tape.gradient(loss, variables))
     distiller.optimizer.apply_gradients(zip(gradients, variables))
 
-    if teacher is not None and pair.comparable:
-        same = tf.cast(pair.agreement(teacher.output, student.output), tf.float32)
-        terms["agreement"] = replica.without_nan(tf.reduce_mean(same))
-    distiller.logs().training.update_state(terms, replica.count)
-    return distiller.update_metrics(
-        view.y,
-        student.output,
-        view.sample_weight,
-        teacher_output=None if teacher is None else teacher.output,
+    y, weight, output, teacher_output = replica.real(
+        (view.y, view.sample_weight, student.output, teacher and teacher.output)
     )
+    if teacher is not None and pair.comparable:
+        same = tf.cast(pair.agreement(teacher_output, output), tf.float32)
+        terms.update(replica.zero_if_empty({"agreement": tf.reduce_mean(same)}))
+    distiller.logs().training.update_state(terms, replica.count)
+    return distiller.update_metrics(y, output, weight, teacher_output)
 
 
 def test_step(distiller, data):
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    batch = keras.utils.unpack_x_y_sample_weight(data)
+    (x, y, weight), replica = replicas.enter(batch)
     output = distiller(x, training=False)
-    count = tf.shape(tf.nest.flatten(x)[0])[0]
-    loss = task_loss(distiller, y, output, sample_weight)
-    additional = additional_losses(distiller)
-    if loss is not None:
-        loss = loss if additional is None else loss + additional
-        loss = tf.where(count > 0, loss, tf.zeros_like(loss))
-        distiller.logs().evaluation.update_state({"loss": loss}, count)
     teacher_output = None
     if distiller.logs().of_teacher:
-        x = distiller.views.teacher_evaluation(x)
-        teacher_output = distiller.pair().teacher_pass(x).output
-    return distiller.update_metrics(
-        y, output, sample_weight, teacher_output=teacher_output
+        seen = distiller.views.teacher_evaluation(x)
+        teacher_output = distiller.pair().teacher_pass(seen).output
+    y, weight, output, teacher_output = replica.real(
+        (y, weight, output, teacher_output)
     )
+    loss = task_loss(distiller, y, output, weight)
+    if loss is not None:
+        additional = additional_losses(distiller)
+        loss = loss if additional is None else loss + additional
+        terms = replica.zero_if_empty({"loss": loss})
+        distiller.logs().evaluation.update_state(terms, replica.count)
+    return distiller.update_metrics(y, output, weight, teacher_output)
+
+
+def predict_step(distiller, data):
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    x, replica = replicas.enter(x)
+    return replica.real(distiller(x, training=False))
 
 
 def loss_terms(distiller, teacher, student, view):
@@ -119,9 +121,8 @@ def task_loss(distiller, y, output, sample_weight):
     loss = distiller._compile_loss(y, output, sample_weight)
     if loss is None:
         return None
-    # Keras divides by the number of replicas; `Replica.scaled` does it here.
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return number(loss) * replicas
+    # Keras divides by the number of replicas; `Replica.scaled` does it.
+    return number(loss) * tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def additional_losses(distiller):
@@ -148,63 +149,3 @@ def with_mask(sample_weight, output):
     missing = len(mask.shape) - len(sample_weight.shape)
     shape = tf.concat([tf.shape(sample_weight), [1] * missing], axis=0)
     return weight * tf.reshape(sample_weight, shape)
-
-
-class Replica(NamedTuple):
-    """This replica's part of the global batch."""
-
-    count: Any  # samples here
-    share: Any  # samples here / samples everywhere; None on one device
-
-    def scaled(self, loss):
-        if self.share is None:
-            return loss
-        return loss * tf.cast(self.share, loss.dtype)
-
-    def without_nan(self, structure):
-        """Zeros if this replica got no samples: means over nothing are NaN."""
-        if self.share is None:
-            return structure
-
-        def zero_if_empty(x):
-            if isinstance(x, tf.IndexedSlices):
-                values = zero_if_empty(x.values)
-                return tf.IndexedSlices(values, x.indices, x.dense_shape)
-            return tf.where(self.count > 0, x, tf.zeros_like(x))
-
-        if isinstance(structure, list):
-            return [x if x is None else zero_if_empty(x) for x in structure]
-        if isinstance(structure, dict):
-            return {k: zero_if_empty(v) for k, v in structure.items()}
-        return zero_if_empty(structure)
-
-
-def share_of_replica(distiller, x, y, sample_weight):
-    """-> the batch and its `Replica`.
-
-    A replica without samples runs on an empty batch and adds nothing. Only
-    where a BatchNormalization that is not synchronized would turn the mean of
-    nothing into its statistics, one sample of zeros stands in; it has share 0.
-    """
-    count = tf.shape(tf.nest.flatten(x)[0])[0]
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return x, y, sample_weight, Replica(count, None)
-    context = tf.distribute.get_replica_context()
-    everywhere = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
-    share = tf.cast(count, tf.float32) / tf.cast(everywhere, tf.float32)
-    if distiller.has_local_batch_norm:
-        rows = tf.where(count > 0, 0, 1)
-
-        def with_stand_in(tensor):
-            if tensor is None:
-                return None
-            shape = tf.concat([[rows], tf.shape(tensor)[1:]], axis=0)
-            stand_in = tf.zeros(shape, tensor.dtype)
-            joined = tf.concat([tensor, stand_in], axis=0)
-            joined.set_shape([None, *tensor.shape[1:]])
-            return joined
-
-        x, y, sample_weight = keras.tree.map_structure(
-            with_stand_in, (x, y, sample_weight)
-        )
-    return x, y, sample_weight, Replica(count, share)

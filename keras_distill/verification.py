@@ -282,7 +282,10 @@ class _KerasNetwork:
         return {
             "file": self.label,
             "path": None,
-            "size_bytes": sum(np.asarray(w).nbytes for w in self.model.weights),
+            "size_bytes": sum(
+                int(np.prod(w.shape)) * tf.as_dtype(w.dtype).size
+                for w in self.model.weights
+            ),
             "input_dtype": None,
             "output_dtype": None,
         }

@@ -311,7 +311,7 @@ def test_replicas_share_the_global_batch():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"x": np.zeros((0, 3))}, "at least 1"),
+        ({"x": np.zeros((0, 3))}, r"Received shapes: .*(0, 3)"),
         ({"x": np.zeros(3), "y": np.zeros(4)}, r"\(4,\)"),
         ({"x": {"a": np.zeros(3), "b": np.zeros(2)}}, r"\(2,\)"),
         (

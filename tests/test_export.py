@@ -43,9 +43,9 @@ def dense():
 
 
 def two_inputs():
-    """Keys, tensor names and alphabetical order all differ."""
-    b = keras.Input((8,), name="tensor_of_b")
-    a = keras.Input((4,), name="tensor_of_a")
+    """The order of its inputs and outputs is not the alphabetical one."""
+    b = keras.Input((8,), name="b")
+    a = keras.Input((4,), name="a")
     h = layers.Concatenate()(
         [layers.Dense(7, activation="relu")(b), layers.Dense(9)(a)]
     )
@@ -128,7 +128,7 @@ def student(digits):
         keras.optimizers.Adam(0.01),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    model.fit(*digits[0], epochs=12, verbose=0)
+    model.fit(*digits[0], batch_size=100, epochs=15, verbose=0)
     return model
 
 
@@ -246,7 +246,9 @@ def test_the_file_has_batch_one_and_a_stable_input_name(tmp_path):
         assert file.input_names == ["input"]
         (detail,) = file._interpreter.get_input_details()
         assert list(detail["shape_signature"]) == [1, 5]
-    model = keras.Model({"my key/0": inputs}, layers.Dense(2)(inputs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # key is no tensor's name
+        model = keras.Model({"my key/0": inputs}, layers.Dense(2)(inputs))
     file = export.load(quiet(model, tmp_path / "key.tflite"))
     assert file.input_names == ["my_key_0"]
 
@@ -280,7 +282,7 @@ def test_half_precision_student(policy, tmp_path):
     file = export.load(quiet(model, tmp_path / "half.tflite"))
     assert file.input_dtypes == {"input": "float32"}
     # Left as it was: policies, and so every bit of what it computes.
-    assert all(layer.dtype_policy.name == policy for layer in model.layers[1:6])
+    assert all(layer.dtype_policy.name == policy for layer in model.layers[1:5])
     np.testing.assert_array_equal(model(x).numpy(), before)
     assert largest_relative_difference(before, file(x)) < 3e-2
     # The file computes in float32, from the same weights.
@@ -294,7 +296,11 @@ def test_half_precision_student(policy, tmp_path):
     assert largest_relative_difference(exact(x), file(x)) < 1e-5
 
 
-def test_recurrent_layers_quantize_to_integers(tmp_path):
+@pytest.mark.parametrize(
+    ("quantization", "tolerance"), [("int8", 0.4), ("int16x8", 0.02)]
+)
+@pytest.mark.filterwarnings("ignore:.*is not integer throughout")
+def test_recurrent_layers_quantize(quantization, tolerance, tmp_path):
     # Not unrolled, calibration of either ends the whole process (SIGSEGV).
     inputs = keras.Input((5, 4), name="sequence")
     h = layers.Bidirectional(layers.LSTM(6, return_sequences=True))(inputs)
@@ -303,10 +309,11 @@ def test_recurrent_layers_quantize_to_integers(tmp_path):
     path = quiet(
         model,
         tmp_path / "rnn.tflite",
-        quantization="int8",
+        quantization=quantization,
         representative_dataset=x,
     )
-    assert largest_relative_difference(model(x), export.load(path)(x)) < 0.15
+    difference = largest_relative_difference(model(x), export.load(path)(x))
+    assert difference < tolerance
     wrapper, gru = model.layers[1], model.layers[2]
     assert not wrapper.forward_layer.unroll and not gru.unroll
 
@@ -627,8 +634,10 @@ def test_operators_left_in_float_are_told(tmp_path):
             overwrite=True,
         )
 
-    with pytest.warns(UserWarning, match="'a.tflite' is not integer.*Sin"):
+    with pytest.warns(UserWarning, match="'a.tflite' is not.*its output"):
         convert(keras.ops.sin)
+    with pytest.warns(UserWarning, match="'a.tflite' is not integer.*/Sin"):
+        convert(lambda x: layers.Dense(2)(keras.ops.sin(x)))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         convert(keras.ops.relu)
@@ -896,8 +905,8 @@ def test_export_model_by_suffix_and_format(tmp_path):
     path = export.export_model(model, tmp_path / "a.keras")
     np.testing.assert_array_equal(keras.models.load_model(path)(x), expected)
     path = export.export_model(model, tmp_path / "saved", verbose=False)
-    served = tf.saved_model.load(path).serve(x)
-    np.testing.assert_allclose(served, expected, rtol=1e-5, atol=1e-6)
+    saved = tf.saved_model.load(path)
+    np.testing.assert_allclose(saved.serve(x), expected, rtol=1e-5, atol=1e-6)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "a.keras",
         "a.tflite",
@@ -960,7 +969,7 @@ def test_export_model_passes_other_formats_on(tmp_path, monkeypatch):
         ("a.h5", None, "does not say its format.*'.h5'"),
         ("a.tflite", "keras", "must end in '.keras'"),
         ("a.keras", "tflite", "must end in '.tflite'"),
-        ("a.tflite", "tf_saved_model", "is a folder's"),
+        ("a.tflite", "tf_saved_model", "must be a folder's"),
         ("a", "hdf5", "`format` must be one of.*'hdf5'"),
     ],
 )

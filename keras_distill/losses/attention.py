@@ -41,8 +41,8 @@ class AttentionTransfer(LayerPairLoss):
         loss = sum over pairs of layer_weight * l
 
     The two values differ by a factor of tens: the authors' code squares the
-    norm and divides by the number of positions. Published weights (beta = 1000)
-    are for `"code"`. The paper's factor beta / 2 is not in the loss; it belongs
+    norm and divides by the number of positions. RepDistiller's weight of 1000
+    is for `"code"`. The paper's factor beta / 2 is not in the loss; it belongs
     in `distillation_loss_weights`.
 
     Channels may differ. Maps of unlike sizes: the larger one is averaged down

@@ -11,6 +11,12 @@ import re
 import keras
 from keras import ops
 
+from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import in_order
+from keras_distill.losses.structures import plain
+from keras_distill.losses.structures import shape_list
+from keras_distill.losses.structures import shapes_of
+from keras_distill.losses.structures import validated_taps
 from keras_distill.losses.values import check_finite
 
 
@@ -89,26 +95,6 @@ def mean_per_sample(values):
     return ops.mean(values, axis=tuple(range(1, len(values.shape))))
 
 
-def as_list(structure):
-    """One tensor, a dict or a list of tensors -> a list, order kept."""
-    if isinstance(structure, dict):
-        return list(structure.values())
-    if isinstance(structure, (list, tuple)):
-        return list(structure)
-    return [structure]
-
-
-def in_order(structure, names):
-    """The tensors (or shapes) of the taps `names`, in the order of `names`.
-
-    Several taps arrive as a dict, whose order is not to be trusted: `tf.nest`
-    and JSON readers are free to sort the keys.
-    """
-    if isinstance(structure, dict) and isinstance(names, (list, tuple)):
-        return [structure[name] for name in names]
-    return as_list(structure)
-
-
 class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     """Base class: compares what a teacher and a student computed.
 
@@ -161,10 +147,10 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         super().__init__(
             name=name or snake_case(type(self).__name__), dtype=dtype
         )
-        self.teacher_layer_name = _validated_taps(
+        self.teacher_layer_name = validated_taps(
             teacher_layer_name, "teacher_layer_name"
         )
-        self.student_layer_name = _validated_taps(
+        self.student_layer_name = validated_taps(
             student_layer_name, "student_layer_name"
         )
 
@@ -253,8 +239,8 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
 
     def get_config(self):
         return {
-            "teacher_layer_name": _plain(self.teacher_layer_name),
-            "student_layer_name": _plain(self.student_layer_name),
+            "teacher_layer_name": plain(self.teacher_layer_name),
+            "student_layer_name": plain(self.student_layer_name),
             "name": self.name,
             "dtype": self.dtype,
         }
@@ -297,10 +283,12 @@ class LayerPairLoss(DistillationLoss):
         self.layer_weights = layer_weights
 
     def build(self, teacher_shape, student_shape):
-        teacher_shapes = _shape_list(teacher_shape, self.teacher_layer_name)
-        student_shapes = _shape_list(student_shape, self.student_layer_name)
-        for index, (t, s) in enumerate(zip(teacher_shapes, student_shapes)):
-            self.build_pair(index, t, s)
+        pairs = zip(
+            shape_list(teacher_shape, self.teacher_layer_name, "teacher"),
+            shape_list(student_shape, self.student_layer_name, "student"),
+        )
+        for index, (teacher, student) in enumerate(pairs):
+            self.build_pair(index, teacher, student)
 
     def build_pair(self, index, teacher_shape, student_shape):
         """Checks the shapes of pair `index` and creates its connector."""
@@ -333,44 +321,8 @@ class LayerPairLoss(DistillationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "layer_weights": _plain(self.layer_weights),
+            "layer_weights": plain(self.layer_weights),
         }
-
-
-def _validated_taps(names, argument):
-    if names is None or (isinstance(names, str) and names):
-        return names
-    if isinstance(names, (list, tuple)) and names:
-        names = list(names)
-        if all(isinstance(n, str) and n for n in names):
-            if len(set(names)) != len(names):
-                raise ValueError(
-                    f"{argument} lists a layer twice. Received: {names}"
-                )
-            return names
-    raise ValueError(
-        f"{argument} must be a layer name, a list of layer names or None (the "
-        f"model's output). Received: {names!r}"
-    )
-
-
-def shapes_of(outputs):
-    """The static shapes of one tensor, or of a dict of tensors."""
-    if isinstance(outputs, dict):
-        return {name: tuple(x.shape) for name, x in outputs.items()}
-    return tuple(outputs.shape)
-
-
-def _shape_list(shape, names):
-    """One shape or a dict of shapes -> a list of tuples, in tap order."""
-    if isinstance(shape, dict):
-        return [tuple(s) for s in in_order(shape, names)]
-    return [tuple(shape)]
-
-
-def _plain(value):
-    """Keras wraps the lists held by a layer; a config holds plain ones."""
-    return list(value) if isinstance(value, (list, tuple)) else value
 
 
 def _static_shape(model, layer_name, role):

@@ -19,11 +19,12 @@ class Hint(LayerPairLoss):
         form="paper":  l = (1 / batch) sum_b 1/2 ||d_b||^2
         loss = sum over pairs of layer_weight * l
 
-    `"mean"` is the default although eq. 3 is the other: it is the form of all
-    popular code and of the published comparisons, and its value does not grow
-    with the size of the map, so one weight suits every layer. The paper trains
-    the hint in a stage of its own, where only the learning rate feels the
-    factor `height * width * channels / 2` between the two.
+    `"mean"` is the default although eq. 3 is the other: it is the form of the
+    popular code and of its published comparisons (RepDistiller, mdistiller),
+    and its value does not grow with the size of the map, so that one weight
+    suits every layer. The paper trains the hint in a stage of its own, where
+    the factor `height * width * channels / 2` between the two only scales the
+    learning rate.
 
     Maps of unlike sizes: the larger is averaged down to the smaller.
 

@@ -11,9 +11,10 @@ from keras import ops
 
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import shapes_of
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.heads import final_activation
+from keras_distill.losses.structures import several_outputs
+from keras_distill.losses.structures import shapes_of
 from keras_distill.losses.values import look_like_probabilities
 
 
@@ -130,9 +131,7 @@ class ResponseLoss(DistillationLoss):
         self._check_classes(teacher_shape[-1], student_shape[-1], both)
 
     def _single_shape(self, shape, role):
-        several = isinstance(shape, dict) or any(
-            isinstance(x, (dict, list, tuple)) for x in shape or ()
-        )
+        several = several_outputs(shape)
         if several or not shape or len(shape) < 2 or shape[-1] is None:
             problem = (
                 "several outputs"

@@ -144,6 +144,7 @@ def test_conv_bn_relu_uses_the_statistics_of_the_batch():
     loss = built(teacher, student, regressor="conv_bn_relu", dtype="float64")
     convolution, norm, _ = loss.regressors[0].layers
     assert norm.synchronized
+    assert {w.dtype for w in loss.weights} == {"float64"}
     norm.gamma.assign(features(6, seed=2))
     norm.beta.assign(features(6, seed=3))
     kernel, bias = arrays(convolution)
@@ -327,6 +328,15 @@ def test_shapes_that_cannot_be_joined(regressor, teacher, student, way_out):
     with pytest.raises(ValueError, match=f"(?s){way_out}") as error:
         hint(regressor=regressor).build(teacher, student)
     assert f"teacher {teacher}, student {student}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "several", [{"a": (None, 8), "b": (None, 8)}, [(None, 8), (None, 3)]]
+)
+def test_several_outputs_need_a_name(several):
+    message = "output is several tensors.*teacher_layer_name="
+    with pytest.raises(ValueError, match=message):
+        hint(teacher_layer_name=None).build(several, (None, 8))
 
 
 @pytest.mark.parametrize(

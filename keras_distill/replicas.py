@@ -1,0 +1,114 @@
+"""One replica's part of a global batch.
+
+Every loss term is first a mean over the samples of its replica, then multiplied
+by (samples here / samples everywhere): the sum over replicas, which the
+optimizer takes, is the mean over the global batch.
+
+A replica can get no samples at all, at the end of an epoch. TensorFlow's CPU
+convolutions fail on an empty batch, so one sample of zeros stands in; it has
+share 0, is cut off from outputs, and stays out of batch statistics.
+"""
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_distill.intercept import intercepted
+
+
+class Replica(NamedTuple):
+    """
+    Attributes:
+        count: Samples of this replica, an integer tensor.
+        share: Its share of the global batch; `None` on a single device, where
+            every method returns what it is given.
+    """
+
+    count: Any
+    share: Any
+
+    def scaled(self, loss):
+        """A mean over samples here -> its part of the mean over all."""
+        if self.share is None:
+            return loss
+        return loss * tf.cast(self.share, loss.dtype)
+
+    def real(self, structure):
+        """Outputs without the stand-in."""
+        if self.share is None:
+            return structure
+        return keras.tree.map_structure(
+            lambda t: None if t is None else t[: self.count], structure
+        )
+
+    def zero_if_empty(self, terms):
+        """A list or dict of tensors (or `None`), zeros on an empty replica."""
+        if self.share is None:
+            return terms
+
+        def guarded(x):
+            if x is None:
+                return None
+            if isinstance(x, tf.IndexedSlices):
+                return tf.IndexedSlices(
+                    guarded(x.values), x.indices, x.dense_shape
+                )
+            return tf.where(self.count > 0, x, tf.zeros_like(x))
+
+        if isinstance(terms, dict):
+            return {name: guarded(value) for name, value in terms.items()}
+        return [guarded(value) for value in terms]
+
+    def statistics_of_real_samples(self, model):
+        """A context in which no stand-in enters `model`'s batch statistics."""
+        layers = []
+        if self.share is not None:
+            layers = [
+                layer
+                for layer in model._flatten_layers()
+                if isinstance(layer, keras.layers.BatchNormalization)
+            ]
+
+        def moments(layer, method, inputs, mask=None):
+            if layer.synchronized and mask is None:
+                return method(inputs[: self.count], mask)
+            mean, variance = method(inputs, mask)
+            empty = self.count == 0
+            return (
+                tf.where(empty, tf.cast(layer.moving_mean, mean.dtype), mean),
+                tf.where(
+                    empty,
+                    tf.cast(layer.moving_variance, variance.dtype),
+                    variance,
+                ),
+            )
+
+        # The one place of BatchNormalization where its statistics are made.
+        return intercepted(layers, "_moments", moments)
+
+
+def enter(batch):
+    """-> the batch, with a stand-in if it is empty, and its `Replica`.
+
+    Args:
+        batch: A structure of tensors (or `None`), batch axis first.
+    """
+    count = tf.shape(tf.nest.flatten(batch)[0])[0]
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return batch, Replica(count, None)
+    context = tf.distribute.get_replica_context()
+    everywhere = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    share = tf.cast(count, tf.float32) / tf.cast(everywhere, tf.float32)
+    rows = tf.where(count > 0, 0, 1)
+
+    def with_stand_in(tensor):
+        if tensor is None:
+            return None
+        shape = tf.concat([[rows], tf.shape(tensor)[1:]], axis=0)
+        joined = tf.concat([tensor, tf.zeros(shape, tensor.dtype)], axis=0)
+        joined.set_shape([None, *tensor.shape[1:]])
+        return joined
+
+    return keras.tree.map_structure(with_stand_in, batch), Replica(count, share)

@@ -1,0 +1,114 @@
+"""One training run on N logical CPU devices; started by test_replicas.py.
+
+    python replica_worker.py REPLICAS SCENARIO OUTPUT.npz
+
+A process per number of replicas: two MirroredStrategies of different size do
+not live in one.
+"""
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from networks import convnet
+from networks import crossentropy
+from networks import data
+
+import keras_distill as kd
+
+SCENARIOS = {
+    # Batches of 8: 8, 8, 6. With 4 replicas the last is 2, 2, 2, 0.
+    "uneven": {"samples": 22},
+    # The last batch has 1 sample: all replicas but one are empty.
+    "empty": {"samples": 17},
+    "weighted": {"samples": 22, "weighted": True},
+    "batch_norm": {"samples": 22, "batch_norm": True},
+    "connector_batch_norm": {"samples": 17, "regressor": "conv_bn_relu"},
+    "local_batch_norm": {"samples": 17, "batch_norm": True, "local": True},
+    "float16": {"samples": 22, "dtype": "mixed_float16"},
+    "accumulation": {"samples": 22, "accumulate": 2},
+    "stock": {"samples": 22, "stock": True},
+    "regularized": {"samples": 17, "regularized": True},
+}
+
+
+def losses(scenario):
+    taps = {"teacher_layer_name": "act1", "student_layer_name": "act1"}
+    if scenario.get("stock"):
+        stock = keras.distillation
+        return {
+            "object": stock.LogitsDistillation(
+                temperature=4.0, loss=keras.losses.KLDivergence()
+            ),
+            "string": stock.FeatureDistillation("mse"),
+        }
+    return {
+        "soft": kd.losses.SoftTargets(),
+        "hint": kd.losses.Hint(
+            **taps, regressor=scenario.get("regressor", "auto")
+        ),
+        "attention": kd.losses.AttentionTransfer(**taps),
+    }
+
+
+def run(replicas, scenario, path):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * max(replicas, 2)
+    )
+    strategy = tf.distribute.get_strategy()
+    if replicas > 1:
+        strategy = tf.distribute.MirroredStrategy(
+            [f"CPU:{i}" for i in range(replicas)]
+        )
+    x, y = data(scenario["samples"])
+    weights = np.linspace(0, 2, len(x)).astype("float32")
+    arrays = (x, y, weights) if scenario.get("weighted") else (x, y)
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        student = convnet(
+            batch_norm=scenario.get("batch_norm", False),
+            synchronized=not scenario.get("local", False),
+            dtype=scenario.get("dtype"),
+        )
+        if scenario.get("regularized"):
+            student.get_layer("head").kernel_regularizer = (
+                keras.regularizers.L2(0.1)
+            )
+        teacher = convnet(8)
+        distiller = kd.Distiller(
+            student=student,
+            teacher=teacher,
+            distillation_losses=losses(scenario),
+            alpha=0.5,
+        )
+        distiller.compile(
+            keras.optimizers.SGD(
+                0.2,
+                momentum=0.9,
+                gradient_accumulation_steps=scenario.get("accumulate"),
+            ),
+            crossentropy(),
+            metrics=["accuracy", kd.metrics.Agreement()],
+        )
+    history = distiller.fit(
+        dataset, validation_data=dataset, epochs=3, verbose=0
+    ).history
+    predicted = distiller.predict(dataset, verbose=0)
+    arrays = {f"w{i}": w for i, w in enumerate(distiller.get_weights())}
+    np.savez(
+        path,
+        **arrays,
+        predicted=predicted,
+        history=json.dumps({k: list(map(float, v)) for k, v in history.items()}),
+    )
+
+
+if __name__ == "__main__":
+    run(int(sys.argv[1]), SCENARIOS[sys.argv[2]], sys.argv[3])

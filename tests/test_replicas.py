@@ -1,0 +1,79 @@
+"""N replicas end with the weights and logs of one device."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+
+
+def result(replicas, scenario, folder):
+    path = folder / f"{scenario}_{replicas}.npz"
+    done = subprocess.run(
+        [sys.executable, HERE / "replica_worker.py", str(replicas), scenario, path],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    with np.load(path) as file:
+        arrays = dict(file)
+    return json.loads(str(arrays.pop("history"))), arrays
+
+
+def compare(scenario, counts, folder, tolerance=1e-5):
+    logs, weights = result(1, scenario, folder)
+    assert np.isfinite(logs["loss"]).all()
+    assert logs["loss"][-1] < logs["loss"][0]
+    for replicas in counts:
+        other_logs, other_weights = result(replicas, scenario, folder)
+        for name in weights:
+            np.testing.assert_allclose(
+                other_weights[name],
+                weights[name],
+                atol=tolerance,
+                err_msg=f"{replicas} replicas, {name}",
+            )
+        assert other_logs.keys() == logs.keys()
+        for name in logs:
+            np.testing.assert_allclose(
+                other_logs[name],
+                logs[name],
+                rtol=tolerance,
+                atol=tolerance,
+                err_msg=f"{replicas} replicas, {name}",
+            )
+
+
+@pytest.mark.parametrize("scenario", ["weighted", "empty"])
+def test_two_and_four_replicas(scenario, tmp_path):
+    compare(scenario, (2, 4), tmp_path)
+
+
+@pytest.mark.parametrize("scenario", ["connector_batch_norm", "stock"])
+def test_two_replicas(scenario, tmp_path):
+    compare(scenario, (2,), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "scenario", ["uneven", "batch_norm", "regularized", "accumulation"]
+)
+def test_two_and_four_replicas_more(scenario, tmp_path):
+    compare(scenario, (2, 4), tmp_path)
+
+
+@pytest.mark.slow
+def test_float16_under_loss_scaling(tmp_path):
+    # Half precision rounds differently in other batch sizes.
+    compare("float16", (2,), tmp_path, tolerance=5e-3)
+
+
+@pytest.mark.slow
+def test_empty_replica_with_local_batch_norm_stays_finite(tmp_path):
+    logs, weights = result(4, "local_batch_norm", tmp_path)
+    assert all(np.isfinite(v).all() for v in logs.values())
+    assert all(np.isfinite(w).all() for w in weights.values())
