@@ -1,5 +1,6 @@
 """`Distiller`: what the user constructs, compiles, fits, saves and exports."""
 
+import inspect
 from typing import NamedTuple
 
 import keras
@@ -200,6 +201,7 @@ class Distiller(keras.Model):
             **kwargs: As in `keras.Model.compile`.
         """
         validation.check_compile(loss, self.alpha)
+        validation.warn_of_probabilities(loss, self.student)
         validation.check_log_names(self.distillation_losses, self.student)
         own, others = validation.split_metrics(metrics)
         auto_scale_loss = kwargs.pop("auto_scale_loss", True)
@@ -250,7 +252,8 @@ class Distiller(keras.Model):
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains the student, as `keras.Model.fit`."""
         self._assert_compile_called("fit")
-        x = self._first_batch.value.prepare(x, y, args, kwargs)
+        given = inspect.signature(super().fit).bind(x, y, *args, **kwargs)
+        x = self._first_batch.value.prepare(x, y, given.arguments)
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):

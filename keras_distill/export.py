@@ -112,11 +112,20 @@ def tflite(
     Example:
 
     ```python
+    images = np.random.uniform(size=(200, 28, 28, 1)).astype("float32")
+    student = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), name="image"),
+            keras.layers.Conv2D(8, 3, strides=2, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
     path = kd.export.tflite(
         student,
         "files/student_int8.tflite",
         quantization="int8",
-        representative_dataset=train_dataset,  # of (images, labels)
+        representative_dataset=images,
     )
     logits = kd.export.load(path)(images)
     ```
@@ -144,7 +153,7 @@ def tflite(
             )
     samples = None
     if integer:
-        samples = _representative(
+        samples = model_inputs.representative_samples(
             representative_dataset, representative_samples, inputs, quantization
         )
     options = _converter_options(quantization, integer_io, samples, verbose)
@@ -188,6 +197,7 @@ def export_model(model, filepath, format=None, *, overwrite=False, **options):
     Example:
 
     ```python
+    student = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     kd.export.export_model(student, "student.tflite", quantization="float16")
     kd.export.export_model(student, "student.keras", overwrite=True)
     kd.export.export_model(student, "student")  # SavedModel
@@ -240,40 +250,6 @@ def _checked_path(filepath, format, overwrite):
         )
     check_free(filepath, overwrite, folder=not suffix)
     return filepath
-
-
-def _representative(data, at_most, inputs, quantization):
-    """-> a list of samples: dict name in the file -> array with batch 1."""
-    if data is None:
-        raise ValueError(
-            f'quantization="{quantization}" needs `representative_dataset=`: '
-            "some hundred inputs, such as the training dataset."
-        )
-    if at_most < 1:
-        raise ValueError(
-            f"`representative_samples` must be >= 1. Received: {at_most}"
-        )
-    dtypes = {spec.name: spec.dtype.as_numpy_dtype for spec in inputs.values()}
-    samples = []
-    for x, _ in model_inputs.batches(data, "representative_dataset", at_most):
-        arrays = model_inputs.feed(x, inputs, "representative_dataset")
-        for name, array in arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError(
-                    "`representative_dataset` holds NaN or infinity for the "
-                    f"input '{name}': no range can be measured on it."
-                )
-        for i in range(min(map(len, arrays.values()))):
-            samples.append(
-                {k: v[i : i + 1].astype(dtypes[k]) for k, v in arrays.items()}
-            )
-            if len(samples) == at_most:
-                return samples
-    if not samples:
-        raise ValueError(
-            "`representative_dataset` is empty. Was it consumed before?"
-        )
-    return samples
 
 
 def _converter_options(quantization, integer_io, samples, verbose):

@@ -30,8 +30,13 @@ class FirstBatch:
         self.batch = None
         self._checked = set()
 
-    def prepare(self, x, y, args, kwargs):
-        """Looks at the data of `fit(x, y, *args, **kwargs)`.
+    def prepare(self, x, y, arguments):
+        """Looks at the data of `fit`.
+
+        Args:
+            x: As in `fit`.
+            y: As in `fit`.
+            arguments: The arguments that `fit` was given, by name.
 
         Returns:
             `x`; for a generator one that gives the first batch again.
@@ -39,6 +44,8 @@ class FirstBatch:
         import tensorflow as tf
 
         if isinstance(x, tf.data.Dataset):
+            if arguments.get("steps_per_epoch") is None:
+                _check_it_ends(x)
             # A dataset of a kind that was checked before is not started
             # again: its shuffle buffer would be filled for nothing.
             spec = (str(x.element_spec), id(self.distiller.pair().teacher))
@@ -59,7 +66,7 @@ class FirstBatch:
             self._check_batch(batch)
             return _chained(batch, x)
         elif _are_arrays(x):
-            size = kwargs.get("batch_size") or (args[0] if args else None) or 32
+            size = arguments.get("batch_size") or 32
             if any(len(a) == 0 for a in keras.tree.flatten(x)):
                 raise _nothing()
             self._check_batch(
@@ -183,6 +190,15 @@ def _first(batches):
     for batch in batches:
         return batch
     raise _nothing()
+
+
+def _check_it_ends(dataset):
+    if dataset.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
+        raise ValueError(
+            "The dataset never ends (repeat(), or kd.datasets.batches with a "
+            "seed), so an epoch needs a length: pass steps_per_epoch=, such as "
+            "kd.datasets.steps_per_epoch(samples, batch_size)."
+        )
 
 
 def _chained(first, rest):

@@ -34,9 +34,11 @@ class LiteModel:
     Example:
 
     ```python
-    lite_model = kd.export.load("student.tflite")
-    logits = lite_model(images)  # (batch, height, width, channels)
-    outputs = two_inputs({"image": images, "size": sizes})
+    student = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    path = kd.export.tflite(student, "student.tflite")
+    lite_model = kd.export.load(path)
+    logits = lite_model(np.ones((5, 6)))  # (5, 3)
+    logits = lite_model({"input": np.ones((5, 6))})  # by name
     ```
     """
 

@@ -226,3 +226,51 @@ def _sliced(arrays, at_most, batch_size=32):
         yield keras.tree.map_structure(
             lambda v: None if v is None else v[part], arrays
         )
+
+
+def representative_samples(data, at_most, inputs, quantization):
+    """What a converter is calibrated on, one sample at a time.
+
+    Args:
+        data: As for `batches`.
+        at_most: How many samples to take: the first of a dataset, evenly
+            spaced ones of arrays.
+        inputs: From `input_signature`.
+        quantization: Named in the error message.
+
+    Returns:
+        A list of dicts name in the file -> array `(1, ...)` of its dtype.
+
+    Raises:
+        ValueError: If there is no data, or it does not fit the inputs.
+    """
+    if data is None:
+        raise ValueError(
+            f'quantization="{quantization}" needs `representative_dataset=`: '
+            "some hundred inputs, such as the training dataset."
+        )
+    if at_most < 1:
+        raise ValueError(
+            f"`representative_samples` must be >= 1. Received: {at_most}"
+        )
+    dtypes = {spec.name: spec.dtype.as_numpy_dtype for spec in inputs.values()}
+    samples = []
+    for x, _ in batches(data, "representative_dataset", at_most):
+        arrays = feed(x, inputs, "representative_dataset")
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ValueError(
+                    "`representative_dataset` holds NaN or infinity for the "
+                    f"input '{name}': no range can be measured on it."
+                )
+        for i in range(min(map(len, arrays.values()))):
+            samples.append(
+                {k: v[i : i + 1].astype(dtypes[k]) for k, v in arrays.items()}
+            )
+            if len(samples) == at_most:
+                return samples
+    if not samples:
+        raise ValueError(
+            "`representative_dataset` is empty. Was it consumed before?"
+        )
+    return samples

@@ -2,9 +2,11 @@
 
 import math
 import numbers
+import warnings
 
 import keras
 
+from keras_distill.losses.heads import final_activation
 from keras_distill.views import Views
 
 
@@ -124,6 +126,26 @@ def check_compile(loss, alpha):
             f"compile() needs loss=...: the task loss{share} is part of the "
             f"objective while alpha < 1. Received: loss=None, alpha={alpha}. "
             "For pure distillation construct the Distiller with alpha=1."
+        )
+
+
+def warn_of_probabilities(loss, student):
+    """A crossentropy of probabilities on a head that gives logits is a slip
+    that Keras lets pass, and that trains badly."""
+    if not isinstance(loss, (str, keras.losses.Loss)):
+        return
+    resolved = keras.losses.get(loss)
+    name = getattr(resolved, "name", getattr(resolved, "__name__", ""))
+    if "crossentropy" not in name or getattr(resolved, "from_logits", False):
+        return
+    symbolic = bool(getattr(student, "inputs", None))
+    if symbolic and final_activation(student) is None:
+        warnings.warn(
+            f"compile(loss={name!r}) expects probabilities, but the student "
+            f"'{student.name}' gives logits. Use the loss object with "
+            "from_logits=True, such as "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True).",
+            stacklevel=3,
         )
 
 

@@ -183,14 +183,21 @@ def verify(
     Example:
 
     ```python
-    verification = kd.export.verify(
-        {"float32": "student.tflite", "int8": "student_int8.tflite"},
-        student,
-        (test_images, test_labels),
-        teacher=teacher,
-    )
+    student = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    x = np.random.normal(size=(200, 6)).astype("float32")
+    y = np.random.randint(0, 3, 200)
+    files = {
+        name: kd.export.tflite(
+            student,
+            f"{name}.tflite",
+            quantization=name,
+            representative_dataset=x[:100],
+        )
+        for name in ("float16", "int8")
+    }
+    verification = kd.export.verify(files, student, (x[100:], y[100:]))
     print(verification)
-    verification.check(max_accuracy_drop=0.5)
+    verification.check(max_accuracy_drop=5.0)
     ```
     """
     steps = _number_of_batches(dataset)

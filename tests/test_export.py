@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import textwrap
+import types
 import warnings
 
 import keras
@@ -410,7 +412,9 @@ FORMS = {
 def test_every_form_of_representative_data(form):
     x = features(64).astype("float64")
     _, inputs = model_inputs.input_signature(dense())
-    samples = export._representative(FORMS[form](x), 500, inputs, "int8")
+    samples = model_inputs.representative_samples(
+        FORMS[form](x), 500, inputs, "int8"
+    )
     assert {sample["features"].shape for sample in samples} == {(1, 6)}
     assert {sample["features"].dtype for sample in samples} == {
         np.dtype("float32")
@@ -424,7 +428,9 @@ def test_representative_samples_is_a_limit():
     _, inputs = model_inputs.input_signature(dense())
 
     def seen(data, limit):
-        samples = export._representative(data, limit, inputs, "int8")
+        samples = model_inputs.representative_samples(
+            data, limit, inputs, "int8"
+        )
         return [int(sample["features"][0, 0]) for sample in samples]
 
     assert seen(x, 7) == [0, 99, 199, 299, 399, 499, 599]  # evenly spaced
@@ -979,6 +985,17 @@ def test_export_model_refuses(path, format, message, tmp_path):
     with pytest.raises(TypeError, match="must be a keras.Model"):
         export.export_model("student", tmp_path / path, format=format)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["tflite", "export_model", "verify", "LiteModel"]
+)
+def test_examples_run(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = getattr(export, name).__doc__.split("```python\n")[1].split("```")[0]
+    kd = types.SimpleNamespace(export=export)
+    exec(textwrap.dedent(text), {"kd": kd, "keras": keras, "np": np})
+    assert list(tmp_path.rglob("*student*")) or name == "verify"
 
 
 def test_importing_does_not_import_the_interpreter():

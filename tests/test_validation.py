@@ -244,6 +244,27 @@ def test_data_that_yields_nothing():
             distiller.fit(*nothing, verbose=0)
 
 
+def test_data_that_never_ends():
+    distiller = compiled()
+    endless = kd.datasets.batches(X, Y, batch_size=8, seed=0)
+    with pytest.raises(ValueError, match="steps_per_epoch"):
+        distiller.fit(endless, verbose=0)
+    distiller.fit(endless, steps_per_epoch=2, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        keras.losses.SparseCategoricalCrossentropy(),
+    ],
+    ids=["string", "object"],
+)
+def test_crossentropy_of_probabilities_on_logits(loss):
+    with pytest.warns(UserWarning, match="from_logits=True"):
+        compiled(loss=loss)
+
+
 def test_other_backend(monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match="tensorflow backend.*'jax'"):

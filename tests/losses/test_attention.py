@@ -30,7 +30,7 @@ def value(loss, teacher, student, **kwargs):
 
 
 def gradients(loss, teacher, student):
-    teacher, student = tf.constant(teacher), tf.constant(student)
+    teacher, student = map(tf.convert_to_tensor, (teacher, student))
     with tf.GradientTape() as tape:
         tape.watch([teacher, student])
         result = loss.compute_loss(teacher, student)
@@ -195,6 +195,32 @@ def test_degenerate_maps_have_finite_gradients(form, dtype):
         if name == "teacher zero":
             unit_norm = 1.0 if form == "paper" else 1 / 9
             np.testing.assert_allclose(result, unit_norm, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_degenerate_maps_under_xla(form):
+    """Eager TensorFlow forgives 0 * infinity in a square root; XLA does not."""
+
+    @tf.function(jit_compile=True)
+    def compiled(teacher, student):
+        return gradients(attention(form=form), teacher, student)[2]
+
+    some = tf.constant(features(2, 3, 3, 4), "float32")
+    zero = tf.zeros_like(some)
+    for teacher, student in ((some, some), (zero, zero), (some, zero)):
+        assert np.isfinite(compiled(teacher, student)).all()
+
+
+def test_the_norm_is_clamped_in_each_forms_own_scale():
+    """The sum over the channels reaches 1e-12 later than their mean."""
+    teacher, student = np.zeros((1, 2, 2, 4)), np.full((1, 2, 2, 4), 1e-7)
+    total = 4 * 1e-14 / 1e-12  # At each of the four positions.
+    np.testing.assert_allclose(
+        value(attention(form="paper"), teacher, student), 2 * total
+    )
+    np.testing.assert_allclose(
+        value(attention(form="code"), teacher, student), (total / 4) ** 2
+    )
 
 
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])

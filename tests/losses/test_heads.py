@@ -48,6 +48,12 @@ def two_outputs():
     return keras.Model(x, [dense("softmax")(x), dense("softmax")(x)])
 
 
+def second_of_two_outputs():
+    x = keras.Input((6,))
+    inner = keras.Model(x, [dense("softmax")(x), dense("sigmoid")(x)])
+    return keras.Model(x, inner(x)[1])
+
+
 def sequence(layer):
     return keras.Sequential([keras.Input((3, 6)), layer])
 
@@ -99,6 +105,7 @@ HEADS = {
         lambda: functional(functional(functional(dense("softmax"))), linear()),
         "softmax",
     ),
+    "nested, second output": (second_of_two_outputs, "sigmoid"),
     "nested sequential": (
         lambda: functional(
             keras.Sequential([keras.Input((6,)), dense("sigmoid")])

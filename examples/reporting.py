@@ -1,0 +1,124 @@
+"""What the examples share: intervals, tables and pictures."""
+
+import math
+
+import numpy as np
+
+
+def interval(values):
+    """Mean and half width of its 95 % confidence interval (Student's t)."""
+    from scipy import stats
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float(values.mean()), math.nan
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return float(values.mean()), float(half)
+
+
+def percent(values, sign=""):
+    """`[0.91, 0.93]` -> `"92.0 ± 12.7"`; `sign="+"` for differences."""
+    mean, half = interval(100 * np.asarray(values, float))
+    text = f"{mean:{sign}.1f}"
+    return text if math.isnan(half) else f"{text} ± {half:.1f}"
+
+
+def table(rows):
+    """A Markdown table of dicts with the same keys."""
+    columns = list(rows[0])
+    cells = [columns, *([str(row[c]) for c in columns] for row in rows)]
+    width = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, width)) + " |"
+        for line in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in width) + "|")
+    return "\n".join(lines)
+
+
+def gap_closed(teacher, alone, distilled):
+    """Share of the distance from alone to the teacher that was covered."""
+    gap = np.mean(teacher) - np.mean(alone)
+    return float((np.mean(distilled) - np.mean(alone)) / gap)
+
+
+def comparison(networks, accuracies, agreements):
+    """Rows of the table teacher / student alone / student distilled.
+
+    Args:
+        networks: A dict name -> model, for `"teacher"` and `"student"`.
+        accuracies: A dict `"teacher"`, `"alone"`, `"distilled"` -> list.
+        agreements: A dict `"alone"`, `"distilled"` -> list, with the teacher.
+    """
+    from keras_distill.cost import multiply_accumulates
+
+    names = {
+        "teacher": "teacher",
+        "alone": "student alone",
+        "distilled": "student distilled",
+    }
+    closed = gap_closed(*(accuracies[key] for key in names))
+    rows = []
+    for key, name in names.items():
+        network = networks["teacher" if key == "teacher" else "student"]
+        agreement = agreements.get(key)
+        rows.append(
+            {
+                "network": name,
+                "parameters": f"{network.count_params():,}",
+                "multiply-accumulates": f"{multiply_accumulates(network):,}",
+                "test accuracy %": percent(accuracies[key]),
+                "agreement with teacher %": percent(agreement)
+                if agreement
+                else "",
+                "gap closed": f"{100 * closed:.0f} %"
+                if key == "distilled"
+                else "",
+            }
+        )
+    return rows
+
+
+def curves(path, histories, title):
+    """Saves accuracy and loss terms by epoch as a picture.
+
+    Args:
+        path: Where to write the PNG file.
+        histories: A dict run -> list of `History.history` dicts (one a seed);
+            lines are means, bands the range over seeds.
+        title: Title of the picture.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(
+        1, 2, figsize=(10, 4), layout="constrained"
+    )
+    for index, (run, seeds) in enumerate(histories.items()):
+        colour = f"C{index}"
+        values = 100 * np.array([h["val_accuracy"] for h in seeds])
+        epochs = np.arange(1, values.shape[1] + 1)
+        left.plot(epochs, values.mean(0), colour, label=run)
+        left.fill_between(
+            epochs, values.min(0), values.max(0), color=colour, alpha=0.15
+        )
+        for name, style in (
+            ("loss", "-"),
+            ("soft_targets_loss", "--"),
+            ("student_loss", ":"),
+        ):
+            if name in seeds[0]:
+                values = np.mean([h[name] for h in seeds], axis=0)
+                label = f"{run}: {name.replace('_', ' ')}"
+                right.plot(epochs, values, colour, linestyle=style, label=label)
+    left.set(xlabel="epoch", ylabel="test accuracy %", title=title)
+    right.set(
+        xlabel="epoch", ylabel="training loss", yscale="log", title="objective"
+    )
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,129 @@
+"""Every Python block in README and docstrings runs."""
+
+import inspect
+import json
+import pathlib
+import re
+import sys
+
+import keras
+import numpy as np
+import pytest
+from networks import convnet
+from networks import crossentropy
+from networks import data
+
+import keras_distill as kd
+
+ROOT = pathlib.Path(__file__).parent.parent
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def public_objects():
+    """Public classes and functions of the package with an example."""
+    modules = [
+        kd,
+        kd.cost,
+        kd.datasets,
+        kd.export,
+        kd.losses,
+        kd.metrics,
+        kd.taps,
+        kd.views,
+    ]
+    seen = {}
+    for module in modules:
+        for name, thing in vars(module).items():
+            if name.startswith("_") or not callable(thing):
+                continue
+            if not getattr(thing, "__module__", "").startswith("keras_distill"):
+                continue
+            seen[f"{thing.__module__}.{thing.__qualname__}"] = thing
+    return seen
+
+
+OBJECTS = public_objects()
+EXAMPLES = {
+    name: BLOCK.findall(inspect.cleandoc(thing.__doc__ or ""))
+    for name, thing in OBJECTS.items()
+}
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTS))
+def test_public_things_are_documented(name):
+    assert OBJECTS[name].__doc__, name
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    """What the examples take for granted."""
+    monkeypatch.chdir(tmp_path)
+    x, y = data(64)
+    batches = kd.datasets.batches(x, y, batch_size=16)
+    teacher, student = convnet(8), convnet()
+    for model in (teacher, student):
+        model.compile("adam", crossentropy(), metrics=["accuracy"])
+    return {
+        "kd": kd,
+        "keras": keras,
+        "np": np,
+        "teacher": teacher,
+        "student": student,
+        "model": student,
+        "dataset": batches,
+        "train_dataset": batches,
+        "validation": batches,
+        "validation_data": batches,
+        "test_dataset": batches,
+        "images": np.ones((2, 224, 224, 3), "float32"),
+        "x": x,
+        "y": y,
+        "x_train": x,
+        "y_train": y,
+        "x_test": x,
+        "y_test": y,
+        "first": convnet(),
+        "second": convnet(),
+        "third": convnet(),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(n for n, e in EXAMPLES.items() if e))
+def test_examples_in_docstrings_run(name, names):
+    if "fashion" in name or (name.endswith("datasets.load")):
+        pytest.skip("needs the data set; tests/test_datasets.py runs it")
+    for code in EXAMPLES[name]:
+        exec(compile(code, f"<docstring of {name}>", "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "index", range(len(BLOCK.findall((ROOT / "README.md").read_text())))
+)
+def test_examples_in_the_readme_run(index, names):
+    code = BLOCK.findall((ROOT / "README.md").read_text())[index]
+    exec(compile(code, f"<README block {index}>", "exec"), names)
+
+
+def test_the_notebook_is_the_quickstart():
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        from make_notebook import notebook
+    finally:
+        sys.path.pop(0)
+    source = (ROOT / "examples" / "quickstart.py").read_text()
+    written = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text())
+    assert written == notebook(source)
+    code = "".join(
+        "".join(cell["source"]) + "\n"
+        for cell in written["cells"]
+        if cell["cell_type"] == "code"
+    )
+    compile(code, "quickstart.ipynb", "exec")
+
+
+def test_links_in_the_readme_exist():
+    for path in ("README.md", "examples/README.md", "saved_models/README.md"):
+        page = ROOT / path
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{path}: {target}"
