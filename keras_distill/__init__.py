@@ -1,6 +1,8 @@
 """Knowledge distillation as a first-class Keras workflow."""
 
-from keras_distill import datasets
+import importlib
+
+from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
 from keras_distill import taps
@@ -14,10 +16,26 @@ __all__ = [
     "Distiller",
     "Ensemble",
     "__version__",
+    "cost",
     "datasets",
+    "export",
     "load_distiller",
     "losses",
     "metrics",
     "taps",
     "views",
 ]
+
+# These import tensorflow, which the losses do not need: they are there when
+# first used, and the losses run where tensorflow is not installed.
+_LATER = ("datasets", "export")
+
+
+def __getattr__(name):
+    if name in _LATER:
+        return importlib.import_module(f"keras_distill.{name}")
+    raise AttributeError(f"module 'keras_distill' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -40,10 +40,11 @@ def input_signature(model, given=None):
         positional = (
             list(given) if isinstance(given, (list, tuple)) else [given]
         )
+    own = [_own_name(t) for t in getattr(model, "inputs", None) or []]
     if len(positional) > 1:
-        specs = positional = _specs(positional, given is None)
+        specs = positional = _specs(positional, given is None, own)
     else:
-        specs = _specs(positional[0], given is None)
+        specs = _specs(positional[0], given is None, own)
         positional = [specs]
     if isinstance(specs, dict):
         return positional, specs
@@ -91,16 +92,22 @@ def _shapes_to_tensors(shape):
     return [_shapes_to_tensors(v) for v in shape]
 
 
-def _specs(structure, own):
-    """The same structure (dict, list or one) of named `tf.TensorSpec`."""
+def _specs(structure, is_own, names):
+    """The same structure (dict, list or one) of named `tf.TensorSpec`.
+
+    `names` are those of the model's inputs, for specs that have none.
+    """
     if isinstance(structure, dict):
-        return {k: _spec(v, k, own) for k, v in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return [
-            _spec(v, _own_name(v) or f"input_{i}", own)
-            for i, v in enumerate(structure)
-        ]
-    return _spec(structure, _own_name(structure) or "input", own)
+        return {k: _spec(v, k, is_own) for k, v in structure.items()}
+    several = isinstance(structure, (list, tuple))
+    tensors = structure if several else [structure]
+    names = names if len(names) == len(tensors) else [None] * len(tensors)
+    specs = []
+    for i, (tensor, name) in enumerate(zip(tensors, names)):
+        name = _own_name(tensor) or name
+        name = name or (f"input_{i}" if several else "input")
+        specs.append(_spec(tensor, name, is_own))
+    return specs if several else specs[0]
 
 
 def _own_name(tensor):
@@ -110,7 +117,7 @@ def _own_name(tensor):
     return None if (name or "").startswith("keras_tensor") else name
 
 
-def _spec(tensor, name, own):
+def _spec(tensor, name, is_own):
     if not hasattr(tensor, "shape") or not hasattr(tensor, "dtype"):
         raise ValueError(
             "A model's inputs must be one tensor, or one dict or list of "
@@ -118,7 +125,7 @@ def _spec(tensor, name, own):
         )
     shape = tuple(tensor.shape)
     dtype = tf.as_dtype(tensor.dtype or "float32")
-    if own:
+    if is_own:
         shape = (1, *shape[1:])
         dtype = tf.float32 if dtype.is_floating else dtype
     # SavedModel refuses other names.

@@ -1,0 +1,306 @@
+"""What a network costs to run: multiply-accumulates, counted as it runs.
+
+The model is run once on symbols, with nothing computed, and every layer that
+is called reports the shapes it saw. So nested, shared and subclassed models
+are counted alike, and a shared layer counts once per call.
+"""
+
+import contextlib
+import math
+import warnings
+
+import keras
+
+from keras_distill.intercept import intercepted
+
+layers = keras.layers
+
+
+def multiply_accumulates(model, input_shape=None):
+    """Multiply-accumulates of one forward pass on one sample.
+
+    Counted are the products of weights with inputs: convolutions (grouped,
+    depthwise, separable, transposed), `Dense`, `EinsumDense`, recurrent layers
+    (times their time steps), and the two products of the attention layers. Not
+    counted: biases, activations, elementwise operations, pooling,
+    normalization, resizing, embedding look-ups, and products that a model
+    computes by `keras.ops` or inside a `tf.function` of its own. One
+    multiply-accumulate is two floating-point operations. Borders count as if
+    the padding were multiplied too, as is usual.
+
+    Args:
+        model: A built `keras.Model`.
+        input_shape: Shape of one sample without the batch axis, such as
+            `(224, 224, 3)`; a list or dict of shapes for several inputs; or
+            `keras.KerasTensor`s with the batch axis. Needed where the model
+            does not know it: free sizes, several inputs of a subclassed model.
+            Defaults to the shape the model was built with.
+
+    Returns:
+        An `int`.
+
+    Raises:
+        TypeError: if `model` is no `keras.Model`.
+        ValueError: if it is not built, or its input shape is not known.
+
+    Warns:
+        UserWarning: for layers of your own classes that hold weight matrices
+            of their own: what they do with these is not counted.
+
+    Example:
+
+    ```python
+    model = keras.Sequential([keras.Input((28, 28, 1)),
+                              keras.layers.Conv2D(8, 3, padding="same")])
+    multiply_accumulates(model)     # 28 * 28 * 8 * 3 * 3 * 1 = 56448
+    ```
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "model must be a keras.Model. Received: "
+            f"{model!r} of type {type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(
+            f"The model '{model.name}' is not built. Call it on a batch, or "
+            "`model.build(input_shape)`, first."
+        )
+    counter = _Counter(model)
+    counter.compute_output_spec(_inputs(model, input_shape))
+    if counter.uncounted:
+        names = ", ".join(
+            f"'{layer.name}' ({type(layer).__name__})"
+            for layer in counter.uncounted.values()
+        )
+        warnings.warn(
+            "multiply_accumulates does not know what these layers do with "
+            f"their weights, and counts nothing for them: {names}.",
+            stacklevel=2,
+        )
+    return counter.total
+
+
+class _Counter(keras.Operation):
+    """The model as an operation whose symbolic pass counts."""
+
+    def __init__(self, model):
+        super().__init__()
+        # A list, and not the model: Keras would make it a part of this.
+        self._model = [model]
+        self._called = []
+        self.uncounted = {}
+
+    @property
+    def total(self):
+        return sum(cost for _, cost in self._called)
+
+    def call(self, inputs):
+        model = self._model[0]
+        # Keras has no public way to list the layers inside a layer.
+        inside = list(model._flatten_layers())
+        quantized = [x for x in inside if getattr(x, "quantization_mode", None)]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(intercepted(inside, "call", self._record))
+            stack.enter_context(
+                intercepted(quantized, "quantized_call", self._record)
+            )
+            if model._call_has_training_arg:
+                return model(inputs, training=False)
+            return model(inputs)
+
+    def _record(self, layer, method, *args, **kwargs):
+        before, self._called = self._called, []
+        outputs = method(*args, **kwargs)
+        inside = self._called
+        rule = _rule(layer)
+        if isinstance(layer, layers.RNN):
+            # The loop is traced, not run: how often it shows the cell's call
+            # is its own affair.
+            steps = _shape(args[0] if args else kwargs["sequences"])[1]
+            once = [cost for cell, cost in inside if cell is layer.cell]
+            cost = steps * (once[0] if once else _recurrent(layer.cell))
+        else:
+            cost = sum(cost for _, cost in inside)
+            if rule is not None:
+                cost += rule(layer, outputs, *args, **kwargs)
+            elif _has_matrices_of_its_own(layer):
+                self.uncounted[id(layer)] = layer
+        self._called = [*before, (layer, cost)]
+        return outputs
+
+
+def _convolution(layer, outputs, inputs):
+    channels = _shape(inputs)[_channel_axis(layer)]
+    size = math.prod(layer.kernel_size)
+    return _size(outputs) * size * channels // layer.groups
+
+
+def _transposed_convolution(layer, outputs, inputs):
+    return _size(inputs) * math.prod(layer.kernel_size) * layer.filters
+
+
+def _depthwise_convolution(layer, outputs, inputs):
+    return _size(outputs) * math.prod(layer.kernel_size)
+
+
+def _separable_convolution(layer, outputs, inputs):
+    channels = _shape(inputs)[_channel_axis(layer)] * layer.depth_multiplier
+    positions = _size(outputs) // layer.filters
+    size = math.prod(layer.kernel_size)
+    return positions * channels * (size + layer.filters)
+
+
+def _dense(layer, outputs, inputs, *args, **kwargs):
+    return _size(inputs) * layer.units
+
+
+def _einsum_dense(layer, outputs, inputs, *args, **kwargs):
+    given, result = layer.equation.replace(" ", "").split("->")
+    given, weights = given.split(",")
+    before, dots, after = given.partition("...")
+    shape = _shape(inputs)
+    sizes = dict(zip(before, shape))
+    sizes.update(zip(reversed(after if dots else before), reversed(shape)))
+    contracted = [sizes[x] for x in set(weights) - set(result) if x in sizes]
+    return _size(outputs) * math.prod(contracted)
+
+
+def _recurrent(layer, outputs=None, *args, **kwargs):
+    """One step of a cell: each weight once per position."""
+    positions = 1
+    if outputs is not None and hasattr(layer, "filters"):
+        positions = _size(keras.tree.flatten(outputs)[0]) // layer.filters
+    return positions * (
+        math.prod(layer.kernel.shape) + math.prod(layer.recurrent_kernel.shape)
+    )
+
+
+def _multi_head_attention(layer, outputs, query, value, *args, **kwargs):
+    if isinstance(layer, layers.GroupQueryAttention):
+        heads, axes = layer.num_query_heads, (1,)
+        sizes = 2 * layer.head_dim
+    else:
+        heads, axes = layer.num_heads, layer.attention_axes
+        sizes = layer.key_dim + layer.value_dim
+    queries = math.prod(_shape(query)[1:-1])
+    return queries * math.prod(_shape(value)[a] for a in axes) * heads * sizes
+
+
+def _attention(layer, outputs, inputs, *args, **kwargs):
+    query, value = _shape(inputs[0]), _shape(inputs[1])
+    pairs = math.prod(query[1:-1]) * value[-2]
+    additive = isinstance(layer, layers.AdditiveAttention)
+    return pairs * (value[-1] + (0 if additive else query[-1]))
+
+
+def _embedding(layer, outputs, inputs, reverse=False):
+    return _size(inputs) * layer.input_dim if reverse else 0
+
+
+_RULES = {
+    (layers.Conv1D, layers.Conv2D, layers.Conv3D): _convolution,
+    (
+        layers.Conv1DTranspose,
+        layers.Conv2DTranspose,
+        layers.Conv3DTranspose,
+    ): _transposed_convolution,
+    (layers.DepthwiseConv1D, layers.DepthwiseConv2D): _depthwise_convolution,
+    (layers.SeparableConv1D, layers.SeparableConv2D): _separable_convolution,
+    layers.Dense: _dense,
+    layers.EinsumDense: _einsum_dense,
+    (
+        layers.MultiHeadAttention,
+        layers.GroupQueryAttention,
+    ): _multi_head_attention,
+    layers.Attention: _attention,
+    layers.Embedding: _embedding,
+}
+
+
+def _rule(layer):
+    if hasattr(layer, "recurrent_kernel"):
+        return _recurrent
+    for classes, rule in _RULES.items():
+        if isinstance(layer, classes):
+            return rule
+    return None
+
+
+def _has_matrices_of_its_own(layer):
+    """Whether a user's own layer holds weights of two axes or more."""
+    if type(layer).__module__.startswith("keras."):
+        return False
+    inside = {
+        id(weight)
+        for child in layer._flatten_layers(include_self=False)
+        for weight in child.weights
+    }
+    return any(
+        len(w.shape) > 1 and id(w) not in inside for w in layer.weights
+    )
+
+
+def _shape(tensor):
+    shape = tuple(tensor.shape)
+    if None in shape:
+        raise ValueError(
+            "multiply_accumulates needs every size, but a layer sees a tensor "
+            f"of shape {shape}. Give `input_shape` without free sizes."
+        )
+    return shape
+
+
+def _size(tensor):
+    return math.prod(_shape(tensor)[1:])
+
+
+def _channel_axis(layer):
+    return -1 if layer.data_format == "channels_last" else 1
+
+
+def _inputs(model, given):
+    """-> the structure of `keras.KerasTensor` of one sample each."""
+    own = getattr(model, "inputs", None)
+    if given is None and own:
+        # A Sequential model has no `.input` before it was called.
+        one = isinstance(model, keras.Sequential)
+        given = own[0] if one else model.input
+    elif given is None:
+        # What Keras remembers of a subclassed model's first call.
+        given = (model.get_build_config() or {}).get("input_shape")
+        if given is None:
+            raise ValueError(
+                f"The model '{model.name}' does not know its input shape. "
+                "Give `input_shape`, the shape of one sample, such as "
+                "(224, 224, 3); for several inputs a list or dict of shapes."
+            )
+        given = _samples(given)
+    dtype = own[0].dtype if own and len(own) == 1 else keras.config.floatx()
+    specs = _with_batch_of_one(given, dtype)
+    return specs[0] if isinstance(specs, list) and len(specs) == 1 else specs
+
+
+def _samples(shapes):
+    """Shapes without their batch axis."""
+    if isinstance(shapes, dict):
+        return {key: _samples(shape) for key, shape in shapes.items()}
+    if shapes and isinstance(shapes[0], (list, tuple)):
+        return [_samples(shape) for shape in shapes]
+    return tuple(shapes[1:])
+
+
+def _with_batch_of_one(given, dtype):
+    if isinstance(given, dict):
+        return {k: _with_batch_of_one(v, dtype) for k, v in given.items()}
+    if hasattr(given, "shape"):
+        dtype, given = given.dtype, tuple(given.shape[1:])
+    elif any(not isinstance(size, (int, type(None))) for size in given):
+        return [_with_batch_of_one(v, dtype) for v in given]
+    elif given and given[0] is None:  # Keras's way to write a batch axis.
+        given = given[1:]
+    if None in given:
+        raise ValueError(
+            f"The input has free sizes: {tuple(given)}. Give `input_shape`, "
+            "the shape of one sample, such as (224, 224, 3)."
+        )
+    return keras.KerasTensor((1, *given), dtype)
