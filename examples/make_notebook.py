@@ -1,6 +1,6 @@
 """Writes quickstart.ipynb from quickstart.py: the same cells, no output.
 
-    python examples/make_notebook.py
+python examples/make_notebook.py
 """
 
 import json

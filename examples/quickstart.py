@@ -36,6 +36,7 @@ started = time.perf_counter()
 # %% [markdown]
 # ## The two networks: plain Keras models that end in logits
 
+
 # %%
 def teacher_network():
     return keras.Sequential(
@@ -114,9 +115,7 @@ def distill(student, teacher, split, fold):
         alpha=1.0,  # the teacher's view alone: no labels
     )
     distiller.compile(optimizer(5e-3), metrics=["accuracy"])
-    unlabelled = kd.datasets.batches(
-        split.x_train, batch_size=BATCH, seed=fold
-    )
+    unlabelled = kd.datasets.batches(split.x_train, batch_size=BATCH, seed=fold)
     return fit(distiller, unlabelled, split, "distilled", fold), distiller
 
 

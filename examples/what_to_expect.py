@@ -154,8 +154,12 @@ def defaults(lab, grid, temperatures, alphas):
             row[f"T={temperature:g} alpha={alpha:g}"] = value
         rows.append(row)
         print({k: round(v, 4) for k, v in row.items()}, flush=True)
-    print(f"\nGain over alone in points, mean over {len(grid)} settings (worst)")
-    print("| temperature | " + " | ".join(f"alpha {a:g}" for a in alphas) + " |")
+    print(
+        f"\nGain over alone in points, mean over {len(grid)} settings (worst)"
+    )
+    print(
+        "| temperature | " + " | ".join(f"alpha {a:g}" for a in alphas) + " |"
+    )
     print("|---" * (1 + len(alphas)) + "|")
     for temperature in temperatures:
         cells = [100 * np.array(gains[temperature, a]) for a in alphas]

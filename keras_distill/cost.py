@@ -235,9 +235,7 @@ def _has_matrices_of_its_own(layer):
         for child in layer._flatten_layers(include_self=False)
         for weight in child.weights
     }
-    return any(
-        len(w.shape) > 1 and id(w) not in inside for w in layer.weights
-    )
+    return any(len(w.shape) > 1 and id(w) not in inside for w in layer.weights)
 
 
 def _shape(tensor):

@@ -47,8 +47,7 @@ class Ensemble(keras.Model):
         for model in models:
             if not isinstance(model, keras.Model) or not model.built:
                 raise ValueError(
-                    "Ensemble takes built keras.Models. Received: "
-                    f"{model!r}"
+                    f"Ensemble takes built keras.Models. Received: {model!r}"
                 )
         if not models:
             raise ValueError("Ensemble needs at least one model.")

@@ -53,7 +53,9 @@ class FirstBatch:
                 self._check_batch(_first(x))
                 self._checked.add(spec)
         elif isinstance(x, tf.distribute.DistributedDataset):
-            local = self.distiller.distribute_strategy.experimental_local_results
+            local = (
+                self.distiller.distribute_strategy.experimental_local_results
+            )
             self._check_batch(
                 tf.nest.map_structure(lambda v: local(v)[0], _first(x))
             )
@@ -94,7 +96,9 @@ class FirstBatch:
         if teacher is not None:
             for name in pair.needs_teacher:
                 loss = pair.losses[name]
-                loss.validate_teacher_values(teacher.of(loss.teacher_layer_name))
+                loss.validate_teacher_values(
+                    teacher.of(loss.teacher_layer_name)
+                )
         if y is not None:
             self._check_sparse_labels(y)
 

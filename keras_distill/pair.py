@@ -100,7 +100,9 @@ class Pair:
                     )
                 )
         self.student_output_shape = student.output
-        self.comparable = _same_scores(teacher and teacher.output, student.output)
+        self.comparable = _same_scores(
+            teacher and teacher.output, student.output
+        )
         if self.comparable:
             self._thresholds = (
                 decision_threshold(self.teacher),

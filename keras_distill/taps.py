@@ -202,7 +202,9 @@ def _find(name, paths, model, role):
         )
     candidates = list(paths) + [p.rpartition("/")[2] for p in paths]
     nearest = list(
-        dict.fromkeys(difflib.get_close_matches(path, candidates, n=5, cutoff=0.4))
+        dict.fromkeys(
+            difflib.get_close_matches(path, candidates, n=5, cutoff=0.4)
+        )
     )
     hint = (
         f"The nearest names are {nearest}."

@@ -78,9 +78,9 @@ def run(replicas, scenario, path):
             dtype=scenario.get("dtype"),
         )
         if scenario.get("regularized"):
-            student.get_layer("head").kernel_regularizer = (
-                keras.regularizers.L2(0.1)
-            )
+            student.get_layer(
+                "head"
+            ).kernel_regularizer = keras.regularizers.L2(0.1)
         teacher = convnet(8)
         distiller = kd.Distiller(
             student=student,
@@ -106,7 +106,9 @@ def run(replicas, scenario, path):
         path,
         **arrays,
         predicted=predicted,
-        history=json.dumps({k: list(map(float, v)) for k, v in history.items()}),
+        history=json.dumps(
+            {k: list(map(float, v)) for k, v in history.items()}
+        ),
     )
 
 

@@ -55,7 +55,7 @@ def of(layer, *shape, dtype="float32"):
         (layers.Conv1DTranspose(6, 3), (8, 4), 8 * 3 * 4 * 6),
         (layers.EinsumDense("abc,cd->abd", (5, 6)), (5, 7), 5 * 7 * 6),
         (
-            layers.EinsumDense("...c,chd->...hd", (None, 2, 3)),
+            layers.EinsumDense("...c,cd->...d", 6),
             (5, 6, 7),
             30 * 7 * 6,
         ),

@@ -54,9 +54,7 @@ def test_every_kind_of_data_gives_the_same_weights():
         student = convnet()
         student.set_weights(start)
         more = {"batch_size": 8} if kind == "arrays" else {}
-        distill(student, teacher).fit(
-            *given, shuffle=False, verbose=0, **more
-        )
+        distill(student, teacher).fit(*given, shuffle=False, verbose=0, **more)
         results[kind] = student.get_weights()
     for kind, weights in results.items():
         for got, wanted in zip(weights, results["arrays"]):
@@ -118,7 +116,9 @@ def test_class_weight_reaches_every_per_sample_term():
         students.append(student.get_weights())
     for a, b in zip(students[0], students[1]):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    assert any(np.abs(a - c).max() > 1e-4 for a, c in zip(students[0], students[2]))
+    assert any(
+        np.abs(a - c).max() > 1e-4 for a, c in zip(students[0], students[2])
+    )
 
 
 @pytest.mark.parametrize("name", ["hint", "attention", "soft_targets"])
@@ -276,13 +276,17 @@ def test_teacher_with_more_classes_through_class_map():
 
 
 def test_validation_split_and_sample_weights_in_arrays():
-    history = distill().fit(
-        X,
-        Y,
-        sample_weight=np.ones(24),
-        validation_split=0.5,
-        verbose=0,
-    ).history
+    history = (
+        distill()
+        .fit(
+            X,
+            Y,
+            sample_weight=np.ones(24),
+            validation_split=0.5,
+            verbose=0,
+        )
+        .history
+    )
     assert np.isfinite(history["val_loss"][0])
 
 

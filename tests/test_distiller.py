@@ -101,9 +101,7 @@ def test_weights_of_the_losses_and_their_logs():
 def test_agreement_is_the_share_of_equal_argmax():
     x, y = data()
     student, teacher = convnet(), convnet(8)
-    expected = np.mean(
-        np.argmax(student(x), -1) == np.argmax(teacher(x), -1)
-    )
+    expected = np.mean(np.argmax(student(x), -1) == np.argmax(teacher(x), -1))
     distiller = distill(
         student, teacher, compile={"metrics": [kd.metrics.Agreement()]}
     )
@@ -171,7 +169,9 @@ def test_each_network_runs_once_per_step_and_the_teacher_not_in_evaluate():
         teacher,
         [
             kd.losses.SoftTargets(),
-            kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1"),
+            kd.losses.Hint(
+                teacher_layer_name="act1", student_layer_name="act1"
+            ),
         ],
     )
     runs = [m.get_layer("counting").runs for m in (student, teacher)]
@@ -194,7 +194,9 @@ def test_batch_norm_moves_once_and_only_in_training():
         teacher,
         [
             kd.losses.SoftTargets(),
-            kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1"),
+            kd.losses.Hint(
+                teacher_layer_name="act1", student_layer_name="act1"
+            ),
         ],
         {"optimizer": keras.optimizers.SGD(0.0)},
     )
@@ -219,9 +221,7 @@ def test_teacher_is_left_as_it_was_found():
     distiller.fit(x, y, verbose=0)
     assert [layer.trainable for layer in teacher.layers] == flags
     assert len(distiller.trainable_variables) == 6
-    assert not any(
-        w is v for w in teacher.weights for v in distiller.weights
-    )
+    assert not any(w is v for w in teacher.weights for v in distiller.weights)
 
 
 def test_connectors_are_trained_and_stay_out_of_the_student():
@@ -257,14 +257,18 @@ def test_regularizers_and_add_loss_are_part_of_the_objective():
         images, y, return_dict=True
     )
     expected = (
-        0.4 * logs["distillation_loss"] + 0.6 * logs["student_loss"] + additional
+        0.4 * logs["distillation_loss"]
+        + 0.6 * logs["student_loss"]
+        + additional
     )
     assert additional > 0.01
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
 
 
 def test_alpha_may_follow_a_schedule():
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1], [1.0, 0.0])
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [1], [1.0, 0.0]
+    )
     x, y = data()
     distiller = distill(alpha=schedule)
     first = distiller.train_on_batch(x, y, return_dict=True)
@@ -323,7 +327,11 @@ def test_subclassed_and_unbuilt_students_are_built_on_the_first_batch():
     for student in (
         Subclassed(),
         keras.Sequential(
-            [layers.Conv2D(4, 3, name="act1"), layers.Flatten(), layers.Dense(4)]
+            [
+                layers.Conv2D(4, 3, name="act1"),
+                layers.Flatten(),
+                layers.Dense(4),
+            ]
         ),
     ):
         hint = kd.losses.Hint(
@@ -341,22 +349,20 @@ def test_ensemble_teacher_is_the_mean_of_probabilities():
     members = [convnet(8), convnet(4, head="softmax")]
     mean = (tf.nn.softmax(members[0](x)) + members[1](x)) / 2
     ensemble = kd.Ensemble(members)
-    np.testing.assert_allclose(
-        tf.nn.softmax(ensemble(x)), mean, atol=1e-6
+    np.testing.assert_allclose(tf.nn.softmax(ensemble(x)), mean, atol=1e-6)
+    distiller = distill(
+        teacher=members, losses=kd.losses.SoftTargets(temperature=1.0)
     )
-    distiller = distill(teacher=members, losses=kd.losses.SoftTargets(temperature=1.0))
     q = tf.nn.log_softmax(distiller.student(x))
-    expected = tf.reduce_mean(
-        tf.reduce_sum(mean * (tf.math.log(mean) - q), -1)
-    )
+    expected = tf.reduce_mean(tf.reduce_sum(mean * (tf.math.log(mean) - q), -1))
     logs = distiller.train_on_batch(x, y, return_dict=True)
-    np.testing.assert_allclose(
-        logs["soft_targets_loss"], expected, rtol=1e-4
-    )
+    np.testing.assert_allclose(logs["soft_targets_loss"], expected, rtol=1e-4)
 
 
 def test_default_names_are_made_unique():
-    distiller = distill(losses=[kd.losses.SoftTargets(), kd.losses.SoftTargets()])
+    distiller = distill(
+        losses=[kd.losses.SoftTargets(), kd.losses.SoftTargets()]
+    )
     assert list(distiller.distillation_losses) == [
         "soft_targets",
         "soft_targets_1",
@@ -452,7 +458,10 @@ def test_extreme_logits_in_float16_stay_finite():
     def scaled(factor, dtype):
         inputs = keras.Input((3,))
         x = layers.Dense(
-            4, dtype=dtype, use_bias=False, name="head",
+            4,
+            dtype=dtype,
+            use_bias=False,
+            name="head",
             kernel_initializer=keras.initializers.RandomUniform(-1, 1, seed=1),
         )(inputs)
         return keras.Model(inputs, layers.Rescaling(factor, dtype=dtype)(x))

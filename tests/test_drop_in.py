@@ -65,11 +65,17 @@ def test_a_stock_loss_trains_the_same_student_in_both(make):
 def test_soft_targets_equal_the_stock_loss_where_that_is_right():
     student, teacher = convnet(), convnet(8)
     distiller = ours(
-        student, teacher, {"ours": kd.losses.SoftTargets(temperature=3.0),
-                           "theirs": right_kl(3.0)},
+        student,
+        teacher,
+        {
+            "ours": kd.losses.SoftTargets(temperature=3.0),
+            "theirs": right_kl(3.0),
+        },
     )
     logs = distiller.train_on_batch(X, Y, return_dict=True)
-    np.testing.assert_allclose(logs["ours_loss"], logs["theirs_loss"], rtol=1e-4)
+    np.testing.assert_allclose(
+        logs["ours_loss"], logs["theirs_loss"], rtol=1e-4
+    )
 
 
 def test_the_stock_default_is_still_wrong_and_ours_is_not():

@@ -14,7 +14,13 @@ HERE = pathlib.Path(__file__).parent
 def result(replicas, scenario, folder):
     path = folder / f"{scenario}_{replicas}.npz"
     done = subprocess.run(
-        [sys.executable, HERE / "replica_worker.py", str(replicas), scenario, path],
+        [
+            sys.executable,
+            HERE / "replica_worker.py",
+            str(replicas),
+            scenario,
+            path,
+        ],
         capture_output=True,
         text=True,
     )

@@ -20,9 +20,7 @@ X, Y = data(64)
 
 
 def hint():
-    return kd.losses.Hint(
-        teacher_layer_name="act1", student_layer_name="act1"
-    )
+    return kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1")
 
 
 def distill(student=None, teacher=None, metrics=("accuracy",), **kwargs):
@@ -101,8 +99,12 @@ def test_no_file_holds_the_teacher(tmp_path):
     distiller.save(tmp_path / "d.keras")
     distiller.save_weights(tmp_path / "d.weights.h5")
     tf.train.Checkpoint(model=distiller).write(str(tmp_path / "checkpoint"))
-    names = [v[0] for v in tf.train.list_variables(str(tmp_path / "checkpoint"))]
-    shapes = [v[1] for v in tf.train.list_variables(str(tmp_path / "checkpoint"))]
+    names = [
+        v[0] for v in tf.train.list_variables(str(tmp_path / "checkpoint"))
+    ]
+    shapes = [
+        v[1] for v in tf.train.list_variables(str(tmp_path / "checkpoint"))
+    ]
     assert [3, 3, 3, 64] not in shapes, names
     for path in tmp_path.iterdir():
         assert path.stat().st_size < size / 2, path
@@ -196,7 +198,9 @@ def test_model_checkpoint_and_early_stopping(tmp_path):
             ),
             keras.callbacks.ModelCheckpoint(weights, save_weights_only=True),
             keras.callbacks.EarlyStopping(
-                monitor="val_loss", patience=1, min_delta=100.0,
+                monitor="val_loss",
+                patience=1,
+                min_delta=100.0,
                 restore_best_weights=True,
             ),
         ],

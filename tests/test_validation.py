@@ -26,9 +26,7 @@ def make(losses=None, student=None, teacher="default", **kwargs):
 
 def compiled(*args, loss="default", **kwargs):
     distiller = make(*args, **kwargs)
-    distiller.compile(
-        "sgd", loss=crossentropy() if loss == "default" else loss
-    )
+    distiller.compile("sgd", loss=crossentropy() if loss == "default" else loss)
     return distiller
 
 
@@ -66,7 +64,10 @@ def test_unbuilt_teacher():
 def test_class_counts_that_differ():
     with pytest.raises(ValueError, match="(?s)7.*4.*class_map"):
         make(teacher=convnet(8, classes=7))
-    make(kd.losses.SoftTargets(class_map=[0, 2, 4, 6]), teacher=convnet(classes=7))
+    make(
+        kd.losses.SoftTargets(class_map=[0, 2, 4, 6]),
+        teacher=convnet(classes=7),
+    )
     # Features of a teacher with other classes are no mistake.
     make(hint(), teacher=convnet(8, classes=7))
 
@@ -277,10 +278,10 @@ def test_views_and_metrics():
     with pytest.raises(TypeError, match="student must be a Keras layer"):
         kd.views.Preprocessing(student=lambda x: x)
     distiller = make(teacher=None)
-    distiller.compile(
-        "sgd", crossentropy(), metrics=[kd.metrics.Agreement()]
-    )
-    with pytest.raises(ValueError, match="'agreement' compares with the teacher"):
+    distiller.compile("sgd", crossentropy(), metrics=[kd.metrics.Agreement()])
+    with pytest.raises(
+        ValueError, match="'agreement' compares with the teacher"
+    ):
         distiller.evaluate(X, Y, verbose=0)
 
 

@@ -92,7 +92,9 @@ def as_distillation_losses(losses):
         named = [(name, loss, True) for name, loss in losses.items()]
     else:
         several = isinstance(losses, (list, tuple))
-        named = [(None, loss, False) for loss in (losses if several else [losses])]
+        named = [
+            (None, loss, False) for loss in (losses if several else [losses])
+        ]
     if losses is None or not named:
         raise ValueError(
             "distillation_losses must hold at least one distillation loss, such "
