@@ -173,7 +173,7 @@ class Distiller(keras.Model):
 
         Args:
             filepath: `"*.tflite"` means LiteRT, `"*.keras"` the Keras model,
-                anything else a SavedModel.
+                a path without suffix a SavedModel.
             format: As in `keras.Model.export`; `None`: by `filepath`.
             **options: `quantization`, `representative_dataset`, `overwrite`.
         """

@@ -137,8 +137,8 @@ class Taps:
         flat = keras.tree.flatten(output)
         if len(flat) != 1:
             raise ValueError(
-                f"{where} returns {len(flat)} tensors. Tap a layer that returns "
-                "one (for a recurrent layer: `return_state=False`)."
+                f"{where} returns {len(flat)} tensors. Tap a layer that "
+                "returns one (for a recurrent layer: `return_state=False`)."
             )
         return flat[0]
 

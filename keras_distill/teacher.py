@@ -68,8 +68,8 @@ def load_distiller(filepath, teacher=None, custom_objects=None):
     distiller = keras.saving.load_model(filepath, custom_objects=custom_objects)
     if not callable(getattr(distiller, "set_teacher", None)):
         raise ValueError(
-            f"'{filepath}' holds a {type(distiller).__name__}, not a Distiller. "
-            "Load it with keras.saving.load_model."
+            f"'{filepath}' holds a {type(distiller).__name__}, not a "
+            "Distiller. Load it with keras.saving.load_model."
         )
     if teacher is not None:
         distiller.set_teacher(teacher)

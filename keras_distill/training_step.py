@@ -1,6 +1,6 @@
 """One step of distillation. TensorFlow lives here.
 
-    views -> teacher (inference, outside the tape) -> student once, with its taps
+    views -> teacher (inference, outside the tape) -> student once, with taps
           -> L = alpha * sum_k w_k L_k + (1 - alpha) * L_S + R
           -> gradients to student and connectors -> update -> logs
 

@@ -42,8 +42,8 @@ def check_teacher(teacher, student):
         )
     if not teacher.built:
         raise ValueError(
-            f"The teacher '{teacher.name}' is not built: it has no weights yet, "
-            "so it cannot have been trained. Call it on a batch, or "
+            f"The teacher '{teacher.name}' is not built: it has no weights, so "
+            "it cannot have been trained. Call it on a batch, or "
             "`teacher.build(input_shape)`, and load its weights first."
         )
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_distill import atomic_write
 from keras_distill import export
-from keras_distill import lite_model
-from keras_distill import model_inputs
+from keras_distill.export import atomic_write
+from keras_distill.export import lite_model
+from keras_distill.export import model_inputs
+from keras_distill.export import writing
 
 layers = keras.layers
 INTEGER = ("int8", "int16x8")
@@ -145,14 +146,14 @@ def files(student, digits, tmp_path_factory):
             quantization=quantization,
             representative_dataset=digits[0],
         )
-        for quantization in export.QUANTIZATIONS
+        for quantization in writing.QUANTIZATIONS
     }
 
 
 # The files.
 
 
-@pytest.mark.parametrize("quantization", export.QUANTIZATIONS)
+@pytest.mark.parametrize("quantization", writing.QUANTIZATIONS)
 def test_convnet(quantization, files, student, digits):
     x, _ = digits[1]
     path = files[quantization]
@@ -171,7 +172,7 @@ def test_convnet(quantization, files, student, digits):
         assert lite_model.float_tensors(path) == []
 
 
-@pytest.mark.parametrize("quantization", export.QUANTIZATIONS)
+@pytest.mark.parametrize("quantization", writing.QUANTIZATIONS)
 def test_dense_network(quantization, tmp_path):
     model, x = dense(), features()
     path = quiet(
@@ -184,7 +185,7 @@ def test_dense_network(quantization, tmp_path):
     assert difference <= TOLERANCE[quantization]
 
 
-@pytest.mark.parametrize("quantization", export.QUANTIZATIONS)
+@pytest.mark.parametrize("quantization", writing.QUANTIZATIONS)
 def test_two_inputs_and_two_outputs(quantization, tmp_path):
     model, x = two_inputs(), two_inputs_data()
     path = quiet(

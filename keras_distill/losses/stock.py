@@ -97,8 +97,8 @@ def as_distillation_losses(losses):
         ]
     if losses is None or not named:
         raise ValueError(
-            "distillation_losses must hold at least one distillation loss, such "
-            f"as kd.losses.SoftTargets(). Received: {losses!r}"
+            "distillation_losses must hold at least one distillation loss, "
+            f"such as kd.losses.SoftTargets(). Received: {losses!r}"
         )
     result = {}
     for name, loss, fixed in named:
@@ -120,8 +120,8 @@ def as_distillation_losses(losses):
         name = name or loss.name
         if not isinstance(name, str) or name in RESERVED or "/" in name:
             raise ValueError(
-                f"'{name}' cannot be the name of a distillation loss: names are "
-                f"strings without '/', and {RESERVED} are taken by the logs."
+                f"'{name}' cannot be the name of a distillation loss: names "
+                f"are strings without '/', and {RESERVED} are taken by the logs."
             )
         if name in result:
             if fixed:

@@ -18,26 +18,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_distill import model_inputs
-from keras_distill.atomic_write import check_free
-from keras_distill.atomic_write import written_whole
-from keras_distill.lite_model import LiteModel
-from keras_distill.lite_model import float_tensors
-from keras_distill.lite_model import load
-from keras_distill.verification import Verification
-from keras_distill.verification import VerificationError
-from keras_distill.verification import verify
-
-__all__ = [
-    "ExportError",
-    "LiteModel",
-    "Verification",
-    "VerificationError",
-    "export_model",
-    "load",
-    "tflite",
-    "verify",
-]
+from keras_distill.export import model_inputs
+from keras_distill.export.atomic_write import check_free
+from keras_distill.export.atomic_write import written_whole
+from keras_distill.export.lite_model import LiteModel
+from keras_distill.export.lite_model import float_tensors
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
 # Format of `Model.export` (and "keras") -> how its path ends.

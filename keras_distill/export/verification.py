@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_distill import model_inputs
-from keras_distill.comparison import Totals
-from keras_distill.comparison import class_numbers
-from keras_distill.lite_model import LiteModel
-from keras_distill.lite_model import milliseconds
+from keras_distill.export import model_inputs
+from keras_distill.export.comparison import Totals
+from keras_distill.export.comparison import class_numbers
+from keras_distill.export.lite_model import LiteModel
+from keras_distill.export.lite_model import milliseconds
 
 _NO_LABELS = (
     "`max_accuracy_drop` needs labels and the dataset gives none: give batches "

@@ -1,0 +1,21 @@
+"""From a Keras model to a file that ships, and proof of what the file does."""
+
+from keras_distill.export.lite_model import LiteModel
+from keras_distill.export.lite_model import load
+from keras_distill.export.verification import Verification
+from keras_distill.export.verification import VerificationError
+from keras_distill.export.verification import verify
+from keras_distill.export.writing import ExportError
+from keras_distill.export.writing import export_model
+from keras_distill.export.writing import tflite
+
+__all__ = [
+    "ExportError",
+    "LiteModel",
+    "Verification",
+    "VerificationError",
+    "export_model",
+    "load",
+    "tflite",
+    "verify",
+]
