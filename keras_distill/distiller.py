@@ -50,9 +50,9 @@ class Distiller(keras.Model):
             Defaults to 1 each.
         alpha: Share of distillation in the objective: a float in [0, 1], or a
             `keras.optimizers.schedules.LearningRateSchedule` of the step. At
-            1 no labels are needed. Defaults to 0.9 (see README, "What to
-            expect when": the best over student sizes and amounts of labels
-            among 0.5, 0.9 and 1).
+            1 no labels are needed. Defaults to 0.5, the best of 0.5, 0.9 and
+            1 over student sizes, amounts of images and lengths of training
+            (README, "What to expect when").
         views: What each network sees, a `kd.views.Views`. Defaults to the
             batch as it is.
         name: Name of the model.
@@ -94,7 +94,7 @@ class Distiller(keras.Model):
         teacher=None,
         distillation_losses,
         distillation_loss_weights=None,
-        alpha=0.9,
+        alpha=0.5,
         views=None,
         name="distiller",
     ):

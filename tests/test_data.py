@@ -19,7 +19,7 @@ def distill(student=None, teacher=None, loss=None, losses=None, **kwargs):
     distiller = kd.Distiller(
         student=student or convnet(),
         teacher=teacher or convnet(8),
-        distillation_losses=losses or kd.losses.SoftTargets(),
+        distillation_losses=losses or kd.losses.SoftTargets(temperature=4.0),
         **kwargs,
     )
     distiller.compile(keras.optimizers.SGD(0.1), loss or crossentropy())
@@ -265,7 +265,9 @@ def test_teacher_with_more_classes_through_class_map():
     teacher, student = convnet(8, classes=9), convnet()
     wanted = [8, 0, 3, 5]
     distiller = distill(
-        student, teacher, losses=kd.losses.SoftTargets(class_map=wanted)
+        student,
+        teacher,
+        losses=kd.losses.SoftTargets(temperature=4.0, class_map=wanted),
     )
     p = tf.nn.softmax(tf.gather(teacher(X), wanted, axis=-1) / 4)
     log_q = tf.nn.log_softmax(student(X) / 4)

@@ -25,7 +25,7 @@ def distill(student=None, teacher=None, losses=None, compile=None, **kwargs):
     distiller = kd.Distiller(
         student=student or convnet(),
         teacher=teacher or convnet(8),
-        distillation_losses=losses or kd.losses.SoftTargets(),
+        distillation_losses=losses or kd.losses.SoftTargets(temperature=4.0),
         **kwargs,
     )
     settings = {
