@@ -15,6 +15,7 @@ TFDS downloads the data. Without internet, Debian's package
 import argparse
 import json
 import pathlib
+import shutil
 import time
 
 import keras
@@ -103,6 +104,7 @@ def main():
         seeds = args.seeds
     started = time.perf_counter()
     OUT.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(OUT / "tensorboard", ignore_errors=True)
 
     accuracies = {"teacher": [], "alone": [], "distilled": []}
     agreements = {"alone": [], "distilled": []}

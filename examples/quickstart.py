@@ -14,6 +14,7 @@
 # %%
 import json
 import pathlib
+import shutil
 import time
 
 import keras
@@ -29,6 +30,7 @@ import keras_distill as kd
 FOLDS, LABELS, STEPS, EPOCHS, BATCH = 5, 200, 100, 10, 32
 OUT = pathlib.Path(kd.__file__).parents[1] / "saved_models" / "quickstart"
 OUT.mkdir(parents=True, exist_ok=True)
+shutil.rmtree(OUT / "tensorboard", ignore_errors=True)  # an earlier run's
 layers = keras.layers
 started = time.perf_counter()
 
@@ -220,6 +222,9 @@ report = {
 (OUT / "report.json").write_text(json.dumps(report, indent=1))
 
 print(f"\n{report['seconds']:.0f} s. Everything is in {OUT}")
-print("Look:  curves.png; tensorboard --logdir saved_models/quickstart")
+print(
+    "Look:  curves.png; tensorboard --logdir "
+    "saved_models/quickstart/tensorboard"
+)
 print("Ship:  student_int8.tflite, or student.keras (plain Keras)")
 print("Next:  python examples/fashion_mnist.py; your own data: README.md")

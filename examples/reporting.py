@@ -109,7 +109,8 @@ def curves(path, histories, title):
             ("soft_targets_loss", "--"),
             ("student_loss", ":"),
         ):
-            if name in seeds[0]:
+            alike = name != "loss" and seeds[0].get(name) == seeds[0]["loss"]
+            if name in seeds[0] and not alike:
                 values = np.mean([h[name] for h in seeds], axis=0)
                 label = f"{run}: {name.replace('_', ' ')}"
                 right.plot(epochs, values, colour, linestyle=style, label=label)

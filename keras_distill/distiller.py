@@ -160,8 +160,7 @@ class Distiller(keras.Model):
         return self.student(x)
 
     def build(self, input_shape=None):
-        if not self.student.built:
-            self.student.build(input_shape)
+        # The student builds itself when it is first called.
         self.built = True
 
     def deployable_student(self):

@@ -110,6 +110,17 @@ class Pair:
             )
         self.bound = True
 
+    def check_bound(self):
+        """Raises if the losses have not met the networks yet."""
+        if not self.bound:
+            raise ValueError(
+                "The losses are not built: these networks show their shapes "
+                "only on data, and this kind of data could not be looked at "
+                "before the first step. Call both networks on a batch of "
+                "arrays with `distiller.train_on_batch(x, y)` first, or give "
+                "a tf.data.Dataset, arrays, a PyDataset or a generator."
+            )
+
     def agreement(self, teacher_output, student_output):
         """Where both networks decide alike: booleans, one per decision."""
         return same_decision(teacher_output, student_output, *self._thresholds)

@@ -20,6 +20,7 @@ def train_step(distiller, data):
     batch, replica = replicas.enter(batch)
     view = distiller.views.training(*batch)
     pair = distiller.pair()
+    pair.check_bound()
     teacher = pair.teacher_pass(view.teacher)
 
     with (

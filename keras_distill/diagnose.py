@@ -1,0 +1,296 @@
+"""`diagnose`: what to expect of two networks and a data set, in a minute."""
+
+import itertools
+import math
+
+import keras
+import numpy as np
+
+from keras_distill import validation
+from keras_distill.cost import multiply_accumulates
+from keras_distill.diagnosis import Diagnosis
+from keras_distill.diagnosis_data import Data
+from keras_distill.diagnosis_data import class_indices
+from keras_distill.losses.heads import final_activation
+from keras_distill.losses.values import check_finite
+from keras_distill.losses.values import look_like_probabilities
+from keras_distill.short_training import stand_in
+from keras_distill.short_training import train
+from keras_distill.teacher import as_teacher
+from keras_distill.views import Views
+from keras_distill.views import for_network
+
+
+def diagnose(
+    *,
+    student,
+    teacher,
+    dataset,
+    validation_data,
+    task_loss=None,
+    views=None,
+    steps=1000,
+    batch_size=128,
+    samples=2000,
+    seconds=40.0,
+    verbose=True,
+):
+    """Says before training what to expect of distillation here, and what to do.
+
+    It looks at the teacher on training and validation data, compares size and
+    cost of the networks, and trains a copy of the student alone for a short
+    time: whether its fit to the training data runs ahead of its fit to the
+    validation data tells a student limited by data, which a teacher helps,
+    from one limited by its capacity, which it helps little. Neither network is
+    changed. For classifiers with one output.
+
+    Args:
+        student: The `keras.Model` to be distilled, with its initial weights.
+        teacher: A trained `keras.Model`, or a list of them (see
+            `kd.Ensemble`).
+        dataset: Training data: a `tf.data.Dataset` of batches, a
+            `keras.utils.PyDataset`, or arrays; `x`, `(x, y)` or
+            `(x, y, sample_weight)`. Labels are class indices or one-hot.
+            Random augmentation in it counts as part of the data. Without
+            labels the student's fit cannot be known.
+        validation_data: The same for validation. Not the test data: what
+            this says is meant to be acted on.
+        task_loss: The loss of the short training, as in `compile`. Defaults
+            to the cross-entropy that fits labels and student.
+        views: As in `kd.Distiller`; used without randomness.
+        steps: Length of the short training. Defaults to 1000: with 300, the
+            2 000 labels of the example below do not show yet.
+        batch_size: Samples per step for arrays. Defaults to 128.
+        samples: Samples of training and of validation data that are looked
+            at, at most: the first ones of a dataset, a random choice of
+            arrays. Defaults to 2000, which gives an accuracy a standard error
+            of at most 1.1 points.
+        seconds: Wall time of the short training, at most: it then has fewer
+            steps, and the result depends on the machine. Defaults to 40.
+        verbose: Whether to print the result, and a progress bar before it.
+
+    Returns:
+        A `Diagnosis`. `print` shows it, `.as_dict()` is for JSON, `.findings`
+        is a list of `(kind, text)`.
+
+    Raises:
+        TypeError: for what is no `keras.Model` or no data.
+        ValueError: for student and teacher in one object, an unbuilt teacher,
+            empty data, labels that are no classes of the student, networks
+            that are no classifiers with one output.
+
+    Example:
+
+    ```python
+    data = kd.datasets.fashion_mnist()
+    few = kd.datasets.subset(data.x_train[:50000], data.y_train[:50000], 2000)
+    kd.diagnose(
+        student=student,
+        teacher=teacher,
+        dataset=few,
+        validation_data=(data.x_train[50000:], data.y_train[50000:]),
+    )
+    ```
+    """
+    validation.check_backend()
+    validation.check_student(student)
+    teacher = as_teacher(teacher)
+    validation.check_teacher(teacher, student)
+    views = validation.checked_views(views) or Views()
+    _check_numbers(steps, batch_size, samples, seconds)
+    training = Data(dataset, "dataset", batch_size)
+    held_out = Data(validation_data, "validation_data", batch_size)
+
+    x, y, _ = training.first()
+    see = lambda x: for_network(student, views.evaluation(x), "student")  # noqa: E731
+    _check_batched(student, see(x))
+    teacher = _Network(
+        teacher,
+        lambda x: for_network(teacher, views.teacher_evaluation(x), "teacher"),
+        x,
+        "teacher",
+    )
+    with stand_in(student, see(x)) as copy:
+        student = _Network(copy, see, x, "student")
+        facts = {
+            "teacher": teacher.facts(x),
+            "student": student.facts(x),
+            "data": {
+                "training_samples": training.samples,
+                "training_samples_used": 0,
+                "validation_samples_used": 0,
+            },
+            "replicas": _replicas(copy),
+        }
+        facts["student"]["local_batch_normalizations"] = (
+            _local_batch_normalizations(copy)
+        )
+        trained = class_indices(y, student.classes, "dataset") is not None
+        if trained:
+            loss = task_loss or _task_loss(student, y)
+            facts["short_training"] = _short_training(
+                copy, see, training, loss, steps, seconds, verbose
+            )
+            facts["data"]["training_samples"] = training.samples
+        for part, data in (("training", training), ("validation", held_out)):
+            _measure(facts, part, data, teacher, student, samples, trained)
+    diagnosis = Diagnosis(facts)
+    if verbose:
+        print(diagnosis)
+    return diagnosis
+
+
+class _Network:
+    """A classifier as its probabilities.
+
+    Attributes:
+        head: `"logits"`, `"softmax"` or `"sigmoid"`.
+        classes: Number of classes; 2 for one unit.
+    """
+
+    def __init__(self, model, see, x, role):
+        import tensorflow as tf
+
+        self.model = model
+        self.see = see
+        self._run = tf.function(
+            lambda x: model(see(x), training=False)
+            if model._call_has_training_arg
+            else model(see(x)),
+            reduce_retracing=True,
+        )
+        output = self._output(x)
+        name = f"The {role} '{model.name}'"
+        if keras.tree.is_nested(output) or output.ndim != 2:
+            shapes = keras.tree.map_structure(np.shape, output)
+            raise ValueError(
+                "diagnose is for classifiers with one output of shape "
+                f"(batch, classes). {name} gives {shapes}."
+            )
+        if role == "teacher":
+            check_finite(output)
+        one = output.shape[-1] == 1
+        self.head = final_activation(model) or "logits"
+        squashing = "sigmoid" if one else "softmax"
+        if self.head == "logits" and not getattr(model, "outputs", None):
+            if look_like_probabilities(output, squashing):
+                self.head = squashing
+        if self.head == "sigmoid" and not one:
+            raise ValueError(
+                f"{name} ends in a sigmoid of {output.shape[-1]} units: a "
+                "multi-label head. diagnose is for one class per sample."
+            )
+        self.classes = 2 if one else output.shape[-1]
+
+    def probabilities(self, x):
+        """-> `(batch, classes)`, float64."""
+        output = self._output(x).astype("float64")
+        if self.head == "logits" and output.shape[-1] > 1:
+            output = np.exp(output - output.max(-1, keepdims=True))
+            return output / output.sum(-1, keepdims=True)
+        if output.shape[-1] == 1:
+            if self.head == "logits":
+                output = 0.5 * (1 + np.tanh(0.5 * output))
+            return np.concatenate([1 - output, output], -1)
+        return output
+
+    def facts(self, x):
+        inputs = keras.tree.map_structure(
+            lambda a: keras.KerasTensor((1, *a.shape[1:]), _dtype(a)),
+            self.see(x),
+        )
+        return {
+            "name": self.model.name,
+            "parameters": int(self.model.count_params()),
+            "multiply_accumulates": multiply_accumulates(self.model, inputs),
+            "head": self.head,
+            "classes": int(self.classes),
+        }
+
+    def _output(self, x):
+        return keras.tree.map_structure(
+            keras.ops.convert_to_numpy, self._run(x)
+        )
+
+
+def _measure(facts, part, data, teacher, student, samples, student_is_trained):
+    """Both networks on the same samples; fills in `facts`."""
+    labels, batches = [], []
+    for x, y, _ in data.some(samples):
+        batches.append(
+            (
+                teacher.probabilities(x),
+                student.probabilities(x) if student_is_trained else None,
+            )
+        )
+        labels.append(class_indices(y, student.classes, data.argument))
+    of_teacher, of_student = zip(*batches, strict=True)
+    labels = None if labels[0] is None else np.concatenate(labels)
+    of_teacher = np.concatenate(of_teacher)
+    facts["data"][f"{part}_samples_used"] = len(of_teacher)
+    if labels is not None:
+        facts["data"][f"{part}_classes_seen"] = len(np.unique(labels))
+    logarithms = np.log(np.maximum(of_teacher, 1e-300))
+    row = {
+        "entropy": float(np.mean(-np.sum(of_teacher * logarithms, -1))),
+        "largest_probability": float(np.mean(of_teacher.max(-1))),
+    }
+    comparable = labels is not None and teacher.classes == student.classes
+    right = of_teacher.argmax(-1) == labels if comparable else None
+    if comparable:
+        row["accuracy"] = float(np.mean(right))
+    facts["teacher"][part] = row
+    if not student_is_trained or labels is None:
+        return
+    of_student = np.concatenate(of_student)
+    true = of_student[np.arange(len(labels)), labels]
+    losses = -np.log(np.maximum(true, 1e-12))
+    student_right = of_student.argmax(-1) == labels
+    facts["student"][part] = {
+        "accuracy": float(np.mean(student_right)),
+        "cross_entropy": float(np.mean(losses)),
+        "cross_entropy_standard_error": _standard_error(losses),
+    }
+    if comparable:
+        lead = right.astype(float) - student_right
+        facts["teacher"][part]["lead"] = float(np.mean(lead))
+        facts["teacher"][part]["lead_standard_error"] = _standard_error(lead)
+
+
+def _short_training(model, see, data, loss, steps, seconds, verbose):
+    if not model.trainable_weights:
+        raise ValueError(
+            f"The student '{model.name}' has no trainable weights. Set "
+            "`trainable = True` on the layers that are to learn."
+        )
+    result = train(model, see, data.stream(), loss, steps, seconds, verbose)
+    drawn = data.drawn
+    return {
+        **result._asdict(),
+        "samples": drawn,
+        "passes": drawn / data.samples if data.samples else None,
+        "steps_wanted": steps,
+    }
+
+
+def _task_loss(student, y):
+    from_logits = student.head == "logits"
+    if student.model.output_shape[-1] == 1:
+        return keras.losses.BinaryCrossentropy(from_logits=from_logits)
+    one_hot = y.ndim == 2 and y.shape[-1] == student.classes
+    losses = keras.losses
+    if one_hot:
+        return losses.CategoricalCrossentropy(from_logits=from_logits)
+    return losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+def _standard_error(values):
+    return float(np.std(values) / math.sqrt(len(values)))
+
+
+def _replicas(model):
+    """Replicas of the strategy of here or, if larger, that of the model."""
+    import tensorflow as tf
+
+    strategies = tf.distribute.get_strategy(), model.distribute_strategy
+    return max(strategy.num_replicas_in_sync for strategy in strategies)
