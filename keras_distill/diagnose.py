@@ -1,7 +1,7 @@
 """`diagnose`: what to expect of two networks and a data set, in a minute."""
 
-import itertools
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -97,43 +97,46 @@ def diagnose(
     teacher = as_teacher(teacher)
     validation.check_teacher(teacher, student)
     views = validation.checked_views(views) or Views()
-    _check_numbers(steps, batch_size, samples, seconds)
+    _check_numbers(
+        steps=steps, batch_size=batch_size, samples=samples, seconds=seconds
+    )
     training = Data(dataset, "dataset", batch_size)
     held_out = Data(validation_data, "validation_data", batch_size)
 
+    def teacher_sees(x):
+        return for_network(teacher, views.teacher_evaluation(x), "teacher")
+
+    def student_sees(x):
+        return for_network(student, views.evaluation(x), "student")
+
     x, y, _ = training.first()
-    see = lambda x: for_network(student, views.evaluation(x), "student")  # noqa: E731
-    _check_batched(student, see(x))
-    teacher = _Network(
-        teacher,
-        lambda x: for_network(teacher, views.teacher_evaluation(x), "teacher"),
-        x,
-        "teacher",
-    )
-    with stand_in(student, see(x)) as copy:
-        student = _Network(copy, see, x, "student")
+    held_out.first()
+    _check_batched(teacher, teacher_sees(x))
+    master = _Network(teacher, teacher_sees, x, "teacher")
+    with stand_in(student, student_sees(x)) as copy:
+        pupil = _Network(copy, student_sees, x, "student")
         facts = {
-            "teacher": teacher.facts(x),
-            "student": student.facts(x),
-            "data": {
-                "training_samples": training.samples,
-                "training_samples_used": 0,
-                "validation_samples_used": 0,
-            },
+            "teacher": master.facts(x),
+            "student": pupil.facts(x),
+            "data": {},
             "replicas": _replicas(copy),
         }
-        facts["student"]["local_batch_normalizations"] = (
-            _local_batch_normalizations(copy)
-        )
-        trained = class_indices(y, student.classes, "dataset") is not None
-        if trained:
-            loss = task_loss or _task_loss(student, y)
-            facts["short_training"] = _short_training(
-                copy, see, training, loss, steps, seconds, verbose
-            )
-            facts["data"]["training_samples"] = training.samples
-        for part, data in (("training", training), ("validation", held_out)):
-            _measure(facts, part, data, teacher, student, samples, trained)
+        labelled = class_indices(y, pupil.classes, "dataset") is not None
+        if labelled:
+            facts["short_training"] = train(
+                copy,
+                student_sees,
+                training.stream(),
+                task_loss or pupil.task_loss(y),
+                steps,
+                seconds,
+                verbose,
+            )._asdict()
+            facts["short_training"]["steps_wanted"] = steps
+        _measure(facts, "training", training, master, pupil, samples)
+        _measure(facts, "validation", held_out, master, pupil, samples)
+    if labelled:
+        _add_passes(facts, training)
     diagnosis = Diagnosis(facts)
     if verbose:
         print(diagnosis)
@@ -180,7 +183,8 @@ class _Network:
                 f"{name} ends in a sigmoid of {output.shape[-1]} units: a "
                 "multi-label head. diagnose is for one class per sample."
             )
-        self.classes = 2 if one else output.shape[-1]
+        self.units = output.shape[-1]
+        self.classes = 2 if one else self.units
 
     def probabilities(self, x):
         """-> `(batch, classes)`, float64."""
@@ -194,17 +198,32 @@ class _Network:
             return np.concatenate([1 - output, output], -1)
         return output
 
+    def task_loss(self, y):
+        """The cross-entropy that fits head and labels."""
+        losses = keras.losses
+        logits = self.head == "logits"
+        if self.units == 1:
+            return losses.BinaryCrossentropy(from_logits=logits)
+        if y.ndim == 2 and y.shape[-1] == self.classes:
+            return losses.CategoricalCrossentropy(from_logits=logits)
+        return losses.SparseCategoricalCrossentropy(from_logits=logits)
+
     def facts(self, x):
-        inputs = keras.tree.map_structure(
-            lambda a: keras.KerasTensor((1, *a.shape[1:]), _dtype(a)),
-            self.see(x),
-        )
+        inside = self.model._flatten_layers()
+        normalizations = [
+            layer
+            for layer in inside
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
         return {
             "name": self.model.name,
             "parameters": int(self.model.count_params()),
-            "multiply_accumulates": multiply_accumulates(self.model, inputs),
+            "multiply_accumulates": _cost(self.model, self.see(x)),
             "head": self.head,
             "classes": int(self.classes),
+            "local_batch_normalizations": sum(
+                not layer.synchronized for layer in normalizations
+            ),
         }
 
     def _output(self, x):
@@ -213,84 +232,99 @@ class _Network:
         )
 
 
-def _measure(facts, part, data, teacher, student, samples, student_is_trained):
+def _measure(facts, part, data, teacher, student, samples):
     """Both networks on the same samples; fills in `facts`."""
-    labels, batches = [], []
+    of_teacher, of_student, labels = [], [], []
     for x, y, _ in data.some(samples):
-        batches.append(
-            (
-                teacher.probabilities(x),
-                student.probabilities(x) if student_is_trained else None,
-            )
-        )
+        of_teacher.append(teacher.probabilities(x))
+        of_student.append(student.probabilities(x))
         labels.append(class_indices(y, student.classes, data.argument))
-    of_teacher, of_student = zip(*batches, strict=True)
-    labels = None if labels[0] is None else np.concatenate(labels)
     of_teacher = np.concatenate(of_teacher)
-    facts["data"][f"{part}_samples_used"] = len(of_teacher)
-    if labels is not None:
-        facts["data"][f"{part}_classes_seen"] = len(np.unique(labels))
+    of_student = np.concatenate(of_student)
     logarithms = np.log(np.maximum(of_teacher, 1e-300))
-    row = {
+    facts["data"][f"{part}_samples"] = data.samples
+    facts["data"][f"{part}_samples_used"] = len(of_teacher)
+    row = facts["teacher"][part] = {
         "entropy": float(np.mean(-np.sum(of_teacher * logarithms, -1))),
         "largest_probability": float(np.mean(of_teacher.max(-1))),
     }
-    comparable = labels is not None and teacher.classes == student.classes
-    right = of_teacher.argmax(-1) == labels if comparable else None
-    if comparable:
-        row["accuracy"] = float(np.mean(right))
-    facts["teacher"][part] = row
-    if not student_is_trained or labels is None:
+    if labels[0] is None:
         return
-    of_student = np.concatenate(of_student)
-    true = of_student[np.arange(len(labels)), labels]
-    losses = -np.log(np.maximum(true, 1e-12))
-    student_right = of_student.argmax(-1) == labels
+    labels = np.concatenate(labels)
+    facts["data"][f"{part}_classes_seen"] = len(np.unique(labels))
+    right = of_student.argmax(-1) == labels
+    comparable = teacher.classes == student.classes
+    if comparable:
+        teacher_right = of_teacher.argmax(-1) == labels
+        row["accuracy"] = float(np.mean(teacher_right))
+    if "short_training" not in facts:
+        return
+    likelihoods = of_student[np.arange(len(labels)), labels]
+    losses = -np.log(np.maximum(likelihoods, 1e-12))
     facts["student"][part] = {
-        "accuracy": float(np.mean(student_right)),
+        "accuracy": float(np.mean(right)),
         "cross_entropy": float(np.mean(losses)),
         "cross_entropy_standard_error": _standard_error(losses),
     }
     if comparable:
-        lead = right.astype(float) - student_right
-        facts["teacher"][part]["lead"] = float(np.mean(lead))
-        facts["teacher"][part]["lead_standard_error"] = _standard_error(lead)
+        lead = teacher_right.astype("float64") - right
+        row["lead"] = float(np.mean(lead))
+        row["lead_standard_error"] = _standard_error(lead)
 
 
-def _short_training(model, see, data, loss, steps, seconds, verbose):
-    if not model.trainable_weights:
-        raise ValueError(
-            f"The student '{model.name}' has no trainable weights. Set "
-            "`trainable = True` on the layers that are to learn."
-        )
-    result = train(model, see, data.stream(), loss, steps, seconds, verbose)
-    drawn = data.drawn
-    return {
-        **result._asdict(),
-        "samples": drawn,
-        "passes": drawn / data.samples if data.samples else None,
-        "steps_wanted": steps,
-    }
-
-
-def _task_loss(student, y):
-    from_logits = student.head == "logits"
-    if student.model.output_shape[-1] == 1:
-        return keras.losses.BinaryCrossentropy(from_logits=from_logits)
-    one_hot = y.ndim == 2 and y.shape[-1] == student.classes
-    losses = keras.losses
-    if one_hot:
-        return losses.CategoricalCrossentropy(from_logits=from_logits)
-    return losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+def _add_passes(facts, data):
+    samples = data.samples
+    facts["short_training"]["samples"] = data.drawn
+    facts["short_training"]["passes"] = samples and data.drawn / samples
 
 
 def _standard_error(values):
     return float(np.std(values) / math.sqrt(len(values)))
 
 
+def _cost(model, x):
+    """Multiply-accumulates; `None` where the symbolic pass is not possible."""
+    inputs = keras.tree.map_structure(
+        lambda a: keras.KerasTensor(
+            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
+        ),
+        x,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return multiply_accumulates(model, inputs)
+    except Exception:
+        # The user's own `call` may do what has no symbolic form; one row of
+        # a table is not worth the rest of it.
+        return None
+
+
 def _replicas(model):
-    """Replicas of the strategy of here or, if larger, that of the model."""
+    """Replicas of the strategy of here or, if more, that of the model."""
     import tensorflow as tf
 
     strategies = tf.distribute.get_strategy(), model.distribute_strategy
     return max(strategy.num_replicas_in_sync for strategy in strategies)
+
+
+def _check_numbers(**numbers):
+    for name, value in numbers.items():
+        whole = name != "seconds"
+        if not validation.is_number(value) or (
+            value < 1 or value != int(value) if whole else value <= 0
+        ):
+            what = "an integer of at least 1" if whole else "a positive number"
+            raise ValueError(f"{name} must be {what}. Received: {value!r}")
+
+
+def _check_batched(model, x):
+    inputs = getattr(model, "inputs", None)
+    if not inputs or len(inputs) > 1 or keras.tree.is_nested(x):
+        return
+    if len(x.shape) == len(inputs[0].shape) - 1:
+        raise ValueError(
+            f"The data has elements of shape {tuple(x.shape)}, and the model "
+            f"'{model.name}' takes {tuple(inputs[0].shape)}: batch it, "
+            "dataset.batch(128)."
+        )

@@ -69,7 +69,8 @@ def _fits(facts):
     """Rows `(label, training, validation)`, all strings."""
     data = facts["data"]
     yield "", "training", "validation"
-    yield "samples", _count(data["training_samples"]), ""
+    known = [data[f"{part}_samples"] for part in ("training", "validation")]
+    yield "samples", *map(_count, known)
     used = [data[f"{part}_samples_used"] for part in ("training", "validation")]
     yield "samples looked at", *map(_count, used)
     for label, network, key, form in (

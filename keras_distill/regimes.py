@@ -2,13 +2,235 @@
 
 The thresholds were measured on Fashion-MNIST (training images only), with
 students of 1 000 to 75 000 parameters on 500 to 20 000 images, each trained
-alone as `kd.diagnose` does: 1000 steps of 128 images.
+alone as `kd.diagnose` does by default.
 """
 
 import math
 
-# Limited by data: the cross-entropy on validation data is higher than that on
-# training data by this part of it, and by two standard errors. Measured:
-# GAP_TABLE
+# Limited by data: the validation cross-entropy is above the training one by
+# this part of it, and by two standard errors. After 1000 steps of 128 images:
+# 500 images 1.4 to 117, 2 000 images 0.12 to 1.2, 5 000 and more at most 0.06.
 GAP = 0.1
 STANDARD_ERRORS = 2.0
+# Without a gap the limit is the student's capacity, or it is too early to say.
+# Parameters per image tell: 2 900 parameters kept to a gap of 0.08 through
+# 6000 steps on 20 000 images (0.14 each), and came to 0.55 and 0.81 on 10 000
+# and 5 000 (0.29, 0.58); 14 400 parameters on 20 000 (0.72) came to 0.64.
+PARAMETERS_PER_SAMPLE = 0.2
+# The slowest of these had no gap after 25 passes, and a large one after 128.
+MANY_PASSES = 100.0
+# Teacher saturated on the training images: almost one-hot there, or with less
+# than half of the entropy that it has on validation images.
+LARGEST_PROBABILITY = 0.99
+ENTROPY_RATIO = 0.5
+# From so many samples per class on, each class must be among them.
+SAMPLES_PER_CLASS = 20
+# A short training of less than that part of the steps asked for is reported.
+PART_OF_STEPS = 0.5
+
+
+def find(facts):
+    """The findings, the most important first.
+
+    Args:
+        facts: The numbers that `kd.diagnose` collects.
+
+    Returns:
+        A list of `(kind, text)`. Kinds:
+        - the regime of the student: `"limited_by_data"`,
+          `"limited_by_capacity"`, `"undecided"`, or `"no_labels"`;
+        - the teacher: `"teacher_not_better"`, `"teacher_saturated"`;
+        - what is in the way: `"classes_differ"`, `"heads"`,
+          `"batch_normalization"`, `"sorted_data"`, `"cut_short"`.
+    """
+    checks = (
+        _classes,
+        _teacher_not_better,
+        _regime,
+        _teacher_saturated,
+        _heads,
+        _batch_normalization,
+        _sorted_data,
+        _cut_short,
+    )
+    return [found for check in checks if (found := check(facts)) is not None]
+
+
+def _regime(facts):
+    fit = facts["student"]
+    missing = [p for p in ("training", "validation") if p not in fit]
+    if missing:
+        return "no_labels", (
+            f"There are no labels in the {' and '.join(missing)} data, so it "
+            "cannot be known whether the student is limited by data or by its "
+            "capacity, nor whether the teacher is better than the student "
+            "alone. Distillation itself needs none: alpha=1. A few hundred "
+            "labelled images in both are enough to know."
+        )
+    training, validation = fit["training"], fit["validation"]
+    gap = validation["cross_entropy"] - training["cross_entropy"]
+    error = math.hypot(
+        training["cross_entropy_standard_error"],
+        validation["cross_entropy_standard_error"],
+    )
+    numbers = (
+        f"accuracy {training['accuracy']:.1%} on training and "
+        f"{validation['accuracy']:.1%} on validation data, cross-entropy "
+        f"{training['cross_entropy']:.3f} and {validation['cross_entropy']:.3f}"
+    )
+    if gap > max(
+        GAP * training["cross_entropy"], STANDARD_ERRORS * error
+    ):
+        advice = (
+            "More images, or mixup, would help; a teacher that is better, too."
+            if _teacher_not_better(facts)
+            else "More to learn from helps, and a teacher is that: distil "
+            "(kd.losses.SoftTargets) on these images and, if there are any, "
+            "on unlabelled ones (alpha=1 there), with mixup; the longer the "
+            "training, the more it matters."
+        )
+        return "limited_by_data", (
+            "Alone, the student fits the training data better than it does "
+            f"others ({numbers}). {advice}"
+        )
+    if _teacher_not_better(facts):
+        return None
+    return _no_gap(facts, numbers)
+
+
+def _no_gap(facts, numbers):
+    samples = facts["data"]["training_samples"]
+    passes = facts["short_training"]["passes"]
+    parameters = facts["student"]["parameters"]
+    small = samples and parameters < PARAMETERS_PER_SAMPLE * samples
+    if small or (passes or 0) >= MANY_PASSES:
+        return "limited_by_capacity", (
+            "Alone, the student does as poorly on the training data as on "
+            f"others ({numbers}), with {parameters:,} parameters for "
+            f"{samples:,} images. Soft targets "
+            "ask more of it than labels do, and may make it worse. Train "
+            "longer, take a larger student, or guide it by features "
+            "(kd.losses.Hint, kd.losses.AttentionTransfer), and compare with "
+            "the student alone, trained as long."
+        )
+    seen = (
+        "each image was seen an unknown number of times"
+        if passes is None
+        else f"each image was seen {passes:.1f} times"
+    )
+    return "undecided", (
+        f"Too early to say what limits the student: as yet {numbers}, after "
+        f"{facts['short_training']['steps']} steps, in which {seen}. Training "
+        "longer comes first, with or without a teacher. Ask again with more "
+        "steps (steps=, seconds=): if the training data then run ahead, it is "
+        "limited by data and distillation helps; if not, by its capacity."
+    )
+
+
+def _teacher_not_better(facts):
+    row = facts["teacher"].get("validation", {})
+    lead = row.get("lead")
+    if lead is None or lead > row["lead_standard_error"]:
+        return None
+    return "teacher_not_better", (
+        f"The teacher ({row['accuracy']:.1%} of the validation data) is not "
+        "measurably better than the student alone after a short training "
+        f"({facts['student']['validation']['accuracy']:.1%}). Do not distil "
+        "from it. If it should be better: does it get images in the range, "
+        "size and colour order of its own training (views=kd.views."
+        "Preprocessing(teacher=...)), and are its classes in the same order?"
+    )
+
+
+def _teacher_saturated(facts):
+    training = facts["teacher"].get("training", {})
+    validation = facts["teacher"].get("validation", {})
+    sure = training["largest_probability"] > LARGEST_PROBABILITY
+    ratio = training["entropy"] / max(validation["entropy"], 1e-9)
+    if not sure and ratio >= ENTROPY_RATIO:
+        return None
+    return "teacher_saturated", (
+        "On the training images the teacher is all but certain (mean largest "
+        f"probability {training['largest_probability']:.3f}, entropy "
+        f"{training['entropy']:.3f} nats; on validation images "
+        f"{validation['largest_probability']:.3f} and "
+        f"{validation['entropy']:.3f}): its soft targets say little there that "
+        "the labels do not. Distil on images that it was not trained on, "
+        "unlabelled or strongly augmented (mixup); with a higher temperature; "
+        "or from a teacher that is stopped earlier or regularized more."
+    )
+
+
+def _classes(facts):
+    teacher, student = (facts[n]["classes"] for n in ("teacher", "student"))
+    if teacher == student:
+        return None
+    return "classes_differ", (
+        f"The teacher has {teacher:,} classes and the student {student:,}. "
+        "Losses on logits need class_map=, the list of the teacher's class of "
+        "each student class; or distil features (kd.losses.Hint, "
+        "kd.losses.AttentionTransfer). The teacher's accuracy on these labels "
+        "cannot be known."
+    )
+
+
+def _heads(facts):
+    texts = []
+    teacher, student = (facts[n]["head"] for n in ("teacher", "student"))
+    if student != "logits":
+        texts.append(
+            f"The student ends in a {student}, and losses on logits want "
+            "logits: give its last layer activation=None and the task loss "
+            "from_logits=True."
+        )
+    if teacher != "logits":
+        also = ' and activation="sigmoid"' if teacher == "sigmoid" else ""
+        texts.append(
+            f"The teacher ends in a {teacher}: tell the loss, as "
+            f"kd.losses.SoftTargets(teacher_probabilities=True){also}."
+        )
+    return ("heads", " ".join(texts)) if texts else None
+
+
+def _batch_normalization(facts):
+    layers = facts["student"]["local_batch_normalizations"]
+    if facts["replicas"] < 2 or not layers:
+        return None
+    return "batch_normalization", (
+        f"The student has {layers} BatchNormalization layers that are not "
+        f"synchronized, and the strategy has {facts['replicas']} replicas: "
+        "each normalizes by its own part of the batch, and the result depends "
+        "on their number. Build the student with "
+        "BatchNormalization(synchronized=True)."
+    )
+
+
+def _sorted_data(facts):
+    data, classes = facts["data"], facts["student"]["classes"]
+    lacking = []
+    for part in ("training", "validation"):
+        seen = data.get(f"{part}_classes_seen", classes)
+        enough = data[f"{part}_samples_used"] >= SAMPLES_PER_CLASS * classes
+        if enough and seen < classes:
+            lacking.append(f"{seen} of {classes} classes in the {part} data")
+    if not lacking:
+        return None
+    return "sorted_data", (
+        f"Among the samples looked at there are only {', '.join(lacking)}. If "
+        "the data are sorted by class, the numbers above are of little use, "
+        "and training suffers too: shuffle them."
+    )
+
+
+def _cut_short(facts):
+    training = facts.get("short_training")
+    if training is None:
+        return None
+    if training["steps"] >= PART_OF_STEPS * training["steps_wanted"]:
+        return None
+    return "cut_short", (
+        f"In the time given the student could be trained for "
+        f"{training['steps']} of {training['steps_wanted']} steps only: what "
+        "is said about its limits is less certain. Give more time (seconds=), "
+        "smaller batches, or a faster machine."
+    )

@@ -125,7 +125,7 @@ def train(model, see, batches, loss, steps, seconds, verbose):
         if rate == LEARNING_RATES[0]:  # traced by now
             traced = time.perf_counter()
     rate = min(scores, key=scores.get)
-    per_step = (time.perf_counter() - traced) / (done - TRIAL_STEPS)
+    per_step = (time.perf_counter() - traced) / max(1, done - TRIAL_STEPS)
     steps = max(1, min(steps, int(seconds / per_step)))
     bar.target = done + steps
     _assign(variables, beginning)

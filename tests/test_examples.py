@@ -29,6 +29,7 @@ def test_quickstart_keeps_its_promises():
     output = run("quickstart.py")
     report = json.loads((SAVED / "quickstart" / "report.json").read_text())
     assert report["folds"] >= 5
+    assert report["seconds"] <= 150
     assert report["gain_points"]["low"] > 0
     files = {row["file"]: row for row in report["files"]["rows"]}
     assert files["int8"]["accuracy_drop_points"] <= 0.5
