@@ -52,7 +52,7 @@ def multiply_accumulates(model, input_shape=None):
     ```python
     model = keras.Sequential([keras.Input((28, 28, 1)),
                               keras.layers.Conv2D(8, 3, padding="same")])
-    multiply_accumulates(model)     # 28 * 28 * 8 * 3 * 3 * 1 = 56448
+    kd.cost.multiply_accumulates(model)  # 28 * 28 * 8 * 3 * 3 * 1 = 56448
     ```
     """
     if not isinstance(model, keras.Model):
@@ -67,14 +67,10 @@ def multiply_accumulates(model, input_shape=None):
         )
     counter = _Counter(model)
     counter.compute_output_spec(_inputs(model, input_shape))
-    if counter.uncounted:
-        names = ", ".join(
-            f"'{layer.name}' ({type(layer).__name__})"
-            for layer in counter.uncounted.values()
-        )
+    for layer in counter.uncounted.values():
         warnings.warn(
-            "multiply_accumulates does not know what these layers do with "
-            f"their weights, and counts nothing for them: {names}.",
+            f"multiply_accumulates counts nothing for '{layer.name}': it does "
+            f"not know what a {type(layer).__name__} does with its weights.",
             stacklevel=2,
         )
     return counter.total

@@ -1,21 +1,17 @@
 """`diagnose`: what to expect of two networks and a data set, in a minute."""
 
 import math
-import warnings
 
 import keras
 import numpy as np
 
 from keras_distill import validation
-from keras_distill.cost import multiply_accumulates
 from keras_distill.diagnosis import Diagnosis
-from keras_distill.diagnosis_data import Data
-from keras_distill.diagnosis_data import class_indices
-from keras_distill.losses.heads import final_activation
-from keras_distill.losses.values import check_finite
-from keras_distill.losses.values import look_like_probabilities
-from keras_distill.short_training import stand_in
-from keras_distill.short_training import train
+from keras_distill.diagnosis.classifier import Classifier
+from keras_distill.diagnosis.data import Data
+from keras_distill.diagnosis.data import class_indices
+from keras_distill.diagnosis.short_training import stand_in
+from keras_distill.diagnosis.short_training import train
 from keras_distill.teacher import as_teacher
 from keras_distill.views import Views
 from keras_distill.views import for_network
@@ -29,7 +25,7 @@ def diagnose(
     validation_data,
     task_loss=None,
     views=None,
-    steps=1000,
+    steps=2000,
     batch_size=128,
     samples=2000,
     seconds=40.0,
@@ -58,8 +54,9 @@ def diagnose(
         task_loss: The loss of the short training, as in `compile`. Defaults
             to the cross-entropy that fits labels and student.
         views: As in `kd.Distiller`; used without randomness.
-        steps: Length of the short training. Defaults to 1000: with 300, the
-            2 000 labels of the example below do not show yet.
+        steps: Length of the short training. Defaults to 2000: the
+            2 000 labels of the example below do not show in 300 steps, and
+            not with every initialization in 1000.
         batch_size: Samples per step for arrays. Defaults to 128.
         samples: Samples of training and of validation data that are looked
             at, at most: the first ones of a dataset, a random choice of
@@ -112,15 +109,20 @@ def diagnose(
     x, y, _ = training.first()
     held_out.first()
     _check_batched(teacher, teacher_sees(x))
-    master = _Network(teacher, teacher_sees, x, "teacher")
+    master = Classifier(teacher, teacher_sees, x, "teacher")
     with stand_in(student, student_sees(x)) as copy:
-        pupil = _Network(copy, student_sees, x, "student")
+        pupil = Classifier(copy, student_sees, x, "student")
         facts = {
             "teacher": master.facts(x),
             "student": pupil.facts(x),
             "data": {},
             "replicas": _replicas(copy),
         }
+        if not copy.trainable_weights:
+            raise ValueError(
+                f"The student '{student.name}' has no trainable weights. Set "
+                "`trainable = True` on the layers that are to learn."
+            )
         labelled = class_indices(y, pupil.classes, "dataset") is not None
         if labelled:
             facts["short_training"] = train(
@@ -136,100 +138,13 @@ def diagnose(
         _measure(facts, "training", training, master, pupil, samples)
         _measure(facts, "validation", held_out, master, pupil, samples)
     if labelled:
-        _add_passes(facts, training)
+        short = facts["short_training"]
+        known = training.samples
+        short["passes"] = short["samples"] / known if known else None
     diagnosis = Diagnosis(facts)
     if verbose:
         print(diagnosis)
     return diagnosis
-
-
-class _Network:
-    """A classifier as its probabilities.
-
-    Attributes:
-        head: `"logits"`, `"softmax"` or `"sigmoid"`.
-        classes: Number of classes; 2 for one unit.
-    """
-
-    def __init__(self, model, see, x, role):
-        import tensorflow as tf
-
-        self.model = model
-        self.see = see
-        self._run = tf.function(
-            lambda x: model(see(x), training=False)
-            if model._call_has_training_arg
-            else model(see(x)),
-            reduce_retracing=True,
-        )
-        output = self._output(x)
-        name = f"The {role} '{model.name}'"
-        if keras.tree.is_nested(output) or output.ndim != 2:
-            shapes = keras.tree.map_structure(np.shape, output)
-            raise ValueError(
-                "diagnose is for classifiers with one output of shape "
-                f"(batch, classes). {name} gives {shapes}."
-            )
-        if role == "teacher":
-            check_finite(output)
-        one = output.shape[-1] == 1
-        self.head = final_activation(model) or "logits"
-        squashing = "sigmoid" if one else "softmax"
-        if self.head == "logits" and not getattr(model, "outputs", None):
-            if look_like_probabilities(output, squashing):
-                self.head = squashing
-        if self.head == "sigmoid" and not one:
-            raise ValueError(
-                f"{name} ends in a sigmoid of {output.shape[-1]} units: a "
-                "multi-label head. diagnose is for one class per sample."
-            )
-        self.units = output.shape[-1]
-        self.classes = 2 if one else self.units
-
-    def probabilities(self, x):
-        """-> `(batch, classes)`, float64."""
-        output = self._output(x).astype("float64")
-        if self.head == "logits" and output.shape[-1] > 1:
-            output = np.exp(output - output.max(-1, keepdims=True))
-            return output / output.sum(-1, keepdims=True)
-        if output.shape[-1] == 1:
-            if self.head == "logits":
-                output = 0.5 * (1 + np.tanh(0.5 * output))
-            return np.concatenate([1 - output, output], -1)
-        return output
-
-    def task_loss(self, y):
-        """The cross-entropy that fits head and labels."""
-        losses = keras.losses
-        logits = self.head == "logits"
-        if self.units == 1:
-            return losses.BinaryCrossentropy(from_logits=logits)
-        if y.ndim == 2 and y.shape[-1] == self.classes:
-            return losses.CategoricalCrossentropy(from_logits=logits)
-        return losses.SparseCategoricalCrossentropy(from_logits=logits)
-
-    def facts(self, x):
-        inside = self.model._flatten_layers()
-        normalizations = [
-            layer
-            for layer in inside
-            if isinstance(layer, keras.layers.BatchNormalization)
-        ]
-        return {
-            "name": self.model.name,
-            "parameters": int(self.model.count_params()),
-            "multiply_accumulates": _cost(self.model, self.see(x)),
-            "head": self.head,
-            "classes": int(self.classes),
-            "local_batch_normalizations": sum(
-                not layer.synchronized for layer in normalizations
-            ),
-        }
-
-    def _output(self, x):
-        return keras.tree.map_structure(
-            keras.ops.convert_to_numpy, self._run(x)
-        )
 
 
 def _measure(facts, part, data, teacher, student, samples):
@@ -241,6 +156,12 @@ def _measure(facts, part, data, teacher, student, samples):
         labels.append(class_indices(y, student.classes, data.argument))
     of_teacher = np.concatenate(of_teacher)
     of_student = np.concatenate(of_student)
+    if not np.isfinite(of_student).all():
+        raise ValueError(
+            "The student's output is not finite after a short training, with "
+            "the best of several learning rates. Are there NaN in the data, or "
+            "does the task loss give NaN?"
+        )
     logarithms = np.log(np.maximum(of_teacher, 1e-300))
     facts["data"][f"{part}_samples"] = data.samples
     facts["data"][f"{part}_samples_used"] = len(of_teacher)
@@ -272,32 +193,8 @@ def _measure(facts, part, data, teacher, student, samples):
         row["lead_standard_error"] = _standard_error(lead)
 
 
-def _add_passes(facts, data):
-    samples = data.samples
-    facts["short_training"]["samples"] = data.drawn
-    facts["short_training"]["passes"] = samples and data.drawn / samples
-
-
 def _standard_error(values):
     return float(np.std(values) / math.sqrt(len(values)))
-
-
-def _cost(model, x):
-    """Multiply-accumulates; `None` where the symbolic pass is not possible."""
-    inputs = keras.tree.map_structure(
-        lambda a: keras.KerasTensor(
-            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
-        ),
-        x,
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return multiply_accumulates(model, inputs)
-    except Exception:
-        # The user's own `call` may do what has no symbolic form; one row of
-        # a table is not worth the rest of it.
-        return None
 
 
 def _replicas(model):

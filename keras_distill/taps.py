@@ -34,7 +34,8 @@ class Taps:
     Example:
 
     ```python
-    taps = Taps(keras.applications.MobileNetV2(weights=None), ["block_6_add"])
+    network = keras.applications.MobileNetV2(weights=None)
+    taps = kd.taps.Taps(network, ["block_6_add"])
     output, taken = taps(images, training=False)
     taken["block_6_add"].shape     # (batch, 14, 14, 64)
     ```

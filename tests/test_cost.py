@@ -247,6 +247,4 @@ def test_counting_leaves_no_trace():
     multiply_accumulates(model)
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    assert not any(
-        "call" in vars(layer) for layer in [model, *model.layers]
-    )
+    assert not any("call" in vars(layer) for layer in [model, *model.layers])

@@ -58,7 +58,11 @@ def find(facts):
 
 def _regime(facts):
     fit = facts["student"]
-    missing = [p for p in ("training", "validation") if p not in fit]
+    missing = [
+        part
+        for part in ("training", "validation")
+        if f"{part}_classes_seen" not in facts["data"]
+    ]
     if missing:
         return "no_labels", (
             f"There are no labels in the {' and '.join(missing)} data, so it "
@@ -78,9 +82,7 @@ def _regime(facts):
         f"{validation['accuracy']:.1%} on validation data, cross-entropy "
         f"{training['cross_entropy']:.3f} and {validation['cross_entropy']:.3f}"
     )
-    if gap > max(
-        GAP * training["cross_entropy"], STANDARD_ERRORS * error
-    ):
+    if gap > max(GAP * training["cross_entropy"], STANDARD_ERRORS * error):
         advice = (
             "More images, or mixup, would help; a teacher that is better, too."
             if _teacher_not_better(facts)
@@ -209,6 +211,7 @@ def _sorted_data(facts):
     data, classes = facts["data"], facts["student"]["classes"]
     lacking = []
     for part in ("training", "validation"):
+        # Without labels there is nothing to see.
         seen = data.get(f"{part}_classes_seen", classes)
         enough = data[f"{part}_samples_used"] >= SAMPLES_PER_CLASS * classes
         if enough and seen < classes:

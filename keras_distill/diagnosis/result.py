@@ -3,7 +3,7 @@
 import copy
 import textwrap
 
-from keras_distill.regimes import find
+from keras_distill.diagnosis.regimes import find
 
 
 class Diagnosis:
@@ -16,7 +16,7 @@ class Diagnosis:
 
     Attributes:
         findings: A list of `(kind, text)`; the kinds are listed in
-            `keras_distill.regimes.find`.
+            `keras_distill.diagnosis.regimes.find`.
     """
 
     def __init__(self, facts):

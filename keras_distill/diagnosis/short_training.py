@@ -16,10 +16,9 @@ import numpy as np
 from keras_distill.validation import computes_in_float16
 from keras_distill.validation import with_loss_scaling
 
-# Tried in turn; half a decade apart, which is about as far as one may be off
-# without the short training being mostly wasted. On Fashion-MNIST a student of
-# 2 700 parameters needs 0.03 to show in 1000 steps what it shows at Adam's
-# default 0.001 only after ten times as many.
+# Tried in turn, half a decade apart. The choice matters: on Fashion-MNIST a
+# student of 2 894 parameters is at 74 % after 1000 steps of 64 images at 0.002,
+# near Adam's default, and at 80 % at 0.02.
 LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 TRIAL_STEPS = 50
 # Moving statistics must follow weights that move fast and for a short time;
@@ -33,11 +32,13 @@ class ShortTraining(NamedTuple):
 
     Attributes:
         steps: Steps of the training itself, without the trials.
+        samples: Samples drawn in these steps.
         learning_rate: The chosen one, from which a cosine goes down to 0.
         seconds: Wall time with the trials.
     """
 
     steps: int
+    samples: int
     learning_rate: float
     seconds: float
 
@@ -106,34 +107,34 @@ def train(model, see, batches, loss, steps, seconds, verbose):
         steps + TRIAL_STEPS * len(LEARNING_RATES), verbose=int(verbose)
     )
 
-    def step(learning_rate, done, **values):
+    times = []
+
+    def step(learning_rate):
+        begin = time.perf_counter()
+        x, y, sample_weight = next(batches)
         optimizer.learning_rate = learning_rate
-        value = float(alone.train_on_batch(*next(batches)))
-        bar.update(done, [("loss", value)], finalize=False)
-        return value
+        loss = float(alone.train_on_batch(x, y, sample_weight))
+        bar.add(1, [("loss", loss)])
+        times.append(time.perf_counter() - begin)
+        return loss, len(keras.tree.flatten(x)[0])
 
     scores = {}
-    done = 0
     for rate in LEARNING_RATES:
         _assign(variables, beginning)
-        losses = []
-        for _ in range(TRIAL_STEPS):
-            losses.append(step(rate, done))
-            done += 1
+        losses = [step(rate)[0] for _ in range(TRIAL_STEPS)]
         score = float(np.mean(losses[-TRIAL_STEPS // 3 :]))
         scores[rate] = score if math.isfinite(score) else math.inf
-        if rate == LEARNING_RATES[0]:  # traced by now
-            traced = time.perf_counter()
     rate = min(scores, key=scores.get)
-    per_step = (time.perf_counter() - traced) / max(1, done - TRIAL_STEPS)
-    steps = max(1, min(steps, int(seconds / per_step)))
-    bar.target = done + steps
+    # The median: the first step traces, and others may want the processor too.
+    steps = max(1, min(steps, int(seconds / np.median(times))))
+    # The bar ends where the training does.
+    bar.target = TRIAL_STEPS * len(LEARNING_RATES) + steps
     _assign(variables, beginning)
+    samples = 0
     for index in range(steps):
-        step(rate * 0.5 * (1 + math.cos(math.pi * index / steps)), done)
-        done += 1
-    bar.update(done, finalize=True)
-    return ShortTraining(steps, rate, time.perf_counter() - start)
+        cosine = 0.5 * (1 + math.cos(math.pi * index / steps))
+        samples += step(rate * cosine)[1]
+    return ShortTraining(steps, samples, rate, time.perf_counter() - start)
 
 
 class _Alone(keras.Model):
@@ -153,7 +154,7 @@ class _Alone(keras.Model):
 
 
 def _clone(model, x):
-    """-> a copy with the same weights, `None` if there is no way to make one."""
+    """-> a copy with the same weights, `None` if none can be made."""
     with model.distribute_strategy.scope():
         try:
             if isinstance(model, keras.Sequential) or _is_functional(model):
@@ -161,7 +162,7 @@ def _clone(model, x):
             else:
                 clone = type(model).from_config(model.get_config())
             first = keras.tree.map_structure(lambda a: a[:4], x)
-            output = clone(first)
+            clone(first)  # builds it
             if not model.built:
                 return clone
             clone.set_weights(model.get_weights())
@@ -173,11 +174,14 @@ def _clone(model, x):
             )
             same = all(np.allclose(a, b, 1e-2, 1e-3) for a, b in pairs)
             return clone if same else None
-        except Exception:
+        except Exception as error:
             # from_config is the user's code and may fail in any way.
-            if not model.built:
-                raise
-            return None
+            if model.built:
+                return None
+            raise ValueError(
+                f"The model '{model.name}' is not built, and a copy of it "
+                f"cannot be made ({error}). Call it on a batch first."
+            ) from error
 
 
 def _is_functional(model):

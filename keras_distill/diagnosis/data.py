@@ -1,6 +1,7 @@
 """Data as `kd.diagnose` reads it: some of it, and without end."""
 
 import itertools
+import reprlib
 
 import keras
 import numpy as np
@@ -47,7 +48,7 @@ class Data:
             raise TypeError(
                 f"{argument} must be a tf.data.Dataset of batches, a keras."
                 "utils.PyDataset, or arrays: x or a tuple (x, y). Received: "
-                f"{data!r} of type {type(data).__name__}"
+                f"{reprlib.repr(data)} of type {type(data).__name__}"
             )
 
     _is_arrays = False
@@ -151,7 +152,10 @@ def class_indices(y, classes, argument):
         return None
     what = "diagnose is for one class per sample"
     if keras.tree.is_nested(y):
-        raise ValueError(f"{what}. The labels of {argument} are several: {y}")
+        raise ValueError(
+            f"{what}. The labels of {argument} are several tensors: "
+            f"{reprlib.repr(y)}"
+        )
     y = keras.ops.convert_to_numpy(y)
     if y.ndim == 2 and y.shape[-1] == classes and classes > 1:
         if not np.allclose(y.astype("float64").sum(-1), 1.0, atol=1e-2):
@@ -183,7 +187,8 @@ def class_indices(y, classes, argument):
 
 
 def _are_arrays(data):
-    leaves = _leaves(data)
+    # A list could be one of batches.
+    leaves = [] if isinstance(data, list) else _leaves(data)
     return bool(leaves) and all(
         hasattr(a, "__array__") and getattr(a, "ndim", 0) for a in leaves
     )

@@ -1,0 +1,130 @@
+"""A classifier as its probabilities, whatever its head."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_distill.cost import multiply_accumulates
+from keras_distill.losses.heads import final_activation
+from keras_distill.losses.values import check_finite
+from keras_distill.losses.values import look_like_probabilities
+
+
+class Classifier:
+    """A network with one output of scores over classes, or of one unit.
+
+    Args:
+        model: A built `keras.Model`.
+        see: A function: the batch's `x` -> what the model takes.
+        x: A batch.
+        role: `"teacher"` or `"student"`, for messages.
+
+    Attributes:
+        head: `"logits"`, `"softmax"` or `"sigmoid"`.
+        classes: Number of classes; 2 for one unit.
+
+    Raises:
+        ValueError: if it is none, or the teacher's output is not finite.
+    """
+
+    def __init__(self, model, see, x, role):
+        import tensorflow as tf
+
+        self.model = model
+        self.see = see
+        self._run = tf.function(
+            lambda x: (
+                model(see(x), training=False)
+                if model._call_has_training_arg
+                else model(see(x))
+            ),
+            reduce_retracing=True,
+        )
+        output = self._output(x)
+        name = f"The {role} '{model.name}'"
+        if keras.tree.is_nested(output) or output.ndim != 2:
+            shapes = keras.tree.map_structure(np.shape, output)
+            raise ValueError(
+                "diagnose is for classifiers with one output of shape "
+                f"(batch, classes). {name} gives {shapes}."
+            )
+        if role == "teacher":
+            check_finite(output)
+        one = output.shape[-1] == 1
+        self.head = final_activation(model) or "logits"
+        squashing = "sigmoid" if one else "softmax"
+        if self.head == "logits" and not getattr(model, "outputs", None):
+            if look_like_probabilities(output, squashing):
+                self.head = squashing
+        if self.head == "sigmoid" and not one:
+            raise ValueError(
+                f"{name} ends in a sigmoid of {output.shape[-1]} units: a "
+                "multi-label head. diagnose is for one class per sample."
+            )
+        self.units = output.shape[-1]
+        self.classes = 2 if one else self.units
+
+    def probabilities(self, x):
+        """-> `(batch, classes)`, float64."""
+        output = self._output(x).astype("float64")
+        if self.head == "logits" and output.shape[-1] > 1:
+            output = np.exp(output - output.max(-1, keepdims=True))
+            return output / output.sum(-1, keepdims=True)
+        if output.shape[-1] == 1:
+            if self.head == "logits":
+                output = 0.5 * (1 + np.tanh(0.5 * output))
+            return np.concatenate([1 - output, output], -1)
+        return output
+
+    def task_loss(self, y):
+        """The cross-entropy that fits head and labels."""
+        losses = keras.losses
+        logits = self.head == "logits"
+        if self.units == 1:
+            return losses.BinaryCrossentropy(from_logits=logits)
+        if y.ndim == 2 and y.shape[-1] == self.classes:
+            return losses.CategoricalCrossentropy(from_logits=logits)
+        return losses.SparseCategoricalCrossentropy(from_logits=logits)
+
+    def facts(self, x):
+        """Size, cost and head: a dict."""
+        inside = self.model._flatten_layers()
+        normalizations = [
+            layer
+            for layer in inside
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        return {
+            "name": self.model.name,
+            "parameters": int(self.model.count_params()),
+            "multiply_accumulates": _cost(self.model, self.see(x)),
+            "head": self.head,
+            "classes": int(self.classes),
+            "local_batch_normalizations": sum(
+                not layer.synchronized for layer in normalizations
+            ),
+        }
+
+    def _output(self, x):
+        return keras.tree.map_structure(
+            keras.ops.convert_to_numpy, self._run(x)
+        )
+
+
+def _cost(model, x):
+    """Multiply-accumulates; `None` where the symbolic pass is not possible."""
+    inputs = keras.tree.map_structure(
+        lambda a: keras.KerasTensor(
+            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
+        ),
+        x,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return multiply_accumulates(model, inputs)
+    except Exception:
+        # The user's own `call` may do what has no symbolic form; one row of
+        # a table is not worth the rest of it.
+        return None
