@@ -8,6 +8,7 @@ from keras_distill import metrics
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
+from keras_distill.diagnose import diagnose
 from keras_distill.distiller import Distiller
 from keras_distill.ensemble import Ensemble
 from keras_distill.teacher import load_distiller
@@ -18,6 +19,7 @@ __all__ = [
     "__version__",
     "cost",
     "datasets",
+    "diagnose",
     "export",
     "load_distiller",
     "losses",

@@ -62,8 +62,9 @@ def diagnose(
             at, at most: the first ones of a dataset, a random choice of
             arrays. Defaults to 2000, which gives an accuracy a standard error
             of at most 1.1 points.
-        seconds: Wall time of the short training, at most: it then has fewer
-            steps, and the result depends on the machine. Defaults to 40.
+        seconds: Wall time of the short training, at most: where that is too
+            little it has fewer steps, and the result depends on the machine.
+            Defaults to 40, which leaves 20 of a minute for the rest.
         verbose: Whether to print the result, and a progress bar before it.
 
     Returns:

@@ -397,6 +397,12 @@ def test_datasets_with_and_without_an_end():
             20 * 60 / 300, rel=0.1
         )
         assert result["student"]["training"]["accuracy"] > 0.8
+    whole = tf.data.Dataset.from_tensor_slices(VALIDATION).batch(64)
+    result = look(validation_data=whole, samples=5000).as_dict()["data"]
+    assert result["validation_samples"] == 1000
+    assert look(validation_data=whole, samples=100).as_dict()["data"][
+        "validation_samples"
+    ] in range(1000, 1064)
     # Always other samples: how many there are is not known.
     fresh = seeded.map(lambda x, y: (x + tf.random.normal(tf.shape(x)), y))
     result = look(dataset=fresh, steps=10)
@@ -556,7 +562,7 @@ def test_it_is_printed_when_verbose_and_silent_when_not(capsys):
     result = look(verbose=True)
     out = capsys.readouterr().out
     assert out.endswith(str(result) + "\n")
-    assert "8/8" in out
+    assert "13/13" in out
 
 
 def test_as_dict_is_json_and_a_copy():

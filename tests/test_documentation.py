@@ -90,8 +90,8 @@ def names(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(n for n, e in EXAMPLES.items() if e))
 def test_examples_in_docstrings_run(name, names):
-    if "fashion" in name or (name.endswith("datasets.load")):
-        pytest.skip("needs the data set; tests/test_datasets.py runs it")
+    if name.endswith(("datasets.fashion_mnist", "datasets.load", "diagnose")):
+        pytest.skip("needs the data set; the module's own tests run it")
     for code in EXAMPLES[name]:
         exec(compile(code, f"<docstring of {name}>", "exec"), names)
 

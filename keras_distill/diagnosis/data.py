@@ -25,6 +25,7 @@ class Data:
 
         self.argument = argument
         self.drawn = 0
+        self._counted = None
         self._different = set()
         self._data = data
         self._batch_size = batch_size
@@ -63,6 +64,8 @@ class Data:
         different = len(self._different)
         if self._is_arrays:
             return self._stated
+        if self._counted is not None:
+            return self._counted
         if self._stated >= 0:
             # The last batch may not be full.
             most = self._stated * self._batch_size
@@ -85,14 +88,16 @@ class Data:
 
     def some(self, samples):
         """Yields batches of that many samples together, or of all."""
+        given = 0
         for batch in self._once(samples):
-            size = len(_leaves(batch)[0])
+            rest = samples - given
             yield keras.tree.map_structure(
-                lambda a: None if a is None else a[:samples], batch
+                lambda a: None if a is None else a[:rest], batch
             )
-            samples -= size
-            if samples <= 0:
+            given += len(_leaves(batch)[0])
+            if given >= samples:
                 return
+        self._counted = given
 
     def stream(self):
         """Yields batches without end, and counts them."""

@@ -102,7 +102,7 @@ def _short_training(facts):
     if training is None:
         return None
     passes = training["passes"]
-    times = "" if passes is None else f", each image {passes:.1f} times"
+    times = "" if passes is None else f", each {passes:.1f} times"
     return (
         f"Student alone: a copy, trained for {training['steps']} steps of Adam "
         f"from its present weights in {training['seconds']:.0f} s, trials of "

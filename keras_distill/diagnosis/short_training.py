@@ -25,6 +25,8 @@ TRIAL_STEPS = 50
 # keras.applications' MobileNets have 0.999, of which 37 % would still be the
 # initial values after 1000 steps.
 LARGEST_MOMENTUM = 0.9
+# Part of the time that the trials may take together.
+PART_OF_TRIALS = 0.2
 
 
 class ShortTraining(NamedTuple):
@@ -77,17 +79,17 @@ def stand_in(model, x):
 def train(model, see, batches, loss, steps, seconds, verbose):
     """Trains a network on its task alone, for a short time.
 
-    The learning rate is the one, of `LEARNING_RATES`, whose first 50 steps
-    bring the loss down most.
+    The learning rate is the one, of `LEARNING_RATES`, that brings the loss
+    down most in its first 50 steps (fewer where steps are slow).
 
     Args:
         model: A built `keras.Model`, which is changed.
         see: A function: the batch's `x` -> what the model takes.
         batches: Iterator of `(x, y, sample_weight)`, without end.
         loss: A Keras loss.
-        steps: Steps after the trials; fewer if they would take longer than
-            `seconds`.
-        seconds: Wall time for the training after the trials, at most.
+        steps: Steps after the trials; fewer if time does not allow them.
+        seconds: Wall time for all of it, at most; but where the trials take
+            more than half of it, the training after them gets the other half.
         verbose: Whether to show Keras's progress bar.
 
     Returns:
@@ -103,9 +105,8 @@ def train(model, see, batches, loss, steps, seconds, verbose):
         optimizer.build(alone.trainable_variables)
     variables = [*model.variables, *optimizer.variables]
     beginning = _values(variables)
-    bar = keras.utils.Progbar(
-        steps + TRIAL_STEPS * len(LEARNING_RATES), verbose=int(verbose)
-    )
+    trials = TRIAL_STEPS * len(LEARNING_RATES)
+    bar = keras.utils.Progbar(trials + steps, verbose=int(verbose))
 
     times = []
 
@@ -118,23 +119,33 @@ def train(model, see, batches, loss, steps, seconds, verbose):
         times.append(time.perf_counter() - begin)
         return loss, len(keras.tree.flatten(x)[0])
 
+    for _ in range(3):
+        step(LEARNING_RATES[0])
+    trials = _within(seconds * PART_OF_TRIALS, times, trials)
+    trial = max(5, trials // len(LEARNING_RATES))
     scores = {}
     for rate in LEARNING_RATES:
         _assign(variables, beginning)
-        losses = [step(rate)[0] for _ in range(TRIAL_STEPS)]
-        score = float(np.mean(losses[-TRIAL_STEPS // 3 :]))
+        losses = [step(rate)[0] for _ in range(trial)]
+        score = float(np.mean(losses[-trial // 3 :]))
         scores[rate] = score if math.isfinite(score) else math.inf
     rate = min(scores, key=scores.get)
-    # The median: the first step traces, and others may want the processor too.
-    steps = max(1, min(steps, int(seconds / np.median(times))))
+    left = max(seconds / 2, seconds - (time.perf_counter() - start))
+    steps = _within(left, times, steps)
     # The bar ends where the training does.
-    bar.target = TRIAL_STEPS * len(LEARNING_RATES) + steps
+    bar.target = len(times) + steps
     _assign(variables, beginning)
     samples = 0
     for index in range(steps):
         cosine = 0.5 * (1 + math.cos(math.pi * index / steps))
         samples += step(rate * cosine)[1]
     return ShortTraining(steps, samples, rate, time.perf_counter() - start)
+
+
+def _within(seconds, times, steps):
+    """How many of these steps the time is enough for; at least one."""
+    # The median: the first step traces, and others may want the processor too.
+    return max(1, min(steps, int(seconds / np.median(times))))
 
 
 class _Alone(keras.Model):
