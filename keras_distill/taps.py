@@ -35,9 +35,9 @@ class Taps:
 
     ```python
     network = keras.applications.MobileNetV2(weights=None)
-    taps = kd.taps.Taps(network, ["block_6_add"])
+    taps = kd.taps.Taps(network, ["block_6_project"])
     output, taken = taps(images, training=False)
-    taken["block_6_add"].shape     # (batch, 14, 14, 64)
+    taken["block_6_project"].shape     # (batch, 14, 14, 64)
     ```
     """
 

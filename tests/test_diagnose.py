@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -562,7 +563,8 @@ def test_it_is_printed_when_verbose_and_silent_when_not(capsys):
     result = look(verbose=True)
     out = capsys.readouterr().out
     assert out.endswith(str(result) + "\n")
-    assert "13/13" in out
+    # The bar ends where the training does; how far depends on the machine.
+    assert re.search(r"\b(\d+)/\1\b", out)
 
 
 def test_as_dict_is_json_and_a_copy():
