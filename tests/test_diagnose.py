@@ -564,7 +564,7 @@ def test_it_is_printed_when_verbose_and_silent_when_not(capsys):
     out = capsys.readouterr().out
     assert out.endswith(str(result) + "\n")
     # The bar ends where the training does; how far depends on the machine.
-    assert re.search(r"\b(\d+)/\1\b", out)
+    assert re.search(r"\[1m(\d+)/\1\x1b", out)
 
 
 def test_as_dict_is_json_and_a_copy():

@@ -124,7 +124,8 @@ class Data:
             yield keras.utils.unpack_x_y_sample_weight(batch)
 
     def _slices(self, samples):
-        rng = np.random.default_rng(self.drawn)
+        # What is looked at must not depend on how much was drawn before.
+        rng = np.random.default_rng(self.drawn if samples is None else 0)
         order = rng.permutation(self._stated)[:samples]
         size = self._batch_size
         # One shape of batches: no second trace of the training step.
