@@ -2,6 +2,9 @@ from keras_distill.losses.attention import AttentionTransfer
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.contrastive_representation import (
+    ContrastiveRepresentation,
+)
 from keras_distill.losses.correlation_congruence import CorrelationCongruence
 from keras_distill.losses.flow_of_solution_procedure import (
     FlowOfSolutionProcedure,
@@ -21,6 +24,7 @@ from keras_distill.losses.soft_targets import SoftTargets
 
 __all__ = [
     "AttentionTransfer",
+    "ContrastiveRepresentation",
     "CorrelationCongruence",
     "DistillationLoss",
     "FlowOfSolutionProcedure",

@@ -4,6 +4,7 @@ import numbers
 import keras
 from keras import ops
 
+from keras_distill.losses.arguments import whole_number
 from keras_distill.losses.base import one_of
 from keras_distill.losses.coupled import BatchCoupledLoss
 from keras_distill.losses.coupled import unlike
@@ -112,16 +113,8 @@ class CorrelationCongruence(BatchCoupledLoss):
             raise ValueError(
                 f"gamma must be a positive, finite number. Received: {gamma!r}"
             )
-        if (
-            not isinstance(order, numbers.Integral)
-            or isinstance(order, bool)
-            or order < 1
-        ):
-            raise ValueError(
-                f"order must be a positive integer (2, 3). Received: {order!r}"
-            )
         self.gamma = float(gamma)
-        self.order = int(order)
+        self.order = whole_number("order", order)
 
     def build_pair(self, index, teacher_shape, student_shape):
         super().build_pair(index, teacher_shape, student_shape)
@@ -131,9 +124,9 @@ class CorrelationCongruence(BatchCoupledLoss):
         ):
             raise ValueError(
                 'CorrelationCongruence(form="delta") compares features of '
-                f"equal shapes. Received: teacher {tuple(teacher_shape)}, student "
-                f'{tuple(student_shape)}. Pass form="paper", which compares '
-                "features of any width."
+                f"equal shapes. Received: teacher {tuple(teacher_shape)}, "
+                f"student {tuple(student_shape)}. Pass "
+                'form="paper", which compares features of any width.'
             )
 
     def coupled_loss(self, index, teacher, student):

@@ -17,22 +17,19 @@ def adaptive_max_pool(x, height, width):
         `(batch, height, width, channels)`, the dtype of `x`.
     """
     # Windows are rectangles: rows and columns can be taken one by one.
-    for axis, cells in ((1, height), (2, width)):
-        size = x.shape[axis]
-        if cells is None or cells == size:
-            continue
-        windows = [
-            (i * size // cells, -(-(i + 1) * size // cells))
-            for i in range(cells)
-        ]
-        x = ops.stack(
-            [
-                ops.max(
-                    x[:, start:end] if axis == 1 else x[:, :, start:end],
-                    axis=axis,
-                )
-                for start, end in windows
-            ],
-            axis=axis,
-        )
+    if height not in (None, x.shape[1]):
+        windows = _windows(x.shape[1], height)
+        rows = [ops.max(x[:, a:b], axis=1) for a, b in windows]
+        x = ops.stack(rows, axis=1)
+    if width not in (None, x.shape[2]):
+        windows = _windows(x.shape[2], width)
+        columns = [ops.max(x[:, :, a:b], axis=2) for a, b in windows]
+        x = ops.stack(columns, axis=2)
     return x
+
+
+def _windows(size, cells):
+    """Start and end of each cell's window; they overlap where they must."""
+    return [
+        (i * size // cells, -(-(i + 1) * size // cells)) for i in range(cells)
+    ]

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import numpy as np
+
 from keras_distill import losses
 
 
@@ -101,7 +103,59 @@ def ickd(hyperparameters, inputs, dtype):
     return maps(make_loss, hyperparameters, inputs, dtype)
 
 
+class GivenContrast(losses.ContrastiveRepresentation):
+    """Compares with the negatives that the case stores."""
+
+    def draw_contrast(self, sample_index):
+        return self.contrast
+
+
+def crd(hyperparameters, inputs, dtype):
+    from adapter import fixed
+    from adapter import value_and_gradients
+
+    fixed(hyperparameters, eps=1e-7)
+    sample_count, size = inputs["memory_student"].shape
+    loss = GivenContrast(
+        sample_count=sample_count,
+        embedding_size=size,
+        negatives=inputs["contrast_idx"].shape[1] - 1,
+        temperature=hyperparameters["temperature"],
+        momentum=hyperparameters["momentum"],
+        dtype=dtype,
+    )
+    loss.contrast = inputs["contrast_idx"]
+    teacher = inputs["teacher_embedding"]
+    student = inputs["student_embedding"]
+    loss.build(tuple(teacher.shape), tuple(student.shape))
+    watched = {"student_embedding": student}
+    for role in ("teacher", "student"):
+        dense = getattr(loss, f"{role}_dense")
+        for weight in ("kernel", "bias"):
+            name = f"{role}_proj_{weight}"
+            watched[name] = getattr(dense, weight)
+            watched[name].assign(inputs[name])
+        getattr(loss, f"{role}_memory").assign(inputs[f"memory_{role}"])
+    normalizers = [hyperparameters["z_student"], hyperparameters["z_teacher"]]
+    if min(normalizers) > 0:
+        loss.log_normalizers.assign(np.log(normalizers))
+
+    def compute():
+        value = loss.compute_loss(
+            teacher, student, sample_index=inputs["positive_idx"]
+        )
+        return {"loss": value}
+
+    results = value_and_gradients(compute, watched)
+    results["memory_teacher_after"] = loss.teacher_memory.numpy()
+    results["memory_student_after"] = loss.student_memory.numpy()
+    after = np.exp(loss.log_normalizers.numpy())
+    results["z_student_after"], results["z_teacher_after"] = after
+    return results
+
+
 GROUPS = {
+    "crd": crd,
     "rkd_distance": rkd_distance,
     "rkd_angle": rkd_angle,
     "rkd_combined": rkd_combined,
