@@ -71,7 +71,8 @@ def run(replicas, name, path):
     dataset = tf.data.Dataset.from_tensor_slices((x, index)).batch(8)
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        teacher, student = convnet(8), convnet()
+        # As many classes as indices: these travel as labels.
+        teacher, student = convnet(8, classes=22), convnet(classes=22)
         loss = LOSSES[name]()
         distiller = kd.Distiller(
             student=student,

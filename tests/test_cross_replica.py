@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-HERE = pathlib.Path(__file__).parent
+WORKER = pathlib.Path(__file__).parent / "relation_worker.py"
 
 
 def trained(replicas, name, folder):
@@ -16,7 +16,7 @@ def trained(replicas, name, folder):
     done = subprocess.run(
         [
             sys.executable,
-            HERE / "relation_worker.py",
+            WORKER,
             str(replicas),
             name,
             path,

@@ -1,7 +1,6 @@
 import math
 
 import keras
-import numpy as np
 from keras import layers
 from keras import ops
 
@@ -11,7 +10,9 @@ from keras_distill.losses.base import one_of
 from keras_distill.losses.base import same_precision
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.gathering import gather_replicas
+from keras_distill.losses.memory_bank import all_inside
 from keras_distill.losses.memory_bank import class_indices
+from keras_distill.losses.memory_bank import concrete
 from keras_distill.losses.memory_bank import contrast_scores
 from keras_distill.losses.memory_bank import draw_others
 from keras_distill.losses.memory_bank import log_mean_exp
@@ -77,7 +78,7 @@ class ContrastiveRepresentation(DistillationLoss):
         `sample_weight`: `(batch,)`; weights per position are averaged.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar in the dtype of the loss.
 
     Raises:
         ValueError: for arguments out of range; in `build`, for unknown widths;
@@ -153,25 +154,19 @@ class ContrastiveRepresentation(DistillationLoss):
             dense.build((None, width))
             setattr(self, f"{role}_dense", dense)
         bound = math.sqrt(3.0 / self.embedding_size)  # The authors' draw.
-        self.teacher_memory, self.student_memory = (
-            self._state(
-                f"{role}_memory",
-                (self.sample_count, self.embedding_size),
-                keras.initializers.RandomUniform(
-                    -bound, bound, self.seed and self.seed + offset
-                ),
-            )
-            for offset, role in enumerate(("teacher", "student"))
-        )
+        for offset, role in enumerate(("teacher", "student")):
+            seed = None if self.seed is None else self.seed + offset
+            draw = keras.initializers.RandomUniform(-bound, bound, seed)
+            shape = (self.sample_count, self.embedding_size)
+            memory = self._state(f"{role}_memory", shape, draw)
+            setattr(self, f"{role}_memory", memory)
         unknown = keras.initializers.Constant(NOT_ESTIMATED)
         # One for each side: (l_student's, l_teacher's).
         self.log_normalizers = self._state("log_normalizers", (2,), unknown)
         if self.needs_labels:
+            unknown = keras.initializers.Constant(-1)
             self.label_memory = self._state(
-                "label_memory",
-                (self.sample_count,),
-                keras.initializers.Constant(-1),
-                "int32",
+                "label_memory", (self.sample_count,), unknown, "int32"
             )
 
     def _state(self, name, shape, initializer, dtype=None):
@@ -195,14 +190,12 @@ class ContrastiveRepresentation(DistillationLoss):
         """Looks at concrete indices.
 
         Args:
-            sample_index: `(batch,)` NumPy integers.
+            sample_index: `(batch,)` NumPy integers, one or more.
 
         Raises:
             ValueError: for one that the memory has no row for.
         """
-        if sample_index.size and not (
-            0 <= sample_index.min() and sample_index.max() < self.sample_count
-        ):
+        if not all_inside(sample_index, self.sample_count):
             raise ValueError(
                 f"The memory bank of '{self.name}' has {self.sample_count} "
                 f"rows, for indices 0 to {self.sample_count - 1}. Received "
@@ -252,12 +245,9 @@ class ContrastiveRepresentation(DistillationLoss):
             )
             log_normalizers.append(log_normalizer)
         loss = weighted_mean(values, sample_weight)
-        # Compiled lookups do not raise: no training on another sample's row.
-        inside = ops.logical_and(
-            ops.all(sample_index >= 0),
-            ops.all(sample_index < self.sample_count),
-        )
         self._remember(sample_index, teacher, student, labels, log_normalizers)
+        # Compiled lookups do not raise: no training on another sample's row.
+        inside = all_inside(sample_index, self.sample_count)
         return ops.where(inside, loss, float("nan"))
 
     def _log_normalizer(self, side, scores):
@@ -300,11 +290,9 @@ class ContrastiveRepresentation(DistillationLoss):
                 "needs labels. Received: y=None. Pass labels, or "
                 'negatives_from="other_samples".'
             )
-        try:
-            concrete = np.asarray(sample_index)
-        except (NotImplementedError, TypeError, ValueError):
-            return  # While tracing there are no numbers yet.
-        self.validate_sample_index(concrete)
+        index = concrete(sample_index)
+        if index is not None:
+            self.validate_sample_index(index)
 
     def get_config(self):
         return {

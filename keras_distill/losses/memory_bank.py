@@ -3,10 +3,24 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_distill.losses.gathering import gather_replicas
 from keras_distill.losses.pairwise import unit_rows
+
+
+def all_inside(index, samples):
+    """Whether all indices lie in [0, samples)."""
+    return ops.logical_and(ops.min(index) >= 0, ops.max(index) < samples)
+
+
+def concrete(x):
+    """A NumPy array of `x`; `None` while tracing: there are no numbers yet."""
+    try:
+        return np.asarray(x)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
 
 
 def draw_others(sample_index, count, samples, seed):
