@@ -38,21 +38,32 @@ LOSSES = {
     "contrast": lambda: Contrast(
         sample_count=22, embedding_size=4, negatives=21, **TAPS
     ),
+    "draws": lambda: Drawn(
+        sample_count=22,
+        embedding_size=4,
+        negatives=9,
+        negatives_from="other_classes",
+        **TAPS,
+    ),
 }
 
 
-class Contrast(kd.losses.ContrastiveRepresentation):
-    """Compares with all others, and finds the indices in the labels."""
+class Drawn(kd.losses.ContrastiveRepresentation):
+    """Finds the indices in the labels: the Distiller passes none yet."""
 
-    needs_sample_index = False  # This Distiller does not pass any yet.
+    needs_sample_index = False
+
+    def compute_loss(self, teacher_outputs, student_outputs, y=None, **kwargs):
+        kwargs.update(y=y % 4, sample_index=y)
+        return super().compute_loss(teacher_outputs, student_outputs, **kwargs)
+
+
+class Contrast(Drawn):
+    """Compares with all others, in order."""
 
     def draw_contrast(self, sample_index):
         steps = tf.range(self.sample_count, dtype=sample_index.dtype)
         return (sample_index[:, None] + steps) % self.sample_count
-
-    def compute_loss(self, teacher_outputs, student_outputs, y=None, **kwargs):
-        kwargs["sample_index"] = y
-        return super().compute_loss(teacher_outputs, student_outputs, **kwargs)
 
 
 def run(replicas, name, path):

@@ -56,6 +56,16 @@ def test_two_replicas_give_what_one_device_gives_more(name, tmp_path):
 
 
 @pytest.mark.slow
+def test_draws_of_negatives_on_replicas(tmp_path):
+    """Each replica draws its own: the numbers differ, the memories move."""
+    logs, arrays = trained(2, "draws", tmp_path)
+    assert np.isfinite(logs["loss"]).all()
+    assert logs["loss"][-1] < logs["loss"][0]
+    labels = [a for a in arrays.values() if a.dtype == "int32"]
+    assert any(np.array_equal(a, np.arange(22) % 4) for a in labels)
+
+
+@pytest.mark.slow
 def test_without_cross_replica_the_replicas_are_on_their_own(tmp_path):
     """Or the tests above would show nothing."""
     assert largest_difference("local", tmp_path) > 1e-4
