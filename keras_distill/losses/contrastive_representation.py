@@ -226,26 +226,19 @@ class ContrastiveRepresentation(DistillationLoss):
             labels = class_indices(y)
             drawn = ops.take(self.label_memory, indices[:, 1:], axis=0)
             weights = weights_of_other_classes(labels, drawn, self.dtype)
-        values = 0.0
-        memories = (self.teacher_memory, self.student_memory)
-        log_normalizers = []
-        for side, (vectors, memory) in enumerate(
-            zip((student, teacher), memories)
-        ):
+        epsilon = 1e-7 if self.form == "code" else 0.0
+        sides = (student, self.teacher_memory), (teacher, self.student_memory)
+        values, normalizers = 0.0, []
+        for side, (vectors, memory) in enumerate(sides):
             memory = ops.convert_to_tensor(memory)
             scores = contrast_scores(vectors, memory, indices)
             scores = scores / self.temperature
-            log_normalizer = self._log_normalizer(side, scores)
+            normalizers.append(self._log_normalizer(side, scores))
             values = values + noise_contrastive(
-                scores,
-                log_normalizer,
-                self.sample_count,
-                1e-7 if self.form == "code" else 0.0,
-                weights,
+                scores, normalizers[-1], self.sample_count, epsilon, weights
             )
-            log_normalizers.append(log_normalizer)
         loss = weighted_mean(values, sample_weight)
-        self._remember(sample_index, teacher, student, labels, log_normalizers)
+        self._remember(sample_index, teacher, student, labels, normalizers)
         # Compiled lookups do not raise: no training on another sample's row.
         inside = all_inside(sample_index, self.sample_count)
         return ops.where(inside, loss, float("nan"))
@@ -268,11 +261,10 @@ class ContrastiveRepresentation(DistillationLoss):
             vectors = ops.cast(vectors, memory.dtype)
             memory.assign(moved_rows(memory, index, vectors, self.momentum))
         if labels is not None:
-            self.label_memory.assign(
-                ops.scatter_update(
-                    self.label_memory, index[:, None], gather_replicas(labels)
-                )
-            )
+            known = ops.convert_to_tensor(self.label_memory)
+            labels = gather_replicas(labels)
+            known = ops.scatter_update(known, index[:, None], labels)
+            self.label_memory.assign(known)
         if self.form == "code":
             normalizers = ops.cast(ops.stack(normalizers), self.dtype)
             self.log_normalizers.assign(normalizers)
