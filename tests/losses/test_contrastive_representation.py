@@ -163,6 +163,21 @@ def test_an_index_outside_of_the_memory(index):
     assert np.isnan(compiled(tf.constant(index)))
 
 
+def test_indices_known_while_tracing():
+    loss = contrast()
+    teacher, student = features(3, 6), features(3, 4)
+    step = tf.function(
+        lambda index: loss.compute_loss(teacher, student, sample_index=index)
+    )
+    assert np.isfinite(step(np.array([0, 5, 11])))
+    inside = tf.constant([0, 5, 11])
+    assert np.isfinite(tf.function(lambda: step(inside))())
+    captured = tf.function(
+        lambda: loss.compute_loss(teacher, student, sample_index=inside)
+    )
+    assert np.isfinite(captured())
+
+
 def test_what_must_be_given():
     teacher, student = features(3, 6), features(3, 4)
     with pytest.raises(ValueError, match="sample_index=None"):
