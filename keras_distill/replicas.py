@@ -43,6 +43,20 @@ class Replica(NamedTuple):
             lambda t: None if t is None else t[: self.count], structure
         )
 
+    def gather(self, x):
+        """`(samples here, ...)` -> `(samples everywhere, ...)`, see
+        `losses/gathering.py`. The gradient of all replicas comes back.
+
+        The sum over replicas of (share * loss of all samples) is the loss of
+        all samples, as the shares sum to 1; so is its gradient, once each
+        replica has collected what the others' terms owe to its samples. That
+        is what `all_gather` does.
+        """
+        if self.share is None:
+            return x
+        context = tf.distribute.get_replica_context()
+        return context.all_gather(x[: self.count], axis=0)
+
     def zero_if_empty(self, terms):
         """A list or dict of tensors (or `None`), zeros on an empty replica."""
         if self.share is None:

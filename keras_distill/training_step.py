@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_distill import replicas
+from keras_distill.losses.gathering import gathering
 
 
 def train_step(distiller, data):
@@ -26,6 +27,7 @@ def train_step(distiller, data):
     with (
         tf.GradientTape() as tape,
         replica.statistics_of_real_samples(distiller),
+        gathering(replica.gather),
     ):
         student = pair.student_pass(view.student, training=True)
         terms = loss_terms(distiller, teacher, student, view)

@@ -2,18 +2,42 @@ from keras_distill.losses.attention import AttentionTransfer
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.contrastive_representation import (
+    ContrastiveRepresentation,
+)
+from keras_distill.losses.correlation_congruence import CorrelationCongruence
+from keras_distill.losses.flow_of_solution_procedure import (
+    FlowOfSolutionProcedure,
+)
 from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
+from keras_distill.losses.inter_channel_correlation import (
+    InterChannelCorrelation,
+)
 from keras_distill.losses.logits_mse import LogitsMSE
+from keras_distill.losses.probabilistic_transfer import ProbabilisticTransfer
+from keras_distill.losses.relation import Relation
+from keras_distill.losses.relational import RelationalAngle
+from keras_distill.losses.relational import RelationalDistance
+from keras_distill.losses.similarity_preserving import SimilarityPreserving
 from keras_distill.losses.soft_targets import SoftTargets
 
 __all__ = [
     "AttentionTransfer",
+    "ContrastiveRepresentation",
+    "CorrelationCongruence",
     "DistillationLoss",
+    "FlowOfSolutionProcedure",
     "HardLabels",
     "Hint",
+    "InterChannelCorrelation",
     "LayerPairLoss",
     "LogitsMSE",
+    "ProbabilisticTransfer",
+    "Relation",
+    "RelationalAngle",
+    "RelationalDistance",
+    "SimilarityPreserving",
     "SoftTargets",
     "weighted_mean",
 ]

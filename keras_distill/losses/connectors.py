@@ -50,12 +50,13 @@ def adaptive_average_pool(x, height, width):
     return x
 
 
-def match_spatial(a, b):
+def match_spatial(a, b, pool=adaptive_average_pool):
     """Pools the larger of two maps to the size of the smaller, per axis.
 
     Args:
         a: `(batch, H_a, W_a, channels_a)`.
         b: `(batch, H_b, W_b, channels_b)`.
+        pool: `function(map, height, width)`. Defaults to the average.
 
     Returns:
         Both, with equal height and width. An axis that is unknown in both
@@ -75,7 +76,7 @@ def match_spatial(a, b):
                 "input of known height and width."
             )
         size.append(min(known) if known else None)
-    return adaptive_average_pool(a, *size), adaptive_average_pool(b, *size)
+    return pool(a, *size), pool(b, *size)
 
 
 def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):

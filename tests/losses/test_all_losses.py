@@ -11,6 +11,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import relation_cases
 import tensorflow as tf
 from keras import ops
 from loss_checks import CHECKS
@@ -150,6 +151,7 @@ CASES = {
     "attention_transfer_layers_code": ATTENTION(
         TEACHER_TAPS, STUDENT_TAPS, form="code"
     ),
+    **relation_cases.CASES,
 }
 
 

@@ -13,6 +13,7 @@ from functools import partial
 
 import keras
 import numpy as np
+import relation_groups
 import tensorflow as tf
 
 from keras_distill import losses
@@ -303,4 +304,5 @@ GROUPS = {
     "fitnet_convbnrelu": fitnet_convbnrelu,
     "at_code": at_code,
     "at_paper": at_paper,
+    **relation_groups.GROUPS,
 }

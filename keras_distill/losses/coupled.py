@@ -1,0 +1,75 @@
+"""Losses whose value for one sample depends on the others of its batch."""
+
+from keras_distill.losses.base import LayerPairLoss
+from keras_distill.losses.gathering import gather_replicas
+from keras_distill.losses.pairwise import flat
+from keras_distill.losses.pairwise import unit_rows
+
+
+class BatchCoupledLoss(LayerPairLoss):
+    """Compares how the samples lie to each other in teacher and student.
+
+        loss = sum_l weight_l * coupled_loss(teacher_l, student_l)
+
+    Subclasses implement `coupled_loss` of two matrices `(batch, width)`.
+
+    Args:
+        cross_replica: Whether a sample is compared with those of the other
+            replicas too. Defaults to `False`: with those of its own. With
+            `True`, N replicas give value and gradient of one device with the
+            same global batch, for the price of sending the taps around.
+        normalize: Divide each sample's features by their L2 norm first.
+            Defaults to `False`.
+        **kwargs: see `LayerPairLoss`.
+    """
+
+    batch_coupled = True
+
+    def __init__(self, *, cross_replica=False, normalize=False, **kwargs):
+        super().__init__(**kwargs)
+        self.cross_replica = bool(cross_replica)
+        self.normalize = bool(normalize)
+
+    def build_pair(self, index, teacher_shape, student_shape):
+        teacher_shape, student_shape = (
+            tuple(teacher_shape),
+            tuple(student_shape),
+        )
+        problem = None
+        if min(len(teacher_shape), len(student_shape)) < 2:
+            problem = "expected (batch, ...) with at least two axes"
+        elif unlike(teacher_shape[0], student_shape[0]):
+            problem = "expected the same samples, so the same batch size"
+        if problem:
+            raise ValueError(
+                f"{type(self).__name__} compares samples: {problem}; all other "
+                f"axes may differ. Received: teacher {teacher_shape}, student "
+                f"{student_shape}. Tap layers that keep the batch axis with "
+                "teacher_layer_name= and student_layer_name=."
+            )
+
+    def pair_loss(self, index, teacher, student, sample_weight=None):
+        teacher, student = (self._samples(x) for x in (teacher, student))
+        return self.coupled_loss(index, teacher, student)
+
+    def _samples(self, x):
+        x = flat(x)
+        if self.cross_replica:
+            x = gather_replicas(x)
+        return unit_rows(x) if self.normalize else x
+
+    def coupled_loss(self, index, teacher, student):
+        """The loss of pair `index`: two matrices `(batch, width)`."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "cross_replica": self.cross_replica,
+            "normalize": self.normalize,
+        }
+
+
+def unlike(a, b):
+    """Whether two sizes are both known and differ."""
+    return a is not None and b is not None and a != b
