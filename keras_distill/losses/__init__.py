@@ -6,6 +6,7 @@ from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
 from keras_distill.losses.logits_mse import LogitsMSE
 from keras_distill.losses.soft_targets import SoftTargets
+from keras_distill.losses.variational import VariationalInformation
 
 __all__ = [
     "AttentionTransfer",
@@ -15,5 +16,6 @@ __all__ = [
     "LayerPairLoss",
     "LogitsMSE",
     "SoftTargets",
+    "VariationalInformation",
     "weighted_mean",
 ]

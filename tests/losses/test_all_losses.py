@@ -8,6 +8,7 @@ import inspect
 import pathlib
 import re
 
+import feature_cases
 import keras
 import numpy as np
 import pytest
@@ -151,6 +152,7 @@ CASES = {
         TEACHER_TAPS, STUDENT_TAPS, form="code"
     ),
 }
+CASES.update(feature_cases.CASES)
 
 
 @pytest.mark.parametrize("check", CHECKS)

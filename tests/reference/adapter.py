@@ -11,6 +11,7 @@ returns `value_and_gradients(...)`, and list it in `GROUPS`.
 import re
 from functools import partial
 
+import feature_groups
 import keras
 import numpy as np
 import tensorflow as tf
@@ -304,3 +305,4 @@ GROUPS = {
     "at_code": at_code,
     "at_paper": at_paper,
 }
+GROUPS.update(feature_groups.GROUPS)

@@ -1,0 +1,41 @@
+"""Rows of the feature losses for `test_all_losses.py`."""
+
+import functools
+
+from loss_checks import LossCase
+
+from keras_distill import losses
+
+
+def features(loss, teacher, student=None, coupled=None, skip=None, **kwargs):
+    """A row for a loss of feature maps, of one tap or a dict of taps."""
+    return LossCase(
+        functools.partial(loss, **kwargs),
+        teacher,
+        student or teacher,
+        coupled=coupled,
+        skip=skip or {},
+    )
+
+
+VID = functools.partial(features, losses.VariationalInformation)
+
+MAP = (3, 4, 4, 5)
+NARROW_MAP = (3, 4, 4, 3)
+# Not in alphabetical order: the order of the taps is that of the arguments.
+TEACHER_TAPS = {"late": (3, 4, 4, 5), "early": (3, 8, 8, 4)}
+STUDENT_TAPS = {"deep": (3, 4, 4, 3), "above": (3, 8, 8, 2)}
+
+CASES = {
+    "variational_information": VID(MAP, NARROW_MAP),
+    "variational_information_mean": VID(
+        MAP, NARROW_MAP, reduction="mean", hidden_channels=4
+    ),
+    "variational_information_vector": VID((3, 7), (3, 4)),
+    "variational_information_sequence": VID((3, 4, 7), (3, 4, 5)),
+    "variational_information_map_to_vector": VID((3, 6), MAP),
+    "variational_information_sizes": VID((3, 7, 5, 3), (3, 3, 4, 3)),
+    "variational_information_layers": VID(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
+    ),
+}
