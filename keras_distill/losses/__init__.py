@@ -5,6 +5,7 @@ from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
 from keras_distill.losses.logits_mse import LogitsMSE
+from keras_distill.losses.neuron_selectivity import NeuronSelectivityTransfer
 from keras_distill.losses.soft_targets import SoftTargets
 from keras_distill.losses.variational import VariationalInformation
 
@@ -15,6 +16,7 @@ __all__ = [
     "Hint",
     "LayerPairLoss",
     "LogitsMSE",
+    "NeuronSelectivityTransfer",
     "SoftTargets",
     "VariationalInformation",
     "weighted_mean",

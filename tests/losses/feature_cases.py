@@ -19,6 +19,7 @@ def features(loss, teacher, student=None, coupled=None, skip=None, **kwargs):
 
 
 VID = functools.partial(features, losses.VariationalInformation)
+NST = functools.partial(features, losses.NeuronSelectivityTransfer)
 
 MAP = (3, 4, 4, 5)
 NARROW_MAP = (3, 4, 4, 3)
@@ -37,5 +38,11 @@ CASES = {
     "variational_information_sizes": VID((3, 7, 5, 3), (3, 3, 4, 3)),
     "variational_information_layers": VID(
         TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
+    ),
+    "neuron_selectivity": NST(MAP, NARROW_MAP),
+    "neuron_selectivity_positions": NST((3, 2, 2, 5), (3, 3, 3, 4)),
+    "neuron_selectivity_linear": NST(MAP, NARROW_MAP, kernel="linear"),
+    "neuron_selectivity_layers": NST(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[0.3, 1.0]
     ),
 }

@@ -24,6 +24,14 @@ def vid(hyperparameters, inputs, dtype):
     )
 
 
+def nst(hyperparameters, inputs, dtype):
+    import adapter
+
+    make_loss = losses.NeuronSelectivityTransfer
+    return adapter.features(make_loss, hyperparameters, inputs, dtype)
+
+
 GROUPS = {
+    "nst": nst,
     "vid": vid,
 }
