@@ -1,22 +1,28 @@
+from keras_distill.losses.activation_boundary import ActivationBoundary
 from keras_distill.losses.attention import AttentionTransfer
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.factor_transfer import FactorTransfer
 from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
 from keras_distill.losses.logits_mse import LogitsMSE
 from keras_distill.losses.neuron_selectivity import NeuronSelectivityTransfer
+from keras_distill.losses.overhauled_feature import OverhauledFeature
 from keras_distill.losses.soft_targets import SoftTargets
 from keras_distill.losses.variational import VariationalInformation
 
 __all__ = [
+    "ActivationBoundary",
     "AttentionTransfer",
     "DistillationLoss",
+    "FactorTransfer",
     "HardLabels",
     "Hint",
     "LayerPairLoss",
     "LogitsMSE",
     "NeuronSelectivityTransfer",
+    "OverhauledFeature",
     "SoftTargets",
     "VariationalInformation",
     "weighted_mean",

@@ -2,6 +2,9 @@
 
 from keras import ops
 
+from keras_distill.losses.base import one_of
+from keras_distill.losses.connectors import conv_bn
+
 
 def check_maps(loss, teacher_shape, student_shape, way_out=None):
     """Raises unless both are maps of known channels.
@@ -49,3 +52,40 @@ def check_equal_maps(loss, teacher_shape, student_shape, way_out):
 def sum_per_sample(values):
     """Sum over every axis but the first: `(batch, ...)` -> `(batch,)`."""
     return ops.sum(values, axis=tuple(range(1, len(values.shape))))
+
+
+class PreActivationConnectors:
+    """Joins the student's pre-activations to the teacher's channels.
+
+    For a `LayerPairLoss`: a 1x1 convolution and batch normalization per pair.
+
+    Args:
+        connector: `"auto"` (where the channels differ), `"conv_bn"` (always)
+            or `None` (never).
+    """
+
+    def __init__(self, *, connector="auto", **kwargs):
+        super().__init__(**kwargs)
+        self.connector = one_of(
+            "connector", connector, ("auto", "conv_bn", None)
+        )
+        self.connectors = []  # One per pair, `None` where none is needed.
+
+    def build_pair(self, index, teacher_shape, student_shape):
+        way_out = 'Pass connector="auto".' if self.connector is None else None
+        check_maps(self, teacher_shape, student_shape, way_out)
+        same = teacher_shape[-1] == student_shape[-1]
+        self.connectors.append(
+            None
+            if self.connector is None or (self.connector == "auto" and same)
+            else conv_bn(student_shape, teacher_shape[-1], self.dtype)
+        )
+
+    def connected(self, index, student):
+        """The student's map with the teacher's channels."""
+        if self.connectors[index] is None:
+            return student
+        return self.connectors[index](student, training=True)
+
+    def get_config(self):
+        return {**super().get_config(), "connector": self.connector}

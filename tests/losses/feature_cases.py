@@ -20,6 +20,11 @@ def features(loss, teacher, student=None, coupled=None, skip=None, **kwargs):
 
 VID = functools.partial(features, losses.VariationalInformation)
 NST = functools.partial(features, losses.NeuronSelectivityTransfer)
+BOUNDARY = functools.partial(features, losses.ActivationBoundary)
+OVERHAULED = functools.partial(features, losses.OverhauledFeature, margin=-0.5)
+FACTOR = functools.partial(
+    features, losses.FactorTransfer, paraphraser_epochs=0
+)
 
 MAP = (3, 4, 4, 5)
 NARROW_MAP = (3, 4, 4, 3)
@@ -44,5 +49,42 @@ CASES = {
     "neuron_selectivity_linear": NST(MAP, NARROW_MAP, kernel="linear"),
     "neuron_selectivity_layers": NST(
         TEACHER_TAPS, STUDENT_TAPS, layer_weights=[0.3, 1.0]
+    ),
+    "activation_boundary": BOUNDARY(MAP),
+    "activation_boundary_connector": BOUNDARY(MAP, NARROW_MAP, coupled=True),
+    "activation_boundary_code": BOUNDARY(
+        TEACHER_TAPS, STUDENT_TAPS, form="code", margin=2.0, coupled=True
+    ),
+    "activation_boundary_layers": BOUNDARY(
+        TEACHER_TAPS,
+        connector=None,
+        form="code",
+        layer_weights=[100.0, 200.0],
+    ),
+    "overhauled_feature": OVERHAULED(MAP),
+    "overhauled_feature_connector": OVERHAULED(MAP, NARROW_MAP, coupled=True),
+    "overhauled_feature_sizes": OVERHAULED((3, 7, 5, 3), (3, 3, 4, 3)),
+    "overhauled_feature_layers": OVERHAULED(
+        TEACHER_TAPS,
+        STUDENT_TAPS,
+        margin=[-0.1, [-0.1, -0.2, -0.3, 0.0]],
+        coupled=True,
+    ),
+    "factor_transfer": FACTOR(MAP, NARROW_MAP, coupled=True),
+    "factor_transfer_code": FACTOR(
+        MAP, NARROW_MAP, coupled=True, form="code", paraphrase_rate=2.0
+    ),
+    "factor_transfer_plain": FACTOR(
+        MAP, paraphrase_rate=None, translate=False, p=2
+    ),
+    "factor_transfer_plain_code": FACTOR(
+        MAP, paraphrase_rate=None, translate=False, form="code"
+    ),
+    "factor_transfer_attention": FACTOR(MAP, NARROW_MAP, form="attention"),
+    "factor_transfer_attention_squares": FACTOR(
+        (3, 3, 4, 5), (3, 5, 8, 3), form="attention", p=2
+    ),
+    "factor_transfer_layers": FACTOR(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3], coupled=True
     ),
 }
