@@ -6,6 +6,7 @@ from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.factor_transfer import FactorTransfer
 from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
+from keras_distill.losses.knowledge_review import KnowledgeReview
 from keras_distill.losses.logits_mse import LogitsMSE
 from keras_distill.losses.neuron_selectivity import NeuronSelectivityTransfer
 from keras_distill.losses.overhauled_feature import OverhauledFeature
@@ -19,6 +20,7 @@ __all__ = [
     "FactorTransfer",
     "HardLabels",
     "Hint",
+    "KnowledgeReview",
     "LayerPairLoss",
     "LogitsMSE",
     "NeuronSelectivityTransfer",

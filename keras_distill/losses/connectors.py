@@ -112,17 +112,28 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
     return regressor
 
 
-def conv_bn(student_shape, channels, dtype="float32"):
-    """A 1x1 convolution without bias, and batch normalization: for features
+def conv_bn(student_shape, channels, dtype="float32", kernel_size=1):
+    """A convolution without bias, and batch normalization: for features
     before their activation. Call it with `training=True`.
 
     Args:
         student_shape: `(batch, height, width, channels)`.
         channels: How many channels it gives.
         dtype: dtype of the weights.
+        kernel_size: Of the convolution; the size of the map stays.
     """
     connector = keras.Sequential(
-        [_conv1x1(channels, dtype, use_bias=False), _batch_norm(dtype)],
+        [
+            layers.Conv2D(
+                channels,
+                kernel_size,
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                dtype=dtype,
+            ),
+            _batch_norm(dtype),
+        ],
         name="connector",
     )
     connector.build((None, *tuple(student_shape)[1:]))
@@ -230,14 +241,8 @@ def _averages(size, cells):
     return matrix
 
 
-def _conv1x1(channels, dtype, use_bias=True):
-    return layers.Conv2D(
-        channels,
-        1,
-        use_bias=use_bias,
-        data_format="channels_last",
-        dtype=dtype,
-    )
+def _conv1x1(channels, dtype):
+    return layers.Conv2D(channels, 1, data_format="channels_last", dtype=dtype)
 
 
 def _batch_norm(dtype):

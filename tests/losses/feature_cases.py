@@ -25,6 +25,7 @@ OVERHAULED = functools.partial(features, losses.OverhauledFeature, margin=-0.5)
 FACTOR = functools.partial(
     features, losses.FactorTransfer, paraphraser_epochs=0
 )
+REVIEW = functools.partial(features, losses.KnowledgeReview)
 
 MAP = (3, 4, 4, 5)
 NARROW_MAP = (3, 4, 4, 3)
@@ -86,5 +87,14 @@ CASES = {
     ),
     "factor_transfer_layers": FACTOR(
         TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3], coupled=True
+    ),
+    "knowledge_review": REVIEW(MAP, NARROW_MAP, coupled=True),
+    "knowledge_review_plain": REVIEW((3, 7, 5, 2), fusion=None),
+    "knowledge_review_layers": REVIEW(
+        {"early": (3, 8, 8, 4), "late": (3, 4, 4, 5)},
+        {"above": (3, 6, 6, 2), "deep": (3, 4, 4, 3)},
+        layer_weights=[1.0, 0.3],
+        hidden_channels=4,
+        coupled=True,
     ),
 }

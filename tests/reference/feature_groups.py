@@ -96,7 +96,15 @@ def ft_attention(hyperparameters, inputs, dtype):
     return adapter.features(make_loss, {}, inputs, dtype)
 
 
+def reviewkd_hcl(hyperparameters, inputs, dtype):
+    import adapter
+
+    make_loss = partial(losses.KnowledgeReview, fusion=None)
+    return adapter.features(make_loss, hyperparameters, inputs, dtype)
+
+
 GROUPS = {
+    "reviewkd_hcl": reviewkd_hcl,
     "ft": ft,
     "ft_p2": partial(ft, form="paper"),
     "ft_attention": ft_attention,
