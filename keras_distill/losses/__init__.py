@@ -3,6 +3,7 @@ from keras_distill.losses.attention import AttentionTransfer
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.channel_wise import ChannelWise
 from keras_distill.losses.factor_transfer import FactorTransfer
 from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
@@ -10,12 +11,14 @@ from keras_distill.losses.knowledge_review import KnowledgeReview
 from keras_distill.losses.logits_mse import LogitsMSE
 from keras_distill.losses.neuron_selectivity import NeuronSelectivityTransfer
 from keras_distill.losses.overhauled_feature import OverhauledFeature
+from keras_distill.losses.self_attention import SelfAttention
 from keras_distill.losses.soft_targets import SoftTargets
 from keras_distill.losses.variational import VariationalInformation
 
 __all__ = [
     "ActivationBoundary",
     "AttentionTransfer",
+    "ChannelWise",
     "DistillationLoss",
     "FactorTransfer",
     "HardLabels",
@@ -25,6 +28,7 @@ __all__ = [
     "LogitsMSE",
     "NeuronSelectivityTransfer",
     "OverhauledFeature",
+    "SelfAttention",
     "SoftTargets",
     "VariationalInformation",
     "weighted_mean",

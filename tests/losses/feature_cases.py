@@ -26,6 +26,9 @@ FACTOR = functools.partial(
     features, losses.FactorTransfer, paraphraser_epochs=0
 )
 REVIEW = functools.partial(features, losses.KnowledgeReview)
+CHANNEL_WISE = functools.partial(features, losses.ChannelWise)
+# The last map is imitated and gets no gradient: not for the generic check.
+IMITATED = {"gradient": "the imitated map has none; see test_self_attention"}
 
 MAP = (3, 4, 4, 5)
 NARROW_MAP = (3, 4, 4, 3)
@@ -96,5 +99,11 @@ CASES = {
         layer_weights=[1.0, 0.3],
         hidden_channels=4,
         coupled=True,
+    ),
+    "channel_wise": CHANNEL_WISE(MAP),
+    "channel_wise_connector": CHANNEL_WISE(MAP, NARROW_MAP, temperature=1.0),
+    "channel_wise_sizes": CHANNEL_WISE((3, 7, 5, 3), (3, 3, 4, 3)),
+    "channel_wise_layers": CHANNEL_WISE(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
     ),
 }
