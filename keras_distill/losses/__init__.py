@@ -8,6 +8,9 @@ from keras_distill.losses.factor_transfer import FactorTransfer
 from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
 from keras_distill.losses.knowledge_review import KnowledgeReview
+from keras_distill.losses.layer_aligned_variational import (
+    LayerAlignedVariationalInformation,
+)
 from keras_distill.losses.logits_mse import LogitsMSE
 from keras_distill.losses.neuron_selectivity import NeuronSelectivityTransfer
 from keras_distill.losses.overhauled_feature import OverhauledFeature
@@ -24,6 +27,7 @@ __all__ = [
     "HardLabels",
     "Hint",
     "KnowledgeReview",
+    "LayerAlignedVariationalInformation",
     "LayerPairLoss",
     "LogitsMSE",
     "NeuronSelectivityTransfer",

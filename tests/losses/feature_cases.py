@@ -27,8 +27,13 @@ FACTOR = functools.partial(
 )
 REVIEW = functools.partial(features, losses.KnowledgeReview)
 CHANNEL_WISE = functools.partial(features, losses.ChannelWise)
-# The last map is imitated and gets no gradient: not for the generic check.
-IMITATED = {"gradient": "the imitated map has none; see test_self_attention"}
+SELF = functools.partial(
+    features,
+    losses.SelfAttention,
+    {},
+    skip={"gradient": "imitated maps have none; see test_self_attention.py"},
+)
+ALIGNED = functools.partial(features, losses.LayerAlignedVariationalInformation)
 
 MAP = (3, 4, 4, 5)
 NARROW_MAP = (3, 4, 4, 3)
@@ -105,5 +110,33 @@ CASES = {
     "channel_wise_sizes": CHANNEL_WISE((3, 7, 5, 3), (3, 3, 4, 3)),
     "channel_wise_layers": CHANNEL_WISE(
         TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
+    ),
+    "self_attention": SELF(STUDENT_TAPS),
+    "self_attention_mean": SELF(
+        {"z": (3, 6, 6, 2), "b": (3, 4, 5, 3), "a": (3, 2, 3, 4)},
+        form="mean",
+        layer_weights=[100.0, 30.0],
+    ),
+    "layer_aligned_uniform": ALIGNED(
+        {"z": (3, 4, 4, 3), "b": (3, 5)},
+        {"y": (3, 6, 3, 2), "c": (3, 2, 2, 4), "a": (3, 4)},
+    ),
+    "layer_aligned_identity": ALIGNED(
+        TEACHER_TAPS, STUDENT_TAPS, alignment="identity", reduction="mean"
+    ),
+    "layer_aligned_matrix": ALIGNED(
+        TEACHER_TAPS,
+        STUDENT_TAPS,
+        alignment=[[0.25, 0.0], [0.75, 1.0]],
+        entropy="gaussian",
+    ),
+    "layer_aligned_learned": ALIGNED(
+        TEACHER_TAPS, STUDENT_TAPS, alignment="learned", reduction="mean"
+    ),
+    "layer_aligned_standardized": ALIGNED(
+        {"z": (3, 4, 3), "b": (3, 5)},
+        {"y": (3, 4, 2), "a": (3, 4)},
+        alignment="learned",
+        entropy="standardized",
     ),
 }
