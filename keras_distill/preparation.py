@@ -5,7 +5,6 @@ import itertools
 import keras
 
 
-
 def prepare_losses(distiller, x, arguments):
     """Calls `prepare` of every loss that needs it.
 
@@ -36,8 +35,12 @@ class TeacherBatches:
         self.limit = arguments.get("steps_per_epoch")
         self.x = x
         if pair.teacher is None or not _can_be_iterated_again(x):
-            problem = "has no teacher" if pair.teacher is None else (
-                f"was given {type(x).__name__}, which cannot be iterated twice"
+            problem = (
+                "has no teacher"
+                if pair.teacher is None
+                else (
+                    f"was given {type(x).__name__}, which cannot be iterated twice"
+                )
             )
             raise ValueError(
                 f"Distillation loss '{loss_name}' has a stage before training "

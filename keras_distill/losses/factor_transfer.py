@@ -158,7 +158,9 @@ class FactorTransfer(LayerPairLoss):
 
     @property
     def needs_preparation(self):
-        return self._prepared is not None and not float(self._prepared)
+        if self._prepared is None:
+            return False
+        return float(ops.convert_to_numpy(self._prepared)) == 0.0
 
     def prepare(self, teacher_batches):
         """Trains the paraphraser of every pair.

@@ -92,7 +92,7 @@ class NeuronSelectivityTransfer(LayerPairLoss):
         teacher_layer_name: A layer that gives a map, or a list of them.
         student_layer_name: The same, paired one to one.
         kernel: `"polynomial"` (degree 2, without constant) or `"linear"`.
-            Defaults to `"polynomial"`, the best in the paper.
+            Defaults to `"polynomial"`, as in popular code.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"neuron_selectivity_transfer"`.
         dtype: see `DistillationLoss`; this loss has no weights.

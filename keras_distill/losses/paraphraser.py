@@ -60,7 +60,12 @@ class Paraphraser(keras.layers.Layer):
         """A compiled model from feature to feature. Freeze it after use."""
         self.trainable = True
         model = keras.Sequential([self.encoder, self.decoder])
-        model.compile(keras.optimizers.Adam(learning_rate), loss="mse")
+        model.compile(
+            keras.optimizers.Adam(learning_rate),
+            loss="mse",
+            # Compiling takes longer than XLA saves in a few epochs.
+            jit_compile=False,
+        )
         return model
 
 
