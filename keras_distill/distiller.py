@@ -10,6 +10,7 @@ from keras_distill.first_batch import FirstBatch
 from keras_distill.losses.stock import as_distillation_losses
 from keras_distill.metrics import FusedMeans
 from keras_distill.pair import Pair
+from keras_distill.preparation import prepare_losses
 from keras_distill.teacher import Unowned
 from keras_distill.teacher import as_teacher
 from keras_distill.teacher import fingerprint
@@ -253,6 +254,7 @@ class Distiller(keras.Model):
         self._assert_compile_called("fit")
         given = inspect.signature(super().fit).bind(x, y, *args, **kwargs)
         x = self._first_batch.value.prepare(x, y, given.arguments)
+        prepare_losses(self, x, given.arguments)
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):

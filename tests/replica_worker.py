@@ -34,6 +34,7 @@ SCENARIOS = {
     "accumulation": {"samples": 22, "accumulate": 2},
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
+    "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
 }
 
 
@@ -47,12 +48,43 @@ def losses(scenario):
             ),
             "string": stock.FeatureDistillation("mse"),
         }
+    if scenario.get("feature"):
+        return feature_losses(taps)
     return {
         "soft": kd.losses.SoftTargets(),
         "hint": kd.losses.Hint(
             **taps, regressor=scenario.get("regressor", "auto")
         ),
         "attention": kd.losses.AttentionTransfer(**taps),
+    }
+
+
+def feature_losses(taps):
+    """Every feature loss that is to give the same on any number of replicas."""
+    two = {
+        f"{role}_layer_name": ["act1", "conv2"]
+        for role in ("teacher", "student")
+    }
+    return {
+        "variational": kd.losses.VariationalInformation(
+            **taps, reduction="mean"
+        ),
+        "selectivity": kd.losses.NeuronSelectivityTransfer(**taps),
+        "factor": kd.losses.FactorTransfer(
+            **taps, paraphraser_epochs=1, layer_weights=[0.02]
+        ),
+        "boundary": kd.losses.ActivationBoundary(**taps, layer_weights=[0.001]),
+        "overhauled": kd.losses.OverhauledFeature(
+            **taps, margin=-0.5, layer_weights=[0.001]
+        ),
+        "review": kd.losses.KnowledgeReview(**two),
+        "channel_wise": kd.losses.ChannelWise(**taps),
+        "aligned": kd.losses.LayerAlignedVariationalInformation(
+            **two, reduction="mean"
+        ),
+        "self": kd.losses.SelfAttention(
+            student_layer_name=two["student_layer_name"]
+        ),
     }
 
 

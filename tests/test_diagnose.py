@@ -226,6 +226,12 @@ def test_at_most_so_many_samples_are_looked_at():
     assert used["training_samples_used"] == 150
     assert used["validation_samples_used"] == 150
     assert used["validation_samples"] == 1000
+    # Which ones does not depend on what was drawn before.
+    first, second = (
+        look(samples=50, steps=n).as_dict()["teacher"]["training"]["entropy"]
+        for n in (1, 4)
+    )
+    assert first == second
 
 
 def test_the_learning_rate_that_brings_the_loss_down_is_taken(monkeypatch):
@@ -530,6 +536,23 @@ def test_a_configuration_that_tells_half_gives_no_copy():
         student(x)
         with short_training.stand_in(student, x) as model:
             assert (model is not student) == copied
+
+
+def test_slow_batch_statistics_do_not_hide_what_was_learned():
+    x, y = data(500)
+    far = (x + 20.0, y)
+    student = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            layers.BatchNormalization(momentum=0.999),
+            layers.Dense(CLASSES),
+        ]
+    )
+    views = kd.views.Preprocessing(teacher=layers.Rescaling(1.0, -20.0))
+    result = look(
+        student, dataset=far, validation_data=far, views=views, steps=60
+    ).as_dict()
+    assert result["student"]["training"]["accuracy"] > 0.8
 
 
 def test_an_unbuilt_student_stays_unbuilt():

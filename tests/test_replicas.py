@@ -73,6 +73,12 @@ def test_two_and_four_replicas_more(scenario, tmp_path):
 
 
 @pytest.mark.slow
+def test_feature_losses(tmp_path):
+    # Nine losses at once: rounding grows from step to step.
+    compare("feature_losses", (2,), tmp_path, tolerance=2e-4)
+
+
+@pytest.mark.slow
 def test_float16_under_loss_scaling(tmp_path):
     # Half precision rounds differently in other batch sizes.
     compare("float16", (2,), tmp_path, tolerance=5e-3)

@@ -100,8 +100,9 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
 
     A subclass implements `compute_loss` and, if it trains a connector, `build`.
     Class attributes say what it needs: `needs_teacher`, `needs_labels`,
-    `needs_sample_index`, and `batch_coupled` (its value for one sample depends
-    on the other samples of the batch).
+    `needs_sample_index`, `batch_coupled` (its value for one sample depends on
+    the other samples of the batch), and `needs_preparation` (`prepare` is to
+    be called before training).
 
     Args:
         teacher_layer_name: What to take from the teacher: a layer's name, a
@@ -134,6 +135,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     needs_labels = False
     needs_sample_index = False
     batch_coupled = False
+    needs_preparation = False
 
     def __init__(
         self,
@@ -174,6 +176,19 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         Args:
             teacher_shape: A tuple, or a dict name -> tuple for several taps.
             student_shape: The same for the student.
+        """
+
+    def prepare(self, teacher_batches):
+        """A stage of its own before training, after `build`. Here: none.
+
+        For a part of the loss that depends on the teacher and the data alone.
+        `kd.Distiller.fit` calls it before the first epoch while
+        `needs_preparation` is true.
+
+        Args:
+            teacher_batches: An iterable of what the teacher's tap(s) give on
+                the training data: a tensor per batch, or a dict name -> tensor
+                for several taps. Every iteration is a new pass.
         """
 
     def compute_loss(

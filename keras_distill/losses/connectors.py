@@ -102,7 +102,7 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
     """
     one_of("regressor", kind, REGRESSORS)
     teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
-    _check_joinable(kind, teacher_shape, student_shape)
+    check_joinable(kind, teacher_shape, student_shape)
     stack = _stack(kind, teacher_shape, student_shape, dtype)
     if not stack:
         return None
@@ -111,6 +111,67 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
         regressor = keras.Sequential(stack, name="regressor")
     regressor.build((None, *student_shape[1:]))
     return regressor
+
+
+def conv_bn(student_shape, channels, dtype="float32", kernel_size=1):
+    """A convolution without bias, and batch normalization: for features
+    before their activation. Call it with `training=True`.
+
+    Args:
+        student_shape: `(batch, height, width, channels)`.
+        channels: How many channels it gives.
+        dtype: dtype of the weights.
+        kernel_size: Of the convolution; the size of the map stays.
+    """
+    connector = keras.Sequential(
+        [
+            layers.Conv2D(
+                channels,
+                kernel_size,
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                dtype=dtype,
+            ),
+            _batch_norm(dtype),
+        ],
+        name="connector",
+    )
+    connector.build((None, *tuple(student_shape)[1:]))
+    return connector
+
+
+def perceptron(student_shape, teacher_shape, hidden_channels, dtype="float32"):
+    """Three linear layers without biases, ReLU between: 1x1 convolutions of a
+    map; dense layers of a vector or sequence. For a map and a teacher's
+    vector, the map is averaged first.
+
+    Args:
+        student_shape: Tuple, batch axis first.
+        teacher_shape: Tuple, batch axis first.
+        hidden_channels: Channels between the layers.
+        dtype: dtype of the weights.
+    """
+    check_joinable("auto", tuple(teacher_shape), tuple(student_shape))
+    is_map = len(student_shape) == 4
+    stack = []
+    if is_map and len(teacher_shape) == 2:
+        stack, is_map = [_pooling(dtype)], False
+    widths = (hidden_channels, hidden_channels, teacher_shape[-1])
+    for width, activation in zip(widths, ("relu", "relu", None)):
+        options = {
+            "use_bias": False,
+            "activation": activation,
+            "dtype": dtype,
+        }
+        stack.append(
+            layers.Conv2D(width, 1, data_format="channels_last", **options)
+            if is_map
+            else layers.Dense(width, **options)
+        )
+    network = keras.Sequential(stack, name="perceptron")
+    network.build((None, *tuple(student_shape)[1:]))
+    return network
 
 
 def _stack(kind, teacher_shape, student_shape, dtype):
@@ -128,7 +189,8 @@ def _stack(kind, teacher_shape, student_shape, dtype):
     return stack
 
 
-def _check_joinable(kind, teacher, student):
+def check_joinable(kind, teacher, student):
+    """Raises for two shapes that a regressor of this kind cannot join."""
     ranks = (len(teacher), len(student))
     problem = way_out = None
     if None in (teacher[-1], student[-1]) or min(ranks) < 2:

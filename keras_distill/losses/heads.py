@@ -85,11 +85,8 @@ def final_activation(model, layer_name=None):
 
 
 def _of_named_layer(model, layer_name):
-    *path, name = layer_name.split("/")
-    name, _, call = name.partition("#")
-    for part in path:
-        model = _find_layer(model, part.partition("#")[0])
-    layer = _find_layer(model, name)
+    layer = find_layer(model, layer_name)
+    call = layer_name.split("/")[-1].partition("#")[2]
     if isinstance(layer, keras.Model):
         return final_activation(layer)
     nodes = getattr(layer, "_inbound_nodes", ())
@@ -98,6 +95,13 @@ def _of_named_layer(model, layer_name):
         return _of_tensor(nodes[index].output_tensors[0])
     found = _of_layer(layer)
     return None if found == _LOOK_BEFORE else found
+
+
+def find_layer(model, layer_name):
+    """A layer by the name of a tap (`"backbone/head#1"`), or `None`."""
+    for part in layer_name.split("/"):
+        model = _find_layer(model, part.partition("#")[0])
+    return model
 
 
 def _find_layer(model, name):

@@ -28,7 +28,8 @@ class LossCase:
 
     Args:
         make_loss: `functools.partial(SomeLoss, some_argument=...)`.
-        teacher_shape: Shape of the teacher's tap, or dict name -> shape.
+        teacher_shape: Shape of the teacher's tap, or dict name -> shape; `{}`
+            for a loss that needs no teacher.
         student_shape: The same for the student.
         teacher_values: `function(generator, shape) -> array`, where normal
             numbers are not what the teacher gives (probabilities, say).
@@ -68,10 +69,10 @@ class LossCase:
     def taps(self):
         """Layer names as keyword arguments; none to compare the outputs."""
         if self.several_taps:
-            return {
-                "teacher_layer_name": list(self.teacher_shape),
-                "student_layer_name": list(self.student_shape),
-            }
+            names = {"student_layer_name": list(self.student_shape)}
+            if self.teacher_shape:
+                names["teacher_layer_name"] = list(self.teacher_shape)
+            return names
         if self.response and self.teacher_shape == self.student_shape:
             return {}
         return {"teacher_layer_name": "tap", "student_layer_name": "tap"}
@@ -464,7 +465,9 @@ def _value_and_gradients(loss, teacher, student, **kwargs):
         tape.watch(_leaves(student))
         value = loss.compute_loss(teacher, student, **kwargs)
     assert value.shape == (), f"the loss has shape {value.shape}"
-    gradients = tape.gradient(value, sources)
+    # Without a teacher, layers may imitate one that gets no gradient itself.
+    unconnected = "none" if loss.needs_teacher else "zero"
+    gradients = tape.gradient(value, sources, unconnected_gradients=unconnected)
     missing = [i for i, g in enumerate(gradients) if g is None]
     assert not missing, f"no gradient for {missing} of {len(gradients)}"
     return value, gradients

@@ -8,6 +8,7 @@ import inspect
 import pathlib
 import re
 
+import feature_cases
 import keras
 import numpy as np
 import pytest
@@ -153,6 +154,7 @@ CASES = {
     ),
     **relation_cases.CASES,
 }
+CASES.update(feature_cases.CASES)
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -11,6 +11,7 @@ returns `value_and_gradients(...)`, and list it in `GROUPS`.
 import re
 from functools import partial
 
+import feature_groups
 import keras
 import numpy as np
 import relation_groups
@@ -306,3 +307,4 @@ GROUPS = {
     "at_paper": at_paper,
     **relation_groups.GROUPS,
 }
+GROUPS.update(feature_groups.GROUPS)

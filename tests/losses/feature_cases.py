@@ -1,0 +1,142 @@
+"""Rows of the feature losses for `test_all_losses.py`."""
+
+import functools
+
+from loss_checks import LossCase
+
+from keras_distill import losses
+
+
+def features(loss, teacher, student=None, coupled=None, skip=None, **kwargs):
+    """A row for a loss of feature maps, of one tap or a dict of taps."""
+    return LossCase(
+        functools.partial(loss, **kwargs),
+        teacher,
+        student or teacher,
+        coupled=coupled,
+        skip=skip or {},
+    )
+
+
+VID = functools.partial(features, losses.VariationalInformation)
+NST = functools.partial(features, losses.NeuronSelectivityTransfer)
+BOUNDARY = functools.partial(features, losses.ActivationBoundary)
+OVERHAULED = functools.partial(features, losses.OverhauledFeature, margin=-0.5)
+FACTOR = functools.partial(
+    features, losses.FactorTransfer, paraphraser_epochs=0
+)
+REVIEW = functools.partial(features, losses.KnowledgeReview)
+CHANNEL_WISE = functools.partial(features, losses.ChannelWise)
+SELF = functools.partial(
+    features,
+    losses.SelfAttention,
+    {},
+    skip={"gradient": "imitated maps have none; see test_self_attention.py"},
+)
+ALIGNED = functools.partial(features, losses.LayerAlignedVariationalInformation)
+
+MAP = (3, 4, 4, 5)
+NARROW_MAP = (3, 4, 4, 3)
+# Not in alphabetical order: the order of the taps is that of the arguments.
+TEACHER_TAPS = {"late": (3, 4, 4, 5), "early": (3, 8, 8, 4)}
+STUDENT_TAPS = {"deep": (3, 4, 4, 3), "above": (3, 8, 8, 2)}
+
+CASES = {
+    "variational_information": VID(MAP, NARROW_MAP),
+    "variational_information_mean": VID(
+        MAP, NARROW_MAP, reduction="mean", hidden_channels=4
+    ),
+    "variational_information_vector": VID((3, 7), (3, 4)),
+    "variational_information_sequence": VID((3, 4, 7), (3, 4, 5)),
+    "variational_information_map_to_vector": VID((3, 6), MAP),
+    "variational_information_sizes": VID((3, 7, 5, 3), (3, 3, 4, 3)),
+    "variational_information_layers": VID(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
+    ),
+    "neuron_selectivity": NST(MAP, NARROW_MAP),
+    "neuron_selectivity_positions": NST((3, 2, 2, 5), (3, 3, 3, 4)),
+    "neuron_selectivity_linear": NST(MAP, NARROW_MAP, kernel="linear"),
+    "neuron_selectivity_layers": NST(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[0.3, 1.0]
+    ),
+    "activation_boundary": BOUNDARY(MAP),
+    "activation_boundary_connector": BOUNDARY(MAP, NARROW_MAP, coupled=True),
+    "activation_boundary_code": BOUNDARY(
+        TEACHER_TAPS, STUDENT_TAPS, form="code", margin=2.0, coupled=True
+    ),
+    "activation_boundary_layers": BOUNDARY(
+        TEACHER_TAPS,
+        connector=None,
+        form="code",
+        layer_weights=[100.0, 200.0],
+    ),
+    "overhauled_feature": OVERHAULED(MAP),
+    "overhauled_feature_connector": OVERHAULED(MAP, NARROW_MAP, coupled=True),
+    "overhauled_feature_sizes": OVERHAULED((3, 7, 5, 3), (3, 3, 4, 3)),
+    "overhauled_feature_layers": OVERHAULED(
+        TEACHER_TAPS,
+        STUDENT_TAPS,
+        margin=[-0.1, [-0.1, -0.2, -0.3, 0.0]],
+        coupled=True,
+    ),
+    "factor_transfer": FACTOR(MAP, NARROW_MAP, coupled=True),
+    "factor_transfer_code": FACTOR(
+        MAP, NARROW_MAP, coupled=True, form="code", paraphrase_rate=2.0
+    ),
+    "factor_transfer_plain": FACTOR(
+        MAP, paraphrase_rate=None, translate=False, p=2
+    ),
+    "factor_transfer_plain_code": FACTOR(
+        MAP, paraphrase_rate=None, translate=False, form="code"
+    ),
+    "factor_transfer_attention": FACTOR(MAP, NARROW_MAP, form="attention"),
+    "factor_transfer_attention_squares": FACTOR(
+        (3, 3, 4, 5), (3, 5, 8, 3), form="attention", p=2
+    ),
+    "factor_transfer_layers": FACTOR(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3], coupled=True
+    ),
+    "knowledge_review": REVIEW(MAP, NARROW_MAP, coupled=True),
+    "knowledge_review_plain": REVIEW((3, 7, 5, 2), fusion=None),
+    "knowledge_review_layers": REVIEW(
+        {"early": (3, 8, 8, 4), "late": (3, 4, 4, 5)},
+        {"above": (3, 6, 6, 2), "deep": (3, 4, 4, 3)},
+        layer_weights=[1.0, 0.3],
+        hidden_channels=4,
+        coupled=True,
+    ),
+    "channel_wise": CHANNEL_WISE(MAP),
+    "channel_wise_connector": CHANNEL_WISE(MAP, NARROW_MAP, temperature=1.0),
+    "channel_wise_sizes": CHANNEL_WISE((3, 7, 5, 3), (3, 3, 4, 3)),
+    "channel_wise_layers": CHANNEL_WISE(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
+    ),
+    "self_attention": SELF(STUDENT_TAPS),
+    "self_attention_mean": SELF(
+        {"z": (3, 6, 6, 2), "b": (3, 4, 5, 3), "a": (3, 2, 3, 4)},
+        form="mean",
+        layer_weights=[100.0, 30.0],
+    ),
+    "layer_aligned_uniform": ALIGNED(
+        {"z": (3, 4, 4, 3), "b": (3, 5)},
+        {"y": (3, 6, 3, 2), "c": (3, 2, 2, 4), "a": (3, 4)},
+    ),
+    "layer_aligned_identity": ALIGNED(
+        TEACHER_TAPS, STUDENT_TAPS, alignment="identity", reduction="mean"
+    ),
+    "layer_aligned_matrix": ALIGNED(
+        TEACHER_TAPS,
+        STUDENT_TAPS,
+        alignment=[[0.25, 0.0], [0.75, 1.0]],
+        entropy="gaussian",
+    ),
+    "layer_aligned_learned": ALIGNED(
+        TEACHER_TAPS, STUDENT_TAPS, alignment="learned", reduction="mean"
+    ),
+    "layer_aligned_standardized": ALIGNED(
+        {"z": (3, 4, 3), "b": (3, 5)},
+        {"y": (3, 4, 2), "a": (3, 4)},
+        alignment="learned",
+        entropy="standardized",
+    ),
+}
