@@ -5,14 +5,22 @@ from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.channel_wise import ChannelWise
 from keras_distill.losses.contrastive_representation import (
+    ContrastiveRepresentation,
+)
 from keras_distill.losses.correlation_congruence import CorrelationCongruence
 from keras_distill.losses.factor_transfer import FactorTransfer
 from keras_distill.losses.flow_of_solution_procedure import (
+    FlowOfSolutionProcedure,
+)
 from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
 from keras_distill.losses.inter_channel_correlation import (
+    InterChannelCorrelation,
+)
 from keras_distill.losses.knowledge_review import KnowledgeReview
 from keras_distill.losses.layer_aligned_variational import (
+    LayerAlignedVariationalInformation,
+)
 from keras_distill.losses.logits_mse import LogitsMSE
 from keras_distill.losses.neuron_selectivity import NeuronSelectivityTransfer
 from keras_distill.losses.overhauled_feature import OverhauledFeature
