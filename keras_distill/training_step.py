@@ -88,13 +88,14 @@ def loss_terms(distiller, teacher, student, view):
     weight = with_mask(view.sample_weight, student.output)
     total = number(0.0)
     for name, loss in distiller.distillation_losses.items():
-        value = loss.compute_loss(
+        value, logs = loss.compute_loss_and_logs(
             teacher.of(loss.teacher_layer_name) if teacher else None,
             student.of(loss.student_layer_name),
             y=view.y,
             sample_weight=weight,
         )
         terms[f"{name}_loss"] = value
+        terms.update({f"{name}_{key}": logs[key] for key in logs})
         scale = distiller.distillation_loss_weights[name]
         total += scale * number(value)
     terms["distillation_loss"] = total

@@ -188,6 +188,11 @@ def log_names(losses):
         "student_loss",
         "distillation_loss",
         *(f"{name}_loss" for name in losses),
+        *(
+            f"{name}_{extra}"
+            for name, loss in losses.items()
+            for extra in loss.extra_log_names
+        ),
         "agreement",
     ]
 

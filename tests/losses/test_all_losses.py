@@ -11,6 +11,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import reuse_cases
 import tensorflow as tf
 from keras import ops
 from loss_checks import CHECKS
@@ -151,6 +152,7 @@ CASES = {
         TEACHER_TAPS, STUDENT_TAPS, form="code"
     ),
 }
+CASES.update(reuse_cases.CASES)
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -13,6 +13,7 @@ from functools import partial
 
 import keras
 import numpy as np
+import reuse_groups
 import tensorflow as tf
 
 from keras_distill import losses
@@ -304,3 +305,4 @@ GROUPS = {
     "at_code": at_code,
     "at_paper": at_paper,
 }
+GROUPS.update(reuse_groups.GROUPS)
