@@ -133,5 +133,14 @@ class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
             logs = dict(zip(GRADIENT_PARTS, parts))
         return weighted_mean(values, sample_weight), logs
 
+    # Keras saves no seed generators; a loaded Distiller would see the first
+    # permutations once more.
+
+    def save_own_variables(self, store):
+        store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store):
+        self.seed_generator.state.assign(store["seed_state"])
+
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}

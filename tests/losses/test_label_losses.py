@@ -98,9 +98,9 @@ def test_decoupled_of_sure_networks_keeps_its_digits():
     teacher, student = np.zeros((1, 3)), np.zeros((1, 3))
     teacher[0, 0], student[0, 0] = 30.0, 28.0
     loss = DecoupledKD(alpha=1.0, beta=0.0, temperature=1.0)
-    _, wide = gradient(loss, teacher, student, y=[0])
+    _, wide = gradient(loss, teacher, student, y=np.array([0]))
     arrays = (teacher.astype("float32"), student.astype("float32"))
-    _, narrow = gradient(loss, *arrays, y=[0])
+    _, narrow = gradient(loss, *arrays, y=np.array([0]))
     np.testing.assert_allclose(narrow, wide, rtol=1e-4)
     assert np.abs(wide).max() < 1e-10
 
