@@ -12,8 +12,11 @@ from keras_distill.losses.decoupled_kd import DecoupledKD
 from keras_distill.losses.dist import DIST
 from keras_distill.losses.hard_labels import HardLabels
 from keras_distill.losses.hint import Hint
+from keras_distill.losses.ideal_joint_classifier import IdealJointClassifier
 from keras_distill.losses.logits_mse import LogitsMSE
+from keras_distill.losses.reused_classifier import ReusedClassifier
 from keras_distill.losses.soft_targets import SoftTargets
+from keras_distill.losses.softmax_regression import SoftmaxRegression
 
 __all__ = [
     "AttentionTransfer",
@@ -24,8 +27,11 @@ __all__ = [
     "DistillationLoss",
     "HardLabels",
     "Hint",
+    "IdealJointClassifier",
     "LayerPairLoss",
     "LogitsMSE",
+    "ReusedClassifier",
     "SoftTargets",
+    "SoftmaxRegression",
     "weighted_mean",
 ]

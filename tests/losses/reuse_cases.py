@@ -50,6 +50,24 @@ PERMUTED = partial(
     },
 )
 
+NO_POOLING = "the network of the check flattens its map for its classifier"
+
+
+def classifier(loss, teacher=(3, 4, 4, 5), student=(3, 4, 4, 3), **kwargs):
+    return LossCase(
+        partial(loss, classes=7, **kwargs),
+        teacher,
+        student,
+        labels=lambda generator, batch: generator.integers(0, 7, batch),
+        coupled=True,
+        skip={} if teacher[1:3] == (1, 1) else {"drop_in": NO_POOLING},
+    )
+
+
+REGRESSION = partial(classifier, losses.SoftmaxRegression)
+REUSED = partial(classifier, losses.ReusedClassifier)
+IDEAL = partial(classifier, losses.IdealJointClassifier)
+
 CASES = {
     "decoupled_kd": DECOUPLED(),
     "decoupled_kd_one_hot": DECOUPLED(labels=one_hot, temperature=1.0),
@@ -67,4 +85,16 @@ CASES = {
     "permuted": PERMUTED(),
     "permuted_class_map": PERMUTED((3, 7), (3, 3), class_map=[6, 0, 2]),
     "permuted_map": PERMUTED((3, 2, 3, 4), log_gradient_parts=True),
+    "softmax_regression": REGRESSION(logit_weight=2.0),
+    "softmax_regression_vectors": REGRESSION((3, 1, 1, 5), (3, 1, 1, 4)),
+    "softmax_regression_sizes": REGRESSION((3, 2, 3, 5), (3, 4, 4, 4)),
+    "reused_classifier": REUSED(),
+    "reused_classifier_vectors": REUSED((3, 1, 1, 5), (3, 1, 1, 4)),
+    "reused_classifier_larger_student": REUSED((3, 2, 3, 5), (3, 4, 4, 4)),
+    "reused_classifier_larger_teacher": REUSED(
+        (3, 4, 3, 5), (3, 2, 2, 4), reduction=1
+    ),
+    "ideal_joint": IDEAL(),
+    "ideal_joint_sizes": IDEAL((3, 2, 4, 5), (3, 4, 3, 4), feature_weight=2.0),
+    "ideal_joint_no_labels": IDEAL(cross_entropy_weight=0.0),
 }
