@@ -50,6 +50,11 @@ class Taps:
     def names(self):
         return list(self._found)
 
+    @property
+    def layers(self):
+        """Name -> (layer, number of its call or `None`)."""
+        return dict(self._found)
+
     def __call__(self, inputs, training=False):
         """Runs the model once.
 

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_distill import replicas
+from keras_distill.deployment import untrained_head
 
 
 def train_step(distiller, data):
@@ -35,7 +36,8 @@ def train_step(distiller, data):
 
     variables = distiller.trainable_variables
     gradients = replica.zero_if_empty(tape.gradient(loss, variables))
-    distiller.optimizer.apply_gradients(zip(gradients, variables))
+    with untrained_head(pair.deployment):
+        distiller.optimizer.apply_gradients(zip(gradients, variables))
 
     y, weight, output, teacher_output = replica.real(
         (view.y, view.sample_weight, student.output, teacher and teacher.output)
@@ -93,6 +95,7 @@ def loss_terms(distiller, teacher, student, view):
             student.of(loss.student_layer_name),
             y=view.y,
             sample_weight=weight,
+            **student.shared_with(loss),
         )
         terms[f"{name}_loss"] = value
         terms.update({f"{name}_{key}": logs[key] for key in logs})
