@@ -17,6 +17,7 @@ Nothing here knows a loss by its class.
 """
 
 import contextlib
+import functools
 import warnings
 from typing import Any
 from typing import NamedTuple
@@ -112,7 +113,7 @@ class Deployment:
             )
         graph = getattr(self.loss, "deployed_graph", None)
         if graph is None:
-            graph = self.loss.deployed_logits
+            graph = functools.partial(self.loss.deployed_logits, training=False)
         outputs = graph(taps[names] if isinstance(names, str) else taps)
         return keras.Model(
             _inputs(student), outputs, name=f"{student.name}_deployed"
@@ -189,9 +190,8 @@ def symbolic_output(model, layer, index=None):
             continue
         inner = symbolic_output(operation, layer, index)
         if inner is not None:
-            inputs = own[0].input_tensors
             part = keras.Model(operation.inputs, inner)
-            return part(inputs if len(inputs) > 1 else inputs[0])
+            return part(list(own[0].input_tensors))
     return None
 
 
@@ -206,7 +206,7 @@ class _Probe(keras.Operation):
 
 def _inputs(student):
     if isinstance(student, keras.Sequential):
-        return student.inputs
+        return student.inputs[0]
     return student.input
 
 

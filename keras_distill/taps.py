@@ -15,6 +15,10 @@ import difflib
 import keras
 
 from keras_distill.intercept import intercepted
+from keras_distill.suggest import Suggestion
+from keras_distill.suggest import suggest
+
+__all__ = ["Suggestion", "Taps", "layer_paths", "suggest"]
 
 
 class Taps:

@@ -32,6 +32,7 @@ SCENARIOS = {
     "local_batch_norm": {"samples": 17, "batch_norm": True, "local": True},
     "float16": {"samples": 22, "dtype": "mixed_float16"},
     "accumulation": {"samples": 22, "accumulate": 2},
+    "deployed": {"samples": 17, "batch_norm": True, "deployed": True},
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
 }
@@ -46,6 +47,12 @@ def losses(scenario):
                 temperature=4.0, loss=keras.losses.KLDivergence()
             ),
             "string": stock.FeatureDistillation("mse"),
+        }
+    if scenario.get("deployed"):
+        taps = {"teacher_layer_name": "conv2", "student_layer_name": "conv2"}
+        return {
+            "soft": kd.losses.SoftTargets(),
+            "ideal": kd.losses.IdealJointClassifier(**taps),
         }
     return {
         "soft": kd.losses.SoftTargets(),

@@ -78,7 +78,7 @@ def connected(loss, features, training=False):
 
 
 def tap(model, x, training=False, name="conv2"):
-    inner = keras.Model(model.inputs, model.get_layer(name).output)
+    inner = keras.Model(model.input, model.get_layer(name).output)
     return inner(x, training=training).numpy()
 
 
