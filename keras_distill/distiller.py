@@ -15,7 +15,6 @@ from keras_distill.teacher import Unowned
 from keras_distill.teacher import as_teacher
 from keras_distill.teacher import fingerprint
 from keras_distill.views import Views
-from keras_distill.views import for_network
 
 
 class Logs(NamedTuple):
@@ -36,7 +35,9 @@ class Distiller(keras.Model):
     the regularizers of the student. The teacher runs once per step, in
     inference mode, and is left as it was; the student runs once per step.
     `evaluate`, `predict`, `save` of the student and `export` are about the
-    student alone.
+    student alone. A loss that puts the teacher's classifier behind the student
+    (SimKD, IJCKD) changes what that is: `L_S`, metrics, `evaluate`, `predict`
+    and `export` then take the logits of `deployable_student()`.
 
     Args:
         student: The `keras.Model` to train.
@@ -154,19 +155,26 @@ class Distiller(keras.Model):
             self.pair().bind_if_shapes_are_known()
 
     def call(self, x, training=None):
-        """The student on the batch as evaluation sees it."""
-        x = for_network(self.student, self.views.evaluation(x), "student")
-        if self.student._call_has_training_arg:
-            return self.student(x, training=training)
-        return self.student(x)
+        """What ships, on the batch as evaluation sees it."""
+        return self.pair().deployed_output(self.views.evaluation(x), training)
 
     def build(self, input_shape=None):
         # The student builds itself when it is first called.
         self.built = True
 
     def deployable_student(self):
-        """The plain `keras.Model` that ships: needs nothing of this package."""
-        return self.student
+        """The plain `keras.Model` that ships: needs nothing of this package.
+
+        Returns:
+            The student; or, with a loss that deploys more (SimKD, IJCKD),
+            trunk + connector + teacher's classifier as one model, which shares
+            its trunk with the student. Then `student` alone is not what was
+            trained: its own head never took part.
+
+        Raises:
+            ValueError: if such a model cannot be made of a subclassed student.
+        """
+        return self.pair().deployable_student()
 
     def export(self, filepath, format=None, **options):
         """Exports the deployable student, see `kd.export.export_model`.
@@ -201,7 +209,9 @@ class Distiller(keras.Model):
             **kwargs: As in `keras.Model.compile`.
         """
         validation.check_compile(loss, self.alpha)
-        validation.warn_of_probabilities(loss, self.student)
+        validation.warn_of_probabilities(
+            loss, self.student, self.pair().deployment is not None
+        )
         validation.check_log_names(self.distillation_losses, self.student)
         own, others = validation.split_metrics(metrics)
         auto_scale_loss = kwargs.pop("auto_scale_loss", True)

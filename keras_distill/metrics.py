@@ -3,7 +3,16 @@
 import keras
 from keras import ops
 
+from keras_distill.joint_classifier import JointClassifierGap
 from keras_distill.losses.heads import final_activation
+
+__all__ = [
+    "Agreement",
+    "FusedMeans",
+    "JointClassifierGap",
+    "decision_threshold",
+    "same_decision",
+]
 
 
 def decision_threshold(model):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_distill.deployment import find_deployment
 from keras_distill.metrics import decision_threshold
 from keras_distill.metrics import same_decision
 from keras_distill.taps import Taps
@@ -26,6 +27,10 @@ class Seen(NamedTuple):
             return self.taps[layer_names]
         return {name: self.taps[name] for name in layer_names}
 
+    def shared_with(self, loss):
+        """Further arguments of a loss's `compute_loss`: none."""
+        return {}
+
 
 class Pair:
     """Two networks with the taps that a set of losses needs.
@@ -43,6 +48,7 @@ class Pair:
         self.losses = losses
         self.teacher = None
         self.teacher_taps = None
+        self.deployment = find_deployment(losses)
         self.student_taps = Taps(student, self._taps_of("student"), "student")
         self.bound = False
         # Whether the outputs are scores over the same classes.
@@ -59,9 +65,28 @@ class Pair:
         self.teacher = teacher
 
     def student_pass(self, x, training):
-        """The student once -> `Seen`."""
+        """The student once -> `Seen`, or `Deployed` where a loss says so."""
         x = for_network(self.student, x, "student")
-        return Seen(*self.student_taps(x, training=training))
+        seen = Seen(*self.student_taps(x, training=training))
+        if self.deployment is None:
+            return seen
+        return self.deployment.of(seen, training)
+
+    def deployed_output(self, x, training=None):
+        """What ships, on the student's input."""
+        if self.deployment is not None:
+            self.deployment.check_built()
+            return self.student_pass(x, training).output
+        x = for_network(self.student, x, "student")
+        if self.student._call_has_training_arg:
+            return self.student(x, training=training)
+        return self.student(x)
+
+    def deployable_student(self):
+        """What ships, as one plain `keras.Model`."""
+        if self.deployment is None:
+            return self.student
+        return self.deployment.model(self.student, self.student_taps.layers)
 
     def teacher_pass(self, x):
         """The teacher in inference mode -> `Seen`, `None` if there is none."""
@@ -99,15 +124,13 @@ class Pair:
                         lambda shape: shape and tuple(shape), shapes
                     )
                 )
-        self.student_output_shape = student.output
-        self.comparable = _same_scores(
-            teacher and teacher.output, student.output
-        )
+        output, threshold = student.output, decision_threshold(self.student)
+        if self.deployment is not None:
+            output, threshold = self.deployment.shape(student), 0.0
+        self.student_output_shape = output
+        self.comparable = _same_scores(teacher and teacher.output, output)
         if self.comparable:
-            self._thresholds = (
-                decision_threshold(self.teacher),
-                decision_threshold(self.student),
-            )
+            self._thresholds = decision_threshold(self.teacher), threshold
         self.bound = True
 
     def check_bound(self):

@@ -15,6 +15,10 @@ import difflib
 import keras
 
 from keras_distill.intercept import intercepted
+from keras_distill.suggest import Suggestion
+from keras_distill.suggest import suggest
+
+__all__ = ["Suggestion", "Taps", "layer_paths", "suggest"]
 
 
 class Taps:
@@ -50,6 +54,11 @@ class Taps:
     @property
     def names(self):
         return list(self._found)
+
+    @property
+    def layers(self):
+        """Name -> (layer, number of its call or `None`)."""
+        return dict(self._found)
 
     def __call__(self, inputs, training=False):
         """Runs the model once.

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_distill import replicas
+from keras_distill.deployment import untrained_head
 from keras_distill.losses.gathering import gathering
 
 
@@ -37,7 +38,8 @@ def train_step(distiller, data):
 
     variables = distiller.trainable_variables
     gradients = replica.zero_if_empty(tape.gradient(loss, variables))
-    distiller.optimizer.apply_gradients(zip(gradients, variables))
+    with untrained_head(pair.deployment):
+        distiller.optimizer.apply_gradients(zip(gradients, variables))
 
     y, weight, output, teacher_output = replica.real(
         (view.y, view.sample_weight, student.output, teacher and teacher.output)
@@ -90,13 +92,15 @@ def loss_terms(distiller, teacher, student, view):
     weight = with_mask(view.sample_weight, student.output)
     total = number(0.0)
     for name, loss in distiller.distillation_losses.items():
-        value = loss.compute_loss(
+        value, logs = loss.compute_loss_and_logs(
             teacher.of(loss.teacher_layer_name) if teacher else None,
             student.of(loss.student_layer_name),
             y=view.y,
             sample_weight=weight,
+            **student.shared_with(loss),
         )
         terms[f"{name}_loss"] = value
+        terms.update({f"{name}_{key}": logs[key] for key in logs})
         scale = distiller.distillation_loss_weights[name]
         total += scale * number(value)
     terms["distillation_loss"] = total

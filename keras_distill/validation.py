@@ -129,9 +129,10 @@ def check_compile(loss, alpha):
         )
 
 
-def warn_of_probabilities(loss, student):
+def warn_of_probabilities(loss, student, deployed=False):
     """A crossentropy of probabilities on a head that gives logits is a slip
-    that Keras lets pass, and that trains badly."""
+    that Keras lets pass, and that trains badly. Deployed logits are logits
+    whatever the student's own head gives."""
     if not isinstance(loss, (str, keras.losses.Loss)):
         return
     resolved = keras.losses.get(loss)
@@ -139,11 +140,13 @@ def warn_of_probabilities(loss, student):
     if "crossentropy" not in name or getattr(resolved, "from_logits", False):
         return
     symbolic = bool(getattr(student, "inputs", None))
-    if symbolic and final_activation(student) is None:
+    if deployed or (symbolic and final_activation(student) is None):
+        what = f"the student '{student.name}' gives logits"
+        if deployed:
+            what = "the deployed output is logits"
         warnings.warn(
-            f"compile(loss={name!r}) expects probabilities, but the student "
-            f"'{student.name}' gives logits. Use the loss object with "
-            "from_logits=True, such as "
+            f"compile(loss={name!r}) expects probabilities, but {what}. Use "
+            "the loss object with from_logits=True, such as "
             "keras.losses.SparseCategoricalCrossentropy(from_logits=True).",
             stacklevel=3,
         )
@@ -188,6 +191,11 @@ def log_names(losses):
         "student_loss",
         "distillation_loss",
         *(f"{name}_loss" for name in losses),
+        *(
+            f"{name}_{extra}"
+            for name, loss in losses.items()
+            for extra in loss.extra_log_names
+        ),
         "agreement",
     ]
 

@@ -32,6 +32,7 @@ SCENARIOS = {
     "local_batch_norm": {"samples": 17, "batch_norm": True, "local": True},
     "float16": {"samples": 22, "dtype": "mixed_float16"},
     "accumulation": {"samples": 22, "accumulate": 2},
+    "deployed": {"samples": 17, "batch_norm": True, "deployed": True},
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
     "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
@@ -50,6 +51,12 @@ def losses(scenario):
         }
     if scenario.get("feature"):
         return feature_losses(taps)
+    if scenario.get("deployed"):
+        taps = {"teacher_layer_name": "conv2", "student_layer_name": "conv2"}
+        return {
+            "soft": kd.losses.SoftTargets(),
+            "ideal": kd.losses.IdealJointClassifier(**taps),
+        }
     return {
         "soft": kd.losses.SoftTargets(),
         "hint": kd.losses.Hint(

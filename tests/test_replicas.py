@@ -59,7 +59,9 @@ def test_two_and_four_replicas(scenario, tmp_path):
     compare(scenario, (2, 4), tmp_path)
 
 
-@pytest.mark.parametrize("scenario", ["connector_batch_norm", "stock"])
+@pytest.mark.parametrize(
+    "scenario", ["connector_batch_norm", "deployed", "stock"]
+)
 def test_two_replicas(scenario, tmp_path):
     compare(scenario, (2,), tmp_path)
 

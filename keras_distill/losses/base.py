@@ -212,6 +212,21 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             f"{type(self).__name__} does not implement `compute_loss`."
         )
 
+    # Names of further numbers that `compute_loss_and_logs` gives.
+    extra_log_names = ()
+
+    def compute_loss_and_logs(self, teacher_outputs, student_outputs, **kwargs):
+        """The loss, and numbers to log beside it as `<name of loss>_<name>`.
+
+        Called by `kd.Distiller` in the place of `compute_loss`, with the same
+        arguments. A loss that overrides it lists `extra_log_names`.
+
+        Returns:
+            `(loss, logs)`: a scalar, and a dict of scalars.
+        """
+        loss = self.compute_loss(teacher_outputs, student_outputs, **kwargs)
+        return loss, {}
+
     def validate_teacher_values(self, teacher_outputs):
         """Looks at the teacher's taps on the first batch, before training.
 

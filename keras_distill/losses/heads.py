@@ -175,3 +175,58 @@ def _of_function(activation):
         "sigmoid": "sigmoid",
     }
     return names.get(name)
+
+
+def output_classifier(model):
+    """The layer that makes a model's output: its last `Dense`.
+
+    Looks through nested models, activations, `Dropout`, `Reshape` and the like;
+    a 1x1 convolution counts too.
+
+    Args:
+        model: A `keras.Model`.
+
+    Returns:
+        The layer, or `None`: there is no such layer, or it is not to be seen
+        (subclassed models, several outputs).
+    """
+    outputs = getattr(model, "outputs", None) or ()
+    if len(outputs) != 1:
+        return None
+    tensor = outputs[0]
+    passed = (*_SHAPE_ONLY, layers.Activation, layers.Softmax)
+    while True:
+        history = getattr(tensor, "_keras_history", None)
+        if history is None:
+            return None
+        operation = history.operation
+        if isinstance(operation, keras.Model):
+            return output_classifier(operation)
+        if is_classifier(operation):
+            return operation
+        name = type(operation).__name__
+        if not isinstance(operation, passed) and name not in (
+            *_SHAPE_ONLY_OPERATIONS,
+            "Sigmoid",
+            "Softmax",
+        ):
+            return None
+        inputs = operation._inbound_nodes[history.node_index].input_tensors
+        if len(inputs) != 1:
+            return None
+        tensor = inputs[0]
+
+
+def is_classifier(layer):
+    """Whether a layer is a `Dense`, or a 1x1 convolution."""
+    if isinstance(layer, layers.Conv2D):
+        return layer.kernel_size == (1, 1) and layer.groups == 1
+    return isinstance(layer, layers.Dense)
+
+
+def find_layer(model, layer_name):
+    """A layer by name or path (`"backbone/head"`), at any depth, or `None`."""
+    *path, name = layer_name.split("/")
+    for part in path:
+        model = _find_layer(model, part)
+    return _find_layer(model, name)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import relation_cases
+import reuse_cases
 import tensorflow as tf
 from keras import ops
 from loss_checks import CHECKS
@@ -153,8 +154,9 @@ CASES = {
         TEACHER_TAPS, STUDENT_TAPS, form="code"
     ),
     **relation_cases.CASES,
+    **feature_cases.CASES,
+    **reuse_cases.CASES,
 }
-CASES.update(feature_cases.CASES)
 
 
 @pytest.mark.parametrize("check", CHECKS)

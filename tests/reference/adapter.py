@@ -15,6 +15,7 @@ import feature_groups
 import keras
 import numpy as np
 import relation_groups
+import reuse_groups
 import tensorflow as tf
 
 from keras_distill import losses
@@ -306,5 +307,6 @@ GROUPS = {
     "at_code": at_code,
     "at_paper": at_paper,
     **relation_groups.GROUPS,
+    **feature_groups.GROUPS,
+    **reuse_groups.GROUPS,
 }
-GROUPS.update(feature_groups.GROUPS)

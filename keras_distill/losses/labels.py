@@ -1,0 +1,50 @@
+"""Labels as the dataset gives them: sparse or one-hot."""
+
+from keras import ops
+
+
+def label_distribution(y, logits, name):
+    """Labels as one distribution over the classes per position.
+
+    Args:
+        y: Sparse `(batch, ...)` or `(batch, ..., 1)` integers, or
+            distributions `(batch, ..., classes)`: one-hot, smoothed or mixed.
+        logits: `(batch, ..., classes)`, for the classes and the dtype.
+        name: Who asks, for the message.
+
+    Returns:
+        `(batch, ..., classes)`, the dtype of `logits`. A sparse label outside
+        of the classes (an `ignore_class`) gives a row of zeros.
+
+    Raises:
+        ValueError: without labels, or for labels of another shape.
+    """
+    if y is None:
+        raise ValueError(
+            f"{name} needs labels. Received: y=None. Give labels in the "
+            "dataset, (x, y), and use kd.Distiller: keras.distillation's "
+            "passes none to its losses."
+        )
+    given, wanted = getattr(y, "shape", None), tuple(logits.shape)
+    if given is not None:
+        given, classes = tuple(given), wanted[-1]
+        if len(given) == len(wanted) and given[-1] == classes:
+            return ops.cast(y, logits.dtype)
+        if len(given) == len(wanted) and given[-1] == 1:
+            y, given = ops.squeeze(y, axis=-1), given[:-1]
+        if len(given) == len(wanted) - 1:
+            return ops.one_hot(
+                ops.cast(y, "int32"), classes, dtype=logits.dtype
+            )
+    raise ValueError(
+        f"{name} needs sparse labels {wanted[:-1]} or one-hot labels {wanted} "
+        f"for logits {wanted}. Received: y of "
+        + (f"shape {given}." if given is not None else f"{type(y).__name__}.")
+    )
+
+
+def hard_labels(y, logits, name):
+    """One-hot labels: the largest class of `label_distribution`."""
+    distribution = label_distribution(y, logits, name)
+    chosen = ops.argmax(distribution, axis=-1)
+    return ops.one_hot(chosen, logits.shape[-1], dtype=logits.dtype)

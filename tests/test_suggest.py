@@ -1,0 +1,131 @@
+"""Pairs of layers that kd.taps.suggest proposes."""
+
+import keras
+import numpy as np
+import pytest
+from networks import Subclassed
+from networks import convnet
+from networks import crossentropy
+from networks import data
+
+import keras_distill as kd
+
+layers = keras.layers
+
+
+def network(strides, size=32, channels=4, padding="same", name="m"):
+    """conv, relu per stride; names `relu0`, `relu1`, ..."""
+    x = inputs = keras.Input((size, size, 3))
+    x = layers.Rescaling(1 / 255, name="scale")(x)
+    for k, stride in enumerate(strides):
+        x = layers.Conv2D(
+            channels, 3, stride, padding=padding, name=f"conv{k}"
+        )(x)
+        x = layers.ReLU(name=f"relu{k}")(x)
+        x = layers.Dropout(0.1)(x)
+    x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Flatten()(layers.Conv2D(10, 1, name="head")(x))
+    return keras.Model(inputs, x, name=name)
+
+
+def test_the_last_layer_of_each_resolution():
+    teacher, student = network([1, 1, 2, 1, 2, 1]), network([1, 2, 2])
+    found = kd.taps.suggest(teacher, student)
+    assert found.teacher_layer_names == ["relu1", "relu3", "relu5"]
+    assert found.student_layer_names == ["relu0", "relu1", "relu2"]
+    shapes = [tuple(s.shape[1:] for s in pair) for pair in found.pairs]
+    assert shapes == [((n, n, 4),) * 2 for n in (32, 16, 8)]
+
+
+def test_resolutions_that_one_network_lacks():
+    found = kd.taps.suggest(network([1, 2, 2]), network([2, 2, 2, 2]))
+    pairs = zip(found.teacher_layer_names, found.student_layer_names)
+    assert list(pairs) == [("relu1", "relu0"), ("relu2", "relu3")]
+
+
+def test_networks_of_unlike_input_size_are_paired_from_the_end():
+    found = kd.taps.suggest(network([1, 2, 2], 64), network([1, 2, 2], 32))
+    assert found.teacher_layer_names == ["relu0", "relu1", "relu2"]
+    assert found.student_layer_names == ["relu0", "relu1", "relu2"]
+
+
+def test_convolutions_without_padding_are_no_change():
+    x = inputs = keras.Input((28, 28, 1))
+    for k in range(3):
+        x = layers.Conv2D(4, 3, activation="relu", name=f"conv{k}")(x)
+        x = layers.MaxPooling2D(name=f"pool{k}")(x) if k < 2 else x
+    x = layers.Dense(10)(layers.Flatten()(x))
+    lenet = keras.Model(inputs, x)
+    found = kd.taps.suggest(lenet, lenet).teacher_layer_names
+    assert found == ["conv0", "conv1", "conv2"]
+
+
+def test_nested_models_and_residual_blocks():
+    inputs = keras.Input((32, 32, 3))
+    backbone = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), include_top=False, weights=None
+    )
+    x = layers.GlobalAveragePooling2D()(backbone(inputs))
+    student = keras.Model(inputs, layers.Dense(10)(x))
+    teacher = keras.applications.ResNet50(
+        input_shape=(32, 32, 3), weights=None, classes=10
+    )
+    found = kd.taps.suggest(teacher, student)
+    path = backbone.name
+    assert (
+        found.student_layer_names[:-1]
+        == [
+            f"{path}/block_1_expand_relu",
+            f"{path}/block_3_expand_relu",
+            f"{path}/block_6_expand_relu",
+        ]
+        or len(found) >= 3
+    )
+    for pair in found.pairs[:-1]:
+        assert pair[0].shape[1:3] == pair[1].shape[1:3]
+    taken = kd.taps.Taps(student, found.student_layer_names)
+    _, tensors = taken(np.zeros((1, 32, 32, 3), "float32"))
+    for stage in (student for _, student in found.pairs):
+        assert tensors[stage.name].shape[1:] == stage.shape[1:]
+
+
+def test_a_layer_called_twice_is_named_by_its_call():
+    inputs = keras.Input((8, 8, 3))
+    conv = layers.Conv2D(3, 3, padding="same", name="conv")
+    x = layers.Flatten()(conv(conv(inputs)))
+    model = keras.Model(inputs, layers.Dense(4)(x))
+    assert kd.taps.suggest(model, convnet()).teacher_layer_names == ["conv#1"]
+
+
+def test_it_prints_as_a_table_and_is_passed_on():
+    teacher, student = convnet(8), convnet()
+    found = kd.taps.suggest(teacher, student)
+    assert str(found).splitlines() == [
+        "teacher  output      student  output",
+        "-------  ----------  -------  ---------",
+        "act1     8 x 8 x 8   act1     8 x 8 x 4",
+        "conv2    4 x 4 x 16  conv2    4 x 4 x 8",
+    ]
+    assert repr(found) == str(found) and len(found) == 2
+    distiller = kd.Distiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=kd.losses.AttentionTransfer(
+            teacher_layer_name=found.teacher_layer_names,
+            student_layer_name=found.student_layer_names,
+        ),
+    )
+    distiller.compile("sgd", crossentropy())
+    assert np.isfinite(distiller.train_on_batch(*data(8)))[0]
+
+
+def test_networks_that_cannot_be_looked_through():
+    with pytest.raises(ValueError, match="subclassed"):
+        kd.taps.suggest(Subclassed(), convnet())
+    free = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3)])
+    with pytest.raises(ValueError, match="student 'sequential.*known size"):
+        kd.taps.suggest(convnet(), free)
+    inputs = keras.Input((8, 8, 3))
+    flat = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs)))
+    with pytest.raises(ValueError, match="has no layer with an output"):
+        kd.taps.suggest(convnet(), flat)
