@@ -222,11 +222,3 @@ def is_classifier(layer):
     if isinstance(layer, layers.Conv2D):
         return layer.kernel_size == (1, 1) and layer.groups == 1
     return isinstance(layer, layers.Dense)
-
-
-def find_layer(model, layer_name):
-    """A layer by name or path (`"backbone/head"`), at any depth, or `None`."""
-    *path, name = layer_name.split("/")
-    for part in path:
-        model = _find_layer(model, part)
-    return _find_layer(model, name)

@@ -121,7 +121,7 @@ def as_distillation_losses(losses):
         if not isinstance(name, str) or name in RESERVED or "/" in name:
             raise ValueError(
                 f"'{name}' cannot be the name of a distillation loss: names "
-                f"are strings without '/', and {RESERVED} are taken by the logs."
+                f"are strings without '/', and {RESERVED} belong to the logs."
             )
         if name in result:
             if fixed:
