@@ -83,6 +83,14 @@ class FirstBatch:
         """Checks one batch against networks, losses and objective."""
         self._check_labels_are_there(y)
         pair = self.distiller.pair()
+        for name, loss in pair.losses.items():
+            if loss.needs_sample_index:
+                raise ValueError(
+                    f"Distillation loss '{name}' needs the index of every "
+                    "sample in the data set, and this version of the Distiller "
+                    "does not pass it. In a training loop of your own, give "
+                    "it to `loss.compute_loss(..., sample_index=index)`."
+                )
         if pair.needs_teacher and pair.teacher is None:
             raise ValueError(
                 f"The losses {pair.needs_teacher} need a teacher and there is "

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pathlib
 import random
 import re
 import subprocess
@@ -18,6 +19,7 @@ from keras_distill.diagnose import diagnose
 from keras_distill.diagnosis import short_training
 from keras_distill.diagnosis.regimes import find
 
+ROOT = pathlib.Path(__file__).parent.parent
 layers = keras.layers
 FEATURES, CLASSES = 20, 4
 RULE = np.random.default_rng(7).normal(size=(FEATURES, CLASSES))
@@ -773,21 +775,31 @@ def test_thresholds_of_the_data_and_the_time():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("images", "regime"),
-    [(2000, "limited_by_data"), (20000, "limited_by_capacity")],
-)
-def test_the_two_regimes_of_fashion_mnist(images, regime, monkeypatch):
-    """Where distilled is 3 points better than alone, and where it is worse."""
+def test_the_two_regimes_of_fashion_mnist(monkeypatch):
+    """Distilled is 3.5 points better than alone with 2 000 images, no better
+    with 20 000 (5000 steps)."""
     monkeypatch.undo()
-    sys.path.insert(0, "examples")
+    monkeypatch.syspath_prepend(ROOT / "examples")
     import what_to_expect as example
 
-    lab = example.Laboratory(images=20000, teacher_steps=2000)
-    result = diagnose(
-        student=lab.student(7, seed=0),
-        teacher=lab.teacher,
-        dataset=(lab.x[:images], lab.y[:images]),
-        validation_data=(lab.x_val, lab.y_val),
-    )
-    assert kinds(result) == [regime]
+    images = kd.datasets.fashion_mnist()
+    order = np.random.default_rng(0).permutation(60000)
+    x, y = images.x_train[order], images.y_train[order]
+    keras.utils.set_random_seed(0)
+    teacher = example.teacher_network()
+    # At a rate of 0.002 it is at 84 % after 2000 steps, as the student is.
+    teacher.compile(example.optimizer(2500, 1e-2), example.CROSSENTROPY)
+    example.fit(teacher, x[:20000], y[:20000], 2500, seed=0)
+    for labels, regime in (
+        (2000, "limited_by_data"),
+        (20000, "limited_by_capacity"),
+    ):
+        keras.utils.set_random_seed(1000)
+        result = diagnose(
+            student=example.student_network(7),
+            teacher=teacher,
+            dataset=(x[:labels], y[:labels]),
+            validation_data=(x[-10000:], y[-10000:]),
+            seconds=120.0,
+        )
+        assert kinds(result) == [regime]

@@ -213,6 +213,13 @@ def test_labels_missing_for_a_loss_that_needs_them():
         distiller.fit(X, verbose=0)
 
 
+def test_a_loss_that_needs_the_sample_index():
+    loss = Needy()
+    loss.needs_labels, loss.needs_sample_index = False, True
+    with pytest.raises(ValueError, match="'needy' needs the index"):
+        compiled(losses=loss).fit(X, Y, verbose=0)
+
+
 def test_sparse_labels_out_of_range():
     distiller = compiled()
     for wrong in (np.full(len(X), 4), np.full((len(X), 1), -1)):
