@@ -34,11 +34,13 @@ class TeacherBatches:
         self.batch_size = arguments.get("batch_size") or 32
         self.limit = arguments.get("steps_per_epoch")
         self.x = x
-        if pair.teacher is None or not _can_be_iterated_again(x):
-            given = type(x).__name__
-            problem = f"was given {given}, which cannot be iterated twice"
-            if pair.teacher is None:
-                problem = "has no teacher"
+        problem = None
+        if pair.teacher is None:
+            problem = "has no teacher"
+        elif not _can_be_iterated_again(x):
+            kind = type(x).__name__
+            problem = f"was given {kind}, which cannot be iterated twice"
+        if problem:
             raise ValueError(
                 f"Distillation loss '{loss_name}' has a stage before training "
                 f"that runs the teacher over the data, but fit {problem}. Give "
