@@ -145,7 +145,7 @@ def test_no_losses(losses):
 @pytest.mark.parametrize(
     "wrong",
     ["kl", kd.losses.SoftTargets, keras.losses.KLDivergence(), abs],
-    ids=str,
+    ids=["string", "class", "keras_loss", "function"],
 )
 def test_something_that_is_no_loss(wrong):
     with pytest.raises(TypeError, match="distillation_losses takes"):
