@@ -31,7 +31,6 @@ SCENARIOS = {
     "connector_batch_norm": {"samples": 17, "regressor": "conv_bn_relu"},
     "local_batch_norm": {"samples": 17, "batch_norm": True, "local": True},
     "float16": {"samples": 22, "dtype": "mixed_float16"},
-    "accumulation": {"samples": 22, "accumulate": 2},
     "deployed": {"samples": 17, "batch_norm": True, "deployed": True},
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
@@ -128,11 +127,7 @@ def run(replicas, scenario, path):
             alpha=0.5,
         )
         distiller.compile(
-            keras.optimizers.SGD(
-                0.2,
-                momentum=0.9,
-                gradient_accumulation_steps=scenario.get("accumulate"),
-            ),
+            keras.optimizers.SGD(0.2, momentum=0.9),
             crossentropy(),
             metrics=["accuracy", kd.metrics.Agreement()],
         )
