@@ -12,6 +12,7 @@ import warnings
 import keras
 
 from keras_distill.intercept import intercepted
+from keras_distill.symbolic import symbolic_inputs
 
 layers = keras.layers
 
@@ -256,9 +257,7 @@ def _inputs(model, given):
     """-> the structure of `keras.KerasTensor` of one sample each."""
     own = getattr(model, "inputs", None)
     if given is None and own:
-        # A Sequential model has no `.input` before it was called.
-        one = isinstance(model, keras.Sequential)
-        given = own[0] if one else model.input
+        given = symbolic_inputs(model)
     elif given is None:
         # What Keras remembers of a subclassed model's first call.
         given = (model.get_build_config() or {}).get("input_shape")

@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 import keras
 
+from keras_distill.symbolic import symbolic_inputs
+
 
 class Deployed(NamedTuple):
     """A student's pass with the deployed logits in the place of its output.
@@ -116,7 +118,7 @@ class Deployment:
             graph = functools.partial(self.loss.deployed_logits, training=False)
         outputs = graph(taps[names] if isinstance(names, str) else taps)
         return keras.Model(
-            _inputs(student), outputs, name=f"{student.name}_deployed"
+            symbolic_inputs(student), outputs, name=f"{student.name}_deployed"
         )
 
     def check_built(self):
@@ -202,12 +204,6 @@ class _Probe(keras.Operation):
 
     def call(self, student_outputs):
         return self._loss.deployed_logits(student_outputs, training=False)
-
-
-def _inputs(student):
-    if isinstance(student, keras.Sequential):
-        return student.inputs[0]
-    return student.input
 
 
 def _check_symbolic(student, loss):

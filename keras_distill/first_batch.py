@@ -67,7 +67,7 @@ class FirstBatch:
             batch = _first(x)
             self._check_batch(batch)
             return _chained(batch, x)
-        elif _are_arrays(x):
+        elif are_arrays(x):
             size = arguments.get("batch_size") or 32
             if any(len(a) == 0 for a in keras.tree.flatten(x)):
                 raise _nothing()
@@ -191,7 +191,8 @@ class FirstBatch:
             )
 
 
-def _are_arrays(x):
+def are_arrays(x):
+    """Whether the data of `fit` are arrays, alone or in a structure."""
     leaves = keras.tree.flatten(x)
     return bool(leaves) and all(
         hasattr(a, "shape") and hasattr(a, "__getitem__") for a in leaves

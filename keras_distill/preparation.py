@@ -4,6 +4,8 @@ import itertools
 
 import keras
 
+from keras_distill.first_batch import are_arrays
+
 
 def prepare_losses(distiller, x, arguments):
     """Calls `prepare` of every loss that needs it.
@@ -63,7 +65,7 @@ class TeacherBatches:
     def _batches(self):
         if isinstance(self.x, keras.utils.PyDataset):
             return (self.x[i] for i in range(self.x.num_batches))
-        if not _are_arrays(self.x):
+        if not are_arrays(self.x):
             return iter(self.x)
         size = self.batch_size
         return (
@@ -72,12 +74,8 @@ class TeacherBatches:
         )
 
 
-def _are_arrays(x):
-    return all(hasattr(a, "shape") for a in keras.tree.flatten(x))
-
-
 def _can_be_iterated_again(x):
     import tensorflow as tf
 
     kinds = (tf.data.Dataset, keras.utils.PyDataset)
-    return isinstance(x, kinds) or _are_arrays(x)
+    return isinstance(x, kinds) or are_arrays(x)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 
 from keras_distill.intercept import intercepted
+from keras_distill.symbolic import symbolic_inputs
 
 # What only moves, crops or drops says nothing new about the image.
 _PASSED_OVER = (
@@ -198,7 +199,7 @@ def _maps_in_order(model):
         _Probe(model).compute_output_spec(
             [
                 keras.KerasTensor((None, *t.shape[1:]), t.dtype)
-                for t in _flat(model)
+                for t in keras.tree.flatten(symbolic_inputs(model))
             ]
         )
     return list(_named(calls, names))
@@ -232,12 +233,6 @@ class _Probe(keras.Operation):
             return self._model(inputs[0], training=False)
         inputs = keras.tree.pack_sequence_as(structure, inputs)
         return self._model(inputs, training=False)
-
-
-def _flat(model):
-    if isinstance(model, keras.Sequential):
-        return model.inputs
-    return keras.tree.flatten(model.input)
 
 
 def _size(shape):

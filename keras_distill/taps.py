@@ -17,6 +17,7 @@ import keras
 from keras_distill.intercept import intercepted
 from keras_distill.suggest import Suggestion
 from keras_distill.suggest import suggest
+from keras_distill.symbolic import symbolic_inputs
 
 __all__ = ["Suggestion", "Taps", "layer_paths", "suggest"]
 
@@ -109,9 +110,7 @@ class Taps:
         return self.shapes_on(
             keras.tree.map_structure(
                 lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype),
-                self.model.inputs
-                if isinstance(self.model, keras.Sequential)
-                else self.model.input,
+                symbolic_inputs(self.model),
             )
         )
 

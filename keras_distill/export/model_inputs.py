@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill.symbolic import symbolic_inputs
+
 
 def input_signature(model, given=None):
     """The inputs of a model as Keras's export wants them, with batch size 1.
@@ -68,10 +70,8 @@ def check_model(model):
 
 def _own_inputs(model):
     """-> a list of structures of tensors, one per positional argument."""
-    if isinstance(model, keras.Sequential) and getattr(model, "inputs", None):
-        return [model.inputs[0]]  # `.input` needs a call from outside
     if getattr(model, "inputs", None):
-        return [model.input]
+        return [symbolic_inputs(model)]
     # Subclassed models remember the shapes of their first call, not dtypes.
     shapes = dict(model.get_build_config() or {})
     shapes = list((shapes.get("shapes_dict") or shapes).values())
