@@ -326,10 +326,19 @@ def table_rows(results, teachers, chosen):
     return rows
 
 
-def curves(path, results, teachers, every):
-    """Accuracy by epoch, one picture per teacher: means, ranges over seeds."""
+def plotting():
+    """pyplot, for files and not for a screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def curves(path, results, teachers, every):
+    """Accuracy by epoch, one picture per teacher: means, ranges over seeds."""
+    pyplot = plotting()
     figure, panels = pyplot.subplots(
         1,
         len(teachers),
