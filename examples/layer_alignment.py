@@ -245,7 +245,7 @@ def search(lab, teacher):
     learned = aligned("learned", "learned", weight)
     grid = best(
         aligned(
-            f"shift {shift:+d}, spread {spread:g}",
+            f"shift {shift}, spread {spread:g}",
             window(depths, shift, spread),
             weight,
         )
@@ -296,15 +296,16 @@ def table_rows(results, teachers, chosen):
     alone = results[None, "alone"]["accuracy"]
     rows = []
 
-    def add(teacher, row, accuracy, settings="", agreement="", closed=""):
+    def add(teacher, row, accuracy, settings="", gain="", agreement="", gap=""):
         rows.append(
             {
                 "teacher": teacher,
                 "student": row,
                 "chosen": settings,
                 "test accuracy %": accuracy,
+                "minus alone": gain,
                 "agreement with teacher %": agreement,
-                "gap closed": closed,
+                "gap closed": gap,
             }
         )
 
@@ -320,6 +321,7 @@ def table_rows(results, teachers, chosen):
                     row,
                     percent(result["accuracy"]),
                     chosen[of, row],
+                    percent(np.subtract(result["accuracy"], alone), "+"),
                     percent(agreement),
                     f"{100 * share:.0f} %",
                 )
@@ -355,7 +357,12 @@ def curves(path, results, teachers, every):
             colour = "black" if key[0] is None else f"C{index - 1}"
             axes.plot(epochs, values.mean(0), color=colour, label=key[1])
             axes.fill_between(
-                epochs, values.min(0), values.max(0), color=colour, alpha=0.12
+                epochs,
+                values.min(0),
+                values.max(0),
+                color=colour,
+                alpha=0.08,
+                linewidth=0,
             )
         axes.set(title=f"Teacher: {teacher}", xlabel="epoch")
         axes.grid(alpha=0.3)
@@ -366,7 +373,7 @@ def curves(path, results, teachers, every):
 
 
 def graphs(path, teacher, tried, names):
-    """The four best alignments of a teacher as graphs between layers.
+    """The four best alignments and the learned one, as graphs of layers.
 
     Args:
         path: Where to write the PNG file.
@@ -379,10 +386,16 @@ def graphs(path, teacher, tried, names):
         (attempt for attempt in tried if attempt["matrix"]),
         key=lambda attempt: -attempt["accuracy"],
     )
+    shown = distinct(best)
+    shown += [a for a in best if a["name"] == "learned" and a not in shown]
     figure, panels = pyplot.subplots(
-        1, 4, figsize=(13, 4.6), layout="constrained"
+        1,
+        len(shown),
+        figsize=(3.2 * len(shown), 4.6),
+        squeeze=False,
+        layout="constrained",
     )
-    for axes, attempt in zip(panels, distinct(best)):
+    for axes, attempt in zip(panels[0], shown):
         heights = [np.linspace(0.0, 1.0, len(side)) for side in names]
         for i, row in enumerate(attempt["matrix"]):
             for j, share in enumerate(row):
@@ -422,7 +435,10 @@ def graphs(path, teacher, tried, names):
             f"{attempt['name']}\n{100 * attempt['accuracy']:.1f} % held out",
             fontsize=11,
         )
-    figure.suptitle(f"Teacher: {teacher}. Width of a line: lambda")
+    figure.suptitle(
+        f"Teacher: {teacher}. The best on held-out images, and what was "
+        "learned; width of a line: lambda"
+    )
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

@@ -242,8 +242,19 @@ def _averages(size, cells):
     return matrix
 
 
+class PointwiseConvolution(layers.Conv2D):
+    """A 1x1 convolution whose bias is added as any number is.
+
+    The gradient of TensorFlow's own addition of a bias runs in one thread and
+    takes as long as all the rest.
+    """
+
+    def call(self, inputs):
+        return self.convolution_op(inputs, self.kernel) + self.bias
+
+
 def _conv1x1(channels, dtype):
-    return layers.Conv2D(channels, 1, data_format="channels_last", dtype=dtype)
+    return PointwiseConvolution(channels, 1, data_format="channels_last", dtype=dtype)
 
 
 def _batch_norm(dtype):
