@@ -59,7 +59,9 @@ class Replica(NamedTuple):
         if self.share is None:
             return x
         context = tf.distribute.get_replica_context()
-        return context.all_gather(x[: self.count], axis=0)
+        gathered = context.all_gather(x[: self.count], axis=0)
+        gathered.set_shape([None, *x.shape[1:]])  # It forgets its shape.
+        return gathered
 
     def own_rows(self, x):
         """`(samples everywhere, ...)` -> `(samples here, ...)`, not `gather`
