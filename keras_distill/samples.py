@@ -97,7 +97,9 @@ def indexed(data):
         )
     _check_not_packed(data)
     leaves = keras.tree.flatten(data)
-    if not leaves or not all(np.ndim(a) and hasattr(a, "shape") for a in leaves):
+    if not leaves or not all(
+        np.ndim(a) and hasattr(a, "shape") for a in leaves
+    ):
         raise TypeError(
             "indexed takes a tf.data.Dataset of single samples, or the arrays "
             f"x of fit. Received: {type(data).__name__}."

@@ -57,9 +57,7 @@ ROWS = [
     row(losses.Hint, SEQUENCE, MAP, LAYERS, **ONE),
     row(losses.Hint, MAP, NARROW, 'regressor="auto"', regressor=None, **ONE),
     row(losses.Hint, VECTOR, MAP, 'regressor="auto"', regressor=None, **ONE),
-    row(
-        losses.Hint, VECTOR, (None, 5), '"dense"', regressor="conv1x1", **ONE
-    ),
+    row(losses.Hint, VECTOR, (None, 5), '"dense"', regressor="conv1x1", **ONE),
     maps(losses.AttentionTransfer),
     maps(losses.NeuronSelectivityTransfer),
     maps(losses.FactorTransfer),
@@ -129,9 +127,7 @@ ROWS = [
     ),
     *relations(losses.ProbabilisticTransfer),
     row(losses.FlowOfSolutionProcedure, MAP, VECTOR, LAYERS, **TWO),
-    row(
-        losses.FlowOfSolutionProcedure, MAP, NARROW, 'regressor="auto"', **TWO
-    ),
+    row(losses.FlowOfSolutionProcedure, MAP, NARROW, 'regressor="auto"', **TWO),
     maps(losses.InterChannelCorrelation),
     row(
         losses.InterChannelCorrelation,
@@ -190,4 +186,3 @@ def test_every_public_loss_has_a_row():
     }
     there = {r[0].func for r in ROWS} | {losses.SelfAttention}
     assert wanted - bases == there
-
