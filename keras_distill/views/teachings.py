@@ -9,7 +9,6 @@ crop (`Consistent`), the same crop and the same mixup (`FunctionMatching`).
 """
 
 import keras
-from keras import ops
 
 from keras_distill.losses.base import one_of
 from keras_distill.views import crop
