@@ -47,8 +47,9 @@ class SymmetricBeta:
     """Draws from Beta(a, a), by its inverse distribution function.
 
     TensorFlow's own sampler does not compile on every device, and rejects a
-    varying number of times. The table is exact to 1e-3 for a up to 10. With
-    a = 1, the uniform distribution, there is none.
+    varying number of times. The table is exact to 1e-3 for a up to 2 (mixup
+    is published with 0.1 to 1). With a = 1, the uniform distribution, there is
+    none.
 
     Args:
         concentration: a, a positive number.
