@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_distill.samples import indexed as with_index
+
 DEBIAN_FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
 
 # Modification times in the headers of upstream's gzip files. Debian strips
@@ -148,6 +150,7 @@ def batches(
     classes=None,
     sample_weight=None,
     drop_remainder=False,
+    indexed=False,
 ):
     """A `tf.data` pipeline over arrays in memory.
 
@@ -166,6 +169,8 @@ def batches(
             `(batch, ..., classes)`. `None` leaves `y` as it is.
         sample_weight: array `(n, ...)`, third member of each batch.
         drop_remainder: whether to leave out a last batch that is not full.
+        indexed: whether every sample's position in the arrays travels with
+            it, packed into x as by `kd.views.indexed`.
 
     Returns:
         A `tf.data.Dataset` of `x`, `(x, y)` or `(x, y, sample_weight)`;
@@ -190,6 +195,8 @@ def batches(
             "`first_epoch` must be >= 0, and 0 without a `seed` (a single "
             f"pass). Received: first_epoch={first_epoch}, seed={seed}"
         )
+    if indexed:
+        x = with_index(_as_arrays(x))
     members = {"x": x, "y": y, "sample_weight": sample_weight}
     members = {k: _as_arrays(v) for k, v in members.items() if v is not None}
     n = _common_length(members)

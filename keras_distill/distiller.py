@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import keras
 
+from keras_distill import configuration
 from keras_distill import validation
 from keras_distill.first_batch import FirstBatch
 from keras_distill.losses.stock import as_distillation_losses
 from keras_distill.metrics import FusedMeans
 from keras_distill.pair import Pair
 from keras_distill.preparation import prepare_losses
+from keras_distill.samples import unpacked
 from keras_distill.teacher import Unowned
 from keras_distill.teacher import as_teacher
 from keras_distill.teacher import fingerprint
@@ -61,7 +63,8 @@ class Distiller(keras.Model):
 
     Input shapes:
         `fit` takes what `keras.Model.fit` takes. A dict `x` may hold the input
-        names of both networks, or `"student"` and `"teacher"`.
+        names of both networks, or `"student"` and `"teacher"`. Losses that
+        need to know which samples they see want `kd.views.indexed` data.
 
     Raises:
         TypeError, ValueError: at construction, or in `fit` before the first
@@ -156,7 +159,8 @@ class Distiller(keras.Model):
 
     def call(self, x, training=None):
         """What ships, on the batch as evaluation sees it."""
-        return self.pair().deployed_output(self.views.evaluation(x), training)
+        x = self.views.evaluation(unpacked(x).inputs)
+        return self.pair().deployed_output(x, training)
 
     def build(self, input_shape=None):
         # The student builds itself when it is first called.
@@ -352,39 +356,12 @@ class Distiller(keras.Model):
     # Saving.
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        teacher = self.pair().teacher
-        return {
-            "student": serialize(self.student),
-            "distillation_losses": {
-                name: serialize(loss)
-                for name, loss in self.distillation_losses.items()
-            },
-            "distillation_loss_weights": dict(self.distillation_loss_weights),
-            "alpha": serialize(self.alpha)
-            if callable(self.alpha)
-            else self.alpha,
-            "views": serialize(self.views),
-            "name": self.name,
-            "teacher_fingerprint": self._teacher_fingerprint
-            if teacher is None
-            else fingerprint(teacher),
-        }
+        return configuration.of(self)
 
     @classmethod
     def from_config(cls, config):
-        deserialize = keras.saving.deserialize_keras_object
-        config = dict(config)
-        teacher_fingerprint = config.pop("teacher_fingerprint", None)
-        config["student"] = deserialize(config["student"])
-        config["views"] = deserialize(config["views"])
-        config["distillation_losses"] = {
-            name: deserialize(loss)
-            for name, loss in config["distillation_losses"].items()
-        }
-        if isinstance(config["alpha"], dict):
-            config["alpha"] = deserialize(config["alpha"])
-        distiller = cls(**config)
+        arguments, teacher_fingerprint = configuration.taken_apart(config)
+        distiller = cls(**arguments)
         distiller._teacher_fingerprint = teacher_fingerprint
         return distiller
 

@@ -11,6 +11,9 @@ import keras
 import numpy as np
 
 from keras_distill.pair import Seen
+from keras_distill.samples import plain_batch
+from keras_distill.samples import unpacked
+from keras_distill.samples import with_checked_index
 from keras_distill.taps import Shape
 from keras_distill.views import for_network
 
@@ -39,7 +42,8 @@ class FirstBatch:
             arguments: The arguments that `fit` was given, by name.
 
         Returns:
-            `x`; for a generator one that gives the first batch again.
+            `x`; for a generator one that gives the first batch again; for a
+            dataset of which a loss needs the index, one that checks it.
         """
         import tensorflow as tf
 
@@ -52,6 +56,8 @@ class FirstBatch:
             if spec not in self._checked:
                 self._check_batch(_first(x))
                 self._checked.add(spec)
+            if self._needing_index():
+                return with_checked_index(x, self._check_index)
         elif isinstance(x, tf.distribute.DistributedDataset):
             local = (
                 self.distiller.distribute_strategy.experimental_local_results
@@ -71,6 +77,7 @@ class FirstBatch:
             size = arguments.get("batch_size") or 32
             if any(len(a) == 0 for a in keras.tree.flatten(x)):
                 raise _nothing()
+            self._check_sample_index(unpacked(x))
             self._check_batch(
                 keras.tree.map_structure(
                     lambda a: None if a is None else a[:size], (x, y)
@@ -82,15 +89,8 @@ class FirstBatch:
     def check(self, x, y=None):
         """Checks one batch against networks, losses and objective."""
         self._check_labels_are_there(y)
+        self._check_sample_index(unpacked(x))
         pair = self.distiller.pair()
-        for name, loss in pair.losses.items():
-            if loss.needs_sample_index:
-                raise ValueError(
-                    f"Distillation loss '{name}' needs the index of every "
-                    "sample in the data set, and this version of the Distiller "
-                    "does not pass it. In a training loop of your own, give "
-                    "it to `loss.compute_loss(..., sample_index=index)`."
-                )
         if pair.needs_teacher and pair.teacher is None:
             raise ValueError(
                 f"The losses {pair.needs_teacher} need a teacher and there is "
@@ -98,6 +98,7 @@ class FirstBatch:
                 "`distiller.set_teacher(teacher)`; for a saved Distiller, "
                 "`kd.load_distiller(path, teacher=teacher)`."
             )
+        x = unpacked(x).inputs
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
         teacher = self._teacher_values(x)
         self._build(x, teacher)
@@ -111,9 +112,9 @@ class FirstBatch:
             self._check_sparse_labels(y)
 
     def _check_batch(self, batch):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         self.check(x, y)
-        self.batch = (x, y, sample_weight)
+        self.batch = plain_batch(batch)
 
     def _check_labels_are_there(self, y):
         distiller = self.distiller
@@ -132,6 +133,39 @@ class FirstBatch:
                     f"Distillation loss '{name}' needs labels, but the data "
                     "has none."
                 )
+
+    def _needing_index(self):
+        """The losses that are to be told which samples they see."""
+        losses = self.distiller.pair().losses.items()
+        return {n: loss for n, loss in losses if loss.needs_sample_index}
+
+    def _check_sample_index(self, sample):
+        index = sample.sample_index
+        if index is None:
+            for name in self._needing_index():
+                raise ValueError(
+                    f"Distillation loss '{name}' needs the index of every "
+                    "sample in the data set, and this data carries none. Give "
+                    "it one before shuffling and batching: "
+                    "kd.views.indexed(dataset); for arrays, "
+                    "fit(kd.views.indexed(x), y) or kd.datasets.batches(x, y, "
+                    "indexed=True)."
+                )
+            return
+        index = np.asarray(index)
+        inputs = keras.tree.flatten(sample.inputs)[0]
+        if index.shape != (len(inputs),):
+            raise ValueError(
+                "The data must carry one index per sample. Received: indices "
+                f"of shape {index.shape} with inputs of shape "
+                f"{tuple(inputs.shape)}. Call kd.views.indexed before "
+                ".batch(); a dataset of batches is taken apart by .unbatch()."
+            )
+        self._check_index(index)
+
+    def _check_index(self, index):
+        for loss in self._needing_index().values():
+            loss.validate_sample_index(index)
 
     def _teacher_values(self, x):
         """The teacher on the batch as NumPy arrays, `None` without one."""

@@ -5,6 +5,7 @@ import itertools
 import keras
 
 from keras_distill.first_batch import are_arrays
+from keras_distill.samples import plain_batch
 
 
 def prepare_losses(distiller, x, arguments):
@@ -57,7 +58,7 @@ class TeacherBatches:
 
     def __iter__(self):
         for batch in itertools.islice(self._batches(), self.limit):
-            x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            x, _, _ = plain_batch(batch)
             yield self._teacher(
                 keras.tree.map_structure(keras.ops.convert_to_tensor, x)
             )

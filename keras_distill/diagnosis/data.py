@@ -6,6 +6,8 @@ import reprlib
 import keras
 import numpy as np
 
+from keras_distill.samples import plain_batch
+
 
 class Data:
     """Training or validation data, in batches.
@@ -121,7 +123,7 @@ class Data:
         else:
             batches = self._data
         for batch in batches:
-            yield keras.utils.unpack_x_y_sample_weight(batch)
+            yield plain_batch(batch)
 
     def _slices(self, samples):
         # What is looked at must not depend on how much was drawn before.

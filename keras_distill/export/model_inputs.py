@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill.samples import plain_batch
 from keras_distill.symbolic import symbolic_inputs
 
 
@@ -215,7 +216,7 @@ def batches(data, argument, at_most=None):
             f"of batches. Received: {data!r} of type {type(data).__name__}"
         )
     for batch in data:
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, _ = plain_batch(batch)
         yield keras.tree.map_structure(
             lambda v: None if v is None else np.asarray(v), (x, y)
         )

@@ -211,7 +211,9 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             student_outputs: The student's tap(s).
             y: Labels, as the dataset gives them.
             sample_weight: `None`, `(batch,)` or one weight per position.
-            sample_index: `(batch,)` integers, for losses with a memory.
+            sample_index: `(batch,)` integers: each sample's position in the
+                data set. Given to losses with `needs_sample_index`, see
+                `kd.views.indexed`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not implement `compute_loss`."
@@ -250,6 +252,17 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             named = [(name, values) for values in as_list(teacher_outputs)]
         for name, values in named:
             check_finite(values, name)
+
+    def validate_sample_index(self, sample_index):
+        """Looks at the indices of the first batch, before training, and at
+        those of every batch on its way to the training step.
+
+        Args:
+            sample_index: `(batch,)` NumPy integers.
+
+        Raises:
+            ValueError: for one that the loss cannot take. Here: none.
+        """
 
     def call(self, *args, **kwargs):
         raise NotImplementedError(

@@ -50,8 +50,13 @@ class ContrastiveRepresentation(DistillationLoss):
     A step costs `batch * min(sample_count, K * embedding_size)` numbers and
     writes both memories: with the defaults, 50000 samples and batches of 128
     it takes as long as a ResNet-20's forward and backward pass on CIFAR-sized
-    images (2 CPU cores). On several replicas the memories are the same
-    everywhere; the draws are not those of one device.
+    images (2 CPU cores). On several replicas loss, draws and memories are
+    those of one device with the same global batch: each replica draws for all
+    samples and takes its own.
+
+    `kd.Distiller` passes the sample index where the data carries it:
+    `kd.views.indexed(dataset)`. Of a sample that is twice in one batch, only
+    one of the two moves the memory.
 
     Args:
         sample_count: Size of the training set: sample indices are 0 to
@@ -131,7 +136,6 @@ class ContrastiveRepresentation(DistillationLoss):
         self.form = one_of("form", form, ("code", "paper"))
         self.seed = seed
         self.needs_labels = negatives_from == "other_classes"
-        self._draws = keras.random.SeedGenerator(seed)
 
     def build(self, teacher_shape, student_shape):
         widths = {}
@@ -154,6 +158,7 @@ class ContrastiveRepresentation(DistillationLoss):
             )
             dense.build((None, width))
             setattr(self, f"{role}_dense", dense)
+        self._draws = keras.random.SeedGenerator(self.seed)
         bound = math.sqrt(3.0 / self.embedding_size)  # The authors' draw.
         for offset, role in enumerate(("teacher", "student")):
             seed = None if self.seed is None else self.seed + offset
@@ -275,7 +280,8 @@ class ContrastiveRepresentation(DistillationLoss):
             raise ValueError(
                 f"'{self.name}' keeps a vector per training sample and needs "
                 "to know which samples these are. Received: sample_index=None. "
-                "Pass the index of each sample in the training set."
+                "Pass the index of each sample in the training set; "
+                "kd.Distiller takes it from kd.views.indexed(dataset)."
             )
         if self.needs_labels and y is None:
             raise ValueError(
@@ -285,6 +291,18 @@ class ContrastiveRepresentation(DistillationLoss):
             )
         if (index := concrete(sample_index)) is not None:
             self.validate_sample_index(index)
+
+    # Keras saves no seed generators; a loaded Distiller would draw the first
+    # negatives once more.
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["seed_state"] = ops.convert_to_numpy(self._draws.state)
+
+    def load_own_variables(self, store):
+        own = {key: store[key] for key in store.keys() if key != "seed_state"}
+        super().load_own_variables(own)
+        self._draws.state.assign(store["seed_state"])
 
     def get_config(self):
         return {

@@ -5,6 +5,7 @@ from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.born_again import GRADIENT_PARTS
 from keras_distill.losses.born_again import BornAgainLoss
 from keras_distill.losses.born_again import gradient_parts
+from keras_distill.losses.gathering import draw_per_sample
 from keras_distill.losses.probabilities import cross_entropy
 from keras_distill.losses.probabilities import log_probabilities
 
@@ -21,8 +22,12 @@ def random_permutation(classes_fixed, seed):
         the `(classes - 1)!` possible ones.
     """
     classes = classes_fixed.shape[-1]
-    keys = keras.random.uniform(
-        ops.shape(classes_fixed), dtype="float32", seed=seed
+    inner = tuple(ops.shape(classes_fixed))[1:]
+    keys = draw_per_sample(
+        lambda samples: keras.random.uniform(
+            (samples, *inner), dtype="float32", seed=seed
+        ),
+        classes_fixed,
     )
     # The others in random order, then the fixed one.
     order = ops.argsort(ops.where(classes_fixed > 0.5, 2.0, keys), axis=-1)
@@ -49,7 +54,9 @@ class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
 
     (DKPP.) The teacher's higher moments stay, its knowledge of which classes
     are alike is destroyed: what distillation is worth without it. Every
-    position gets a permutation of its own, and a fresh one in every step.
+    position gets a permutation of its own, and a fresh one in every step; on
+    any number of replicas the same ones. Samples are not compared, so there is
+    nothing to see on other replicas.
 
     Args:
         seed: Seed of the permutations, an integer. Defaults to 0. Its state is

@@ -141,13 +141,19 @@ class FactorTransfer(LayerPairLoss):
             )
 
     def build_pair(self, index, teacher_shape, student_shape):
+        check_maps(self, teacher_shape, student_shape)
         if self.form == "attention":
-            return check_maps(self, teacher_shape, student_shape)
+            return
         channels = factor = teacher_shape[-1]
-        if self.paraphrase_rate is not None and channels is not None:
+        if self.paraphrase_rate is not None:
             factor = max(1, round(channels * self.paraphrase_rate))
-        way_out = None if self.translate else "Pass translate=True."
-        check_maps(self, (*teacher_shape[:-1], factor), student_shape, way_out)
+        if not self.translate and factor != student_shape[-1]:
+            raise ValueError(
+                "FactorTransfer(translate=False) compares the student's map "
+                f"with the teacher's factor, which has {factor} channels. "
+                f"Received: teacher {tuple(teacher_shape)}, student "
+                f"{tuple(student_shape)}. Pass translate=True."
+            )
         if self.paraphrase_rate is not None:
             self.paraphrasers.append(
                 paraphraser.Paraphraser(channels, factor, self.dtype)

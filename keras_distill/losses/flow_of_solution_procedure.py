@@ -163,7 +163,8 @@ class FlowOfSolutionProcedure(DistillationLoss):
                 raise ValueError(
                     "FlowOfSolutionProcedure compares maps (batch, height, "
                     f"width, channels). Received: teacher {teacher}, student "
-                    f"{student}. Tap layers before the pooling."
+                    f"{student}. Tap layers before the pooling with "
+                    "teacher_layer_name= and student_layer_name=."
                 )
             self.regressors.append(
                 make_regressor(self.regressor, teacher, student, self.dtype)

@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 import keras
 
+from keras_distill.samples import indexed
+
+__all__ = ["Preprocessing", "View", "Views", "indexed"]
+
 
 class View(NamedTuple):
     """One batch as the two networks see it."""
