@@ -1,9 +1,11 @@
 """What each network sees of a batch."""
 
+from keras_distill.samples import indexed
 from keras_distill.views.base import Preprocessing
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
 from keras_distill.views.base import for_network
+from keras_distill.views.groups import grouped_batches
 from keras_distill.views.teachings import Consistent
 from keras_distill.views.teachings import FixedTeacher
 from keras_distill.views.teachings import FunctionMatching
@@ -18,4 +20,6 @@ __all__ = [
     "View",
     "Views",
     "for_network",
+    "grouped_batches",
+    "indexed",
 ]

@@ -9,10 +9,6 @@ from typing import NamedTuple
 
 import keras
 
-from keras_distill.samples import indexed
-
-__all__ = ["Preprocessing", "View", "Views", "indexed"]
-
 
 class View(NamedTuple):
     """One batch as the two networks see it."""
@@ -72,6 +68,17 @@ class Views(keras.layers.Layer):
     def teacher_evaluation(self, x):
         """-> the teacher's input, without randomness."""
         return x
+
+    def set_output_shape(self, shape):
+        """Told the shape of the student's output, or `None`, by a Distiller."""
+
+    def validate_sample_index(self, sample_index, replicas=1):
+        """Raises if views of these samples cannot be replayed.
+
+        Args:
+            sample_index: NumPy array `(batch,)`, the first batch's.
+            replicas: Number of replicas that share the batch.
+        """
 
     def evaluation_labels(self, y):
         """-> labels of the kind that `training` gives."""

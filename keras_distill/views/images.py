@@ -11,6 +11,7 @@ from keras_distill.views.arguments import positive
 from keras_distill.views.arguments import whole
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
+from keras_distill.views.groups import check_groups
 from keras_distill.views.mixup import Mixup
 
 # Numbers of the draws of one sample: what is drawn never shares a stream.
@@ -73,6 +74,7 @@ class ImageViews(Views):
             "teacher_preprocess", teacher_preprocess
         )
         self.seed = whole("seed", seed, least=0)
+        self._classes = num_classes
         self._mix = Mixup(self.mixup_concentration) if self.mixup else None
 
     teacher_varies = True
@@ -191,7 +193,7 @@ class ImageViews(Views):
         sparse = len(y.shape) == 1 or (len(y.shape) == 2 and y.shape[-1] == 1)
         if not (integer and sparse):
             return ops.cast(y, "float32")
-        if self.num_classes is None:
+        if self._classes is None:
             raise ValueError(
                 "mixup blends labels, so they must be one-hot (batch, "
                 f"classes). Received sparse labels {tuple(y.shape)} of type "
@@ -200,7 +202,16 @@ class ImageViews(Views):
                 "(alpha=1), as function matching needs none."
             )
         y = y[:, 0] if len(y.shape) == 2 else y
-        return ops.one_hot(y, self.num_classes, dtype="float32")
+        return ops.one_hot(y, self._classes, dtype="float32")
+
+    def set_output_shape(self, shape):
+        known = isinstance(shape, tuple) and len(shape) == 2
+        if self.num_classes is None and known and isinstance(shape[1], int):
+            self._classes = shape[1]
+
+    def validate_sample_index(self, sample_index, replicas=1):
+        if self.mixup:
+            check_groups(sample_index, self.mixup_group_size, replicas)
 
     def inception_boxes(self, key, number, shape):
         return crop.random_boxes(
