@@ -104,6 +104,8 @@ class Distiller(keras.Model):
         name="distiller",
     ):
         validation.check_backend()
+        from keras_distill.viewing import Viewing
+
         # Inputs are the networks' business: each casts to its own policy.
         super().__init__(name=name, dtype="float32", autocast=False)
         validation.check_student(student)
@@ -121,6 +123,7 @@ class Distiller(keras.Model):
         self._teacher_fingerprint = None
         self._pair = Unowned(Pair(student, dict(self.distillation_losses)))
         self._first_batch = Unowned(FirstBatch(self))
+        self._viewing = Unowned(Viewing(self))
         if teacher is not None:
             self.set_teacher(teacher)
         else:
@@ -153,9 +156,14 @@ class Distiller(keras.Model):
         self.train_function = None
         self.test_function = None
 
+    def viewing(self):
+        """How the views are used in training, a `Viewing`."""
+        return self._viewing.value
+
     def _bind_if_shapes_are_known(self):
         with self.distribute_strategy.scope():
             self.pair().bind_if_shapes_are_known()
+        self.views.set_output_shape(self.pair().student_output_shape)
 
     def call(self, x, training=None):
         """What ships, on the batch as evaluation sees it."""
@@ -269,7 +277,15 @@ class Distiller(keras.Model):
         given = inspect.signature(super().fit).bind(x, y, *args, **kwargs)
         x = self._first_batch.value.prepare(x, y, given.arguments)
         prepare_losses(self, x, given.arguments)
-        return super().fit(x, y, *args, **kwargs)
+        given.arguments["callbacks"] = self.viewing().with_epoch_callback(
+            given.arguments.get("callbacks")
+        )
+        given.arguments["x"] = x
+        return super().fit(*given.args, **given.kwargs)
+
+    def make_train_function(self, force=False):
+        self.views.jit_compile = bool(self.jit_compile)
+        return super().make_train_function(force)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         self._assert_compile_called("train_on_batch")

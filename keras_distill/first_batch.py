@@ -78,6 +78,8 @@ class FirstBatch:
             if any(len(a) == 0 for a in keras.tree.flatten(x)):
                 raise _nothing()
             self._check_sample_index(unpacked(x))
+            if arguments.get("shuffle", True):
+                self.distiller.viewing().check_shuffled(unpacked(x), size)
             self._check_batch(
                 keras.tree.map_structure(
                     lambda a: None if a is None else a[:size], (x, y)
@@ -98,6 +100,7 @@ class FirstBatch:
                 "`distiller.set_teacher(teacher)`; for a saved Distiller, "
                 "`kd.load_distiller(path, teacher=teacher)`."
             )
+        self.distiller.viewing().check(unpacked(x))
         x = unpacked(x).inputs
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
         teacher = self._teacher_values(x)
@@ -110,11 +113,14 @@ class FirstBatch:
                 )
         if y is not None:
             self._check_sparse_labels(y)
+            self.distiller.viewing().check_labels(y)
 
     def _check_batch(self, batch):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         self.check(x, y)
-        self.batch = plain_batch(batch)
+        x, y, sample_weight = plain_batch(batch)
+        y = self.distiller.views.evaluation_labels(y)
+        self.batch = x, y, sample_weight
 
     def _check_labels_are_there(self, y):
         distiller = self.distiller
@@ -199,6 +205,7 @@ class FirstBatch:
                     lambda a: Shape(free(a)), teacher
                 )
             pair.bind(teacher, Seen(*shapes))
+        distiller.views.set_output_shape(pair.student_output_shape)
 
     def _check_sparse_labels(self, y):
         """Sparse labels must be classes of the student."""

@@ -13,6 +13,7 @@ import numpy as np
 
 INPUTS = "keras_distill/inputs"
 SAMPLE_INDEX = "keras_distill/sample_index"
+EPOCH = "keras_distill/epoch"
 TEACHER_OUTPUTS = "keras_distill/teacher_outputs"
 
 
@@ -23,11 +24,14 @@ class Sample(NamedTuple):
         inputs: What the networks take.
         sample_index: `(batch,)` int32, each sample's position in the data
             set; `None` where the data carries none.
+        epoch: `(batch,)` int32, the epoch that each sample is seen in, where
+            the data knows it; `None` alike.
         teacher_outputs: The teacher's, computed before; `None` alike.
     """
 
     inputs: Any
     sample_index: Any = None
+    epoch: Any = None
     teacher_outputs: Any = None
 
 
@@ -40,7 +44,9 @@ def unpacked(x):
     """The x of a batch -> `Sample`. A plain x is all inputs."""
     if not is_packed(x):
         return Sample(x)
-    return Sample(x[INPUTS], x.get(SAMPLE_INDEX), x.get(TEACHER_OUTPUTS))
+    return Sample(
+        x[INPUTS], x.get(SAMPLE_INDEX), x.get(EPOCH), x.get(TEACHER_OUTPUTS)
+    )
 
 
 def unpacked_batch(batch):
@@ -110,6 +116,17 @@ def indexed(data):
 def packed(inputs, sample_index):
     """-> an x that carries the index of its samples."""
     return {INPUTS: inputs, SAMPLE_INDEX: sample_index}
+
+
+def with_epoch(batch, epoch):
+    """A batch whose x carries an index, with the epoch it belongs to."""
+    import tensorflow as tf
+
+    x, *others = batch if isinstance(batch, tuple) else (batch,)
+    epoch = tf.fill(tf.shape(x[SAMPLE_INDEX]), tf.cast(epoch, tf.int32))
+    epoch.set_shape(x[SAMPLE_INDEX].shape)
+    x = {**x, EPOCH: epoch}
+    return (x, *others) if isinstance(batch, tuple) else x
 
 
 def with_checked_index(dataset, check):

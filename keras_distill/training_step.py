@@ -22,7 +22,7 @@ from keras_distill.samples import unpacked_batch
 def train_step(distiller, data):
     batch, replica = replicas.enter(unpacked_batch(data))
     sample, y, weight = batch
-    view = distiller.views.training(sample.inputs, y, weight)
+    view = distiller.viewing().training(sample, y, weight)
     pair = distiller.pair()
     pair.check_bound()
     teacher = pair.teacher_pass(view.teacher)
@@ -57,6 +57,7 @@ def train_step(distiller, data):
 
 def test_step(distiller, data):
     (x, y, weight), replica = replicas.enter(plain_batch(data))
+    y = distiller.views.evaluation_labels(y)
     output = distiller(x, training=False)
     teacher_output = None
     if distiller.logs().of_teacher:
