@@ -1,6 +1,7 @@
 """Every Python block in README and docstrings runs."""
 
 import ast
+import importlib
 import inspect
 import json
 import pathlib
@@ -24,11 +25,13 @@ def public_objects():
     """Public classes and functions of the package with an example."""
     modules = [
         kd,
+        kd.calibration,
         kd.cost,
         kd.datasets,
         kd.export,
         kd.losses,
         kd.metrics,
+        importlib.import_module("keras_distill.report"),
         kd.taps,
         kd.views,
     ]
