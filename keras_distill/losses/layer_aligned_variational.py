@@ -27,8 +27,8 @@ from keras_distill.losses.variational import softplus_variance
 def gaussian_entropy(variance, epsilon=1e-5):
     """Entropy per element of a Gaussian, without `log(2 pi) / 2`.
 
-    The least mean `gaussian_energy` of all predictions that know nothing and
-    whose variance is at least epsilon. So no information is 0, and not the
+    The least mean energy of all predictions that know nothing and whose
+    variance is at least epsilon. So no information is 0, and not the
     1/2 that a dead channel would get from `log(variance) / 2 + 1 / 2`.
     """
     held = ops.maximum(variance, epsilon)
@@ -246,8 +246,8 @@ class LayerAlignedVariationalInformation(DistillationLoss):
         energy = gaussian_energy(
             teacher, mean, softplus_variance(scale, self.epsilon)
         )
-        entropy = ops.cast(entropy, energy.dtype)
-        return over_channels(entropy - energy, self.reduction)
+        information = ops.sum(ops.cast(entropy, energy.dtype)) - energy
+        return over_channels(information, teacher.shape[-1], self.reduction)
 
     def get_config(self):
         return {
