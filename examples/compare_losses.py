@@ -42,9 +42,9 @@ FULL = {
     "tested": 10000,
     "teacher_epochs": 8,
     "teacher_rate": 1e-2,
-    "epochs": 4,
-    "rate": 2e-2,
-    "temperature": 4.0,
+    "epochs": 5,
+    "rate": 4e-2,
+    "temperature": 1.0,
 }
 QUICK = {**FULL, "images": 1280, "tested": 1000, "teacher_epochs": 2}
 QUICK = {**QUICK, "epochs": 1}
@@ -121,8 +121,9 @@ def fit(model, x, y, seed, epochs, rate, **options):
 class Laboratory:
     """The data and the teacher, in every worker."""
 
-    def __init__(self, settings, folder):
+    def __init__(self, settings):
         self.settings = settings
+        folder = OUT / settings["home"]
         data = kd.datasets.fashion_mnist()
         order = np.random.default_rng(0).permutation(len(data.x_train))
         train = order[: settings["images"]]
@@ -229,11 +230,11 @@ class Laboratory:
         return {"ms": of_row, "soft_targets_ms": of_plain}
 
 
-def start_worker(settings, folder):
+def start_worker(settings):
     global laboratory
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    laboratory = Laboratory(settings, folder)
+    laboratory = Laboratory(settings)
 
 
 def teacher_numbers():
@@ -280,14 +281,13 @@ def do(jobs, path, settings, processes):
     jobs = [job for job in jobs if job[0] not in results]
     if not jobs:
         return
-    folder = path.parent
     spawn = multiprocessing.get_context("spawn")
-    first = spawn.Pool(1, start_worker, (settings, folder))  # the teacher
+    first = spawn.Pool(1, start_worker, (settings,))  # the teacher
     with first:
         results["teacher"] = first.apply(teacher_numbers)
     # New processes from time to time: graphs of old ones are never freed.
     with spawn.Pool(
-        processes, start_worker, (settings, folder), maxtasksperchild=15
+        processes, start_worker, (settings,), maxtasksperchild=15
     ) as pool:
         progress = tqdm(pool.imap_unordered(work, jobs), total=len(jobs))
         for key, result in progress:
@@ -427,9 +427,12 @@ def main():
         if getattr(args, option) is not None:
             settings[option] = getattr(args, option)
             name += f"_{option}_{settings[option]:g}"
-    name += "_held_out" * args.held_out + "_quick" * args.quick
-    folder = OUT / name
+    name += "_held_out" * args.held_out
+    home = OUT / ("compare_losses_quick" if args.quick else "compare_losses")
+    # The teacher is in `home`; what other settings give, in folders beside it.
+    folder = home if name == "compare_losses" else home / name
     folder.mkdir(parents=True, exist_ok=True)
+    settings["home"] = home.name
     rows = published_weights.rows(settings["temperature"])
     unknown = set(args.rows or ()) - {row.name for row in rows}
     if unknown:

@@ -108,9 +108,9 @@ def every_row(temperature):
         ),
         Row(
             "Hint",
-            lambda n: losses.Hint(**taps(LATE), regressor="conv_bn_relu"),
+            lambda n: losses.Hint(**taps(EARLY), regressor="conv_bn_relu"),
             100,
-            "R, mean form",
+            "R, mean form, a middle layer",
         ),
         Row(
             "AttentionTransfer",
