@@ -1,12 +1,16 @@
 """The examples, as a newcomer runs them."""
 
+import importlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+import keras_distill as kd
 
 ROOT = pathlib.Path(__file__).parent.parent
 SAVED = ROOT / "saved_models"
@@ -57,6 +61,27 @@ def test_fashion_mnist_quick():
 
 
 @pytest.mark.slow
+def test_compare_losses_goes_on_where_it_stopped():
+    folder = SAVED / "compare_losses_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    run("compare_losses.py", "--quick", "--processes", "1", "--rows", "Hint")
+    before = json.loads((folder / "results.json").read_text())
+    assert {"alone/0", "SoftTargets/0", "Hint/0"} < before.keys()
+    arguments = ("--quick", "--processes", "1", "--rows")
+    output = run("compare_losses.py", *arguments, "Hint", "DIST")
+    after = json.loads((folder / "results.json").read_text())
+    # Also the seconds are those of the first time: it was not done again.
+    assert {key: after[key] for key in before} == before
+    assert after.keys() - before.keys() == {"DIST/0"}
+    report = json.loads((folder / "report.json").read_text())
+    assert [row["loss"] for row in report["table"]][-2:] == ["DIST", "Hint"]
+    for row in report["table"]:
+        for cell in row.values():
+            assert cell in output
+    assert (folder / "accuracy.png").stat().st_size > 0
+
+
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -74,3 +99,36 @@ def test_the_notebook_runs(tmp_path):
         resources={"metadata": {"path": str(ROOT / "examples")}},
     )
     client.execute()
+
+
+def examples_module(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module(name)
+
+
+def test_every_loss_is_compared(monkeypatch):
+    weights = examples_module("published_weights", monkeypatch)
+    laboratory = examples_module("loss_laboratory", monkeypatch)
+    rows = weights.every_row(temperature=1.0)
+    compared = {row.name.split(",")[0] for row in rows} - {"alone"}
+    bases = {"DistillationLoss", "LayerPairLoss", "weighted_mean"}
+    assert compared == set(kd.losses.__all__) - bases
+    # Each finds its layers in both networks, and has a weight for each loss.
+    teacher = laboratory.teacher_network()
+    for row in rows:
+        if row.make is None:
+            continue
+        made = row.make(64)
+        made = made if isinstance(made, dict) else {"loss": made}
+        if isinstance(row.weight, dict):
+            assert row.weight.keys() == made.keys()
+        kd.Distiller(
+            student=laboratory.student_network(0),
+            teacher=teacher,
+            distillation_losses=made,
+        )
+        assert all(loss.built for loss in made.values()), row.name
+        reads_logits = all(
+            loss.teacher_layer_name is None for loss in made.values()
+        )
+        assert row.logits_only == reads_logits, row.name
