@@ -6,6 +6,7 @@ from keras_distill.views.base import View
 from keras_distill.views.base import Views
 from keras_distill.views.base import for_network
 from keras_distill.views.groups import grouped_batches
+from keras_distill.views.preview import preview
 from keras_distill.views.teachings import Consistent
 from keras_distill.views.teachings import FixedTeacher
 from keras_distill.views.teachings import FunctionMatching
@@ -22,4 +23,5 @@ __all__ = [
     "for_network",
     "grouped_batches",
     "indexed",
+    "preview",
 ]
