@@ -2,6 +2,7 @@
 
 import importlib
 
+from keras_distill import calibration
 from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
@@ -17,6 +18,7 @@ __all__ = [
     "Distiller",
     "Ensemble",
     "__version__",
+    "calibration",
     "cost",
     "datasets",
     "diagnose",
@@ -26,6 +28,7 @@ __all__ = [
     "metrics",
     "taps",
     "views",
+    "write_report",
 ]
 
 # These import tensorflow, which the losses do not need: they are there when
@@ -36,6 +39,8 @@ _LATER = ("datasets", "export")
 def __getattr__(name):
     if name in _LATER:
         return importlib.import_module(f"keras_distill.{name}")
+    if name == "write_report":
+        return importlib.import_module("keras_distill.report").write_report
     raise AttributeError(f"module 'keras_distill' has no attribute '{name}'")
 
 

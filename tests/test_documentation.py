@@ -23,6 +23,7 @@ def public_objects():
     """Public classes and functions of the package with an example."""
     modules = [
         kd,
+        kd.calibration,
         kd.cost,
         kd.datasets,
         kd.export,

@@ -138,7 +138,7 @@ class Data:
             )
 
 
-def class_indices(y, classes, argument):
+def class_indices(y, classes, argument, asked_by="diagnose"):
     """Labels of one batch as integers.
 
     Args:
@@ -146,6 +146,7 @@ def class_indices(y, classes, argument):
             `(batch, classes)`, or `None`.
         classes: Number of classes of the student.
         argument: Where they come from, for messages.
+        asked_by: Which function asks, for messages.
 
     Returns:
         A NumPy array `(batch,)`; `None` for no labels.
@@ -156,7 +157,7 @@ def class_indices(y, classes, argument):
     """
     if y is None:
         return None
-    what = "diagnose is for one class per sample"
+    what = f"{asked_by} is for one class per sample"
     if keras.tree.is_nested(y):
         raise ValueError(
             f"{what}. The labels of {argument} are several tensors: "
