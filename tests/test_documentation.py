@@ -1,5 +1,6 @@
 """Every Python block in README and docstrings runs."""
 
+import importlib
 import inspect
 import json
 import pathlib
@@ -29,6 +30,7 @@ def public_objects():
         kd.export,
         kd.losses,
         kd.metrics,
+        importlib.import_module("keras_distill.report"),
         kd.taps,
         kd.views,
     ]

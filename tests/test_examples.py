@@ -28,16 +28,21 @@ def run(script, *arguments):
 def test_quickstart_keeps_its_promises():
     output = run("quickstart.py")
     report = json.loads((SAVED / "quickstart" / "report.json").read_text())
-    assert report["folds"] >= 5
-    assert report["seconds"] <= 150
-    assert report["gain_points"]["low"] > 0
-    files = {row["file"]: row for row in report["files"]["rows"]}
+    assert report["configuration"]["folds"] >= 5
+    assert report["configuration"]["seconds"] <= 150
+    assert report["runs"]["gain"]["low"] > 0
+    files = {row["file"]: row for row in report["verification"]["rows"]}
     assert files["int8"]["accuracy_drop_points"] <= 0.5
     assert files["float32"]["agreement"] == 1.0
-    # Every number of the printed table is in the report.
-    for row in report["table"]:
-        for cell in row.values():
+    # The printed table and the report are the same numbers.
+    for group in ("accuracy", "agreement_with_teacher"):
+        for found in report["runs"][group].values():
+            cell = (
+                f"{100 * found['mean']:.1f} ± {100 * found['half_width']:.1f}"
+            )
             assert cell in output
+    page = (SAVED / "quickstart" / "report.html").read_text()
+    assert "The teacher changed its accuracy by +" in page
     for name in ("curves.png", "student_int8.tflite", "student.keras"):
         assert (SAVED / "quickstart" / name).stat().st_size > 0
     assert list((SAVED / "quickstart" / "tensorboard").rglob("events*"))

@@ -26,7 +26,7 @@ def classes(facts):
     low = min(0.9, math.floor(10 * lowest) / 10)
     header = ["class", facts["data"]["kind"], *(NAMES[key] for key in keys)]
     if with_teacher:
-        header.append("agreement, student with teacher")
+        header.append("agreement")
     header.append(f"accuracy, {100 * low:.0f} to 100\u00a0%")
     rows = []
     for row in shown:
@@ -40,8 +40,11 @@ def classes(facts):
             cells.append(percent(row["agreement"]))
         rows.append([class_name(facts, row["class"]), *cells, dots])
     order = "Where student and teacher agree least comes first."
+    caption = "Accuracy on the test data by class, and share of it on which "
+    caption += "student and teacher agree"
     if not with_teacher:
         order = "The least accurate come first."
+        caption = "Accuracy on the test data by class"
     if len(found) > len(shown):
         order += (
             f" {len(shown)} of {count(len(found))} classes; report.json has "
@@ -52,7 +55,7 @@ def classes(facts):
         "Class by class",
         element("p", order),
         legend([(key, NAMES[key]) for key in keys]),
-        table(header, rows, "Accuracy on the test data, by class"),
+        table(header, rows, caption),
         _splits(facts),
     )
 

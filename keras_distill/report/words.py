@@ -109,7 +109,7 @@ def _of_gain(facts):
     number = len(gain["values"])
     text = (
         f"The teacher changed its accuracy by {plus_minus(gain, sign='+')} "
-        f"points against the same network alone ({number} run"
+        f"points against the same network alone ({number}\u00a0run"
     )
     if gain["low"] is not None:
         text += (

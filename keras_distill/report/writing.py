@@ -102,12 +102,15 @@ def write_report(
     Example:
 
     ```python
-    files = {"float32": distiller.export("student.tflite")}
+    distiller = kd.Distiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=kd.losses.SoftTargets(),
+    )
+    distiller.compile("adam", "sparse_categorical_crossentropy")
+    history = distiller.fit(train_dataset)
     kd.write_report(
-        "report.html",
-        student=distiller,
-        dataset=test_dataset,
-        verification=kd.export.verify(files, distiller.student, test_dataset),
+        "report.html", student=distiller, dataset=test_dataset, history=history
     )
     ```
 
