@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import shlex
 import sys
 import types
@@ -56,7 +57,14 @@ def command():
         return "a notebook"
     if not arguments:
         return "an interactive session"
-    return shlex.join(["python", *map(without_folders, arguments)])
+    return " ".join(["python", *map(_quoted, arguments)])
+
+
+def _quoted(argument):
+    text = without_folders(argument)
+    # A quoted ~ is no home.
+    harmless = text.replace("~/", "")
+    return text if shlex.quote(harmless) == harmless else shlex.quote(text)
 
 
 def without_folders(text):
@@ -66,16 +74,14 @@ def without_folders(text):
     theirs to read.
     """
     text = str(text)
-    here = str(pathlib.Path.cwd())
-    home = str(pathlib.Path.home())
-    for folder, instead in ((here + os.sep, ""), (here, "."), (home, "~")):
-        if len(folder) > 1 and text.startswith(folder):
-            return instead + text[len(folder) :]
-    if len(home) > 1:
-        text = text.replace(home + os.sep, "~" + os.sep)
-    if os.path.isabs(text) and not text.startswith(os.devnull):
-        return pathlib.Path(text).name
-    return text
+    here, home = str(pathlib.Path.cwd()), str(pathlib.Path.home())
+    if text in (here, home):
+        return "." if text == here else "~"
+    for folder, instead in ((here, ""), (home, "~/")):
+        if folder != os.sep:
+            path = rf"(^|[=:,]){re.escape(folder + os.sep)}"
+            text = re.sub(path, lambda found: found[1] + instead, text)
+    return pathlib.Path(text).name if os.path.isabs(text) else text
 
 
 def plain(value):

@@ -14,7 +14,6 @@ from keras_distill.export.atomic_write import written_whole
 from keras_distill.export.verification import Verification
 from keras_distill.report import provenance
 from keras_distill.report.gathering import gather
-from keras_distill.report.measuring import number_of_batches
 from keras_distill.report.page import page
 from keras_distill.report.runs import checked_histories
 from keras_distill.report.runs import checked_shares
@@ -107,7 +106,9 @@ def write_report(
         teacher=teacher,
         distillation_losses=kd.losses.SoftTargets(),
     )
-    distiller.compile("adam", "sparse_categorical_crossentropy")
+    distiller.compile(
+        "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
     history = distiller.fit(train_dataset)
     kd.write_report(
         "report.html", student=distiller, dataset=test_dataset, history=history
@@ -142,7 +143,6 @@ def write_report(
             "`configuration` must be a dict setting -> value. Received: "
             f"{configuration!r} of type {type(configuration).__name__}"
         )
-    number_of_batches(dataset)  # before anything long: does it end?
     facts = {
         "format": "keras_distill report",
         "format_version": 1,

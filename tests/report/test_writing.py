@@ -268,6 +268,9 @@ def test_only_sections_with_data(tmp_path):
     found = [a["id"] for a in Checker(text).all("h2")]
     expected = ["summary", "networks", "calibration", "classes", "origin"]
     assert found == expected
+    assert [a["href"] for a in Checker(text).all("a")] == [
+        f"#{name}" for name in expected
+    ]
     assert numbers["runs"] is None and numbers["verification"] is None
     assert "teacher" not in text.replace("--teacher", "").replace(
         ".teacher", ""
@@ -310,7 +313,9 @@ def test_views_are_applied(tmp_path):
     text, numbers = write(
         tmp_path, teacher=teacher(), views=views, train_dataset=(LOGITS, LABELS)
     )
-    assert numbers["networks"]["student"]["accuracy"] == 0.0
+    networks = numbers["networks"]
+    assert networks["student"]["accuracy"] == 0.0
+    assert networks["teacher"]["accuracy"] == 0.5  # a factor changes nothing
     seen = numbers["views"]
     assert not seen["same"] and "same" not in text.split('id="views"')[1]
     assert seen["teacher"][""]["min"] == pytest.approx(2 * LOGITS.min())
