@@ -47,8 +47,8 @@ def classes(facts):
         caption = "Accuracy on the test data by class"
     if len(found) > len(shown):
         order += (
-            f" {len(shown)} of {count(len(found))} classes; report.json has "
-            "them all."
+            f" {len(shown)} of {count(len(found))} classes; "
+            f"{facts['numbers']} has them all."
         )
     return section(
         "classes",

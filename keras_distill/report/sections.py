@@ -46,7 +46,10 @@ def section(identifier, title, *content):
 
 def summary(facts):
     """The numbers to know, and what they say."""
-    items = [element("li", text) for text in facts["summary"]]
+    items = [
+        element("li", text.replace(" %", "\u00a0%"))
+        for text in facts["summary"]
+    ]
     return section(
         "summary",
         "Summary",

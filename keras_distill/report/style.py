@@ -62,11 +62,11 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0;
 table { border-collapse: separate; border-spacing: 0; font-size: .9375rem;
   font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: baseline; white-space: nowrap;
-  padding: .4rem 1.2rem .4rem 0; border-bottom: 1px solid var(--rule); }
+  padding: .4rem 1.2rem .4rem 0; box-shadow: inset 0 -1px var(--rule); }
 th:last-child, td:last-child { padding-right: 0; }
 thead th { font-weight: 400; font-size: .875rem; color: var(--quiet);
   vertical-align: bottom; white-space: normal; min-width: 3.75rem;
-  border-bottom-color: var(--quiet); }
+  box-shadow: inset 0 -1px var(--quiet); }
 tbody th { font-weight: 500; }
 th:first-child { position: sticky; left: 0; background: var(--ground); }
 th.number, td.number { text-align: right; }
@@ -134,13 +134,17 @@ footer { padding-top: 3rem; padding-bottom: 3rem; }
 }
 @media print {
   :root { color-scheme: light; }
-  body { font-size: 10pt; }
+  html { font-size: 13px; }
+  body { font-size: 1rem; }
+  main, header, footer { padding-left: 0; padding-right: 0; }
   nav { display: none; }
   section { padding-top: 1.5rem; }
   figure, tr, .samples li, .key div { break-inside: avoid; }
   h2, h3, figcaption { break-after: avoid; }
-  .scroll { overflow: visible; }
-  th, td { padding-right: .75rem; }
+  .scroll { overflow: visible; background: none; }
+  th, td { padding-right: .5rem; box-shadow: none;
+    border-bottom: 1px solid var(--rule); }
   table { font-size: .8rem; }
+  thead th { font-size: .7rem; min-width: 0; }
 }
 """
