@@ -172,10 +172,8 @@ def _first_training_batch(dataset, views, models):
     batch = next(model_inputs.batches(dataset, "train_dataset"), None)
     if batch is None:
         raise ValueError("`train_dataset` is empty: there is nothing to show.")
-    x, y = keras.tree.map_structure(
-        lambda a: None if a is None else keras.ops.convert_to_tensor(a), batch
-    )
-    seen = views.training(x, y)
+    x = keras.tree.map_structure(keras.ops.convert_to_tensor, batch[0])
+    seen = views.training(x, epoch=keras.ops.convert_to_tensor(0))
     facts = {"samples": len(keras.tree.flatten(x)[0]), "scale": {}}
     pictures, inputs = {}, {}
     for role in ("teacher", "student"):

@@ -18,17 +18,25 @@ from keras_distill.report.words import NAMES
 from keras_distill.report.words import smallest_file
 
 # Key of a row of a Verification, title of its column, how it is printed.
-_FILE_COLUMNS = (
+# What the files answer, and what they cost.
+_FILE_ANSWERS = (
     ("accuracy", "accuracy", lambda v: percent(v, 2)),
     ("accuracy_drop_points", "points lost", "{:.2f}".format),
     ("agreement", "agrees with student", lambda v: percent(v, 2)),
     ("teacher_agreement", "agrees with teacher", lambda v: percent(v, 2)),
-    ("size_bytes", "size", size),
-    ("input_dtype", "input", str),
-    ("output_dtype", "output", str),
     ("mean_absolute_difference", "mean difference", "{:.2g}".format),
     ("max_absolute_difference", "largest difference", "{:.2g}".format),
     ("max_relative_difference", "relative", "{:.1e}".format),
+)
+_FILE_COSTS = (
+    ("size_bytes", "size", size),
+    ("input_dtype", "input", str),
+    ("output_dtype", "output", str),
+    ("multiply_accumulates", "multiply-accumulates", count),
+    ("operators", "operators", lambda v: count(sum(v.values()))),
+    ("builtin_operators_only", "all builtin", lambda v: _anything(v)),
+    ("foreign_operators", "not builtin", lambda v: ", ".join(v) or "–"),
+    ("memory_bytes", "memory", size),
     ("latency_median_ms", "median ms", "{:.3f}".format),
     ("latency_95th_percentile_ms", "95\u00a0% ms", "{:.3f}".format),
 )
@@ -94,15 +102,48 @@ def files(facts):
     if found is None:
         return None
     rows = found["rows"]
-    known = [key for key, *_ in _FILE_COLUMNS]
-    columns = list(_FILE_COLUMNS)
+    known = [key for key, *_ in (*_FILE_ANSWERS, *_FILE_COSTS)]
+    costs = list(_FILE_COSTS)
     for key in dict.fromkeys(k for row in rows for k in row):
         if key not in (*known, "file", "path"):
-            columns.append((key, key.replace("_", " "), _anything))
+            costs.append((key, key.replace("_", " "), _anything))
+    notes = [
+        f"Every file ran over {count(found['samples'])} test "
+        f"{facts['data']['kind']}. Size of the Keras student is that of its "
+        "weights."
+    ]
+    if any(row.get("latency_median_ms") is not None for row in rows):
+        threads = found["num_threads"]
+        notes.append(
+            f"Latency is that of one sample on this machine with {threads} "
+            f"thread{'' if threads == 1 else 's'} ({found['latency_runs']} "
+            "runs), not that of a phone. Memory is what loading the file and "
+            "one call add to a process here."
+        )
+    if found["samples"] != facts["data"]["samples"]:
+        notes.append(
+            "The other sections of this report are about "
+            f"{count(facts['data']['samples'])} {facts['data']['kind']}."
+        )
+    return section(
+        "files",
+        "The files",
+        _file_table(
+            _FILE_ANSWERS,
+            rows,
+            "Every exported file beside the Keras student it came from",
+        ),
+        _file_table(costs, rows, "What the files cost"),
+        element("p", " ".join(notes), class_="quiet"),
+    )
+
+
+def _file_table(columns, rows, caption):
+    """A row per file; a column that says nothing is left out."""
     columns = [
         column
         for column in columns
-        if any(row.get(column[0]) is not None for row in rows)
+        if any(row.get(column[0]) not in (None, []) for row in rows)
     ]
     cells = [
         [
@@ -114,33 +155,7 @@ def files(facts):
         ]
         for row in rows
     ]
-    notes = [
-        f"Every file ran over {count(found['samples'])} test "
-        f"{facts['data']['kind']}. Size of the Keras student is that of its "
-        "weights."
-    ]
-    if any(row.get("latency_median_ms") is not None for row in rows):
-        threads = found["num_threads"]
-        notes.append(
-            f"Latency is that of one sample on this machine with {threads} "
-            f"thread{'' if threads == 1 else 's'} ({found['latency_runs']} "
-            "runs), not that of a phone."
-        )
-    if found["samples"] != facts["data"]["samples"]:
-        notes.append(
-            "The other sections of this report are about "
-            f"{count(facts['data']['samples'])} {facts['data']['kind']}."
-        )
-    return section(
-        "files",
-        "The files",
-        table(
-            ["file", *(title for _, title, _ in columns)],
-            cells,
-            "Every exported file beside the Keras student it came from",
-        ),
-        element("p", " ".join(notes), class_="quiet"),
-    )
+    return table(["file", *(title for _, title, _ in columns)], cells, caption)
 
 
 def _anything(value):
