@@ -183,13 +183,12 @@ class Distiller(keras.Model):
             filepath: `"*.tflite"` means LiteRT, `"*.keras"` the Keras model,
                 a path without suffix a SavedModel.
             format: As in `keras.Model.export`; `None`: by `filepath`.
-            **options: `quantization`, `representative_dataset`, `overwrite`.
+            **options: `quantization`, `representative_dataset` (it passes the
+                views' `evaluation`), `overwrite`, ...
         """
-        from keras_distill.export import export_model
+        from keras_distill.export.distilled import export_distilled
 
-        return export_model(
-            self.deployable_student(), filepath, format=format, **options
-        )
+        return export_distilled(self, filepath, format, **options)
 
     # Training.
 

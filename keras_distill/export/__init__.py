@@ -5,8 +5,8 @@ from keras_distill.export.file_metadata import metadata
 from keras_distill.export.formats import export_model
 from keras_distill.export.lite_model import LiteModel
 from keras_distill.export.lite_model import load
-from keras_distill.export.verification import Verification
-from keras_distill.export.verification import VerificationError
+from keras_distill.export.result import Verification
+from keras_distill.export.result import VerificationError
 from keras_distill.export.verification import verify
 from keras_distill.export.writing import tflite
 

@@ -147,6 +147,7 @@ def _converted_in_child(folder, request, samples, progress):
                     progress()
         except BaseException:  # an interrupt: no process is left behind
             process.kill()
+            process.wait()
             raise
     failure = folder / converter.FAILURE
     if failure.exists():

@@ -118,6 +118,19 @@ class LiteModel:
         self._set({k: np.repeat(v, size, axis=0) for k, v in inputs.items()})
         return milliseconds(self._interpreter.invoke, runs, warm_up) / size
 
+    def input_shapes(self, inputs):
+        """Shapes of one call: dict number of the tensor -> list of sizes.
+
+        Args:
+            inputs: As for `__call__`; the first sample decides open sizes.
+        """
+        inputs = self._validated(inputs)
+        size = self._batch_size(1)
+        return {
+            self._inputs[name]["index"]: [size, *array.shape[1:]]
+            for name, array in inputs.items()
+        }
+
     def _batch_size(self, count):
         """The batch of the file itself; all of `count` where it is open."""
         size = next(iter(self._inputs.values()))["shape_signature"][0]

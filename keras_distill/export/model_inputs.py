@@ -191,6 +191,19 @@ def named_outputs(structure):
     return {f"output_{i}": value for i, value in enumerate(structure)}
 
 
+class Seen:
+    """Data as a network sees it: `batches` passes every `x` through `view`.
+
+    Args:
+        data: As for `batches`.
+        view: A function of one batch's `x`.
+    """
+
+    def __init__(self, data, view):
+        self.data = data
+        self.view = view
+
+
 def batches(data, argument, at_most=None):
     """Yields NumPy batches `(x, y)` of anything Keras can be fed with.
 
@@ -198,7 +211,8 @@ def batches(data, argument, at_most=None):
         data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of
             batches or a function that returns one; a batch is `x`, `(x, y)` or
             `(x, y, sample_weight)`. Or whole arrays: one array, a dict of
-            arrays, or a tuple `(x, y)`; they come in batches of 32.
+            arrays, or a tuple `(x, y)`; they come in batches of 32. Or any
+            of these in a `Seen`.
         argument: What the user's data was called, for the error message.
         at_most: If given, whole arrays are thinned to so many samples, evenly
             spaced, so that data sorted by class still shows every class.
@@ -206,6 +220,10 @@ def batches(data, argument, at_most=None):
     Raises:
         TypeError: If `data` is none of these.
     """
+    if isinstance(data, Seen):
+        for x, y in batches(data.data, argument, at_most):
+            yield data.view(x), y
+        return
     if isinstance(data, (tuple, dict, np.ndarray)) or tf.is_tensor(data):
         data = _sliced(data, at_most)
     elif isinstance(data, keras.utils.PyDataset):
