@@ -59,9 +59,16 @@ class LiteModel:
                 f"'{self.filepath}' ({self.size_in_bytes} bytes) is truncated "
                 f"or damaged: {error}. Export or copy it again."
             ) from error
-        interpreter.allocate_tensors()
         self._interpreter = interpreter
         self._inputs, self._outputs = _details(interpreter, self.filepath)
+        # Where a file leaves sizes open, they are 1 until they are set, which
+        # may be too small for its convolutions.
+        self._is_allocated = all(
+            -1 not in detail["shape_signature"]
+            for detail in self._inputs.values()
+        )
+        if self._is_allocated:
+            interpreter.allocate_tensors()
         self.input_names = list(self._inputs)
         self.output_names = list(self._outputs)
         self.input_dtypes = _dtype_names(self._inputs)
@@ -181,8 +188,9 @@ class LiteModel:
             if shapes[index] != array.shape:
                 self._interpreter.resize_tensor_input(index, array.shape)
                 changed = True
-        if changed:
+        if changed or not self._is_allocated:
             self._interpreter.allocate_tensors()
+            self._is_allocated = True
         for name, array in arrays.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], array)
 
