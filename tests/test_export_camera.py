@@ -90,6 +90,19 @@ def test_raw_images_of_a_camera(quantization, shape, tmp_path):
         assert export.lite_model.float_tensors(path) == []
 
 
+def test_dark_images_do_not_stretch_the_scale(tmp_path):
+    path = quiet(
+        convnet(),
+        tmp_path / "a.tflite",
+        quantization="int8",
+        preprocessing=preprocessing(),
+        representative_dataset=20 + photos() // 2 + photos(seed=1) // 8,
+        input_signature=signature(FIXED),
+    )
+    notes = export.metadata(path)["inputs"]["photo"]
+    assert (notes["scale"], notes["zero_point"]) == (1.0, 0)
+
+
 class Halved(kd.views.Views):
     def evaluation(self, x):
         return x / 2.0 - 1.0

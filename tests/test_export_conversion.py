@@ -176,6 +176,16 @@ def test_random_numbers_are_refused(tmp_path):
         export.ExportError, match=r"Random\w+ in layer 'noise' \(Noise\).*only"
     ):
         export.tflite(model, tmp_path / "a.tflite", verbose=False)
+    with pytest.raises(
+        export.ExportError, match=r"draw random numbers: Flex\w+ in layer 'noi"
+    ):
+        export.tflite(
+            model,
+            tmp_path / "a.tflite",
+            allow_select_tf_ops=True,
+            verbose=False,
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_augmentation_and_dropout_leave_nothing_in_the_file(tmp_path):

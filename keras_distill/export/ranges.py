@@ -45,7 +45,7 @@ def warn_if_different(expected, seen, name, what, whose, stacklevel):
     if differ(expected, seen):
         warnings.warn(
             f"The {what} of the input '{name}' lies in {shown(seen)}, {whose} "
-            f"in {shown(expected)}. Preprocess both alike.",
+            f"in {shown(expected)}. Were both preprocessed alike?",
             stacklevel=stacklevel,
         )
 

@@ -210,7 +210,7 @@ def _warn_of_ranges(files):
             f"The dataset's input '{name}' lies in "
             f"{ranges.shown(limits[2:])}, but {labels} expect "
             f"{ranges.shown(limits[:2])} (`kd.export.metadata`): "
-            "representative and evaluation data were not preprocessed alike.",
+            "were representative and evaluation data preprocessed alike?",
             stacklevel=3,
         )
 
