@@ -778,10 +778,12 @@ def test_verify_against_numbers_by_hand(files, student, digits):
     assert found.rows[1]["input_dtype"] == "float32"
     assert found.rows[1]["path"] == str(files[None])
 
-    table = str(found).splitlines()
-    assert len(table) == 5
-    assert f"{100 * student_accuracy:.2f}" in table[2]
-    assert len({len(line) for line in table if line}) == 1  # aligned
+    answers, costs = str(found).split("\n\n")
+    assert f"{100 * student_accuracy:.2f}" in answers.splitlines()[2]
+    for table in (answers, costs.split(":\n")[1]):
+        lines = table.splitlines()
+        assert len(lines) == 2 + 3
+        assert len(set(map(len, lines))) == 1  # aligned
     assert json.loads(found.to_json()) == found.as_dict()
 
 
