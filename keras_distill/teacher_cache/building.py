@@ -57,7 +57,6 @@ def build(
         raise ValueError("dataset is empty: there is not one sample.")
     source.check_in_order(first[1].numpy(), 0)
     shapes = run.shapes(*first)
-    arguments.check_top_k(top_k, shapes, teacher)
     columns = columns_of(shapes, dtype, top_k)
     row = sum(column.bytes for column in columns)
     samples_per_shard = arguments.checked_samples_per_shard(

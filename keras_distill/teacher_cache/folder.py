@@ -99,8 +99,9 @@ def _compared(header):
         compared["teacher"] = header["teacher"]["fingerprint"][:12]
     if "views" in header:
         views = dict(header["views"])
-        compared["seed"] = views.pop("seed", None)
+        seed = views.pop("seed", None)
         compared["views"] = views
+        compared["seed"] = seed
     for key, name in {
         "samples": "number of samples",
         "outputs": "outputs",

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from building_worker import Shifted
 from building_worker import build
 
 import keras_distill as kd
@@ -162,7 +163,7 @@ def test_more_epochs_are_added(built, tmp_path):
 
 
 def test_one_epoch_where_the_teacher_sees_the_same(tmp_path):
-    cache = build(tmp_path, views=kd.views.FixedTeacher(8), epochs=7)
+    cache = build(tmp_path, views=kd.views.Preprocessing(), epochs=7)
     assert cache.epochs == 1
     teacher, x = building_worker.teacher(), building_worker.x()
     batch = next(iter(cache.join(kd.datasets.batches(x, indexed=True))))
@@ -207,8 +208,8 @@ def other_teacher():
     "what,given",
     [
         ("teacher", {"teacher": other_teacher}),
-        ("seed", {"views": lambda: kd.views.FunctionMatching(8, seed=1)}),
-        ("views", {"views": lambda: kd.views.FunctionMatching(8, flip=False)}),
+        ("seed", {"views": lambda: Shifted(seed=1)}),
+        ("views", {"views": lambda: Shifted(factor=2.0)}),
         ("views", {"views": lambda: None}),
         ("number of samples", {"dataset": lambda: building_worker.x()[:64]}),
         ("data set", {"dataset": lambda: building_worker.x()[::-1]}),
@@ -309,7 +310,10 @@ def test_data_that_does_not_do(tmp_path, message, dataset):
 @pytest.mark.parametrize(
     "message,arguments",
     [
-        ("multiple of 16", {"batch_size": 24}),
+        (
+            "multiple of 16",
+            {"batch_size": 24, "views": kd.views.FunctionMatching(8)},
+        ),
         ("multiple of batch_size=16", {"samples_per_shard": 40}),
         ("epochs must be", {"epochs": 0}),
         ("dtype must be one of 'float16'", {"dtype": "int8"}),
