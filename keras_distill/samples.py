@@ -121,11 +121,13 @@ def packed(inputs, sample_index):
 
 
 def with_epoch(batch, epoch):
-    """A batch whose x carries an index, with the epoch it belongs to."""
+    """A batch whose x carries an index, with the epoch that it, or each of
+    its samples, belongs to."""
     import tensorflow as tf
 
     x, *others = batch if isinstance(batch, tuple) else (batch,)
-    epoch = tf.fill(tf.shape(x[SAMPLE_INDEX]), tf.cast(epoch, tf.int32))
+    epoch = tf.cast(epoch, tf.int32)
+    epoch = tf.broadcast_to(epoch, tf.shape(x[SAMPLE_INDEX]))
     epoch.set_shape(x[SAMPLE_INDEX].shape)
     x = {**x, EPOCH: epoch}
     return (x, *others) if isinstance(batch, tuple) else x

@@ -22,6 +22,7 @@ from keras_distill.teacher_cache.forward import Forward
 from keras_distill.teacher_cache.origin import teacher_description
 from keras_distill.teacher_cache.origin import views_description
 from keras_distill.views import Views
+from keras_distill.views.arguments import positive
 from keras_distill.views.arguments import whole
 
 SHARD_SAMPLES, SHARD_BYTES = 2**14, 2**26
@@ -35,6 +36,7 @@ def build(
     views,
     epochs,
     top_k,
+    temperature,
     dtype,
     teacher_layer_names,
     batch_size,
@@ -49,8 +51,9 @@ def build(
     whole("epochs", epochs, least=1)
     batch_size = arguments.checked_batch_size(batch_size, views)
     arguments.check_dtype(dtype)
+    temperature = positive("temperature", temperature)
     names = as_list(teacher_layer_names) if teacher_layer_names else []
-    run = Forward(teacher, views, names, dtype, top_k)
+    run = Forward(teacher, views, names, dtype, top_k, temperature)
     batches, samples = source.ordered_batches(dataset, batch_size, teacher)
     first = next(iter(batches), None)
     if first is None:
@@ -75,6 +78,7 @@ def build(
         "samples_per_shard": samples_per_shard,
         "dtype": dtype,
         "top_k": top_k,
+        "temperature": None if top_k is None else temperature,
         "outputs": shapes,
         "inputs": None,
         "shards": [],

@@ -101,6 +101,7 @@ class TeacherCache:
         views=None,
         epochs=1,
         top_k=None,
+        temperature=1.0,
         dtype="float16",
         teacher_layer_names=None,
         batch_size=None,
@@ -131,8 +132,11 @@ class TeacherCache:
                 epoch (no views, `Preprocessing`, `FixedTeacher`). Defaults
                 to 1.
             top_k: Keep only this many of the largest logits of each position,
-                and the logsumexp of the others, which `join` spreads evenly
-                over them. Defaults to `None`: all.
+                and the probability of the others together, which `join`
+                spreads evenly over them. Defaults to `None`: all.
+            temperature: With `top_k`: that of the losses. Probabilities of
+                the kept classes are right at this temperature, and less so at
+                others. Defaults to 1.0.
             dtype: `"float16"` rounds outputs to 1 part in 2048; `"float32"`
                 does not. Defaults to `"float16"`.
             teacher_layer_names: Layers whose outputs losses will read
@@ -166,6 +170,7 @@ class TeacherCache:
             views=views,
             epochs=epochs,
             top_k=top_k,
+            temperature=temperature,
             dtype=dtype,
             teacher_layer_names=teacher_layer_names,
             batch_size=batch_size,

@@ -6,11 +6,12 @@ is one column; so is the output, unless only its largest logits are kept:
 
     output/values    (..., k)   the k largest logits
     output/classes   (..., k)   their classes
-    output/rest      (...,)     logsumexp of the C - k others
+    output/rest      (...,)     T * logsumexp(logits / T) of the C - k others
 
-Each of the others gets the logit rest - log(C - k) back: with these logits the
-softmax is that of the teacher for the k classes and, together, for the rest
-(at temperature 1), and a distribution at any temperature.
+Each of the others gets the logit rest - T * log(C - k) back. At temperature T
+the softmax is then that of the teacher for the k classes and, together, for the
+rest; at others it is a distribution too, but not quite the teacher's: there a
+flat rest weighs another amount than an uneven one.
 """
 
 import math
@@ -70,13 +71,14 @@ def columns_of(shapes, dtype, top_k=None):
     return columns
 
 
-def encoded(outputs, dtype, top_k=None):
+def encoded(outputs, dtype, top_k=None, temperature=1.0):
     """A batch of the teacher's outputs -> what is stored of it.
 
     Args:
         outputs: Dict `"output"` (may be missing), `"taps"`.
         dtype: As in `columns_of`.
         top_k: As in `columns_of`.
+        temperature: At which the mass of the others is right.
 
     Returns:
         Dict column name -> tensor, in the order of `columns_of`.
@@ -86,7 +88,7 @@ def encoded(outputs, dtype, top_k=None):
     if output is not None and top_k is None:
         arrays["output"] = output
     elif output is not None:
-        values, classes, rest = largest(output, top_k)
+        values, classes, rest = largest(output, top_k, temperature)
         arrays["output/values"] = values
         index = tf.uint16 if output.shape[-1] <= 2**16 else tf.int32
         arrays["output/classes"] = tf.cast(classes, index)
@@ -99,13 +101,14 @@ def encoded(outputs, dtype, top_k=None):
     }
 
 
-def decoded(rows, shapes, top_k=None):
+def decoded(rows, shapes, top_k=None, temperature=1.0):
     """Rows of the columns -> the teacher's outputs, in float32.
 
     Args:
         rows: Dict column name -> tensor `(batch, ...)`.
         shapes: As in `columns_of`.
         top_k: As in `columns_of`.
+        temperature: As in `encoded`.
     """
     outputs = {"taps": {}}
     for name in shapes["taps"]:
@@ -120,12 +123,14 @@ def decoded(rows, shapes, top_k=None):
             tf.cast(rows["output/classes"], tf.int32),
             tf.cast(rows["output/rest"], tf.float32),
             shapes["output"][-1],
+            temperature,
         )
     return outputs
 
 
-def largest(logits, k):
-    """`(..., C)` -> the k largest, their classes, logsumexp of the others."""
+def largest(logits, k, temperature=1.0):
+    """`(..., C)` -> the k largest, their classes, and what sums up the others:
+    T * logsumexp(logits / T)."""
     logits = tf.cast(logits, tf.float32)
     values, classes = tf.math.top_k(logits, k)
     size = logits.shape[-1]
@@ -134,14 +139,14 @@ def largest(logits, k):
         tf.reshape(classes, [-1, k]),
         tf.fill(tf.shape(tf.reshape(values, [-1, k])), -math.inf),
     )
-    rest = tf.reduce_logsumexp(others, axis=-1)
+    rest = temperature * tf.reduce_logsumexp(others / temperature, axis=-1)
     return values, classes, tf.reshape(rest, tf.shape(logits)[:-1])
 
 
-def restored(values, classes, rest, size):
+def restored(values, classes, rest, size, temperature=1.0):
     """The inverse of `largest`, as far as there is one: `(..., size)`."""
     k = values.shape[-1]
-    flat = tf.reshape(rest, [-1, 1]) - math.log(size - k)
+    flat = tf.reshape(rest, [-1, 1]) - temperature * math.log(size - k)
     logits = _scattered(
         tf.repeat(flat, size, axis=1),
         tf.reshape(classes, [-1, k]),

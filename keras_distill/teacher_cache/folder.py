@@ -107,6 +107,7 @@ def _compared(header):
         "outputs": "outputs",
         "dtype": "dtype",
         "top_k": "top_k",
+        "temperature": "temperature",
         "batch_size": "batch_size",
         "samples_per_shard": "samples_per_shard",
     }.items():

@@ -19,12 +19,14 @@ class Forward:
         names: Layers whose outputs are stored, a list.
         dtype: In which they are stored.
         top_k: Number of logits that are stored of the output; `None`: all.
+        temperature: At which the mass of the others is right.
     """
 
-    def __init__(self, teacher, views, names, dtype, top_k):
+    def __init__(self, teacher, views, names, dtype, top_k, temperature):
         self.teacher, self.views = teacher, views
         self.taps = Taps(teacher, names, "teacher")
         self.dtype, self.top_k = dtype, top_k
+        self.temperature = temperature
         # As in Keras's own training step; and half of the time to trace.
         self._stored = tf.function(self._encoded, autograph=False)
         self._shapes = None
@@ -92,8 +94,9 @@ class Forward:
         if self._shapes is None:
             self._shapes = self._checked_shapes(outputs)
         # As large as they are, and as they are stored.
-        wide = encoded(outputs, "float32", self.top_k)
-        arrays = encoded(outputs, self.dtype, self.top_k)
+        kept = self.top_k, self.temperature
+        wide = encoded(outputs, "float32", *kept)
+        arrays = encoded(outputs, self.dtype, *kept)
         return arrays, _finite(wide), _finite(arrays)
 
 

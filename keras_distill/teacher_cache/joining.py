@@ -71,6 +71,7 @@ def _with_table_per_epoch(cache, dataset):
         c.name: tf.zeros([0, *c.shape], c.dtype) for c in cache.columns()
     }
 
+    @tf.autograph.experimental.do_not_convert
     def step(state, batch):
         current, table = state
         epochs = samples.unpacked_batch(batch)[0].epoch
@@ -96,7 +97,12 @@ def _with_table_per_epoch(cache, dataset):
 
 def _mapped(dataset, function):
     whole = isinstance(dataset.element_spec, tuple)
-    return dataset.map(lambda *batch: function(batch if whole else batch[0]))
+    # There is no Python control flow to convert, and looking for it is slow.
+    return dataset.map(
+        tf.autograph.experimental.do_not_convert(
+            lambda *batch: function(batch if whole else batch[0])
+        )
+    )
 
 
 def _load(cache, epoch):
@@ -117,7 +123,9 @@ def _with_rows(cache, batch, table):
     index = samples.unpacked_batch(batch)[0].sample_index
     header = cache.header
     rows = {name: tf.gather(array, index) for name, array in table.items()}
-    outputs = decoded(rows, header["outputs"], header["top_k"])
+    outputs = decoded(
+        rows, header["outputs"], header["top_k"], header["temperature"]
+    )
     origin = tf.constant(origin_of(header), tf.int32)[None]
     origin = tf.repeat(origin, tf.shape(index)[0], axis=0)
     origin.set_shape([index.shape[0], origin.shape[1]])

@@ -10,12 +10,12 @@ from keras_distill.teacher_cache.encoding import decoded
 from keras_distill.teacher_cache.encoding import encoded
 
 
-def there_and_back(outputs, dtype="float32", top_k=None):
+def there_and_back(outputs, dtype="float32", top_k=None, temperature=1.0):
     outputs = tf.nest.map_structure(tf.constant, outputs)
     shapes = {"taps": {n: t.shape[1:] for n, t in outputs["taps"].items()}}
     if "output" in outputs:
         shapes["output"] = tuple(outputs["output"].shape[1:])
-    rows = encoded(outputs, dtype, top_k)
+    rows = encoded(outputs, dtype, top_k, temperature)
     columns = columns_of(shapes, dtype, top_k)
     assert [c.name for c in columns] == list(rows)
     for column in columns:
@@ -23,7 +23,7 @@ def there_and_back(outputs, dtype="float32", top_k=None):
         assert row.dtype.name == column.dtype
         assert tuple(row.shape[1:]) == column.shape
         assert row[0].numpy().nbytes == column.bytes
-    return decoded(rows, shapes, top_k)
+    return decoded(rows, shapes, top_k, temperature)
 
 
 def logits(*shape, scale=3.0):
@@ -46,10 +46,13 @@ def test_no_output():
     assert set(found) == {"taps"}
 
 
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize("shape", [(6, 12), (6, 3, 12)])
-def test_largest_logits_and_the_rest(shape):
+def test_largest_logits_and_the_rest(shape, temperature):
     given = logits(*shape)
-    found = there_and_back({"output": given, "taps": {}}, top_k=4)["output"]
+    found = there_and_back(
+        {"output": given, "taps": {}}, top_k=4, temperature=temperature
+    )["output"]
     assert found.shape == shape
     order = np.argsort(-given, axis=-1)
     top, rest = order[..., :4], order[..., 4:]
@@ -59,7 +62,9 @@ def test_largest_logits_and_the_rest(shape):
     ):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     # The probabilities of the largest are the teacher's ...
-    p, q = keras.ops.softmax(given).numpy(), keras.ops.softmax(found).numpy()
+    p, q = (
+        keras.ops.softmax(z / temperature).numpy() for z in (given, found)
+    )
     np.testing.assert_allclose(
         np.take_along_axis(q, top, -1), np.take_along_axis(p, top, -1), rtol=1e-5
     )
