@@ -17,6 +17,7 @@ from keras_distill.teacher import load_distiller
 __all__ = [
     "Distiller",
     "Ensemble",
+    "TeacherCache",
     "__version__",
     "calibration",
     "cost",
@@ -33,14 +34,17 @@ __all__ = [
 
 # These import tensorflow, which the losses do not need: they are there when
 # first used, and the losses run where tensorflow is not installed.
-_LATER = ("datasets", "export")
+_LATER = ("datasets", "export", "teacher_cache")
+# Names that live in such a module.
+_LATER_NAMES = {"TeacherCache": "teacher_cache", "write_report": "report"}
 
 
 def __getattr__(name):
     if name in _LATER:
         return importlib.import_module(f"keras_distill.{name}")
-    if name == "write_report":
-        return importlib.import_module("keras_distill.report").write_report
+    if name in _LATER_NAMES:
+        module = importlib.import_module(f"keras_distill.{_LATER_NAMES[name]}")
+        return getattr(module, name)
     raise AttributeError(f"module 'keras_distill' has no attribute '{name}'")
 
 
