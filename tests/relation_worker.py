@@ -98,11 +98,12 @@ def run(replicas, name, path):
             [f"CPU:{i}" for i in range(replicas)]
         )
     keras.utils.set_random_seed(0)
+    losses = LOSSES[name]()  # What they hold is made later, inside the scope.
     with strategy.scope():
         distiller = kd.Distiller(
             student=convnet(),
             teacher=convnet(8),
-            distillation_losses=LOSSES[name](),
+            distillation_losses=losses,
             alpha=1.0,
         )
         rate = 0.01 if name.endswith("outputs") else 0.1

@@ -21,6 +21,7 @@ from keras_distill.losses.memory_bank import noise_contrastive
 from keras_distill.losses.memory_bank import weights_of_other_classes
 from keras_distill.losses.pairwise import flat
 from keras_distill.losses.pairwise import unit_rows
+from keras_distill.losses.seeded import Seeded
 from keras_distill.losses.structures import shape_list
 from keras_distill.losses.structures import shapes_of
 
@@ -28,7 +29,7 @@ NOT_ESTIMATED = -1e9  # In place of the logarithm of a normalizer.
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class ContrastiveRepresentation(DistillationLoss):
+class ContrastiveRepresentation(Seeded, DistillationLoss):
     """Tells the teacher's view of the same image from that of others (CRD).
 
         v = (dense layer of the features) / its L2 norm
@@ -116,7 +117,6 @@ class ContrastiveRepresentation(DistillationLoss):
         temperature=0.07,
         momentum=0.5,
         form="code",
-        seed=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -134,7 +134,6 @@ class ContrastiveRepresentation(DistillationLoss):
         self.temperature = float(temperature)
         self.momentum = float(momentum)
         self.form = one_of("form", form, ("code", "paper"))
-        self.seed = seed
         self.needs_labels = negatives_from == "other_classes"
 
     def build(self, teacher_shape, student_shape):
@@ -152,13 +151,13 @@ class ContrastiveRepresentation(DistillationLoss):
                     f"layer, such as the last pooling: {role}_layer_name=."
                 )
             widths[role] = math.prod(shapes[0][1:])
+        super().build(teacher_shape, student_shape)
         for role, width in widths.items():
             dense = layers.Dense(
                 self.embedding_size, name=f"{role}_dense", dtype=self.dtype
             )
             dense.build((None, width))
             setattr(self, f"{role}_dense", dense)
-        self._draws = keras.random.SeedGenerator(self.seed)
         bound = math.sqrt(3.0 / self.embedding_size)  # The authors' draw.
         for offset, role in enumerate(("teacher", "student")):
             seed = None if self.seed is None else self.seed + offset
@@ -189,7 +188,10 @@ class ContrastiveRepresentation(DistillationLoss):
     def draw_contrast(self, sample_index):
         """`(batch, 1 + negatives)` indices: each sample itself, then others."""
         return draw_others(
-            sample_index, self.negatives, self.sample_count, self._draws
+            sample_index,
+            self.negatives,
+            self.sample_count,
+            self.seed_generator,
         )
 
     def validate_sample_index(self, sample_index):
@@ -292,18 +294,6 @@ class ContrastiveRepresentation(DistillationLoss):
         if (index := concrete(sample_index)) is not None:
             self.validate_sample_index(index)
 
-    # Keras saves no seed generators; a loaded Distiller would draw the first
-    # negatives once more.
-
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        store["seed_state"] = ops.convert_to_numpy(self._draws.state)
-
-    def load_own_variables(self, store):
-        own = {key: store[key] for key in store.keys() if key != "seed_state"}
-        super().load_own_variables(own)
-        self._draws.state.assign(store["seed_state"])
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -314,5 +304,4 @@ class ContrastiveRepresentation(DistillationLoss):
             "temperature": self.temperature,
             "momentum": self.momentum,
             "form": self.form,
-            "seed": self.seed,
         }

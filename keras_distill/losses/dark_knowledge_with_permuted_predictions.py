@@ -8,6 +8,7 @@ from keras_distill.losses.born_again import gradient_parts
 from keras_distill.losses.gathering import draw_per_sample
 from keras_distill.losses.probabilities import cross_entropy
 from keras_distill.losses.probabilities import log_probabilities
+from keras_distill.losses.seeded import Seeded
 
 
 def random_permutation(classes_fixed, seed):
@@ -44,7 +45,7 @@ def random_permutation(classes_fixed, seed):
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
+class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
     """Soft targets whose classes, all but the largest, are shuffled.
 
         p = softmax(teacher)
@@ -97,11 +98,6 @@ class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
         Furlanello et al., "Born-Again Neural Networks", 2018, section 3.2.
     """
 
-    def __init__(self, *, seed=0, **kwargs):
-        super().__init__(**kwargs)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-
     def permutation(self, decided):
         """The permutations of one step: override it to give your own.
 
@@ -139,15 +135,3 @@ class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
             parts = [weighted_mean(part, sample_weight) for part in parts]
             logs = dict(zip(GRADIENT_PARTS, parts))
         return weighted_mean(values, sample_weight), logs
-
-    # Keras saves no seed generators; a loaded Distiller would see the first
-    # permutations once more.
-
-    def save_own_variables(self, store):
-        store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state)
-
-    def load_own_variables(self, store):
-        self.seed_generator.state.assign(store["seed_state"])
-
-    def get_config(self):
-        return {**super().get_config(), "seed": self.seed}

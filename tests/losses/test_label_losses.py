@@ -277,6 +277,7 @@ def test_permutations_are_uniform_and_keep_the_argmax():
 def test_permuted_predictions():
     teacher, student = pair(5, 7)
     loss = DarkKnowledgeWithPermutedPredictions(seed=1)
+    loss.build(teacher.shape, student.shape)
     p, log_q = softmax(teacher), np.log(softmax(student))
     state = loss.seed_generator.state.numpy()
     targets, _ = map(np.asarray, loss.targets(teacher))
