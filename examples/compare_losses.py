@@ -181,6 +181,14 @@ def report(folder, rows):
     )
     lines = table_rows(results, times, rows)
     print(reporting.table(lines))
+    for key, measured in times.items():
+        if measured.get("deployed", numbers["student"]) != numbers["student"]:
+            name = key.removeprefix("time/")
+            print(
+                f"\n{name} deploys {measured['deployed']:,} "
+                "multiply-accumulates.",
+                end="",
+            )
     seconds = sum(r.get("seconds", 0) for r in results.values())
     print(f"\n{seconds / 60:.0f} minutes of one core")
     picture(folder / "accuracy.png", results, rows)
