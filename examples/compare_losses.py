@@ -161,7 +161,7 @@ def picture(path, results, rows):
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="test accuracy %, mean and 95 % interval")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
