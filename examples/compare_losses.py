@@ -161,7 +161,7 @@ def picture(path, results, rows):
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="test accuracy %, mean and 95 % interval")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
@@ -181,6 +181,14 @@ def report(folder, rows):
     )
     lines = table_rows(results, times, rows)
     print(reporting.table(lines))
+    for key, measured in times.items():
+        if measured.get("deployed", numbers["student"]) != numbers["student"]:
+            name = key.removeprefix("time/")
+            print(
+                f"\n{name} deploys {measured['deployed']:,} "
+                "multiply-accumulates.",
+                end="",
+            )
     seconds = sum(r.get("seconds", 0) for r in results.values())
     print(f"\n{seconds / 60:.0f} minutes of one core")
     picture(folder / "accuracy.png", results, rows)

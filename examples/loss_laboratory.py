@@ -174,7 +174,7 @@ class Laboratory:
         }
 
     def stepper(self, row):
-        """A function that trains some steps with a live teacher."""
+        """A function that trains some steps, and what is deployed then."""
         model, x = self.distiller(row, seed=0, live=True)
         model.compile(keras.optimizers.Adam(1e-3), CROSSENTROPY)
         x, y = x[: 2 * BATCH_SIZE], self.y[: 2 * BATCH_SIZE]
@@ -188,11 +188,12 @@ class Laboratory:
                 logs = function(iterator)
             return keras.tree.map_structure(np.asarray, logs)
 
-        return steps
+        return steps, multiply_accumulates(model.deployable_student())
 
     def milliseconds(self, row, plain, rounds, count=5):
         """Median per step of this row and of soft targets, in turn."""
-        steppers, times = [self.stepper(row), self.stepper(plain)], [[], []]
+        made, times = [self.stepper(row), self.stepper(plain)], [[], []]
+        steppers, deployed = zip(*made)
         for stepper in steppers:
             stepper(count)
         for _ in range(rounds):
@@ -201,7 +202,11 @@ class Laboratory:
                 stepper(count)
                 taken.append(1000 * (time.perf_counter() - start) / count)
         of_row, of_plain = (float(np.median(taken)) for taken in times)
-        return {"ms": of_row, "soft_targets_ms": of_plain}
+        return {
+            "ms": of_row,
+            "soft_targets_ms": of_plain,
+            "deployed": deployed[0],
+        }
 
 
 def start_worker(settings):
