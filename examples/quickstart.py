@@ -9,7 +9,7 @@
 # the teacher on all training images, which needs no labels. Both students have
 # the same initial weights and the same number of steps. Five folds of
 # cross-validation: every image is tested once, by networks that never saw it.
-# The distilled student becomes two TFLite files, which are run and checked.
+# The distilled student becomes five TFLite files, which are run and checked.
 
 # %%
 import pathlib
@@ -157,13 +157,13 @@ for fold in range(FOLDS):
         + ", ".join(f"{n} {100 * a[-1]:.1f} %" for n, a in accuracies.items())
     )
     if fold == 0:
-        shipped = distiller, alone, split
+        shipped = distiller, teacher, alone, split
 
 # %% [markdown]
 # ## To the phone: export, then run the files over the whole test fold
 
 # %%
-distiller, alone, split = shipped
+distiller, teacher, alone, split = shipped
 distiller.export(OUT / "student.keras", overwrite=True)
 files = {
     quantization: distiller.export(

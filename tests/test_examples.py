@@ -1,6 +1,7 @@
 """The examples, as a newcomer runs them."""
 
 import importlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -8,11 +9,13 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import keras_distill as kd
 
 ROOT = pathlib.Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 SAVED = ROOT / "saved_models"
 
 
@@ -58,6 +61,119 @@ def test_fashion_mnist_quick():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     assert "student distilled" in run("fashion_mnist.py", "--quick")
     assert "difference" in run("what_to_expect.py", "--quick")
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """`example(path)`: a file of `examples/` as a module, not run."""
+
+    def load(path):
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.syspath_prepend((EXAMPLES / path).parent)
+        spec = importlib.util.spec_from_file_location("x", EXAMPLES / path)
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look their module up.
+        monkeypatch.setitem(sys.modules, "x", module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.mark.slow
+def test_layer_alignment_quick():
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    output = run("layer_alignment.py", "--quick")
+    out = SAVED / "layer_alignment_quick"
+    report = json.loads((out / "report.json").read_text())
+    assert [row["student"] for row in report["table"]] == [
+        "alone",
+        "(the teacher)",
+        "Hinton",
+        "pairwise",
+        "all to all",
+        "learned lambda",
+        "best of the grid",
+    ]
+    for row in report["table"]:
+        for cell in row.values():
+            assert cell in output
+    for picture in ("accuracy_by_epoch.png", "alignments_same_layers.png"):
+        assert (out / picture).stat().st_size > 10000
+
+
+def test_alignments_of_unlike_depths(example):
+    alignment = example("layer_alignment.py")
+    deeper = alignment.DEPTHS["deeper"]
+    pairs = alignment.one_to_one(deeper)
+    # The second convolution of each size, and the dense layers.
+    np.testing.assert_array_equal(pairs.argmax(axis=0), [1, 3, 5, 6, 7])
+    np.testing.assert_array_equal(pairs.sum(axis=0), np.ones(5))
+    for name, depths in alignment.DEPTHS.items():
+        teacher = alignment.network(alignment.TEACHERS[name], "teacher")
+        assert len(depths) == len(alignment.aligned_layers(teacher))
+        for shift in (-1, 0, 1):
+            near = alignment.window(depths, shift, 1e-3)
+            far = alignment.window(depths, shift, 1e3)
+            np.testing.assert_allclose(near.sum(axis=0), 1.0)
+            np.testing.assert_allclose(far, 1 / len(depths), rtol=1e-4)
+    np.testing.assert_array_equal(alignment.window(deeper, 0, 1e-3), pairs)
+    # The student's conv2 beside the teacher's conv6; its last stays last.
+    later = alignment.window(deeper, 1, 1e-3).argmax(axis=0)
+    np.testing.assert_array_equal(later, [3, 5, 6, 7, 7])
+
+
+@pytest.mark.slow
+def test_cost_of_losses_quick():
+    output = run("benchmarks/losses.py", "--quick", "--losses", "Hint", "DIST")
+    path = SAVED / "benchmarks_quick" / "losses.json"
+    rows = {r["loss"]: r for r in json.loads(path.read_text())["rows"]}
+    assert set(rows) == {"plain step", "Hint", "DIST"}
+    step = rows["plain step"]
+    assert step["per_cent"] == [100.0, 100.0, 100.0]
+    assert 0 < rows["DIST"]["processor_ms"] < step["processor_ms"]
+    assert step["peak_bytes"] is None or step["peak_bytes"] > 0
+    assert "DIST" in output
+
+
+def test_every_loss_has_a_cost(example):
+    benchmark = example("benchmarks/losses.py")
+    classes = {
+        name
+        for name in kd.losses.__all__
+        if isinstance(getattr(kd.losses, name), type)
+    } - {"DistillationLoss", "LayerPairLoss"}
+    assert {row.loss_class for row in benchmark.ROWS} == classes
+    labels = [row.label for row in benchmark.ROWS]
+    assert len(set(labels)) == len(labels)
+
+
+def test_peak_bytes_sees_what_is_held():
+    """In a process with the settings under which the benchmark asks."""
+    code = (
+        "import sys; sys.path.insert(0, 'examples/benchmarks')\n"
+        "import losses, tensorflow as tf\n"
+        "x = tf.ones((1024, 1024))\n"
+        "@tf.function(autograph=False)\n"
+        "def two():\n"
+        "    return tf.linalg.matmul(tf.sin(x), tf.cos(x))[0, 0]\n"
+        "two()\n"
+        "print(losses.peak_bytes(two))"
+    )
+    benchmark = {"MALLOC_MMAP_THRESHOLD_": "4096", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **benchmark},
+    )
+    if "clear_refs" in done.stderr:
+        pytest.skip("this system does not reset the peak of a resident set")
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Sine, cosine and their product: 3 x 4 MiB, and what the kernel packs.
+    assert 12 <= int(done.stdout) / 2**20 <= 18
 
 
 @pytest.mark.slow
