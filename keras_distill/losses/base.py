@@ -47,6 +47,11 @@ def safe_sqrt(x, tiny=1e-30):
     return ops.sqrt(ops.maximum(x, tiny))
 
 
+def absolute(x):
+    """`|x|` whose gradient at 0 is 0 on every backend (JAX's own is 1)."""
+    return x * ops.stop_gradient(ops.sign(x))
+
+
 def one_of(argument, value, options):
     """Returns `value` if it is one of `options`, else raises with all."""
     if not any(value is option or value == option for option in options):

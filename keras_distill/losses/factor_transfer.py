@@ -5,6 +5,7 @@ from keras_distill.losses import paraphraser
 from keras_distill.losses.attention import attention_map
 from keras_distill.losses.attention import unit_maps
 from keras_distill.losses.base import LayerPairLoss
+from keras_distill.losses.base import absolute
 from keras_distill.losses.base import mean_per_sample
 from keras_distill.losses.base import one_of
 from keras_distill.losses.base import safe_sqrt
@@ -206,7 +207,7 @@ class FactorTransfer(LayerPairLoss):
             unit_maps(attention_map(x) / x.shape[-1])
             for x in match_spatial(teacher, student)
         ]
-        return mean_per_sample(ops.power(ops.abs(maps[1] - maps[0]), self.p))
+        return mean_per_sample(ops.power(absolute(maps[1] - maps[0]), self.p))
 
     def _factor_distance(self, index, teacher, student):
         if self.paraphrasers:
@@ -219,8 +220,8 @@ class FactorTransfer(LayerPairLoss):
         if self.p == 2:
             return safe_sqrt(sum_per_sample(ops.square(difference)))
         if self.form == "code":
-            return mean_per_sample(ops.abs(difference))
-        return sum_per_sample(ops.abs(difference))
+            return mean_per_sample(absolute(difference))
+        return sum_per_sample(absolute(difference))
 
     def get_config(self):
         return {
