@@ -38,7 +38,9 @@ def __getattr__(name):
     if name in _LATER:
         return importlib.import_module(f"keras_distill.{name}")
     if name == "TeacherCache":
-        return importlib.import_module("keras_distill.teacher_cache").TeacherCache
+        return importlib.import_module(
+            "keras_distill.teacher_cache"
+        ).TeacherCache
     raise AttributeError(f"module 'keras_distill' has no attribute '{name}'")
 
 

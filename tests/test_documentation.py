@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from networks import convnet
 from networks import crossentropy
 from networks import data
@@ -29,6 +30,7 @@ def public_objects():
         kd.losses,
         kd.metrics,
         kd.taps,
+        kd.teacher_cache,
         kd.views,
     ]
     seen = {}
@@ -67,6 +69,7 @@ def names(tmp_path, monkeypatch):
         "kd": kd,
         "keras": keras,
         "np": np,
+        "tf": tf,
         "teacher": teacher,
         "student": student,
         "model": student,
