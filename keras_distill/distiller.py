@@ -45,8 +45,9 @@ class Distiller(keras.Model):
         student: The `keras.Model` to train.
         teacher: A trained `keras.Model`; a list of them (their probabilities
             are averaged, see `kd.Ensemble`); or `None` where the losses need
-            no teacher or it is given later by `set_teacher`. Its weights and
-            `trainable` flags are not touched.
+            none, the data carries its outputs (`kd.TeacherCache`), or it is
+            given later by `set_teacher`. Its weights and `trainable` flags are
+            not touched.
         distillation_losses: A distillation loss (`kd.losses`, or one of
             `keras.distillation`), a list of them, or a dict name -> loss.
             Names appear in the logs as `<name>_loss`.

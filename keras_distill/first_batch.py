@@ -13,6 +13,7 @@ import numpy as np
 from keras_distill.cached_outputs import check_cached
 from keras_distill.cached_outputs import teacher_threshold
 from keras_distill.pair import Seen
+from keras_distill.samples import carries_teacher_outputs
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked
 from keras_distill.samples import with_checked_index
@@ -53,9 +54,10 @@ class FirstBatch:
             if arguments.get("steps_per_epoch") is None:
                 _check_it_ends(x)
             # A dataset of a kind that was checked before is not started
-            # again: its shuffle buffer would be filled for nothing.
+            # again: its shuffle buffer would be filled for nothing. But caches
+            # of different teachers and views give data of one kind.
             spec = (str(x.element_spec), id(self.distiller.pair().teacher))
-            if spec not in self._checked:
+            if spec not in self._checked or carries_teacher_outputs(x):
                 self._check_batch(_first(x))
                 self._checked.add(spec)
             if self._needing_index():

@@ -11,6 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from networks import convnet
 from networks import crossentropy
 from networks import data
@@ -33,6 +34,7 @@ def public_objects():
         kd.metrics,
         importlib.import_module("keras_distill.report"),
         kd.taps,
+        kd.teacher_cache,
         kd.views,
     ]
     seen = {}
@@ -71,6 +73,7 @@ def names(tmp_path, monkeypatch):
         "kd": kd,
         "keras": keras,
         "np": np,
+        "tf": tf,
         "teacher": teacher,
         "student": student,
         "model": student,

@@ -1,4 +1,4 @@
-"""The folder of a cache before the pass: new, to be gone on with, or refused."""
+"""The folder of a cache before the pass: new, gone on with, or refused."""
 
 import os
 import re

@@ -53,9 +53,7 @@ class Forward:
         return self._shapes
 
     def _checked_shapes(self, outputs):
-        shapes = keras.tree.map_structure(
-            lambda t: Shape(t.shape[1:]), outputs
-        )
+        shapes = keras.tree.map_structure(lambda t: Shape(t.shape[1:]), outputs)
         unknown = [s for s in keras.tree.flatten(shapes) if None in s]
         if unknown:
             raise ValueError(

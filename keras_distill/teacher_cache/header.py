@@ -122,7 +122,10 @@ def check_content(path, header):
 
 def files(header):
     """The entries of all files but the header itself."""
-    return [*header["shards"], *([header["inputs"]] if header["inputs"] else [])]
+    return [
+        *header["shards"],
+        *([header["inputs"]] if header["inputs"] else []),
+    ]
 
 
 def _checksum(header):

@@ -67,9 +67,7 @@ def _with_cached_epoch(cache, dataset, own_epochs, first_epoch):
 
 def _with_table_per_epoch(cache, dataset):
     """The table is read anew when the batches' epoch changes."""
-    empty = {
-        c.name: tf.zeros([0, *c.shape], c.dtype) for c in cache.columns()
-    }
+    empty = {c.name: tf.zeros([0, *c.shape], c.dtype) for c in cache.columns()}
 
     @tf.autograph.experimental.do_not_convert
     def step(state, batch):
@@ -109,7 +107,7 @@ def _load(cache, epoch):
     """The table of an epoch: dict column name -> `(samples, ...)`."""
     names = [
         [
-            str(cache.path / s["file"])
+            str(cache.path.absolute() / s["file"])
             for s in cache.header["shards"]
             if s["epoch"] == e
         ]

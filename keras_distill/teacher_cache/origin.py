@@ -111,7 +111,12 @@ def check_origin(given, distiller):
 
 # What differs between equal layers: Keras numbers their names, and notes what
 # a layer met once it was called.
-_OF_THE_PROCESS = ("name", "build_config", "compile_config", "build_input_shape")
+_OF_THE_PROCESS = (
+    "name",
+    "build_config",
+    "compile_config",
+    "build_input_shape",
+)
 
 
 def _plain(config):

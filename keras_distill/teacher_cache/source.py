@@ -1,4 +1,4 @@
-"""The samples that a teacher is shown: in order, in batches, with their index."""
+"""The samples that a teacher is shown: in order, batched, with their index."""
 
 import zlib
 

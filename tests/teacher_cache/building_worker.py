@@ -1,6 +1,6 @@
 """Builds a cache, slowly enough to be killed; started by test_building.py.
 
-    python building_worker.py FOLDER SECONDS_PER_BATCH
+python building_worker.py FOLDER SECONDS_PER_BATCH
 """
 
 import os

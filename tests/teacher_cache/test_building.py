@@ -227,7 +227,9 @@ def test_of_something_else(built, what, given):
     assert digests(built) == before
 
 
-@pytest.mark.parametrize("file", ["epoch_0001_part_0001.tfrecord", "inputs.crc32"])
+@pytest.mark.parametrize(
+    "file", ["epoch_0001_part_0001.tfrecord", "inputs.crc32"]
+)
 @pytest.mark.parametrize("how", ["missing", "bytes long", "sha256"])
 def test_damaged(copy, file, how):
     file = copy / file
@@ -265,7 +267,9 @@ def test_no_cache(tmp_path, copy):
         kd.TeacherCache(tmp_path)
     header = json.loads((copy / "header.json").read_text())
     (copy / "header.json").write_text(json.dumps({**header, "version": 99}))
-    with pytest.raises(ValueError, match=f"version 99.*version {headers.VERSION}"):
+    with pytest.raises(
+        ValueError, match=f"version 99.*version {headers.VERSION}"
+    ):
         kd.TeacherCache(copy)
 
 

@@ -62,11 +62,11 @@ def test_largest_logits_and_the_rest(shape, temperature):
     ):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     # The probabilities of the largest are the teacher's ...
-    p, q = (
-        keras.ops.softmax(z / temperature).numpy() for z in (given, found)
-    )
+    p, q = (keras.ops.softmax(z / temperature).numpy() for z in (given, found))
     np.testing.assert_allclose(
-        np.take_along_axis(q, top, -1), np.take_along_axis(p, top, -1), rtol=1e-5
+        np.take_along_axis(q, top, -1),
+        np.take_along_axis(p, top, -1),
+        rtol=1e-5,
     )
     # ... and what is left is shared by the others in equal parts.
     others = np.take_along_axis(q, rest, -1)

@@ -130,9 +130,7 @@ def test_first_epoch(three):
 
 def test_a_stream_that_knows_its_epochs(three):
     x, y = arrays()
-    stream = kd.datasets.batches(
-        x, y, 32, seed=3, first_epoch=1, indexed=True
-    )
+    stream = kd.datasets.batches(x, y, 32, seed=3, first_epoch=1, indexed=True)
     joined = three.join(stream)
     assert joined.cardinality() == tf.data.INFINITE_CARDINALITY
     for number, ((a, _), (b, _)) in enumerate(zip(stream, joined.take(9))):
@@ -183,14 +181,19 @@ def other():
         ),
         (
             "a sample of index 71, the cache 70 samples",
-            lambda: samples()
-            .concatenate(
-                samples().map(
-                    lambda x, y: ({**x, "keras_distill/sample_index": 70 + y}, y)
+            lambda: (
+                samples()
+                .concatenate(
+                    samples().map(
+                        lambda x, y: (
+                            {**x, "keras_distill/sample_index": 70 + y},
+                            y,
+                        )
+                    )
                 )
-            )
-            .skip(64)
-            .batch(8),
+                .skip(64)
+                .batch(8)
+            ),
         ),
     ],
 )

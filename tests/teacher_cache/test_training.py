@@ -167,7 +167,9 @@ def test_evaluation_is_of_the_student(plain):
         plain.join(pipeline()), validation_data=samples().batch(8), verbose=0
     )
     x, y = data(SAMPLES)
-    found = student.evaluate(plain.join(pipeline()), return_dict=True, verbose=0)
+    found = student.evaluate(
+        plain.join(pipeline()), return_dict=True, verbose=0
+    )
     expected = student.evaluate(x, y, return_dict=True, verbose=0)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
@@ -295,6 +297,15 @@ def test_other_views_and_another_seed(plain, varied):
             distiller(views=other).fit(joined, **steps)
     with pytest.raises(ValueError, match="under other views"):
         distiller(views=views()).fit(plain.join(pipeline()), verbose=0)
+
+
+def test_every_cache_is_checked(plain, tmp_path):
+    """Also one that gives data of the same kind as the one before."""
+    student = distiller()
+    student.fit(plain.join(pipeline()), verbose=0)
+    other = build(tmp_path, views=kd.views.Preprocessing())
+    with pytest.raises(ValueError, match="under other views"):
+        student.fit(other.join(pipeline()), verbose=0)
 
 
 def test_views_that_differ_for_the_student_only(varied):
