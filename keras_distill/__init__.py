@@ -5,6 +5,8 @@ import importlib
 from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
+from keras_distill import models
+from keras_distill import recipes
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
@@ -24,6 +26,8 @@ __all__ = [
     "load_distiller",
     "losses",
     "metrics",
+    "models",
+    "recipes",
     "taps",
     "views",
 ]
