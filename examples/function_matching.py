@@ -30,12 +30,12 @@ FULL = {
     "tested": 10000,
     "teacher_epochs": 12,
     "teacher_rate": 1e-2,
-    "short": 80,
-    "long": 320,
+    "short": 60,
+    "long": 240,
     "points": {"short": 5, "long": 10},
-    "rate": 1e-2,
-    "labels_rate": 1e-2,
-    "crop_area": 0.5,
+    "rate": 3e-2,
+    "labels_rate": 3e-2,
+    "crop_area": 0.8,
     "teacher_crop_area": 0.5,
 }
 QUICK = {
