@@ -35,11 +35,11 @@ class DecoupledAdam(keras.optimizers.AdamW):
         learning_rate: A float or a schedule.
         peak_learning_rate: The largest rate of the schedule.
         weight_decay: Share of each kernel that one step takes away where the
-            schedule is at its peak. Defaults to 0.0003, config.
+            schedule is at its peak; 0: none. Defaults to 0.0003, config.
         **kwargs: As in `keras.optimizers.Adam`.
 
     Raises:
-        ValueError: for a peak or decay that is no positive number.
+        ValueError: for a peak that is not positive, or a negative decay.
 
     Example:
 
@@ -58,11 +58,11 @@ class DecoupledAdam(keras.optimizers.AdamW):
         self, learning_rate, peak_learning_rate, weight_decay=3e-4, **kwargs
     ):
         peak = positive("peak_learning_rate", peak_learning_rate)
-        share = positive("weight_decay", weight_decay)
+        share = _decay(weight_decay)
         super().__init__(learning_rate, weight_decay=share / peak, **kwargs)
         self._peak, self._share = peak, share
-        # Whatever is not called "kernel".
-        self.exclude_from_weight_decay(var_names=[r"^(?!.*kernel$)"])
+        # Whatever is not called "kernel" (":0": tf.Variable's name).
+        self.exclude_from_weight_decay(var_names=[r"^(?!.*kernel(:\d+)?$)"])
 
     def get_config(self):
         return {
@@ -175,8 +175,8 @@ def function_matching(
         A `Recipe`.
 
     Raises:
-        ValueError: for numbers that are not positive, or a warm-up that is as
-            long as the training.
+        ValueError: for numbers that are not positive (a decay may be 0), or a
+            warm-up that is as long as the training.
 
     Example:
 
@@ -225,6 +225,10 @@ def function_matching(
         steps=steps,
         learning_rate=learning_rate * scale,
         warmup_steps=warmup_steps,
-        weight_decay=positive("weight_decay", weight_decay),
+        weight_decay=_decay(weight_decay),
         clip_norm=positive("clip_norm", clip_norm),
     )
+
+
+def _decay(share):
+    return 0.0 if share == 0 else positive("weight_decay", share)

