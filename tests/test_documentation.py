@@ -28,6 +28,8 @@ def public_objects():
         kd.export,
         kd.losses,
         kd.metrics,
+        kd.models,
+        kd.recipes,
         kd.taps,
         kd.views,
     ]
