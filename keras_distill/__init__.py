@@ -18,6 +18,7 @@ from keras_distill.teacher import load_distiller
 __all__ = [
     "Distiller",
     "Ensemble",
+    "TeacherCache",
     "__version__",
     "cost",
     "datasets",
@@ -34,12 +35,14 @@ __all__ = [
 
 # These import tensorflow, which the losses do not need: they are there when
 # first used, and the losses run where tensorflow is not installed.
-_LATER = ("datasets", "export")
+_LATER = ("datasets", "export", "teacher_cache")
 
 
 def __getattr__(name):
     if name in _LATER:
         return importlib.import_module(f"keras_distill.{name}")
+    if name == "TeacherCache":
+        return importlib.import_module("keras_distill.teacher_cache").TeacherCache
     raise AttributeError(f"module 'keras_distill' has no attribute '{name}'")
 
 

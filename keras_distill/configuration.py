@@ -8,7 +8,7 @@ from keras_distill.teacher import fingerprint
 def of(distiller):
     """-> a JSON-serializable dict, with the teacher's fingerprint in it."""
     serialize = keras.saving.serialize_keras_object
-    alpha, teacher = distiller.alpha, distiller.pair().teacher
+    alpha = distiller.alpha
     return {
         "student": serialize(distiller.student),
         "distillation_losses": {
@@ -19,10 +19,17 @@ def of(distiller):
         "alpha": serialize(alpha) if callable(alpha) else alpha,
         "views": serialize(distiller.views),
         "name": distiller.name,
-        "teacher_fingerprint": distiller._teacher_fingerprint
-        if teacher is None
-        else fingerprint(teacher),
+        "teacher_fingerprint": teacher_fingerprint(distiller),
     }
+
+
+def teacher_fingerprint(distiller):
+    """Of the Distiller's teacher, or of the one it was saved with; `None`
+    if there never was one."""
+    teacher = distiller.pair().teacher
+    if teacher is None:
+        return distiller._teacher_fingerprint
+    return fingerprint(teacher)
 
 
 def taken_apart(config):

@@ -10,6 +10,8 @@ import types
 import keras
 import numpy as np
 
+from keras_distill.cached_outputs import check_cached
+from keras_distill.cached_outputs import teacher_threshold
 from keras_distill.pair import Seen
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked
@@ -93,18 +95,22 @@ class FirstBatch:
         self._check_labels_are_there(y)
         self._check_sample_index(unpacked(x))
         pair = self.distiller.pair()
-        if pair.needs_teacher and pair.teacher is None:
+        cached = unpacked(x).teacher_outputs
+        if cached is not None:
+            check_cached(cached, self.distiller)
+        elif pair.needs_teacher and pair.teacher is None:
             raise ValueError(
                 f"The losses {pair.needs_teacher} need a teacher and there is "
                 "none. Give `teacher=` at construction or call "
                 "`distiller.set_teacher(teacher)`; for a saved Distiller, "
-                "`kd.load_distiller(path, teacher=teacher)`."
+                "`kd.load_distiller(path, teacher=teacher)`. Or data with a "
+                "teacher's outputs: `kd.TeacherCache(path).join(dataset)`."
             )
         self.distiller.viewing().check(unpacked(x))
         x = unpacked(x).inputs
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
-        teacher = self._teacher_values(x)
-        self._build(x, teacher)
+        teacher = self._teacher_values(x, cached)
+        self._build(x, teacher, teacher_threshold(cached))
         if teacher is not None:
             for name in pair.needs_teacher:
                 loss = pair.losses[name]
@@ -173,17 +179,17 @@ class FirstBatch:
         for loss in self._needing_index().values():
             loss.validate_sample_index(index)
 
-    def _teacher_values(self, x):
+    def _teacher_values(self, x, cached):
         """The teacher on the batch as NumPy arrays, `None` without one."""
         distiller = self.distiller
-        if distiller.pair().teacher is None:
+        if distiller.pair().teacher is None and cached is None:
             return None
         with distiller.distribute_strategy.scope():
             x = distiller.views.teacher_evaluation(x)
-            values = distiller.pair().teacher_pass(x)
+            values = distiller.pair().teacher_pass(x, cached)
         return keras.tree.map_structure(keras.ops.convert_to_numpy, values)
 
-    def _build(self, x, teacher):
+    def _build(self, x, teacher, threshold=None):
         """Builds the student and, with the shapes now known, the losses."""
         distiller = self.distiller
         pair = distiller.pair()
@@ -204,7 +210,7 @@ class FirstBatch:
                 teacher = keras.tree.map_structure(
                     lambda a: Shape(free(a)), teacher
                 )
-            pair.bind(teacher, Seen(*shapes))
+            pair.bind(teacher, Seen(*shapes), threshold)
         distiller.views.set_output_shape(pair.student_output_shape)
 
     def _check_sparse_labels(self, y):

@@ -26,7 +26,9 @@ class Sample(NamedTuple):
             set; `None` where the data carries none.
         epoch: `(batch,)` int32, the epoch that each sample is seen in, where
             the data knows it; `None` alike.
-        teacher_outputs: The teacher's, computed before; `None` alike.
+        teacher_outputs: The teacher's, computed before: a dict `"output"`
+            (missing where there is not one), `"taps"` (layer name -> tensor)
+            and `"origin"` (`teacher_cache/origin.py`); `None` alike.
     """
 
     inputs: Any
@@ -119,14 +121,30 @@ def packed(inputs, sample_index):
 
 
 def with_epoch(batch, epoch):
-    """A batch whose x carries an index, with the epoch it belongs to."""
+    """A batch whose x carries an index, with the epoch that it, or each of
+    its samples, belongs to."""
     import tensorflow as tf
 
     x, *others = batch if isinstance(batch, tuple) else (batch,)
-    epoch = tf.fill(tf.shape(x[SAMPLE_INDEX]), tf.cast(epoch, tf.int32))
+    epoch = tf.cast(epoch, tf.int32)
+    epoch = tf.broadcast_to(epoch, tf.shape(x[SAMPLE_INDEX]))
     epoch.set_shape(x[SAMPLE_INDEX].shape)
     x = {**x, EPOCH: epoch}
     return (x, *others) if isinstance(batch, tuple) else x
+
+
+def with_teacher_outputs(batch, outputs):
+    """A batch with a packed x, with what a teacher said of its samples."""
+    x, *others = batch if isinstance(batch, tuple) else (batch,)
+    x = {**x, TEACHER_OUTPUTS: outputs}
+    return (x, *others) if isinstance(batch, tuple) else x
+
+
+def carries_teacher_outputs(dataset):
+    """Whether the x of a `tf.data.Dataset` has them."""
+    spec = getattr(dataset, "element_spec", None)
+    x = spec[0] if isinstance(spec, tuple) else spec
+    return unpacked(x).teacher_outputs is not None
 
 
 def with_checked_index(dataset, check):

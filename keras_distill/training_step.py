@@ -25,7 +25,7 @@ def train_step(distiller, data):
     view = distiller.viewing().training(sample, y, weight)
     pair = distiller.pair()
     pair.check_bound()
-    teacher = pair.teacher_pass(view.teacher)
+    teacher = pair.teacher_pass(view.teacher, sample.teacher_outputs)
 
     with (
         tf.GradientTape() as tape,

@@ -106,8 +106,9 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     A subclass implements `compute_loss` and, if it trains a connector, `build`.
     Class attributes say what it needs: `needs_teacher`, `needs_labels`,
     `needs_sample_index`, `batch_coupled` (its value for one sample depends on
-    the other samples of the batch), and `needs_preparation` (`prepare` is to
-    be called before training).
+    the other samples of the batch), `needs_preparation` (`prepare` is to be
+    called before training), and `reads_teacher_weights` (`bind` needs the
+    teacher itself, not only its outputs).
 
     Args:
         teacher_layer_name: What to take from the teacher: a layer's name, a
@@ -141,6 +142,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     needs_sample_index = False
     batch_coupled = False
     needs_preparation = False
+    reads_teacher_weights = False
 
     def __init__(
         self,

@@ -160,6 +160,10 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
         self.margins = []  # One weight per pair.
         self._found = None
 
+    @property
+    def reads_teacher_weights(self):
+        return self.margin is None and self._found is None and not self.built
+
     def bind(self, teacher, student):
         if self.margin is not None or teacher is None:
             return

@@ -34,6 +34,8 @@ class Views(keras.layers.Layer):
 
     # Whether the teacher sees another view of a sample in every epoch.
     teacher_varies = False
+    # Whether a view is a function of seed, epoch and sample index.
+    replayable = True
 
     def __init__(self, name=None):
         super().__init__(name=name)
@@ -84,6 +86,13 @@ class Views(keras.layers.Layer):
         """-> labels of the kind that `training` gives."""
         return y
 
+    def teacher_config(self):
+        """The part of the configuration that what the teacher sees, in
+        training, depends on: its outputs can be used wherever it is equal."""
+        config = self.get_config()
+        config.pop("name", None)
+        return config
+
     def get_config(self):
         return {"name": self.name}
 
@@ -124,6 +133,9 @@ class Preprocessing(Views):
 
     def teacher_evaluation(self, x):
         return x if self.teacher is None else self.teacher(x, training=False)
+
+    def teacher_config(self):
+        return {"teacher": self.get_config()["teacher"]}
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

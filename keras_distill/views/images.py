@@ -236,6 +236,11 @@ class ImageViews(Views):
             )
         return ops.convert_to_tensor(x)
 
+    def teacher_config(self):
+        config = super().teacher_config()
+        of_others = OF_STUDENT if self.teacher_varies else OF_STUDENT + OF_DRAWS
+        return {k: v for k, v in config.items() if k not in of_others}
+
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {
@@ -269,6 +274,19 @@ class ImageViews(Views):
 
 
 LAYERS = ("augmentation", "student_preprocess", "teacher_preprocess")
+# Arguments that what the teacher sees does not depend on; and those that it
+# does not depend on either, where it is always the same of each image.
+OF_STUDENT = ("image_size", "student_preprocess", "num_classes")
+OF_DRAWS = (
+    "crop",
+    "crop_area",
+    "crop_aspect",
+    "flip",
+    "mixup",
+    "mixup_concentration",
+    "mixup_group_size",
+    "seed",
+)
 
 
 def _preprocessed(layer, x):
