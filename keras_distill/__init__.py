@@ -6,6 +6,8 @@ from keras_distill import calibration
 from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
+from keras_distill import models
+from keras_distill import recipes
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
@@ -27,6 +29,8 @@ __all__ = [
     "load_distiller",
     "losses",
     "metrics",
+    "models",
+    "recipes",
     "taps",
     "views",
     "write_report",

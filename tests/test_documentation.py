@@ -32,6 +32,8 @@ def public_objects():
         kd.export,
         kd.losses,
         kd.metrics,
+        kd.models,
+        kd.recipes,
         importlib.import_module("keras_distill.report"),
         kd.taps,
         kd.teacher_cache,
