@@ -374,8 +374,7 @@ def graphs(path, teacher, tried, names):
         tried: What `search` tried.
         names: Names of the teacher's and of the student's layers.
     """
-    from matplotlib import pyplot
-
+    pyplot = plotting()
     best = sorted(
         (attempt for attempt in tried if attempt["matrix"]),
         key=lambda attempt: -attempt["accuracy"],
