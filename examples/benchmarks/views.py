@@ -1,6 +1,6 @@
 """What a view costs, beside keras-cv's own layers.
 
-    python examples/benchmarks/views.py            # the table of examples/README
+    python examples/benchmarks/views.py            # as in examples/README
     python examples/benchmarks/views.py --quick    # seconds, coarse numbers
 
 One batch of 128 images of 64x64 in three colours goes through inception crop,
