@@ -49,15 +49,18 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
     step, a constant from then on. form="paper": `Z = 1` and no 1e-7.
 
     A step costs `batch * min(sample_count, K * embedding_size)` numbers and
-    writes both memories: with the defaults, 50000 samples and batches of 128
-    it takes as long as a ResNet-20's forward and backward pass on CIFAR-sized
-    images (2 CPU cores). On several replicas loss, draws and memories are
+    writes both memories. On several replicas loss, draws and memories are
     those of one device with the same global batch: each replica draws for all
     samples and takes its own.
 
     `kd.Distiller` passes the sample index where the data carries it:
     `kd.views.indexed(dataset)`. Of a sample that is twice in one batch, only
     one of the two moves the memory.
+
+    Cost: 30 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): with the defaults and 50 000
+    samples, each sample is compared with thousands of remembered ones, and
+    both memories are written.
 
     Args:
         sample_count: Size of the training set: sample indices are 0 to

@@ -57,6 +57,11 @@ class LayerAlignedVariationalInformation(DistillationLoss):
     as on one device; there is no `cross_replica`. It costs little: two numbers
     per sample and channel of the teacher's layers are sent around.
 
+    Cost: 22 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): all to all of three layers, 8
+    % one to one; every pair with a share has a connector of its own, trained
+    too.
+
     Args:
         teacher_layer_name: T layers: a name or a list of them.
         student_layer_name: S layers alike.
