@@ -3,13 +3,13 @@
     python examples/function_matching.py              # all rows, 3 seeds
     python examples/function_matching.py --time       # then: ms per step
     python examples/function_matching.py --table      # tables and pictures
-    python examples/function_matching.py --quick      # all rows, in a minute
+    python examples/function_matching.py --quick      # all rows, tiny numbers
 
 Five questions of Beyer et al. 2022 ("A good teacher is patient and
 consistent"), each a block of the table and a picture. The teacher knows
 20 480 images, the students 2048 of these. All rows of a seed begin with the
-same weights. What there was to choose was chosen on other training images
-(`--held-out`); the table is about the test images.
+same weights and see the same batches. What there was to choose was chosen on
+other training images (`--held-out`); the table is about the test images.
 
 The run can be stopped and started again: results are saved row by row, and
 what is there is not done again.
@@ -192,7 +192,7 @@ def report(folder):
     laboratory.save(folder / "report.json", content)
 
 
-CHOICES = ("rate", "labels_rate", "crop_area")
+CHOICES = ("rate", "labels_rate", "crop_area", "weight_decay")
 
 
 def arguments():

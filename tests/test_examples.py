@@ -198,6 +198,39 @@ def test_compare_losses_goes_on_where_it_stopped():
 
 
 @pytest.mark.slow
+def test_function_matching_goes_on_where_it_stopped():
+    folder = SAVED / "function_matching_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    arguments = ("function_matching.py", "--quick", "--rows")
+    run(*arguments, "function matching")
+    before = json.loads((folder / "results.json").read_text())
+    output = run(*arguments, "function matching", "cached teacher")
+    after = json.loads((folder / "results.json").read_text())
+    # Also the seconds are those of the first time: it was not done again.
+    assert {key: after[key] for key in before} == before
+    assert after.keys() - before.keys() == {"cached teacher/0"}
+    live, cached = after["function matching/0"], after["cached teacher/0"]
+    assert cached["accuracy"] == pytest.approx(live["accuracy"], abs=0.05)
+    report = json.loads((folder / "report.json").read_text())
+    for row in report["table"]:
+        for cell in row.values():
+            assert str(cell) in output
+    assert (folder / "cache.png").stat().st_size > 0
+
+
+def test_rows_of_function_matching(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    example = importlib.import_module("function_matching")
+    named = {row.name for row in example.ROWS}
+    asked = set()
+    for rows in example.QUESTIONS.values():
+        asked |= set(rows)
+        # Each is compared with another row of the same question.
+        assert set(rows.values()) - {None} <= set(rows)
+    assert asked == named
+
+
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
