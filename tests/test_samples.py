@@ -115,7 +115,7 @@ def test_inputs_in_a_dict_stay_one():
         assert set(sample.inputs) == {"a", "b"}
         np.testing.assert_array_equal(sample.inputs["b"][:4], X[:4] + 1)
         np.testing.assert_array_equal(sample.sample_index[:4], range(4))
-    assert samples.unpacked(inputs) == (inputs, None, None)
+    assert samples.unpacked(inputs) == (inputs, None, None, None)
 
 
 @pytest.mark.parametrize("classes", [None, 3])

@@ -35,6 +35,7 @@ def checked_range(argument, given, most=math.inf):
 
 
 def checked_layer(argument, layer):
+    """A Keras layer or model, or `None`, as it is."""
     if layer is not None and not isinstance(layer, keras.layers.Layer):
         raise TypeError(
             f"{argument} must be a Keras layer or model, or None. Received: "
@@ -44,6 +45,7 @@ def checked_layer(argument, layer):
 
 
 def positive(argument, number):
+    """A positive, finite number -> float."""
     if not isinstance(number, numbers.Real) or not 0 < number < math.inf:
         raise ValueError(
             f"{argument} must be a positive, finite number. Received: "
@@ -53,6 +55,7 @@ def positive(argument, number):
 
 
 def whole(argument, number, least):
+    """A whole number from `least` on -> int."""
     if (
         not isinstance(number, numbers.Integral)
         or isinstance(number, bool)
