@@ -1,9 +1,11 @@
 """The examples, as a newcomer runs them."""
 
+import importlib
 import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -33,16 +35,21 @@ def run(script, *arguments):
 def test_quickstart_keeps_its_promises():
     output = run("quickstart.py")
     report = json.loads((SAVED / "quickstart" / "report.json").read_text())
-    assert report["folds"] >= 5
-    assert report["seconds"] <= 150
-    assert report["gain_points"]["low"] > 0
-    files = {row["file"]: row for row in report["files"]["rows"]}
+    assert report["configuration"]["folds"] >= 5
+    assert report["configuration"]["seconds"] <= 150
+    assert report["runs"]["gain"]["low"] > 0
+    files = {row["file"]: row for row in report["verification"]["rows"]}
     assert files["int8"]["accuracy_drop_points"] <= 0.5
     assert files["float32"]["agreement"] == 1.0
-    # Every number of the printed table is in the report.
-    for row in report["table"]:
-        for cell in row.values():
+    # The printed table and the report are the same numbers.
+    for group in ("accuracy", "agreement_with_teacher"):
+        for found in report["runs"][group].values():
+            cell = (
+                f"{100 * found['mean']:.1f} ± {100 * found['half_width']:.1f}"
+            )
             assert cell in output
+    page = (SAVED / "quickstart" / "report.html").read_text()
+    assert "The teacher changed its accuracy by +" in page
     for name in ("curves.png", "student_int8.tflite", "student.keras"):
         assert (SAVED / "quickstart" / name).stat().st_size > 0
     assert list((SAVED / "quickstart" / "tensorboard").rglob("events*"))
@@ -170,6 +177,60 @@ def test_peak_bytes_sees_what_is_held():
 
 
 @pytest.mark.slow
+def test_compare_losses_goes_on_where_it_stopped():
+    folder = SAVED / "compare_losses_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    run("compare_losses.py", "--quick", "--processes", "1", "--rows", "Hint")
+    before = json.loads((folder / "results.json").read_text())
+    assert {"alone/0", "SoftTargets/0", "Hint/0"} < before.keys()
+    arguments = ("--quick", "--processes", "1", "--rows")
+    output = run("compare_losses.py", *arguments, "Hint", "DIST")
+    after = json.loads((folder / "results.json").read_text())
+    # Also the seconds are those of the first time: it was not done again.
+    assert {key: after[key] for key in before} == before
+    assert after.keys() - before.keys() == {"DIST/0"}
+    report = json.loads((folder / "report.json").read_text())
+    assert [row["loss"] for row in report["table"]][-2:] == ["DIST", "Hint"]
+    for row in report["table"]:
+        for cell in row.values():
+            assert cell in output
+    assert (folder / "accuracy.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_function_matching_goes_on_where_it_stopped():
+    folder = SAVED / "function_matching_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    arguments = ("function_matching.py", "--quick", "--rows")
+    run(*arguments, "function matching")
+    before = json.loads((folder / "results.json").read_text())
+    output = run(*arguments, "function matching", "cached teacher")
+    after = json.loads((folder / "results.json").read_text())
+    # Also the seconds are those of the first time: it was not done again.
+    assert {key: after[key] for key in before} == before
+    assert after.keys() - before.keys() == {"cached teacher/0"}
+    live, cached = after["function matching/0"], after["cached teacher/0"]
+    assert cached["accuracy"] == pytest.approx(live["accuracy"], abs=0.05)
+    report = json.loads((folder / "report.json").read_text())
+    for row in report["table"]:
+        for cell in row.values():
+            assert str(cell) in output
+    assert (folder / "cache.png").stat().st_size > 0
+
+
+def test_rows_of_function_matching(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    example = importlib.import_module("function_matching")
+    named = {row.name for row in example.ROWS}
+    asked = set()
+    for rows in example.QUESTIONS.values():
+        asked |= set(rows)
+        # Each is compared with another row of the same question.
+        assert set(rows.values()) - {None} <= set(rows)
+    assert asked == named
+
+
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -187,3 +248,36 @@ def test_the_notebook_runs(tmp_path):
         resources={"metadata": {"path": str(ROOT / "examples")}},
     )
     client.execute()
+
+
+def examples_module(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module(name)
+
+
+def test_every_loss_is_compared(monkeypatch):
+    weights = examples_module("published_weights", monkeypatch)
+    laboratory = examples_module("loss_laboratory", monkeypatch)
+    rows = weights.every_row(temperature=1.0)
+    compared = {row.name.split(",")[0] for row in rows} - {"alone"}
+    bases = {"DistillationLoss", "LayerPairLoss", "weighted_mean"}
+    assert compared == set(kd.losses.__all__) - bases
+    # Each finds its layers in both networks, and has a weight for each loss.
+    teacher = laboratory.teacher_network()
+    for row in rows:
+        if row.make is None:
+            continue
+        made = row.make(64)
+        made = made if isinstance(made, dict) else {"loss": made}
+        if isinstance(row.weight, dict):
+            assert row.weight.keys() == made.keys()
+        kd.Distiller(
+            student=laboratory.student_network(0),
+            teacher=teacher,
+            distillation_losses=made,
+        )
+        assert all(loss.built for loss in made.values()), row.name
+        reads_logits = all(
+            loss.teacher_layer_name is None for loss in made.values()
+        )
+        assert row.logits_only == reads_logits, row.name
