@@ -13,7 +13,6 @@ TFDS downloads the data. Without internet, Debian's package
 """
 
 import argparse
-import json
 import pathlib
 import shutil
 import time
@@ -31,6 +30,18 @@ from what_to_expect import teacher_network
 import keras_distill as kd
 
 OUT = pathlib.Path(kd.__file__).parents[1] / "saved_models" / "fashion_mnist"
+CLASSES = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+]
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -125,8 +136,9 @@ def main():
             same = decided[name] == decided["teacher"]
             agreements[name].append(float(np.mean(same)))
             histories[f"student {name}"].append(history[name])
-        shipped = shipped or distiller
+        shipped = shipped or (distiller, alone)
 
+    shipped, shipped_alone = shipped
     files = {
         "float32": shipped.export(
             OUT / "student_float32.tflite", overwrite=True, verbose=False
@@ -153,19 +165,28 @@ def main():
     print(f"\ndistilled - alone: {percent(gain, '+')} points, paired by seed\n")
     print(verification)
     curves(OUT / "curves.png", histories, "Fashion-MNIST")
-    report = {
-        "command": "python examples/fashion_mnist.py",
-        "labels": experiment.labels,
-        "steps": experiment.epochs * experiment.steps,
-        "table": rows,
-        "accuracies": accuracies,
-        "agreements": agreements,
-        "gain_points": {"mean": mean, "half_width": half},
-        "files": verification.as_dict(),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    (OUT / "report.json").write_text(json.dumps(report, indent=1))
-    print(f"\n{report['seconds']:.0f} s. Everything is in {OUT}")
+    seconds = time.perf_counter() - started
+    kd.write_report(
+        OUT / "report.html",
+        student=shipped,
+        alone=shipped_alone,
+        dataset=test,
+        train_dataset=experiment.data.x_train[:64],
+        verification=verification,
+        accuracies=accuracies,
+        agreements=agreements,
+        history=histories,
+        class_names=CLASSES,
+        title="Fashion-MNIST: a distilled student",
+        configuration={
+            "labels": experiment.labels,
+            "steps": experiment.epochs * experiment.steps,
+            "seconds": round(seconds, 1),
+        },
+        seeds=list(range(seeds)),
+        overwrite=True,
+    )
+    print(f"\n{seconds:.0f} s. Everything is in {OUT}")
 
 
 if __name__ == "__main__":

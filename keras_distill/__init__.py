@@ -2,9 +2,12 @@
 
 import importlib
 
+from keras_distill import calibration
 from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
+from keras_distill import models
+from keras_distill import recipes
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
@@ -16,7 +19,9 @@ from keras_distill.teacher import load_distiller
 __all__ = [
     "Distiller",
     "Ensemble",
+    "TeacherCache",
     "__version__",
+    "calibration",
     "cost",
     "datasets",
     "diagnose",
@@ -24,18 +29,26 @@ __all__ = [
     "load_distiller",
     "losses",
     "metrics",
+    "models",
+    "recipes",
     "taps",
     "views",
+    "write_report",
 ]
 
 # These import tensorflow, which the losses do not need: they are there when
 # first used, and the losses run where tensorflow is not installed.
-_LATER = ("datasets", "export")
+_LATER = ("datasets", "export", "teacher_cache")
+# Names that live in such a module.
+_LATER_NAMES = {"TeacherCache": "teacher_cache", "write_report": "report"}
 
 
 def __getattr__(name):
     if name in _LATER:
         return importlib.import_module(f"keras_distill.{name}")
+    if name in _LATER_NAMES:
+        module = importlib.import_module(f"keras_distill.{_LATER_NAMES[name]}")
+        return getattr(module, name)
     raise AttributeError(f"module 'keras_distill' has no attribute '{name}'")
 
 

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_distill.samples import indexed as with_index
+from keras_distill.samples import with_epoch
+
 DEBIAN_FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
 
 # Modification times in the headers of upstream's gzip files. Debian strips
@@ -148,6 +151,8 @@ def batches(
     classes=None,
     sample_weight=None,
     drop_remainder=False,
+    indexed=False,
+    group_size=1,
 ):
     """A `tf.data` pipeline over arrays in memory.
 
@@ -166,6 +171,11 @@ def batches(
             `(batch, ..., classes)`. `None` leaves `y` as it is.
         sample_weight: array `(n, ...)`, third member of each batch.
         drop_remainder: whether to leave out a last batch that is not full.
+        indexed: whether every sample's position in the arrays travels with
+            it, packed into x as by `kd.views.indexed`; of a seeded stream
+            the epoch too.
+        group_size: so many neighbours stay together when a seed shuffles, as
+            `kd.views.grouped_batches` does it. Defaults to 1.
 
     Returns:
         A `tf.data.Dataset` of `x`, `(x, y)` or `(x, y, sample_weight)`;
@@ -174,7 +184,8 @@ def batches(
     Raises:
         ValueError: for empty arrays, different lengths, `batch_size < 1`,
             labels other than integers in [0, classes), `sample_weight`
-            without `y`, `first_epoch` without `seed`.
+            without `y`, `first_epoch` without `seed`, `batch_size` no multiple
+            of `group_size`.
 
     Example:
 
@@ -190,6 +201,13 @@ def batches(
             "`first_epoch` must be >= 0, and 0 without a `seed` (a single "
             f"pass). Received: first_epoch={first_epoch}, seed={seed}"
         )
+    if group_size < 1 or batch_size % group_size:
+        raise ValueError(
+            "`batch_size` must be a multiple of `group_size`. Received: "
+            f"batch_size={batch_size}, group_size={group_size}"
+        )
+    if indexed:
+        x = with_index(_as_arrays(x))
     members = {"x": x, "y": y, "sample_weight": sample_weight}
     members = {k: _as_arrays(v) for k, v in members.items() if v is not None}
     n = _common_length(members)
@@ -212,20 +230,33 @@ def batches(
         alone = y is None and not isinstance(x, tuple)
         return picked["x"] if alone else tuple(picked.values())
 
-    def permutation_in_slices(epoch):
+    def permutation(epoch):
         # Philox by name: "auto_select" may choose by device.
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(n), seed=[np.int64(seed), epoch], alg="philox"
+        groups = tf.random.experimental.stateless_shuffle(
+            tf.range(n // group_size),
+            seed=[np.int64(seed), epoch],
+            alg="philox",
         )
-        return tf.data.Dataset.range(steps).map(lambda s: slice_of(order, s))
+        order = groups[:, None] * group_size + tf.range(group_size)
+        rest = tf.range(n - n % group_size, n)
+        return tf.concat([tf.reshape(order, [-1]), rest], axis=0)
+
+    def permutation_in_slices(epoch):
+        order = permutation(epoch)
+        return tf.data.Dataset.range(steps).map(
+            lambda s: (slice_of(order, s), epoch)
+        )
+
+    def batch_of_epoch(indices, epoch):
+        picked = batch(lambda tensor: tf.gather(tensor, indices))
+        return with_epoch(picked, epoch) if indexed else picked
 
     if seed is None:
         steps_in_order = tf.data.Dataset.range(steps)
         dataset = steps_in_order.map(lambda s: batch(lambda t: slice_of(t, s)))
     else:
         epochs = tf.data.Dataset.counter(first_epoch)
-        indices = epochs.flat_map(permutation_in_slices)
-        dataset = indices.map(lambda i: batch(lambda t: tf.gather(t, i)))
+        dataset = epochs.flat_map(permutation_in_slices).map(batch_of_epoch)
         # flat_map forgets that there is no end.
         endless = tf.data.experimental.assert_cardinality(-1)
         dataset = dataset.apply(endless)

@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import keras
 
+from keras_distill import configuration
 from keras_distill import validation
 from keras_distill.first_batch import FirstBatch
 from keras_distill.losses.stock import as_distillation_losses
 from keras_distill.metrics import FusedMeans
 from keras_distill.pair import Pair
 from keras_distill.preparation import prepare_losses
+from keras_distill.samples import unpacked
 from keras_distill.teacher import Unowned
 from keras_distill.teacher import as_teacher
 from keras_distill.teacher import fingerprint
@@ -43,8 +45,9 @@ class Distiller(keras.Model):
         student: The `keras.Model` to train.
         teacher: A trained `keras.Model`; a list of them (their probabilities
             are averaged, see `kd.Ensemble`); or `None` where the losses need
-            no teacher or it is given later by `set_teacher`. Its weights and
-            `trainable` flags are not touched.
+            none, the data carries its outputs (`kd.TeacherCache`), or it is
+            given later by `set_teacher`. Its weights and `trainable` flags are
+            not touched.
         distillation_losses: A distillation loss (`kd.losses`, or one of
             `keras.distillation`), a list of them, or a dict name -> loss.
             Names appear in the logs as `<name>_loss`.
@@ -61,7 +64,8 @@ class Distiller(keras.Model):
 
     Input shapes:
         `fit` takes what `keras.Model.fit` takes. A dict `x` may hold the input
-        names of both networks, or `"student"` and `"teacher"`.
+        names of both networks, or `"student"` and `"teacher"`. Losses that
+        need to know which samples they see want `kd.views.indexed` data.
 
     Raises:
         TypeError, ValueError: at construction, or in `fit` before the first
@@ -101,6 +105,8 @@ class Distiller(keras.Model):
         name="distiller",
     ):
         validation.check_backend()
+        from keras_distill.viewing import Viewing
+
         # Inputs are the networks' business: each casts to its own policy.
         super().__init__(name=name, dtype="float32", autocast=False)
         validation.check_student(student)
@@ -118,6 +124,7 @@ class Distiller(keras.Model):
         self._teacher_fingerprint = None
         self._pair = Unowned(Pair(student, dict(self.distillation_losses)))
         self._first_batch = Unowned(FirstBatch(self))
+        self._viewing = Unowned(Viewing(self))
         if teacher is not None:
             self.set_teacher(teacher)
         else:
@@ -150,13 +157,19 @@ class Distiller(keras.Model):
         self.train_function = None
         self.test_function = None
 
+    def viewing(self):
+        """How the views are used in training, a `Viewing`."""
+        return self._viewing.value
+
     def _bind_if_shapes_are_known(self):
         with self.distribute_strategy.scope():
             self.pair().bind_if_shapes_are_known()
+        self.views.set_output_shape(self.pair().student_output_shape)
 
     def call(self, x, training=None):
         """What ships, on the batch as evaluation sees it."""
-        return self.pair().deployed_output(self.views.evaluation(x), training)
+        x = self.views.evaluation(unpacked(x).inputs)
+        return self.pair().deployed_output(x, training)
 
     def build(self, input_shape=None):
         # The student builds itself when it is first called.
@@ -183,13 +196,12 @@ class Distiller(keras.Model):
             filepath: `"*.tflite"` means LiteRT, `"*.keras"` the Keras model,
                 a path without suffix a SavedModel.
             format: As in `keras.Model.export`; `None`: by `filepath`.
-            **options: `quantization`, `representative_dataset`, `overwrite`.
+            **options: `quantization`, `representative_dataset` (it passes the
+                views' `evaluation`), `overwrite`, ...
         """
-        from keras_distill.export import export_model
+        from keras_distill.export.distilled import export_distilled
 
-        return export_model(
-            self.deployable_student(), filepath, format=format, **options
-        )
+        return export_distilled(self, filepath, format, **options)
 
     # Training.
 
@@ -265,7 +277,15 @@ class Distiller(keras.Model):
         given = inspect.signature(super().fit).bind(x, y, *args, **kwargs)
         x = self._first_batch.value.prepare(x, y, given.arguments)
         prepare_losses(self, x, given.arguments)
-        return super().fit(x, y, *args, **kwargs)
+        given.arguments["callbacks"] = self.viewing().with_epoch_callback(
+            given.arguments.get("callbacks")
+        )
+        given.arguments["x"] = x
+        return super().fit(*given.args, **given.kwargs)
+
+    def make_train_function(self, force=False):
+        self.views.jit_compile = bool(self.jit_compile)
+        return super().make_train_function(force)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         self._assert_compile_called("train_on_batch")
@@ -352,39 +372,12 @@ class Distiller(keras.Model):
     # Saving.
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        teacher = self.pair().teacher
-        return {
-            "student": serialize(self.student),
-            "distillation_losses": {
-                name: serialize(loss)
-                for name, loss in self.distillation_losses.items()
-            },
-            "distillation_loss_weights": dict(self.distillation_loss_weights),
-            "alpha": serialize(self.alpha)
-            if callable(self.alpha)
-            else self.alpha,
-            "views": serialize(self.views),
-            "name": self.name,
-            "teacher_fingerprint": self._teacher_fingerprint
-            if teacher is None
-            else fingerprint(teacher),
-        }
+        return configuration.of(self)
 
     @classmethod
     def from_config(cls, config):
-        deserialize = keras.saving.deserialize_keras_object
-        config = dict(config)
-        teacher_fingerprint = config.pop("teacher_fingerprint", None)
-        config["student"] = deserialize(config["student"])
-        config["views"] = deserialize(config["views"])
-        config["distillation_losses"] = {
-            name: deserialize(loss)
-            for name, loss in config["distillation_losses"].items()
-        }
-        if isinstance(config["alpha"], dict):
-            config["alpha"] = deserialize(config["alpha"])
-        distiller = cls(**config)
+        arguments, teacher_fingerprint = configuration.taken_apart(config)
+        distiller = cls(**arguments)
         distiller._teacher_fingerprint = teacher_fingerprint
         return distiller
 

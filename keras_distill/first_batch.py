@@ -10,7 +10,13 @@ import types
 import keras
 import numpy as np
 
+from keras_distill.cached_outputs import check_cached
+from keras_distill.cached_outputs import teacher_threshold
 from keras_distill.pair import Seen
+from keras_distill.samples import carries_teacher_outputs
+from keras_distill.samples import plain_batch
+from keras_distill.samples import unpacked
+from keras_distill.samples import with_checked_index
 from keras_distill.taps import Shape
 from keras_distill.views import for_network
 
@@ -39,7 +45,8 @@ class FirstBatch:
             arguments: The arguments that `fit` was given, by name.
 
         Returns:
-            `x`; for a generator one that gives the first batch again.
+            `x`; for a generator one that gives the first batch again; for a
+            dataset of which a loss needs the index, one that checks it.
         """
         import tensorflow as tf
 
@@ -47,11 +54,14 @@ class FirstBatch:
             if arguments.get("steps_per_epoch") is None:
                 _check_it_ends(x)
             # A dataset of a kind that was checked before is not started
-            # again: its shuffle buffer would be filled for nothing.
+            # again: its shuffle buffer would be filled for nothing. But caches
+            # of different teachers and views give data of one kind.
             spec = (str(x.element_spec), id(self.distiller.pair().teacher))
-            if spec not in self._checked:
+            if spec not in self._checked or carries_teacher_outputs(x):
                 self._check_batch(_first(x))
                 self._checked.add(spec)
+            if self._needing_index():
+                return with_checked_index(x, self._check_index)
         elif isinstance(x, tf.distribute.DistributedDataset):
             local = (
                 self.distiller.distribute_strategy.experimental_local_results
@@ -71,6 +81,9 @@ class FirstBatch:
             size = arguments.get("batch_size") or 32
             if any(len(a) == 0 for a in keras.tree.flatten(x)):
                 raise _nothing()
+            self._check_sample_index(unpacked(x))
+            if arguments.get("shuffle", True):
+                self.distiller.viewing().check_shuffled(unpacked(x), size)
             self._check_batch(
                 keras.tree.map_structure(
                     lambda a: None if a is None else a[:size], (x, y)
@@ -82,25 +95,24 @@ class FirstBatch:
     def check(self, x, y=None):
         """Checks one batch against networks, losses and objective."""
         self._check_labels_are_there(y)
+        self._check_sample_index(unpacked(x))
         pair = self.distiller.pair()
-        for name, loss in pair.losses.items():
-            if loss.needs_sample_index:
-                raise ValueError(
-                    f"Distillation loss '{name}' needs the index of every "
-                    "sample in the data set, and this version of the Distiller "
-                    "does not pass it. In a training loop of your own, give "
-                    "it to `loss.compute_loss(..., sample_index=index)`."
-                )
-        if pair.needs_teacher and pair.teacher is None:
+        cached = unpacked(x).teacher_outputs
+        if cached is not None:
+            check_cached(cached, self.distiller)
+        elif pair.needs_teacher and pair.teacher is None:
             raise ValueError(
                 f"The losses {pair.needs_teacher} need a teacher and there is "
                 "none. Give `teacher=` at construction or call "
                 "`distiller.set_teacher(teacher)`; for a saved Distiller, "
-                "`kd.load_distiller(path, teacher=teacher)`."
+                "`kd.load_distiller(path, teacher=teacher)`. Or data with a "
+                "teacher's outputs: `kd.TeacherCache(path).join(dataset)`."
             )
+        self.distiller.viewing().check(unpacked(x))
+        x = unpacked(x).inputs
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
-        teacher = self._teacher_values(x)
-        self._build(x, teacher)
+        teacher = self._teacher_values(x, cached)
+        self._build(x, teacher, teacher_threshold(cached))
         if teacher is not None:
             for name in pair.needs_teacher:
                 loss = pair.losses[name]
@@ -109,11 +121,14 @@ class FirstBatch:
                 )
         if y is not None:
             self._check_sparse_labels(y)
+            self.distiller.viewing().check_labels(y)
 
     def _check_batch(self, batch):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         self.check(x, y)
-        self.batch = (x, y, sample_weight)
+        x, y, sample_weight = plain_batch(batch)
+        y = self.distiller.views.evaluation_labels(y)
+        self.batch = x, y, sample_weight
 
     def _check_labels_are_there(self, y):
         distiller = self.distiller
@@ -133,17 +148,50 @@ class FirstBatch:
                     "has none."
                 )
 
-    def _teacher_values(self, x):
+    def _needing_index(self):
+        """The losses that are to be told which samples they see."""
+        losses = self.distiller.pair().losses.items()
+        return {n: loss for n, loss in losses if loss.needs_sample_index}
+
+    def _check_sample_index(self, sample):
+        index = sample.sample_index
+        if index is None:
+            for name in self._needing_index():
+                raise ValueError(
+                    f"Distillation loss '{name}' needs the index of every "
+                    "sample in the data set, and this data carries none. Give "
+                    "it one before shuffling and batching: "
+                    "kd.views.indexed(dataset); for arrays, "
+                    "fit(kd.views.indexed(x), y) or kd.datasets.batches(x, y, "
+                    "indexed=True)."
+                )
+            return
+        index = np.asarray(index)
+        inputs = keras.tree.flatten(sample.inputs)[0]
+        if index.shape != (len(inputs),):
+            raise ValueError(
+                "The data must carry one index per sample. Received: indices "
+                f"of shape {index.shape} with inputs of shape "
+                f"{tuple(inputs.shape)}. Call kd.views.indexed before "
+                ".batch(); a dataset of batches is taken apart by .unbatch()."
+            )
+        self._check_index(index)
+
+    def _check_index(self, index):
+        for loss in self._needing_index().values():
+            loss.validate_sample_index(index)
+
+    def _teacher_values(self, x, cached):
         """The teacher on the batch as NumPy arrays, `None` without one."""
         distiller = self.distiller
-        if distiller.pair().teacher is None:
+        if distiller.pair().teacher is None and cached is None:
             return None
         with distiller.distribute_strategy.scope():
             x = distiller.views.teacher_evaluation(x)
-            values = distiller.pair().teacher_pass(x)
+            values = distiller.pair().teacher_pass(x, cached)
         return keras.tree.map_structure(keras.ops.convert_to_numpy, values)
 
-    def _build(self, x, teacher):
+    def _build(self, x, teacher, threshold=None):
         """Builds the student and, with the shapes now known, the losses."""
         distiller = self.distiller
         pair = distiller.pair()
@@ -164,7 +212,8 @@ class FirstBatch:
                 teacher = keras.tree.map_structure(
                     lambda a: Shape(free(a)), teacher
                 )
-            pair.bind(teacher, Seen(*shapes))
+            pair.bind(teacher, Seen(*shapes), threshold)
+        distiller.views.set_output_shape(pair.student_output_shape)
 
     def _check_sparse_labels(self, y):
         """Sparse labels must be classes of the student."""

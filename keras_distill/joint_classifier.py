@@ -1,8 +1,9 @@
 """The terms of the bound behind `kd.losses.IdealJointClassifier`, on data."""
 
-import keras
 import numpy as np
 from keras import ops
+
+from keras_distill.samples import plain_batch
 
 
 class JointClassifierGap:
@@ -90,7 +91,7 @@ class JointClassifierGap:
             )
         gap = cls(loss.classifier_kernel, loss.classifier_bias, **kwargs)
         for batch in dataset:
-            x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            x, y, _ = plain_batch(batch)
             teacher = pair.teacher_pass(distiller.views.teacher_evaluation(x))
             student = pair.student_pass(
                 distiller.views.evaluation(x), training=False

@@ -88,8 +88,16 @@ class Pair:
             return self.student
         return self.deployment.model(self.student, self.student_taps.layers)
 
-    def teacher_pass(self, x):
-        """The teacher in inference mode -> `Seen`, `None` if there is none."""
+    def teacher_pass(self, x, outputs=None):
+        """The teacher in inference mode -> `Seen`, `None` if there is none.
+
+        Args:
+            x: The teacher's view.
+            outputs: What it said of it, if the data carries that: then it does
+                not run (`samples.Sample.teacher_outputs`).
+        """
+        if outputs is not None:
+            return Seen(outputs.get("output"), outputs["taps"])
         if self.teacher is None:
             return None
         x = for_network(self.teacher, x, "teacher")
@@ -105,12 +113,14 @@ class Pair:
         if student is not None:
             self.bind(teacher and Seen(*teacher), Seen(*student))
 
-    def bind(self, teacher, student):
+    def bind(self, teacher, student, teacher_threshold=None):
         """Lets every loss see the models once, and builds its connectors.
 
         Args:
             teacher: `Seen` of shapes, or `None` without a teacher.
             student: `Seen` of shapes.
+            teacher_threshold: See `decision_threshold`. Defaults to the
+                teacher's own.
         """
         for loss in self.losses.values():
             loss.bind(self.teacher, self.student)
@@ -130,7 +140,9 @@ class Pair:
         self.student_output_shape = output
         self.comparable = _same_scores(teacher and teacher.output, output)
         if self.comparable:
-            self._thresholds = decision_threshold(self.teacher), threshold
+            if teacher_threshold is None:
+                teacher_threshold = decision_threshold(self.teacher)
+            self._thresholds = teacher_threshold, threshold
         self.bound = True
 
     def check_bound(self):

@@ -5,6 +5,8 @@ import itertools
 import keras
 
 from keras_distill.first_batch import are_arrays
+from keras_distill.samples import carries_teacher_outputs
+from keras_distill.samples import unpacked_batch
 
 
 def prepare_losses(distiller, x, arguments):
@@ -25,7 +27,8 @@ def prepare_losses(distiller, x, arguments):
 class TeacherBatches:
     """What the teacher's taps of one loss give, batch by batch.
 
-    Images are seen as in evaluation: without random augmentation.
+    Images are seen as in evaluation: without random augmentation. Or the data
+    carries what the teacher said: of the views of training.
     """
 
     def __init__(self, distiller, loss_name, x, arguments):
@@ -37,7 +40,7 @@ class TeacherBatches:
         self.limit = arguments.get("steps_per_epoch")
         self.x = x
         problem = None
-        if pair.teacher is None:
+        if pair.teacher is None and not carries_teacher_outputs(x):
             problem = "has no teacher"
         elif not _can_be_iterated_again(x):
             kind = type(x).__name__
@@ -50,17 +53,18 @@ class TeacherBatches:
                 "call `loss.prepare(teacher_batches)` before."
             )
         self._teacher = tf.function(
-            lambda x: pair.teacher_pass(views.teacher_evaluation(x)).of(
-                self.names
-            )
+            lambda x, outputs: pair.teacher_pass(
+                views.teacher_evaluation(x), outputs
+            ).of(self.names)
         )
 
     def __iter__(self):
         for batch in itertools.islice(self._batches(), self.limit):
-            x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            yield self._teacher(
-                keras.tree.map_structure(keras.ops.convert_to_tensor, x)
+            sample, _, _ = unpacked_batch(batch)
+            x = keras.tree.map_structure(
+                keras.ops.convert_to_tensor, sample.inputs
             )
+            yield self._teacher(x, sample.teacher_outputs)
 
     def _batches(self):
         if isinstance(self.x, keras.utils.PyDataset):

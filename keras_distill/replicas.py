@@ -24,10 +24,14 @@ class Replica(NamedTuple):
         count: Samples of this replica, an integer tensor.
         share: Its share of the global batch; `None` on a single device, where
             every method returns what it is given.
+        before: Samples of the replicas before this one.
+        everywhere: Samples of all replicas.
     """
 
     count: Any
-    share: Any
+    share: Any = None
+    before: Any = None
+    everywhere: Any = None
 
     def scaled(self, loss):
         """A mean over samples here -> its part of the mean over all."""
@@ -55,7 +59,15 @@ class Replica(NamedTuple):
         if self.share is None:
             return x
         context = tf.distribute.get_replica_context()
-        return context.all_gather(x[: self.count], axis=0)
+        gathered = context.all_gather(x[: self.count], axis=0)
+        gathered.set_shape([None, *x.shape[1:]])  # It forgets its shape.
+        return gathered
+
+    def own_rows(self, x):
+        """`(samples everywhere, ...)` -> `(samples here, ...)`, not `gather`
+        reversed: where there are none, the stand-in gets a row too."""
+        rows = self.before + tf.range(tf.maximum(self.count, 1))
+        return tf.gather(x, tf.minimum(rows, self.everywhere - 1))
 
     def zero_if_empty(self, terms):
         """A list or dict of tensors (or `None`), zeros on an empty replica."""
@@ -111,9 +123,14 @@ def enter(batch):
     """
     count = tf.shape(tf.nest.flatten(batch)[0])[0]
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return batch, Replica(count, None)
+        return batch, Replica(count)
     context = tf.distribute.get_replica_context()
-    everywhere = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    places = tf.range(context.num_replicas_in_sync)
+    here = context.replica_id_in_sync_group
+    counts = tf.where(places == here, count, 0)
+    counts = context.all_reduce(tf.distribute.ReduceOp.SUM, counts)
+    before = tf.reduce_sum(tf.where(places < here, counts, 0))
+    everywhere = tf.reduce_sum(counts)
     share = tf.cast(count, tf.float32) / tf.cast(everywhere, tf.float32)
     rows = tf.where(count > 0, 0, 1)
 
@@ -125,4 +142,5 @@ def enter(batch):
         joined.set_shape([None, *tensor.shape[1:]])
         return joined
 
-    return keras.tree.map_structure(with_stand_in, batch), Replica(count, share)
+    batch = keras.tree.map_structure(with_stand_in, batch)
+    return batch, Replica(count, share, before, everywhere)

@@ -15,23 +15,27 @@ import tensorflow as tf
 from keras_distill import replicas
 from keras_distill.deployment import untrained_head
 from keras_distill.losses.gathering import gathering
+from keras_distill.samples import plain_batch
+from keras_distill.samples import unpacked_batch
 
 
 def train_step(distiller, data):
-    batch = keras.utils.unpack_x_y_sample_weight(data)
-    batch, replica = replicas.enter(batch)
-    view = distiller.views.training(*batch)
+    batch, replica = replicas.enter(unpacked_batch(data))
+    sample, y, weight = batch
+    view = distiller.viewing().training(sample, y, weight)
     pair = distiller.pair()
     pair.check_bound()
-    teacher = pair.teacher_pass(view.teacher)
+    teacher = pair.teacher_pass(view.teacher, sample.teacher_outputs)
 
     with (
         tf.GradientTape() as tape,
         replica.statistics_of_real_samples(distiller),
-        gathering(replica.gather),
+        gathering(None if replica.share is None else replica),
     ):
         student = pair.student_pass(view.student, training=True)
-        terms = loss_terms(distiller, teacher, student, view)
+        terms = loss_terms(
+            distiller, teacher, student, view, sample.sample_index
+        )
         terms = replica.zero_if_empty(terms)
         loss = replica.scaled(terms["loss"])
         loss = distiller.optimizer.scale_loss(loss)
@@ -52,8 +56,8 @@ def train_step(distiller, data):
 
 
 def test_step(distiller, data):
-    batch = keras.utils.unpack_x_y_sample_weight(data)
-    (x, y, weight), replica = replicas.enter(batch)
+    (x, y, weight), replica = replicas.enter(plain_batch(data))
+    y = distiller.views.evaluation_labels(y)
     output = distiller(x, training=False)
     teacher_output = None
     if distiller.logs().of_teacher:
@@ -72,12 +76,12 @@ def test_step(distiller, data):
 
 
 def predict_step(distiller, data):
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    x, _, _ = plain_batch(data)
     x, replica = replicas.enter(x)
     return replica.real(distiller(x, training=False))
 
 
-def loss_terms(distiller, teacher, student, view):
+def loss_terms(distiller, teacher, student, view, sample_index=None):
     """All numbers of the objective: a dict with `loss` and its parts.
 
     Every number is a mean over the samples of this replica.
@@ -92,12 +96,15 @@ def loss_terms(distiller, teacher, student, view):
     weight = with_mask(view.sample_weight, student.output)
     total = number(0.0)
     for name, loss in distiller.distillation_losses.items():
+        more = student.shared_with(loss)
+        if loss.needs_sample_index:
+            more["sample_index"] = sample_index
         value, logs = loss.compute_loss_and_logs(
             teacher.of(loss.teacher_layer_name) if teacher else None,
             student.of(loss.student_layer_name),
             y=view.y,
             sample_weight=weight,
-            **student.shared_with(loss),
+            **more,
         )
         terms[f"{name}_loss"] = value
         terms.update({f"{name}_{key}": logs[key] for key in logs})

@@ -1,9 +1,9 @@
-"""Losses that compare samples, on N logical CPU devices.
+"""Losses that see more than one sample at a time, on N logical CPU devices.
 
-    python relation_worker.py REPLICAS LOSS OUTPUT.npz
+    python relation_worker.py REPLICAS SCENARIO OUTPUT.npz
 
 Started by test_cross_replica.py. Trains a small network and stores its
-weights, its logs and the state of the loss.
+weights, its logs and the state of the losses.
 """
 
 import json
@@ -22,6 +22,36 @@ import keras_distill as kd
 
 TAPS = {"teacher_layer_name": "act1", "student_layer_name": "act1"}
 ALL = {**TAPS, "cross_replica": True}
+TWO = {
+    f"{role}_layer_name": ["act1", "pool"] for role in ("teacher", "student")
+}
+SAMPLES = 21
+
+
+def contrast(**kwargs):
+    return kd.losses.ContrastiveRepresentation(
+        sample_count=SAMPLES, embedding_size=4, negatives=9, **TAPS, **kwargs
+    )
+
+
+def aligned(entropy, **kwargs):
+    return kd.losses.LayerAlignedVariationalInformation(
+        **TWO, entropy=entropy, reduction="mean", **kwargs
+    )
+
+
+def of_outputs(cross_replica):
+    coupled = {"cross_replica": cross_replica}
+    return {
+        "dist": kd.losses.DIST(temperature=2.0, **coupled),
+        "by_max": kd.losses.ConfidenceWeightedByTeacherMax(**coupled),
+        "by_truth": kd.losses.ConfidenceWeightedByTeacherMax(
+            confidence="true_class", log_gradient_parts=True, **coupled
+        ),
+        "permuted": kd.losses.DarkKnowledgeWithPermutedPredictions(),
+    }
+
+
 LOSSES = {
     "distance": lambda: kd.losses.RelationalDistance(**ALL),
     "angle": lambda: kd.losses.RelationalAngle(**ALL),
@@ -35,35 +65,26 @@ LOSSES = {
         form="code", regressor="conv1x1", **TAPS
     ),
     "local": lambda: kd.losses.RelationalDistance(**TAPS),
-    "contrast": lambda: Contrast(
-        sample_count=22, embedding_size=4, negatives=21, **TAPS
-    ),
-    "draws": lambda: Drawn(
-        sample_count=22,
-        embedding_size=4,
-        negatives=9,
-        negatives_from="other_classes",
-        **TAPS,
-    ),
+    "memories": lambda: {
+        "contrast": contrast(),
+        "classes": contrast(negatives_from="other_classes", form="paper"),
+    },
+    "moments": lambda: {
+        "gaussian": aligned("gaussian", alignment="learned"),
+        "standardized": aligned("standardized", momentum=0.5),
+    },
+    "outputs": lambda: of_outputs(cross_replica=True),
+    "local_outputs": lambda: of_outputs(cross_replica=False),
 }
 
 
-class Drawn(kd.losses.ContrastiveRepresentation):
-    """Finds the indices in the labels: the Distiller passes none yet."""
-
-    needs_sample_index = False
-
-    def compute_loss(self, teacher_outputs, student_outputs, y=None, **kwargs):
-        kwargs.update(y=y % 4, sample_index=y)
-        return super().compute_loss(teacher_outputs, student_outputs, **kwargs)
-
-
-class Contrast(Drawn):
-    """Compares with all others, in order."""
-
-    def draw_contrast(self, sample_index):
-        steps = tf.range(self.sample_count, dtype=sample_index.dtype)
-        return (sample_index[:, None] + steps) % self.sample_count
+def dataset(samples, weighted):
+    x, y = data(SAMPLES)
+    arrays = x[:samples], y[:samples]
+    if weighted:
+        arrays += (np.linspace(0, 2, samples).astype("float32"),)
+    dataset = tf.data.Dataset.from_tensor_slices(arrays)
+    return kd.views.indexed(dataset).batch(8)
 
 
 def run(replicas, name, path):
@@ -76,25 +97,28 @@ def run(replicas, name, path):
         strategy = tf.distribute.MirroredStrategy(
             [f"CPU:{i}" for i in range(replicas)]
         )
-    # Batches of 8: 8, 8, 6; or 8, 8, 1, which leaves a replica empty.
-    x, _ = data(17 if name == "similarity" else 22)
-    index = np.arange(len(x), dtype="int32")
-    dataset = tf.data.Dataset.from_tensor_slices((x, index)).batch(8)
     keras.utils.set_random_seed(0)
+    losses = LOSSES[name]()  # What they hold is made later, inside the scope.
     with strategy.scope():
-        # As many classes as indices: these travel as labels.
-        teacher, student = convnet(8, classes=22), convnet(classes=22)
-        loss = LOSSES[name]()
         distiller = kd.Distiller(
-            student=student,
-            teacher=teacher,
-            distillation_losses=loss,
+            student=convnet(),
+            teacher=convnet(8),
+            distillation_losses=losses,
             alpha=1.0,
         )
-        distiller.compile(keras.optimizers.SGD(0.1, momentum=0.9))
-    logs = distiller.fit(dataset, epochs=2, shuffle=False, verbose=0).history
-    arrays = {f"w{i}": w for i, w in enumerate(distiller.get_weights())}
-    logs = {k: list(map(float, v)) for k, v in logs.items()}
+        rate = 0.01 if name.endswith("outputs") else 0.1
+        distiller.compile(keras.optimizers.SGD(rate, momentum=0.9))
+    logs = {}
+    # Batches of 8, 8, 5, which two replicas share as 3 and 2; then of 8, 8, 1,
+    # which leaves one of them empty.
+    for samples in (SAMPLES, 17):
+        batches = dataset(samples, weighted=name.endswith("outputs"))
+        history = distiller.fit(batches, verbose=0, shuffle=False).history
+        for key, values in history.items():
+            logs.setdefault(key, []).extend(map(float, values))
+    arrays = {
+        f"{i} {v.path}": v.numpy() for i, v in enumerate(distiller.variables)
+    }
     np.savez(path, **arrays, history=json.dumps(logs))
 
 

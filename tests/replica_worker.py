@@ -34,6 +34,7 @@ SCENARIOS = {
     "deployed": {"samples": 17, "batch_norm": True, "deployed": True},
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
+    "cached": {"samples": 17, "cached": True},
     "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
 }
 
@@ -94,6 +95,19 @@ def feature_losses(taps):
     }
 
 
+def cached(x, y, path):
+    """The data with what a teacher said of it."""
+    keras.utils.set_random_seed(3)  # The same teacher in every process.
+    cache = kd.TeacherCache.build(
+        convnet(8),
+        x,
+        path + ".cache",
+        teacher_layer_names="act1",
+        verbose=False,
+    )
+    return cache.join(kd.datasets.batches(x, y, 8, indexed=True))
+
+
 def run(replicas, scenario, path):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
@@ -108,6 +122,8 @@ def run(replicas, scenario, path):
     weights = np.linspace(0, 2, len(x)).astype("float32")
     arrays = (x, y, weights) if scenario.get("weighted") else (x, y)
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+    if scenario.get("cached"):
+        dataset = cached(x, y, path)
     keras.utils.set_random_seed(0)
     with strategy.scope():
         student = convnet(
@@ -122,14 +138,16 @@ def run(replicas, scenario, path):
         teacher = convnet(8)
         distiller = kd.Distiller(
             student=student,
-            teacher=teacher,
+            teacher=None if scenario.get("cached") else teacher,
             distillation_losses=losses(scenario),
             alpha=0.5,
         )
         distiller.compile(
             keras.optimizers.SGD(0.2, momentum=0.9),
             crossentropy(),
-            metrics=["accuracy", kd.metrics.Agreement()],
+            metrics=["accuracy"]
+            if scenario.get("cached")
+            else ["accuracy", kd.metrics.Agreement()],
         )
     history = distiller.fit(
         dataset, validation_data=dataset, epochs=3, verbose=0

@@ -1,5 +1,7 @@
 """Every Python block in README and docstrings runs."""
 
+import ast
+import importlib
 import inspect
 import json
 import pathlib
@@ -9,6 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from networks import convnet
 from networks import crossentropy
 from networks import data
@@ -23,12 +26,17 @@ def public_objects():
     """Public classes and functions of the package with an example."""
     modules = [
         kd,
+        kd.calibration,
         kd.cost,
         kd.datasets,
         kd.export,
         kd.losses,
         kd.metrics,
+        kd.models,
+        kd.recipes,
+        importlib.import_module("keras_distill.report"),
         kd.taps,
+        kd.teacher_cache,
         kd.views,
     ]
     seen = {}
@@ -67,6 +75,7 @@ def names(tmp_path, monkeypatch):
         "kd": kd,
         "keras": keras,
         "np": np,
+        "tf": tf,
         "teacher": teacher,
         "student": student,
         "model": student,
@@ -96,12 +105,58 @@ def test_examples_in_docstrings_run(name, names):
         exec(compile(code, f"<docstring of {name}>", "exec"), names)
 
 
+def quickstart_file():
+    """The quickstart's int8 file, without its training."""
+    source = (ROOT / "examples" / "quickstart.py").read_text()
+    (network,) = (
+        node
+        for node in ast.parse(source).body
+        if getattr(node, "name", None) == "student_network"
+    )
+    scope = {"keras": keras, "layers": keras.layers}
+    exec(ast.unparse(network), scope)
+    images = np.random.default_rng(0).uniform(size=(20, 8, 8, 1))
+    return kd.export.tflite(
+        scope["student_network"](),
+        "student_int8.tflite",
+        quantization="int8",
+        representative_dataset=images,
+        verbose=False,
+    )
+
+
 @pytest.mark.parametrize(
     "index", range(len(BLOCK.findall((ROOT / "README.md").read_text())))
 )
 def test_examples_in_the_readme_run(index, names):
     code = BLOCK.findall((ROOT / "README.md").read_text())[index]
+    if "student_int8.tflite" in code:
+        quickstart_file()
     exec(compile(code, f"<README block {index}>", "exec"), names)
+    if "student_int8.tflite" in code:
+        assert names["logits"].shape == (1, 10)
+
+
+def test_the_readme_says_what_the_quickstarts_file_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    notes = kd.export.metadata(quickstart_file())
+    assert notes["inputs"]["image"]["shape"] == [1, 8, 8, 1]
+    assert notes["inputs"]["image"]["dtype"] == "float32"
+    assert notes["outputs"] == {
+        "output_0": {"shape": [1, 10], "dtype": "float32"}
+    }
+    page = (ROOT / "README.md").read_text().split("## On the device")[1]
+    page = page.split("\n## ")[0]
+    sizes = {
+        "python": "(1, 8, 8, 1)",
+        "kotlin": "Array(1) { Array(8) { Array(8) { FloatArray(1) } } }",
+        "swift": "count: 1 * 8 * 8 * 1",
+    }
+    for language, size in sizes.items():
+        code = page.split(f"```{language}")[1].split("```")[0]
+        assert size in code
+        for name in ("image", "output_0", notes["signature_name"]):
+            assert name in code, f"{name} in {language}"
 
 
 def test_the_notebook_is_the_quickstart():

@@ -1,6 +1,7 @@
 """The examples, as a newcomer runs them."""
 
 import importlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -8,11 +9,13 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import keras_distill as kd
 
 ROOT = pathlib.Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 SAVED = ROOT / "saved_models"
 
 
@@ -32,16 +35,21 @@ def run(script, *arguments):
 def test_quickstart_keeps_its_promises():
     output = run("quickstart.py")
     report = json.loads((SAVED / "quickstart" / "report.json").read_text())
-    assert report["folds"] >= 5
-    assert report["seconds"] <= 150
-    assert report["gain_points"]["low"] > 0
-    files = {row["file"]: row for row in report["files"]["rows"]}
+    assert report["configuration"]["folds"] >= 5
+    assert report["configuration"]["seconds"] <= 150
+    assert report["runs"]["gain"]["low"] > 0
+    files = {row["file"]: row for row in report["verification"]["rows"]}
     assert files["int8"]["accuracy_drop_points"] <= 0.5
     assert files["float32"]["agreement"] == 1.0
-    # Every number of the printed table is in the report.
-    for row in report["table"]:
-        for cell in row.values():
+    # The printed table and the report are the same numbers.
+    for group in ("accuracy", "agreement_with_teacher"):
+        for found in report["runs"][group].values():
+            cell = (
+                f"{100 * found['mean']:.1f} ± {100 * found['half_width']:.1f}"
+            )
             assert cell in output
+    page = (SAVED / "quickstart" / "report.html").read_text()
+    assert "The teacher changed its accuracy by +" in page
     for name in ("curves.png", "student_int8.tflite", "student.keras"):
         assert (SAVED / "quickstart" / name).stat().st_size > 0
     assert list((SAVED / "quickstart" / "tensorboard").rglob("events*"))
@@ -53,6 +61,119 @@ def test_fashion_mnist_quick():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     assert "student distilled" in run("fashion_mnist.py", "--quick")
     assert "difference" in run("what_to_expect.py", "--quick")
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """`example(path)`: a file of `examples/` as a module, not run."""
+
+    def load(path):
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.syspath_prepend((EXAMPLES / path).parent)
+        spec = importlib.util.spec_from_file_location("x", EXAMPLES / path)
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look their module up.
+        monkeypatch.setitem(sys.modules, "x", module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.mark.slow
+def test_layer_alignment_quick():
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    output = run("layer_alignment.py", "--quick")
+    out = SAVED / "layer_alignment_quick"
+    report = json.loads((out / "report.json").read_text())
+    assert [row["student"] for row in report["table"]] == [
+        "alone",
+        "(the teacher)",
+        "Hinton",
+        "pairwise",
+        "all to all",
+        "learned lambda",
+        "best of the grid",
+    ]
+    for row in report["table"]:
+        for cell in row.values():
+            assert cell in output
+    for picture in ("accuracy_by_epoch.png", "alignments_same_layers.png"):
+        assert (out / picture).stat().st_size > 10000
+
+
+def test_alignments_of_unlike_depths(example):
+    alignment = example("layer_alignment.py")
+    deeper = alignment.DEPTHS["deeper"]
+    pairs = alignment.one_to_one(deeper)
+    # The second convolution of each size, and the dense layers.
+    np.testing.assert_array_equal(pairs.argmax(axis=0), [1, 3, 5, 6, 7])
+    np.testing.assert_array_equal(pairs.sum(axis=0), np.ones(5))
+    for name, depths in alignment.DEPTHS.items():
+        teacher = alignment.network(alignment.TEACHERS[name], "teacher")
+        assert len(depths) == len(alignment.aligned_layers(teacher))
+        for shift in (-1, 0, 1):
+            near = alignment.window(depths, shift, 1e-3)
+            far = alignment.window(depths, shift, 1e3)
+            np.testing.assert_allclose(near.sum(axis=0), 1.0)
+            np.testing.assert_allclose(far, 1 / len(depths), rtol=1e-4)
+    np.testing.assert_array_equal(alignment.window(deeper, 0, 1e-3), pairs)
+    # The student's conv2 beside the teacher's conv6; its last stays last.
+    later = alignment.window(deeper, 1, 1e-3).argmax(axis=0)
+    np.testing.assert_array_equal(later, [3, 5, 6, 7, 7])
+
+
+@pytest.mark.slow
+def test_cost_of_losses_quick():
+    output = run("benchmarks/losses.py", "--quick", "--losses", "Hint", "DIST")
+    path = SAVED / "benchmarks_quick" / "losses.json"
+    rows = {r["loss"]: r for r in json.loads(path.read_text())["rows"]}
+    assert set(rows) == {"plain step", "Hint", "DIST"}
+    step = rows["plain step"]
+    assert step["per_cent"] == [100.0, 100.0, 100.0]
+    assert 0 < rows["DIST"]["processor_ms"] < step["processor_ms"]
+    assert step["peak_bytes"] is None or step["peak_bytes"] > 0
+    assert "DIST" in output
+
+
+def test_every_loss_has_a_cost(example):
+    benchmark = example("benchmarks/losses.py")
+    classes = {
+        name
+        for name in kd.losses.__all__
+        if isinstance(getattr(kd.losses, name), type)
+    } - {"DistillationLoss", "LayerPairLoss"}
+    assert {row.loss_class for row in benchmark.ROWS} == classes
+    labels = [row.label for row in benchmark.ROWS]
+    assert len(set(labels)) == len(labels)
+
+
+def test_peak_bytes_sees_what_is_held():
+    """In a process with the settings under which the benchmark asks."""
+    code = (
+        "import sys; sys.path.insert(0, 'examples/benchmarks')\n"
+        "import losses, tensorflow as tf\n"
+        "x = tf.ones((1024, 1024))\n"
+        "@tf.function(autograph=False)\n"
+        "def two():\n"
+        "    return tf.linalg.matmul(tf.sin(x), tf.cos(x))[0, 0]\n"
+        "two()\n"
+        "print(losses.peak_bytes(two))"
+    )
+    benchmark = {"MALLOC_MMAP_THRESHOLD_": "4096", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **benchmark},
+    )
+    if "clear_refs" in done.stderr:
+        pytest.skip("this system does not reset the peak of a resident set")
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Sine, cosine and their product: 3 x 4 MiB, and what the kernel packs.
+    assert 12 <= int(done.stdout) / 2**20 <= 18
 
 
 @pytest.mark.slow
@@ -74,6 +195,39 @@ def test_compare_losses_goes_on_where_it_stopped():
         for cell in row.values():
             assert cell in output
     assert (folder / "accuracy.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_function_matching_goes_on_where_it_stopped():
+    folder = SAVED / "function_matching_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    arguments = ("function_matching.py", "--quick", "--rows")
+    run(*arguments, "function matching")
+    before = json.loads((folder / "results.json").read_text())
+    output = run(*arguments, "function matching", "cached teacher")
+    after = json.loads((folder / "results.json").read_text())
+    # Also the seconds are those of the first time: it was not done again.
+    assert {key: after[key] for key in before} == before
+    assert after.keys() - before.keys() == {"cached teacher/0"}
+    live, cached = after["function matching/0"], after["cached teacher/0"]
+    assert cached["accuracy"] == pytest.approx(live["accuracy"], abs=0.05)
+    report = json.loads((folder / "report.json").read_text())
+    for row in report["table"]:
+        for cell in row.values():
+            assert str(cell) in output
+    assert (folder / "cache.png").stat().st_size > 0
+
+
+def test_rows_of_function_matching(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    example = importlib.import_module("function_matching")
+    named = {row.name for row in example.ROWS}
+    asked = set()
+    for rows in example.QUESTIONS.values():
+        asked |= set(rows)
+        # Each is compared with another row of the same question.
+        assert set(rows.values()) - {None} <= set(rows)
+    assert asked == named
 
 
 @pytest.mark.slow

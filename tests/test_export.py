@@ -1,6 +1,7 @@
 """`kd.export`: the files, what is refused, and the numbers of `verify`."""
 
 import json
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from keras_distill import export
 from keras_distill.export import atomic_write
+from keras_distill.export import conversion
 from keras_distill.export import lite_model
 from keras_distill.export import model_inputs
 from keras_distill.export import writing
@@ -28,6 +30,14 @@ TOLERANCE = {
     "int8": 8e-2,
     "int16x8": 8e-2,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_this_process():
+    """A child process per integer file is tested in its own module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "IN_CHILD", False)
+        yield
 
 
 def quiet(model, filepath, **options):
@@ -162,7 +172,8 @@ def test_convnet(quantization, files, student, digits):
     difference = largest_relative_difference(expected, actual)
     assert difference <= TOLERANCE[quantization]
     agreement = np.mean(expected.argmax(-1) == actual.argmax(-1))
-    assert agreement >= (1.0 if quantization is None else 0.99)
+    bounds = {None: 1.0, "float16": 0.999}
+    assert agreement >= bounds.get(quantization, 0.99)
     # That it was quantized at all, and as asked.
     dtypes = tensor_dtypes(path)
     assert ("float16" in dtypes) == (quantization == "float16")
@@ -544,10 +555,10 @@ def test_errors_come_before_conversion(case, tmp_path, monkeypatch):
     arguments = {"model": dense(), "filepath": "a.tflite", **arguments}
     arguments["filepath"] = tmp_path / "folder" / arguments["filepath"]
 
-    def export_is_reached(*args, **kwargs):
+    def conversion_is_reached(*args, **kwargs):
         raise AssertionError("conversion was started")
 
-    monkeypatch.setattr(keras.Model, "export", export_is_reached)
+    monkeypatch.setattr(conversion, "convert", conversion_is_reached)
     with pytest.raises(error, match=f"(?s){message}"):
         quiet(**arguments)
     assert list(tmp_path.iterdir()) == []
@@ -590,12 +601,12 @@ def test_nothing_is_half_written(where, existing, tmp_path, monkeypatch):
 
     if where == "conversion":
 
-        def half_an_export(self, filepath, **kwargs):
-            with open(filepath, "wb") as file:
-                file.write(b"half")
+        def half_a_write(self, data):
+            with open(self, "wb") as file:
+                file.write(data[: len(data) // 2])
             fail()
 
-        monkeypatch.setattr(keras.Model, "export", half_an_export)
+        monkeypatch.setattr(pathlib.Path, "write_bytes", half_a_write)
     elif where == "final check":
         monkeypatch.setattr(export.LiteModel, "__call__", fail)
     else:
@@ -767,10 +778,12 @@ def test_verify_against_numbers_by_hand(files, student, digits):
     assert found.rows[1]["input_dtype"] == "float32"
     assert found.rows[1]["path"] == str(files[None])
 
-    table = str(found).splitlines()
-    assert len(table) == 5
-    assert f"{100 * student_accuracy:.2f}" in table[2]
-    assert len({len(line) for line in table if line}) == 1  # aligned
+    answers, costs = str(found).split("\n\n")
+    assert f"{100 * student_accuracy:.2f}" in answers.splitlines()[2]
+    for table in (answers, costs.split(":\n")[1]):
+        lines = table.splitlines()
+        assert len(lines) == 2 + 3
+        assert len(set(map(len, lines))) == 1  # aligned
     assert json.loads(found.to_json()) == found.as_dict()
 
 
@@ -812,6 +825,8 @@ def test_verify_takes_one_hot_labels_and_no_labels(files, student, digits):
             student,
             dataset,
             latency_runs=0,
+            # Differs by some pages from one process to the next.
+            measure_memory=False,
             verbose=False,
             **options,
         ).rows

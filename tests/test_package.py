@@ -7,7 +7,13 @@ import sys
 import keras_distill as kd
 
 ROOT = pathlib.Path(__file__).parent.parent
-HEAVY = ("keras_cv", "tensorflow_datasets", "ai_edge_litert", "matplotlib")
+HEAVY = (
+    "keras_cv",
+    "tensorflow_datasets",
+    "ai_edge_litert",
+    "matplotlib",
+    "keras_distill.report",
+)
 
 
 def python(code):

@@ -60,7 +60,7 @@ def test_two_and_four_replicas(scenario, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scenario", ["connector_batch_norm", "deployed", "stock"]
+    "scenario", ["connector_batch_norm", "deployed", "stock", "cached"]
 )
 def test_two_replicas(scenario, tmp_path):
     compare(scenario, (2,), tmp_path)

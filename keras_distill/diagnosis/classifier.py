@@ -19,6 +19,7 @@ class Classifier:
         see: A function: the batch's `x` -> what the model takes.
         x: A batch.
         role: `"teacher"` or `"student"`, for messages.
+        asked_by: Which function asks, for messages.
 
     Attributes:
         head: `"logits"`, `"softmax"` or `"sigmoid"`.
@@ -28,7 +29,7 @@ class Classifier:
         ValueError: if it is none, or the teacher's output is not finite.
     """
 
-    def __init__(self, model, see, x, role):
+    def __init__(self, model, see, x, role, asked_by="diagnose"):
         import tensorflow as tf
 
         self.model = model
@@ -46,7 +47,7 @@ class Classifier:
         if keras.tree.is_nested(output) or output.ndim != 2:
             shapes = keras.tree.map_structure(np.shape, output)
             raise ValueError(
-                "diagnose is for classifiers with one output of shape "
+                f"{asked_by} is for classifiers with one output of shape "
                 f"(batch, classes). {name} gives {shapes}."
             )
         if role == "teacher":
@@ -60,7 +61,7 @@ class Classifier:
         if self.head == "sigmoid" and not one:
             raise ValueError(
                 f"{name} ends in a sigmoid of {output.shape[-1]} units: a "
-                "multi-label head. diagnose is for one class per sample."
+                f"multi-label head. {asked_by} is for one class per sample."
             )
         self.units = output.shape[-1]
         self.classes = 2 if one else self.units

@@ -6,6 +6,8 @@ import reprlib
 import keras
 import numpy as np
 
+from keras_distill.samples import plain_batch
+
 
 class Data:
     """Training or validation data, in batches.
@@ -121,7 +123,7 @@ class Data:
         else:
             batches = self._data
         for batch in batches:
-            yield keras.utils.unpack_x_y_sample_weight(batch)
+            yield plain_batch(batch)
 
     def _slices(self, samples):
         # What is looked at must not depend on how much was drawn before.
@@ -138,7 +140,7 @@ class Data:
             )
 
 
-def class_indices(y, classes, argument):
+def class_indices(y, classes, argument, asked_by="diagnose"):
     """Labels of one batch as integers.
 
     Args:
@@ -146,6 +148,7 @@ def class_indices(y, classes, argument):
             `(batch, classes)`, or `None`.
         classes: Number of classes of the student.
         argument: Where they come from, for messages.
+        asked_by: Which function asks, for messages.
 
     Returns:
         A NumPy array `(batch,)`; `None` for no labels.
@@ -156,7 +159,7 @@ def class_indices(y, classes, argument):
     """
     if y is None:
         return None
-    what = "diagnose is for one class per sample"
+    what = f"{asked_by} is for one class per sample"
     if keras.tree.is_nested(y):
         raise ValueError(
             f"{what}. The labels of {argument} are several tensors: "

@@ -5,6 +5,8 @@ import time
 
 import numpy as np
 
+from keras_distill.export.file_metadata import check_tflite
+
 
 class LiteModel:
     """A TFLite file as a function from NumPy to NumPy.
@@ -46,15 +48,8 @@ class LiteModel:
         from ai_edge_litert.interpreter import Interpreter
 
         self.filepath = pathlib.Path(filepath)
-        if not self.filepath.is_file():
-            raise FileNotFoundError(f"There is no file '{self.filepath}'.")
+        check_tflite(self.filepath)
         self.size_in_bytes = self.filepath.stat().st_size
-        with open(self.filepath, "rb") as file:
-            if file.read(8)[4:] != b"TFL3":
-                raise ValueError(
-                    f"'{self.filepath}' is no TFLite file: it lacks the "
-                    "identifier TFL3 at byte 4."
-                )
         try:
             interpreter = Interpreter(
                 model_path=str(self.filepath), num_threads=num_threads
@@ -64,28 +59,20 @@ class LiteModel:
                 f"'{self.filepath}' ({self.size_in_bytes} bytes) is truncated "
                 f"or damaged: {error}. Export or copy it again."
             ) from error
-        interpreter.allocate_tensors()
         self._interpreter = interpreter
-        self._inputs, self._outputs = self._details()
+        self._inputs, self._outputs = _details(interpreter, self.filepath)
+        # Where a file leaves sizes open, they are 1 until they are set, which
+        # may be too small for its convolutions.
+        self._is_allocated = all(
+            -1 not in detail["shape_signature"]
+            for detail in self._inputs.values()
+        )
+        if self._is_allocated:
+            interpreter.allocate_tensors()
         self.input_names = list(self._inputs)
         self.output_names = list(self._outputs)
         self.input_dtypes = _dtype_names(self._inputs)
         self.output_dtypes = _dtype_names(self._outputs)
-
-    def _details(self):
-        signatures = list(self._interpreter.get_signature_list())
-        if len(signatures) > 1:
-            raise ValueError(
-                f"'{self.filepath}' has several signatures, {signatures}; "
-                "a file with one is expected."
-            )
-        if signatures:
-            runner = self._interpreter.get_signature_runner(signatures[0])
-            return runner.get_input_details(), runner.get_output_details()
-        return (
-            {d["name"]: d for d in self._interpreter.get_input_details()},
-            {d["name"]: d for d in self._interpreter.get_output_details()},
-        )
 
     def __call__(self, inputs):
         """Runs a batch.
@@ -138,6 +125,19 @@ class LiteModel:
         self._set({k: np.repeat(v, size, axis=0) for k, v in inputs.items()})
         return milliseconds(self._interpreter.invoke, runs, warm_up) / size
 
+    def input_shapes(self, inputs):
+        """Shapes of one call: dict number of the tensor -> list of sizes.
+
+        Args:
+            inputs: As for `__call__`; the first sample decides open sizes.
+        """
+        inputs = self._validated(inputs)
+        size = self._batch_size(1)
+        return {
+            self._inputs[name]["index"]: [size, *array.shape[1:]]
+            for name, array in inputs.items()
+        }
+
     def _batch_size(self, count):
         """The batch of the file itself; all of `count` where it is open."""
         size = next(iter(self._inputs.values()))["shape_signature"][0]
@@ -188,8 +188,9 @@ class LiteModel:
             if shapes[index] != array.shape:
                 self._interpreter.resize_tensor_input(index, array.shape)
                 changed = True
-        if changed:
+        if changed or not self._is_allocated:
             self._interpreter.allocate_tensors()
+            self._is_allocated = True
         for name, array in arrays.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], array)
 
@@ -205,6 +206,34 @@ class LiteModel:
 def load(filepath, num_threads=None):
     """Opens a TFLite file: `LiteModel(filepath, num_threads)`."""
     return LiteModel(filepath, num_threads)
+
+
+def details(filepath):
+    """Inputs and outputs of a file, without preparing the network.
+
+    Returns:
+        Two dicts name -> dict of the interpreter (`"shape"`, `"dtype"`,
+        `"quantization"`, ...).
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    return _details(Interpreter(model_path=str(filepath)), filepath)
+
+
+def _details(interpreter, filepath):
+    signatures = list(interpreter.get_signature_list())
+    if len(signatures) > 1:
+        raise ValueError(
+            f"'{filepath}' has several signatures, {signatures}; a file with "
+            "one is expected."
+        )
+    if signatures:
+        runner = interpreter.get_signature_runner(signatures[0])
+        return runner.get_input_details(), runner.get_output_details()
+    return (
+        {d["name"]: d for d in interpreter.get_input_details()},
+        {d["name"]: d for d in interpreter.get_output_details()},
+    )
 
 
 def float_tensors(filepath):

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill.samples import plain_batch
 from keras_distill.symbolic import symbolic_inputs
 
 
-def input_signature(model, given=None):
-    """The inputs of a model as Keras's export wants them, with batch size 1.
+def input_signature(model, given=None, batch_size=1):
+    """The inputs of a model as Keras's export wants them.
 
     Names are the keys of a dict, else the names of the model's inputs, else
     (anonymous inputs) `"input"`, or `"input_0"`, `"input_1"`, ...
@@ -24,6 +25,7 @@ def input_signature(model, given=None):
         given: Instead of the model's own inputs: the `input_signature` of
             `keras.Model.export`, a `tf.TensorSpec` (`keras.InputSpec`,
             `keras.KerasTensor`) per input. Missing names are filled in.
+        batch_size: Of the model's own inputs; `None`: open. Defaults to 1.
 
     Returns:
         The signature (a list, one entry per positional argument), and a dict
@@ -43,10 +45,11 @@ def input_signature(model, given=None):
             list(given) if isinstance(given, (list, tuple)) else [given]
         )
     own = [_own_name(t) for t in getattr(model, "inputs", None) or []]
+    batch = (batch_size,) if given is None else None
     if len(positional) > 1:
-        specs = positional = _specs(positional, given is None, own)
+        specs = positional = _specs(positional, batch, own)
     else:
-        specs = _specs(positional[0], given is None, own)
+        specs = _specs(positional[0], batch, own)
         positional = [specs]
     if isinstance(specs, dict):
         return positional, specs
@@ -92,13 +95,14 @@ def _shapes_to_tensors(shape):
     return [_shapes_to_tensors(v) for v in shape]
 
 
-def _specs(structure, is_own, names):
+def _specs(structure, batch, names):
     """The same structure (dict, list or one) of named `tf.TensorSpec`.
 
-    `names` are those of the model's inputs, for specs that have none.
+    `batch` is `(batch size,)`, or `None` to keep each tensor's own shape and
+    dtype; `names` are those of the model's inputs, for specs that have none.
     """
     if isinstance(structure, dict):
-        return {k: _spec(v, k, is_own) for k, v in structure.items()}
+        return {k: _spec(v, k, batch) for k, v in structure.items()}
     several = isinstance(structure, (list, tuple))
     tensors = structure if several else [structure]
     names = names if len(names) == len(tensors) else [None] * len(tensors)
@@ -106,7 +110,7 @@ def _specs(structure, is_own, names):
     for i, (tensor, name) in enumerate(zip(tensors, names)):
         name = _own_name(tensor) or name
         name = name or (f"input_{i}" if several else "input")
-        specs.append(_spec(tensor, name, is_own))
+        specs.append(_spec(tensor, name, batch))
     return specs if several else specs[0]
 
 
@@ -117,7 +121,7 @@ def _own_name(tensor):
     return None if (name or "").startswith("keras_tensor") else name
 
 
-def _spec(tensor, name, is_own):
+def _spec(tensor, name, batch):
     if not hasattr(tensor, "shape") or not hasattr(tensor, "dtype"):
         raise ValueError(
             "A model's inputs must be one tensor, or one dict or list of "
@@ -125,8 +129,8 @@ def _spec(tensor, name, is_own):
         )
     shape = tuple(tensor.shape)
     dtype = tf.as_dtype(tensor.dtype or "float32")
-    if is_own:
-        shape = (1, *shape[1:])
+    if batch is not None:
+        shape = (*batch, *shape[1:])
         dtype = tf.float32 if dtype.is_floating else dtype
     # SavedModel refuses other names.
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(name))
@@ -188,6 +192,19 @@ def named_outputs(structure):
     return {f"output_{i}": value for i, value in enumerate(structure)}
 
 
+class Seen:
+    """Data as a network sees it: `batches` passes every `x` through `view`.
+
+    Args:
+        data: As for `batches`.
+        view: A function of one batch's `x`.
+    """
+
+    def __init__(self, data, view):
+        self.data = data
+        self.view = view
+
+
 def batches(data, argument, at_most=None):
     """Yields NumPy batches `(x, y)` of anything Keras can be fed with.
 
@@ -195,7 +212,8 @@ def batches(data, argument, at_most=None):
         data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of
             batches or a function that returns one; a batch is `x`, `(x, y)` or
             `(x, y, sample_weight)`. Or whole arrays: one array, a dict of
-            arrays, or a tuple `(x, y)`; they come in batches of 32.
+            arrays, or a tuple `(x, y)`; they come in batches of 32. Or any
+            of these in a `Seen`.
         argument: What the user's data was called, for the error message.
         at_most: If given, whole arrays are thinned to so many samples, evenly
             spaced, so that data sorted by class still shows every class.
@@ -203,6 +221,10 @@ def batches(data, argument, at_most=None):
     Raises:
         TypeError: If `data` is none of these.
     """
+    if isinstance(data, Seen):
+        for x, y in batches(data.data, argument, at_most):
+            yield data.view(x), y
+        return
     if isinstance(data, (tuple, dict, np.ndarray)) or tf.is_tensor(data):
         data = _sliced(data, at_most)
     elif isinstance(data, keras.utils.PyDataset):
@@ -215,7 +237,7 @@ def batches(data, argument, at_most=None):
             f"of batches. Received: {data!r} of type {type(data).__name__}"
         )
     for batch in data:
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, _ = plain_batch(batch)
         yield keras.tree.map_structure(
             lambda v: None if v is None else np.asarray(v), (x, y)
         )

@@ -5,119 +5,24 @@ it, one batch at a time, and counts. A file is accepted for what it predicts,
 not for having been converted without an error.
 """
 
-import json
 import pathlib
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill import cost
 from keras_distill.export import model_inputs
+from keras_distill.export import ranges
+from keras_distill.export.compared import File
+from keras_distill.export.compared import KerasNetwork
 from keras_distill.export.comparison import Totals
 from keras_distill.export.comparison import class_numbers
-from keras_distill.export.lite_model import LiteModel
-from keras_distill.export.lite_model import milliseconds
-
-_NO_LABELS = (
-    "`max_accuracy_drop` needs labels and the dataset gives none: give batches "
-    "(x, y), or leave max_accuracy_drop out."
-)
-# Title of a column of the table, key of a row, how a value is printed.
-_COLUMNS = (
-    ("file", "file", str),
-    ("KiB", "size_bytes", lambda value: f"{value / 1024:.1f}"),
-    ("input", "input_dtype", str),
-    ("output", "output_dtype", str),
-    ("accuracy %", "accuracy", lambda value: f"{100 * value:.2f}"),
-    ("lost points", "accuracy_drop_points", "{:.2f}".format),
-    ("agreement %", "agreement", lambda value: f"{100 * value:.2f}"),
-    ("teacher %", "teacher_agreement", lambda value: f"{100 * value:.2f}"),
-    ("mean diff", "mean_absolute_difference", "{:.2g}".format),
-    ("max diff", "max_absolute_difference", "{:.2g}".format),
-    ("relative", "max_relative_difference", "{:.1e}".format),
-    ("median ms", "latency_median_ms", "{:.3f}".format),
-    ("95 % ms", "latency_95th_percentile_ms", "{:.3f}".format),
-)
-
-
-class VerificationError(AssertionError):
-    """An exported file lost more accuracy than was allowed."""
-
-
-class Verification:
-    """What `verify` found; `print(verification)` shows it as a table.
-
-    Attributes:
-        rows: One dict per network, the Keras student first. Shares are in
-            [0, 1], latencies in milliseconds; `None` where there is nothing
-            to say (accuracy without labels).
-        samples: Number of samples each network saw.
-        output: Name of the compared output.
-        num_threads: Threads of the interpreters.
-        latency_runs: Timed calls behind each latency.
-    """
-
-    def __init__(self, rows, samples, output, num_threads, latency_runs):
-        self.rows = rows
-        self.samples = samples
-        self.output = output
-        self.num_threads = num_threads
-        self.latency_runs = latency_runs
-
-    def check(self, max_accuracy_drop=0.5):
-        """Raises if a file is too much less accurate than the student.
-
-        Args:
-            max_accuracy_drop: Percentage points a file may lose against the
-                Keras student on the same data. Defaults to 0.5, this
-                project's own bar.
-
-        Returns:
-            The verification itself.
-
-        Raises:
-            VerificationError: Naming every file that lost more.
-            ValueError: If the data had no labels.
-        """
-        student = self.rows[0]
-        if student["accuracy"] is None:
-            raise ValueError(_NO_LABELS)
-        # The slack is for the rounding of a difference of two quotients.
-        lost = [
-            f"'{row['file']}' lost {row['accuracy_drop_points']:.2f} points "
-            f"({row['accuracy']:.2%})"
-            for row in self.rows[1:]
-            if row["accuracy_drop_points"] > max_accuracy_drop + 1e-9
-        ]
-        if lost:
-            raise VerificationError(
-                f"{'; '.join(lost)}: more than the {max_accuracy_drop:g} "
-                "percentage points allowed against the Keras student "
-                f"({student['accuracy']:.2%} on {self.samples} samples)."
-            )
-        return self
-
-    def as_dict(self):
-        """Everything as dicts, lists, numbers and strings."""
-        return dict(vars(self), rows=[dict(row) for row in self.rows])
-
-    def to_json(self, indent=2):
-        """`as_dict()` as JSON text."""
-        return json.dumps(self.as_dict(), indent=indent)
-
-    def __str__(self):
-        columns = []
-        for title, key, printed in _COLUMNS:
-            values = [row[key] for row in self.rows]
-            if all(value is None for value in values):
-                continue
-            cells = ["-" if v is None else printed(v) for v in values]
-            width = max(len(cell) for cell in [title, *cells])
-            align = str.ljust if key == "file" else str.rjust
-            columns.append([align(cell, width) for cell in [title, *cells]])
-        lines = ["  ".join(cells).rstrip() for cells in zip(*columns)]
-        rule = "-" * max(len(line) for line in lines)
-        return "\n".join([lines[0], rule, *lines[1:]])
+from keras_distill.export.network import activated
+from keras_distill.export.network import check_preprocessing
+from keras_distill.export.result import NO_LABELS
+from keras_distill.export.result import Verification
 
 
 def verify(
@@ -126,10 +31,12 @@ def verify(
     dataset,
     *,
     teacher=None,
+    preprocessing=None,
     output=None,
     max_accuracy_drop=None,
     num_threads=1,
     latency_runs=50,
+    measure_memory=True,
     verbose=True,
 ):
     """Compares TFLite files with the Keras student they were exported from.
@@ -146,7 +53,12 @@ def verify(
 
     A head of one unit says yes above 0, or above 0.5 if the student's (the
     teacher's) outputs all lie in [0, 1]: they are probabilities then. Sample
-    weights are ignored, as in Keras's `metrics=`.
+    weights are ignored, as in Keras's `metrics=`. A file that ends in a softmax
+    (or sigmoid) of its own is compared with that of the student's logits.
+
+    Beside that, per file: size, operators and whether all are builtin,
+    latency, resident memory; and the student's multiply-accumulates, which are
+    the file's too (`kd.cost.multiply_accumulates`).
 
     Args:
         files: A path, a list of paths, or a dict label -> path.
@@ -157,6 +69,10 @@ def verify(
             arrays. Labels are class numbers or one-hot. Read once.
         teacher: A `keras.Model` with the inputs and classes of the student.
             Defaults to `None`.
+        preprocessing: What makes a network's input of the dataset's `x`: a
+            `kd.views.Views` (such as `distiller.views`; the teacher gets its
+            `teacher_evaluation`), a Keras layer or model, or a function. Files
+            that hold it inside see `x` as it is. Defaults to `None`.
         output: Which output to compare, where the student has several: a key
             of its dict, `"output_<i>"` of its list.
         max_accuracy_drop: If given, `check(max_accuracy_drop)` is called.
@@ -166,6 +82,9 @@ def verify(
             percentile of one sample's latency, on this machine and not on a
             phone; the student's is that of its TensorFlow graph. 0: none.
             Defaults to 50.
+        measure_memory: Whether to measure `memory_bytes`, in a process of its
+            own per file (0.3 s each): by how much the resident set grows when
+            the file is opened and run once. Defaults to `True`.
         verbose: Whether to show a progress bar.
 
     Input shapes:
@@ -179,6 +98,10 @@ def verify(
         VerificationError: If a file lost more than `max_accuracy_drop`.
         FileNotFoundError, TypeError, ValueError: If a file, an argument or
             the first batch does not fit.
+
+    Warns:
+        UserWarning: If the dataset lies in another range than a file was made
+            for.
 
     Example:
 
@@ -201,13 +124,25 @@ def verify(
     ```
     """
     steps = _number_of_batches(dataset)
+    check_preprocessing(preprocessing)
     _, inputs = model_inputs.input_signature(student)
-    networks = [_KerasNetwork("student (Keras)", student)]
-    networks += [
-        _File(label, LiteModel(path, num_threads), inputs)
+    keras_student = KerasNetwork(
+        "student (Keras)", student, preprocessing, "student"
+    )
+    files = [
+        File(
+            label,
+            path,
+            num_threads,
+            inputs,
+            preprocessing is not None,
+            measure_memory,
+        )
         for label, path in _labelled(files).items()
     ]
-    teacher = None if teacher is None else _KerasNetwork("teacher", teacher)
+    networks = [keras_student, *files]
+    if teacher is not None:
+        teacher = KerasNetwork("teacher", teacher, preprocessing, "teacher")
     totals = [Totals() for _ in networks]
     samples = seen = 0
     progress = keras.utils.Progbar(
@@ -215,28 +150,35 @@ def verify(
     )
     for x, y in model_inputs.batches(dataset, "dataset"):
         if y is None and max_accuracy_drop is not None:
-            raise ValueError(_NO_LABELS)
-        outputs = [network(x) for network in networks]
+            raise ValueError(NO_LABELS)
+        student_x = keras_student.input(x)
+        given = [student_x, *(file.feed(x, student_x) for file in files)]
+        outputs = [network(value) for network, value in zip(networks, given)]
         if not samples:
             output = _chosen_output(outputs[0], output)
-            one = keras.tree.map_structure(lambda v: v[:1], x)
+            ones = keras.tree.map_structure(lambda v: v[:1], given)
         logits = [n.selected(o, output) for n, o in zip(networks, outputs)]
-        t = None if teacher is None else teacher.selected(teacher(x), output)
-        labels = None if y is None else class_numbers(y, logits[0], output)
+        z = logits[0]
+        t = None
+        if teacher is not None:
+            t = teacher.selected(teacher(teacher.input(x)), output)
+            _same_shape(z, t, "teacher")
+        labels = None if y is None else class_numbers(y, z, output)
         for total, network, f in zip(totals, networks, logits):
-            _same_shape(logits[0], f, network.label)
-            if t is not None:
-                _same_shape(logits[0], t, "teacher")
-            total.add(logits[0], f, t, labels)
-        samples += len(logits[0])
+            _same_shape(z, f, network.label)
+            expected = activated(z, network.activation)
+            total.add(np.asarray(expected), f, t, labels)
+        samples += len(z)
         seen += 1
         progress.update(seen)
     progress.update(seen, finalize=True)
     if not samples:
         raise ValueError("`dataset` is empty: there is nothing to verify on.")
+    _warn_of_ranges(files)
+    products = _multiply_accumulates(student, ones[0])
     rows = []
-    for network, total in zip(networks, totals):
-        row = {**network.facts(output), **total.results()}
+    for network, total, one in zip(networks, totals, ones):
+        row = {**network.facts(output, one), **total.results()}
         row["accuracy_drop_points"] = None
         if row["accuracy"] is not None:
             best = (rows or [row])[0]["accuracy"]
@@ -246,6 +188,7 @@ def verify(
             row[f"latency_{name}_ms"] = (
                 None if times is None else float(np.percentile(times, percent))
             )
+        row["multiply_accumulates"] = products
         rows.append(row)
     found = Verification(rows, samples, output, num_threads, latency_runs)
     return (
@@ -253,86 +196,36 @@ def verify(
     )
 
 
-class _KerasNetwork:
-    """A Keras model from NumPy to NumPy, by the names of its outputs."""
-
-    def __init__(self, label, model):
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                f"The {label} must be a keras.Model. Received: {model!r}"
-            )
-        self.label = label
-        self.model = model
-        self._function = tf.function(
-            lambda x: model(x, training=False), reduce_retracing=True
+def _warn_of_ranges(files):
+    """Warns once for all files that expect the same."""
+    found = {}
+    for file in files:
+        for name, seen in file.seen.items():
+            expected = file.expected.get(name)
+            if expected and ranges.differ(expected, seen):
+                labels = found.setdefault((name, *expected, *seen), [])
+                labels.append(file.label)
+    for (name, *limits), labels in found.items():
+        warnings.warn(
+            f"The dataset's input '{name}' lies in "
+            f"{ranges.shown(limits[2:])}, but {labels} expect "
+            f"{ranges.shown(limits[:2])} (`kd.export.metadata`): "
+            "were representative and evaluation data preprocessed alike?",
+            stacklevel=3,
         )
 
-    def __call__(self, x):
-        outputs = model_inputs.named_outputs(self._function(x))
-        return {name: np.asarray(value) for name, value in outputs.items()}
 
-    def selected(self, outputs, output):
-        """-> the chosen output, half precision as float32."""
-        if len(outputs) == 1:
-            value = next(iter(outputs.values()))
-        elif output in outputs:
-            value = outputs[output]
-        else:
-            raise ValueError(
-                f"'{self.label}' has no output '{output}', only "
-                f"{list(outputs)}."
-            )
-        wide = value.dtype.kind in "iu" or value.dtype == np.float64
-        return value if wide else value.astype("float32")
-
-    def facts(self, output):
-        return {
-            "file": self.label,
-            "path": None,
-            "size_bytes": sum(
-                int(np.prod(w.shape)) * tf.as_dtype(w.dtype).size
-                for w in self.model.weights
-            ),
-            "input_dtype": None,
-            "output_dtype": None,
-        }
-
-    def latency(self, one, runs):
-        return milliseconds(lambda: self(one), runs)
-
-
-class _File(_KerasNetwork):
-    """A TFLite file behind the same methods, fed as the student is."""
-
-    def __init__(self, label, model, inputs):
-        self.label = label
-        self.model = model
-        self.inputs = inputs
-
-    def _feed(self, x):
-        arrays = model_inputs.feed(x, self.inputs, "dataset")
-        if len(arrays) == len(self.model.input_names) == 1:
-            return dict(zip(self.model.input_names, arrays.values()))
-        return arrays
-
-    def __call__(self, x):
-        outputs = self.model(self._feed(x))
-        if isinstance(outputs, dict):
-            return outputs
-        return {self.model.output_names[0]: outputs}
-
-    def facts(self, output):
-        dtypes = self.model.output_dtypes
-        return {
-            "file": self.label,
-            "path": str(self.model.filepath),
-            "size_bytes": self.model.size_in_bytes,
-            "input_dtype": "/".join(self.model.input_dtypes.values()),
-            "output_dtype": dtypes.get(output) or next(iter(dtypes.values())),
-        }
-
-    def latency(self, one, runs):
-        return self.model.measure_latency(self._feed(one), runs)
+def _multiply_accumulates(student, one):
+    """Of the student, or `None` where they cannot all be counted."""
+    shapes = keras.tree.map_structure(lambda v: tuple(v.shape[1:]), one)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # layers that are not counted
+        for shape in (None, shapes):
+            try:
+                return int(cost.multiply_accumulates(student, shape))
+            except (ValueError, Warning):
+                continue
+    return None
 
 
 def _chosen_output(outputs, output):

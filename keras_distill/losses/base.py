@@ -47,6 +47,11 @@ def safe_sqrt(x, tiny=1e-30):
     return ops.sqrt(ops.maximum(x, tiny))
 
 
+def absolute(x):
+    """`|x|` whose gradient at 0 is 0 on every backend (JAX's own is 1)."""
+    return x * ops.stop_gradient(ops.sign(x))
+
+
 def one_of(argument, value, options):
     """Returns `value` if it is one of `options`, else raises with all."""
     if not any(value is option or value == option for option in options):
@@ -101,8 +106,9 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     A subclass implements `compute_loss` and, if it trains a connector, `build`.
     Class attributes say what it needs: `needs_teacher`, `needs_labels`,
     `needs_sample_index`, `batch_coupled` (its value for one sample depends on
-    the other samples of the batch), and `needs_preparation` (`prepare` is to
-    be called before training).
+    the other samples of the batch), `needs_preparation` (`prepare` is to be
+    called before training), and `reads_teacher_weights` (`bind` needs the
+    teacher itself, not only its outputs).
 
     Args:
         teacher_layer_name: What to take from the teacher: a layer's name, a
@@ -136,6 +142,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     needs_sample_index = False
     batch_coupled = False
     needs_preparation = False
+    reads_teacher_weights = False
 
     def __init__(
         self,
@@ -206,7 +213,9 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             student_outputs: The student's tap(s).
             y: Labels, as the dataset gives them.
             sample_weight: `None`, `(batch,)` or one weight per position.
-            sample_index: `(batch,)` integers, for losses with a memory.
+            sample_index: `(batch,)` integers: each sample's position in the
+                data set. Given to losses with `needs_sample_index`, see
+                `kd.views.indexed`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not implement `compute_loss`."
@@ -245,6 +254,17 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             named = [(name, values) for values in as_list(teacher_outputs)]
         for name, values in named:
             check_finite(values, name)
+
+    def validate_sample_index(self, sample_index):
+        """Looks at the indices of the first batch, before training, and at
+        those of every batch on its way to the training step.
+
+        Args:
+            sample_index: `(batch,)` NumPy integers.
+
+        Raises:
+            ValueError: for one that the loss cannot take. Here: none.
+        """
 
     def call(self, *args, **kwargs):
         raise NotImplementedError(

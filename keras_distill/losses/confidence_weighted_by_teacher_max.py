@@ -5,6 +5,7 @@ from keras_distill.losses.base import one_of
 from keras_distill.losses.born_again import GRADIENT_PARTS
 from keras_distill.losses.born_again import BornAgainLoss
 from keras_distill.losses.born_again import gradient_parts
+from keras_distill.losses.coupled import BatchCoupled
 from keras_distill.losses.labels import label_distribution
 from keras_distill.losses.positions import flat_positions
 from keras_distill.losses.probabilities import cross_entropy
@@ -35,7 +36,7 @@ def confidence_weights(log_confidence, sample_weight=None):
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class ConfidenceWeightedByTeacherMax(BornAgainLoss):
+class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
     """Cross-entropy with the labels, samples weighted by the teacher.
 
         p = softmax(teacher)
@@ -54,6 +55,8 @@ class ConfidenceWeightedByTeacherMax(BornAgainLoss):
         confidence: `"max"`, the paper's experiment (also where the teacher is
             wrong), or `"true_class"`, the probability of the label: the weight
             that this gradient has inside of distillation. Defaults to `"max"`.
+        cross_replica: Weigh the samples of all replicas against each other.
+            Defaults to `False`: those of each replica.
         log_gradient_parts: Also log the sizes of the two parts of the gradient
             by the student's logits, correct class and dark knowledge, see
             `gradient_parts`: `<name>_correct_class`, `<name>_dark_knowledge`.
@@ -92,7 +95,6 @@ class ConfidenceWeightedByTeacherMax(BornAgainLoss):
     """
 
     needs_labels = True
-    batch_coupled = True
 
     def __init__(self, *, confidence="max", **kwargs):
         super().__init__(**kwargs)
@@ -118,7 +120,7 @@ class ConfidenceWeightedByTeacherMax(BornAgainLoss):
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         labels = label_distribution(y, student, type(self).__name__)
         teacher, student, labels, weight = flat_positions(
-            teacher, student, labels, sample_weight
+            *self.together(teacher, student, labels, sample_weight)
         )
         shares = confidence_weights(
             self.log_confidence(teacher, labels), weight

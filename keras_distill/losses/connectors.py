@@ -193,22 +193,32 @@ def check_joinable(kind, teacher, student):
     """Raises for two shapes that a regressor of this kind cannot join."""
     ranks = (len(teacher), len(student))
     problem = way_out = None
+    tap_others = (
+        "No regressor joins them: tap other layers with teacher_layer_name= "
+        "and student_layer_name=."
+    )
     if None in (teacher[-1], student[-1]) or min(ranks) < 2:
         problem = "the number of channels must be known"
-        way_out = "Tap layers whose output is (batch, ..., channels)."
+        way_out = (
+            "Tap layers whose output is (batch, ..., channels) with "
+            "teacher_layer_name= and student_layer_name=."
+        )
     elif ranks == (4, 2):
         problem = "a vector cannot be compared with a map"
-        way_out = "No regressor joins them: tap the student before its pooling."
+        way_out = (
+            "No regressor joins them: tap the student before its pooling with "
+            "student_layer_name=."
+        )
     elif ranks == (2, 4):
         if kind not in ("auto", "dense"):
             problem = f"regressor={kind!r} does not turn a map into a vector"
             way_out = 'Pass regressor="auto" or "dense", which pool the map.'
     elif ranks[0] != ranks[1]:
         problem = "they do not have the same number of axes"
-        way_out = "No regressor joins them: tap other layers."
+        way_out = tap_others
     elif ranks[0] != 4 and not _sizes_agree(teacher, student):
         problem = "only the sizes of 2D maps may differ"
-        way_out = "No regressor joins them: tap other layers."
+        way_out = tap_others
     elif ranks[0] != 4 and kind in ("conv1x1", "conv_bn_relu"):
         problem = f"regressor={kind!r} is for maps (batch, height, width, ...)"
         way_out = 'Pass regressor="dense".'

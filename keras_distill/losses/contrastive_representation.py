@@ -21,6 +21,7 @@ from keras_distill.losses.memory_bank import noise_contrastive
 from keras_distill.losses.memory_bank import weights_of_other_classes
 from keras_distill.losses.pairwise import flat
 from keras_distill.losses.pairwise import unit_rows
+from keras_distill.losses.seeded import Seeded
 from keras_distill.losses.structures import shape_list
 from keras_distill.losses.structures import shapes_of
 
@@ -28,7 +29,7 @@ NOT_ESTIMATED = -1e9  # In place of the logarithm of a normalizer.
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class ContrastiveRepresentation(DistillationLoss):
+class ContrastiveRepresentation(Seeded, DistillationLoss):
     """Tells the teacher's view of the same image from that of others (CRD).
 
         v = (dense layer of the features) / its L2 norm
@@ -48,10 +49,18 @@ class ContrastiveRepresentation(DistillationLoss):
     step, a constant from then on. form="paper": `Z = 1` and no 1e-7.
 
     A step costs `batch * min(sample_count, K * embedding_size)` numbers and
-    writes both memories: with the defaults, 50000 samples and batches of 128
-    it takes as long as a ResNet-20's forward and backward pass on CIFAR-sized
-    images (2 CPU cores). On several replicas the memories are the same
-    everywhere; the draws are not those of one device.
+    writes both memories. On several replicas loss, draws and memories are
+    those of one device with the same global batch: each replica draws for all
+    samples and takes its own.
+
+    `kd.Distiller` passes the sample index where the data carries it:
+    `kd.views.indexed(dataset)`. Of a sample that is twice in one batch, only
+    one of the two moves the memory.
+
+    Cost: 30 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): with the defaults and 50 000
+    samples, each sample is compared with thousands of remembered ones, and
+    both memories are written.
 
     Args:
         sample_count: Size of the training set: sample indices are 0 to
@@ -111,7 +120,6 @@ class ContrastiveRepresentation(DistillationLoss):
         temperature=0.07,
         momentum=0.5,
         form="code",
-        seed=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -129,9 +137,7 @@ class ContrastiveRepresentation(DistillationLoss):
         self.temperature = float(temperature)
         self.momentum = float(momentum)
         self.form = one_of("form", form, ("code", "paper"))
-        self.seed = seed
         self.needs_labels = negatives_from == "other_classes"
-        self._draws = keras.random.SeedGenerator(seed)
 
     def build(self, teacher_shape, student_shape):
         widths = {}
@@ -148,6 +154,7 @@ class ContrastiveRepresentation(DistillationLoss):
                     f"layer, such as the last pooling: {role}_layer_name=."
                 )
             widths[role] = math.prod(shapes[0][1:])
+        super().build(teacher_shape, student_shape)
         for role, width in widths.items():
             dense = layers.Dense(
                 self.embedding_size, name=f"{role}_dense", dtype=self.dtype
@@ -184,7 +191,10 @@ class ContrastiveRepresentation(DistillationLoss):
     def draw_contrast(self, sample_index):
         """`(batch, 1 + negatives)` indices: each sample itself, then others."""
         return draw_others(
-            sample_index, self.negatives, self.sample_count, self._draws
+            sample_index,
+            self.negatives,
+            self.sample_count,
+            self.seed_generator,
         )
 
     def validate_sample_index(self, sample_index):
@@ -275,7 +285,8 @@ class ContrastiveRepresentation(DistillationLoss):
             raise ValueError(
                 f"'{self.name}' keeps a vector per training sample and needs "
                 "to know which samples these are. Received: sample_index=None. "
-                "Pass the index of each sample in the training set."
+                "Pass the index of each sample in the training set; "
+                "kd.Distiller takes it from kd.views.indexed(dataset)."
             )
         if self.needs_labels and y is None:
             raise ValueError(
@@ -296,5 +307,4 @@ class ContrastiveRepresentation(DistillationLoss):
             "temperature": self.temperature,
             "momentum": self.momentum,
             "form": self.form,
-            "seed": self.seed,
         }

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_distill.losses.arguments import whole_number
+from keras_distill.losses.base import absolute
 from keras_distill.losses.base import one_of
 from keras_distill.losses.coupled import BatchCoupledLoss
 from keras_distill.losses.coupled import unlike
@@ -27,7 +28,7 @@ def neighbouring_differences(teacher, student):
     Returns:
         A scalar; 0 for one sample.
     """
-    size = ops.abs(student - teacher)
+    size = absolute(student - teacher)
     pairs = ops.cast(ops.shape(size)[0], size.dtype) - 1.0
     return ops.sum(size[:-1] * size[1:]) / ops.maximum(pairs, 1.0)
 

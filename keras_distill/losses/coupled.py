@@ -1,12 +1,48 @@
 """Losses whose value for one sample depends on the others of its batch."""
 
+from keras import ops
+
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.gathering import gather_replicas
 from keras_distill.losses.pairwise import flat
 from keras_distill.losses.pairwise import unit_rows
 
 
-class BatchCoupledLoss(LayerPairLoss):
+class BatchCoupled:
+    """Marks a loss as coupled, and lets it see the other replicas' samples.
+
+    Args:
+        cross_replica: Whether a sample is seen together with those of the
+            other replicas too. Defaults to `False`: with those of its own.
+            With `True`, N replicas give value and gradient of one device with
+            the same global batch, for the price of sending the taps around.
+        **kwargs: see `DistillationLoss`.
+    """
+
+    batch_coupled = True
+
+    def __init__(self, *, cross_replica=False, **kwargs):
+        super().__init__(**kwargs)
+        self.cross_replica = bool(cross_replica)
+
+    def together(self, *arrays):
+        """Arrays, batch axis first, of the samples that are seen together.
+
+        Args:
+            *arrays: Tensors, arrays or `None`.
+        """
+        if not self.cross_replica:
+            return arrays
+        return tuple(
+            None if x is None else gather_replicas(ops.convert_to_tensor(x))
+            for x in arrays
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "cross_replica": self.cross_replica}
+
+
+class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
     """Compares how the samples lie to each other in teacher and student.
 
         loss = sum_l weight_l * coupled_loss(teacher_l, student_l)
@@ -14,20 +50,13 @@ class BatchCoupledLoss(LayerPairLoss):
     Subclasses implement `coupled_loss` of two matrices `(batch, width)`.
 
     Args:
-        cross_replica: Whether a sample is compared with those of the other
-            replicas too. Defaults to `False`: with those of its own. With
-            `True`, N replicas give value and gradient of one device with the
-            same global batch, for the price of sending the taps around.
         normalize: Divide each sample's features by their L2 norm first.
             Defaults to `False`.
-        **kwargs: see `LayerPairLoss`.
+        **kwargs: `cross_replica`, and those of `LayerPairLoss`.
     """
 
-    batch_coupled = True
-
-    def __init__(self, *, cross_replica=False, normalize=False, **kwargs):
+    def __init__(self, *, normalize=False, **kwargs):
         super().__init__(**kwargs)
-        self.cross_replica = bool(cross_replica)
         self.normalize = bool(normalize)
 
     def build_pair(self, index, teacher_shape, student_shape):
@@ -53,9 +82,7 @@ class BatchCoupledLoss(LayerPairLoss):
         return self.coupled_loss(index, teacher, student)
 
     def _samples(self, x):
-        x = flat(x)
-        if self.cross_replica:
-            x = gather_replicas(x)
+        (x,) = self.together(flat(x))
         return unit_rows(x) if self.normalize else x
 
     def coupled_loss(self, index, teacher, student):
@@ -63,11 +90,7 @@ class BatchCoupledLoss(LayerPairLoss):
         raise NotImplementedError
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "cross_replica": self.cross_replica,
-            "normalize": self.normalize,
-        }
+        return {**super().get_config(), "normalize": self.normalize}
 
 
 def unlike(a, b):

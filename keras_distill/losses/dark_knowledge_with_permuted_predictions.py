@@ -5,8 +5,10 @@ from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.born_again import GRADIENT_PARTS
 from keras_distill.losses.born_again import BornAgainLoss
 from keras_distill.losses.born_again import gradient_parts
+from keras_distill.losses.gathering import draw_per_sample
 from keras_distill.losses.probabilities import cross_entropy
 from keras_distill.losses.probabilities import log_probabilities
+from keras_distill.losses.seeded import Seeded
 
 
 def random_permutation(classes_fixed, seed):
@@ -21,8 +23,12 @@ def random_permutation(classes_fixed, seed):
         the `(classes - 1)!` possible ones.
     """
     classes = classes_fixed.shape[-1]
-    keys = keras.random.uniform(
-        ops.shape(classes_fixed), dtype="float32", seed=seed
+    inner = tuple(ops.shape(classes_fixed))[1:]
+    keys = draw_per_sample(
+        lambda samples: keras.random.uniform(
+            (samples, *inner), dtype="float32", seed=seed
+        ),
+        classes_fixed,
     )
     # The others in random order, then the fixed one.
     order = ops.argsort(ops.where(classes_fixed > 0.5, 2.0, keys), axis=-1)
@@ -39,7 +45,7 @@ def random_permutation(classes_fixed, seed):
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
+class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
     """Soft targets whose classes, all but the largest, are shuffled.
 
         p = softmax(teacher)
@@ -49,7 +55,9 @@ class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
 
     (DKPP.) The teacher's higher moments stay, its knowledge of which classes
     are alike is destroyed: what distillation is worth without it. Every
-    position gets a permutation of its own, and a fresh one in every step.
+    position gets a permutation of its own, and a fresh one in every step; on
+    any number of replicas the same ones. Samples are not compared, so there is
+    nothing to see on other replicas.
 
     Args:
         seed: Seed of the permutations, an integer. Defaults to 0. Its state is
@@ -90,11 +98,6 @@ class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
         Furlanello et al., "Born-Again Neural Networks", 2018, section 3.2.
     """
 
-    def __init__(self, *, seed=0, **kwargs):
-        super().__init__(**kwargs)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-
     def permutation(self, decided):
         """The permutations of one step: override it to give your own.
 
@@ -132,15 +135,3 @@ class DarkKnowledgeWithPermutedPredictions(BornAgainLoss):
             parts = [weighted_mean(part, sample_weight) for part in parts]
             logs = dict(zip(GRADIENT_PARTS, parts))
         return weighted_mean(values, sample_weight), logs
-
-    # Keras saves no seed generators; a loaded Distiller would see the first
-    # permutations once more.
-
-    def save_own_variables(self, store):
-        store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state)
-
-    def load_own_variables(self, store):
-        self.seed_generator.state.assign(store["seed_state"])
-
-    def get_config(self):
-        return {**super().get_config(), "seed": self.seed}

@@ -4,6 +4,7 @@ from keras import ops
 from keras_distill.losses.arguments import non_negative
 from keras_distill.losses.base import one_of
 from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.coupled import BatchCoupled
 from keras_distill.losses.positions import flat_positions
 from keras_distill.losses.response import ResponseLoss
 from keras_distill.losses.soft_targets import validated_temperature
@@ -62,7 +63,7 @@ def _centered(x, axis, weight):
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class DIST(ResponseLoss):
+class DIST(BatchCoupled, ResponseLoss):
     """Asks for correlated predictions instead of equal ones.
 
         p = softmax(teacher / T)        q = softmax(student / T)
@@ -89,6 +90,8 @@ class DIST(ResponseLoss):
             product of the norms (the authors' code, mmrazor), or `"clamp"`,
             each norm at least 1e-8 (torchdistill). Differ by 1e-4 with 1000
             classes. Defaults to `"add"`.
+        cross_replica: Compare with the samples of all replicas. Defaults to
+            `False`.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
@@ -123,8 +126,6 @@ class DIST(ResponseLoss):
     Reference:
         Huang et al., "Knowledge Distillation from A Stronger Teacher", 2022.
     """
-
-    batch_coupled = True
 
     def __init__(
         self,
@@ -167,7 +168,9 @@ class DIST(ResponseLoss):
         sample_index=None,
     ):
         teacher, student = self.comparable(teacher_outputs, student_outputs)
-        inter, intra = self.terms(teacher, student, sample_weight)
+        inter, intra = self.terms(
+            *self.together(teacher, student, sample_weight)
+        )
         return self.beta * inter + self.gamma * intra
 
     def get_config(self):

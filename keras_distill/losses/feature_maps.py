@@ -25,7 +25,10 @@ def check_maps(loss, teacher_shape, student_shape, way_out=None):
         )
     elif None in (teacher_shape[-1], student_shape[-1]):
         problem = "needs to know the number of channels"
-        way_out = "Tap layers whose last axis is known."
+        way_out = (
+            "Tap layers whose last axis is known with teacher_layer_name= and "
+            "student_layer_name=."
+        )
     elif way_out and teacher_shape[-1] != student_shape[-1]:
         problem = "needs equal channels here"
     if problem:

@@ -10,7 +10,7 @@ import contextvars
 
 from keras import ops
 
-_GATHER = contextvars.ContextVar("gather", default=None)
+_REPLICA = contextvars.ContextVar("replica", default=None)
 
 
 def gather_replicas(x):
@@ -27,22 +27,43 @@ def gather_replicas(x):
     Returns:
         `x` itself on one device.
     """
-    gather = _GATHER.get()
-    return x if gather is None else gather(x)
+    replica = _REPLICA.get()
+    return x if replica is None else replica.gather(x)
+
+
+def draw_per_sample(draw, x):
+    """Random numbers that do not depend on the number of replicas.
+
+    Every replica draws for the whole batch, in step with the others, and takes
+    the rows of its own samples.
+
+    Args:
+        draw: `function(samples) -> (samples, ...)`.
+        x: A tensor, batch axis first.
+
+    Returns:
+        `(samples here, ...)`.
+    """
+    replica = _REPLICA.get()
+    if replica is None:
+        return draw(ops.shape(x)[0])
+    return replica.own_rows(draw(replica.everywhere))
 
 
 @contextlib.contextmanager
-def gathering(gather):
-    """A context in which `gather_replicas` calls `gather`.
+def gathering(replica):
+    """A context in which losses see the samples of all replicas.
 
     Args:
-        gather: `function(x) -> x of all replicas`; `None` on one device.
+        replica: `None` on one device. Else what has `gather(x)`, which gives x
+            of all replicas; `everywhere`, the number of their samples; and
+            `own_rows(x)`, which gives the rows of x that are samples here.
     """
-    token = _GATHER.set(gather)
+    token = _REPLICA.set(replica)
     try:
         yield
     finally:
-        _GATHER.reset(token)
+        _REPLICA.reset(token)
 
 
 def samples_everywhere(values):

@@ -84,8 +84,9 @@ def check_alignable(teacher_shape, student_shape):
     if problem:
         raise ValueError(
             f"The features cannot be compared: {problem}. Received: teacher "
-            f"{t}, student {s}. Tap other layers, or leave the pair out with "
-            "alignment= a matrix that is 0 there."
+            f"{t}, student {s}. Tap other layers with teacher_layer_name= and "
+            "student_layer_name=, or leave the pair out with alignment= a "
+            "matrix that is 0 there."
         )
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill.losses.gathering import draw_per_sample
 from keras_distill.losses.gathering import gather_replicas
 from keras_distill.losses.pairwise import unit_rows
 
@@ -35,8 +36,12 @@ def draw_others(sample_index, count, samples, seed):
     Returns:
         `(batch, 1 + count)`, the dtype of `sample_index`.
     """
-    shape = (ops.shape(sample_index)[0], count)
-    drawn = keras.random.randint(shape, 0, samples - 1, seed=seed)
+    drawn = draw_per_sample(
+        lambda rows: keras.random.randint(
+            (rows, count), 0, samples - 1, seed=seed
+        ),
+        sample_index,
+    )
     drawn = ops.cast(drawn, sample_index.dtype)
     own = sample_index[:, None]
     # One index is skipped: the sample's own.

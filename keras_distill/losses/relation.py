@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_distill.losses.base import absolute
 from keras_distill.losses.base import safe_sqrt
 from keras_distill.losses.coupled import BatchCoupledLoss
 from keras_distill.losses.pairwise import angles
@@ -18,7 +19,7 @@ from keras_distill.losses.pairwise import unit_rows
 
 def huber(teacher, student):
     """Mean of `u^2 / 2` where `|u| < 1`, else `|u| - 1/2`; u the difference."""
-    size = ops.abs(student - teacher)
+    size = absolute(student - teacher)
     capped = ops.minimum(size, 1.0)
     return ops.mean(capped * (size - 0.5 * capped))
 
@@ -30,7 +31,7 @@ def mean_squared(teacher, student):
 
 def mean_absolute(teacher, student):
     """Mean of the absolute differences."""
-    return ops.mean(ops.abs(student - teacher))
+    return ops.mean(absolute(student - teacher))
 
 
 def frobenius(teacher, student):

@@ -1,11 +1,15 @@
 import keras
 from keras import ops
 
+from keras_distill.losses.gathering import gather_replicas
+
 
 class RunningMoments(keras.layers.Layer):
     """Mean and variance per channel of all that was seen, the old fading.
 
     The first batch counts alone, the n-th `1 / n`, later ones `1 - momentum`.
+    On several replicas a batch is all of their samples: the moments are those
+    of one device. Two numbers per sample and channel are sent around for it.
 
     Args:
         channels: Of the features.
@@ -19,7 +23,8 @@ class RunningMoments(keras.layers.Layer):
         options = {
             "initializer": "zeros",
             "trainable": False,
-            "aggregation": "mean",
+            # All replicas compute the same update.
+            "aggregation": "only_first_replica",
         }
         self.mean = self.add_weight(name="mean", shape=(channels,), **options)
         self.variance = self.add_weight(
@@ -30,9 +35,7 @@ class RunningMoments(keras.layers.Layer):
 
     def update(self, x):
         """Takes in `(batch, ..., channels)` -> `(mean, variance)`."""
-        axes = tuple(range(len(x.shape) - 1))
-        x = ops.stop_gradient(x)
-        mean, variance = ops.mean(x, axis=axes), ops.var(x, axis=axes)
+        mean, variance = batch_moments(x)
         old_mean, old_variance, seen = (
             ops.cast(w, x.dtype) for w in (self.mean, self.variance, self.seen)
         )
@@ -51,3 +54,26 @@ class RunningMoments(keras.layers.Layer):
         ):
             weight.assign(ops.cast(value, weight.dtype))
         return new_mean, new_variance
+
+
+def batch_moments(x):
+    """Mean and variance per channel over the samples of all replicas.
+
+        mean = mean_b m_b,   variance = mean_b (v_b + (m_b - mean)^2)
+
+    with `m_b` and `v_b` those of sample b over its positions.
+
+    Args:
+        x: `(batch, ..., channels)`, a constant.
+
+    Returns:
+        Two tensors `(channels,)`.
+    """
+    x = ops.stop_gradient(x)
+    positions = tuple(range(1, len(x.shape) - 1))
+    means = ops.mean(x, axis=positions) if positions else x
+    variances = ops.var(x, axis=positions) if positions else ops.zeros_like(x)
+    means, variances = gather_replicas(means), gather_replicas(variances)
+    mean = ops.mean(means, axis=0)
+    spread = variances + ops.square(means - mean)
+    return mean, ops.mean(spread, axis=0)

@@ -130,6 +130,10 @@ class TeacherClassifierLoss(DistillationLoss):
         """Layers that make `channels` channels of the student's map."""
         raise NotImplementedError
 
+    @property
+    def reads_teacher_weights(self):
+        return self._copied is None and not self.built
+
     def bind(self, teacher, student):
         if teacher is not None:
             self.set_classifier(

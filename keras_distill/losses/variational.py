@@ -24,7 +24,10 @@ def inverse_softplus_variance(variance, epsilon=1e-5):
 def gaussian_energy(x, mean, variance):
     """`-log N(x; mean, variance)` without its constant `log(2 pi) / 2`.
 
-        log sigma + (x - mean)^2 / (2 sigma^2)
+        sum_c log sigma_c + (x_c - mean_c)^2 / (2 sigma_c^2)
+
+    The channels are summed before the logarithm is added, and no map is
+    divided: three passes over the map instead of six.
 
     Args:
         x: `(batch, ..., channels)`.
@@ -32,16 +35,19 @@ def gaussian_energy(x, mean, variance):
         variance: sigma^2, `(channels,)`.
 
     Returns:
-        The shape of `x`.
+        `(batch, ...)`.
     """
-    return 0.5 * (ops.square(x - mean) / variance + ops.log(variance))
+    deviation = (x - mean) * ops.rsqrt(2.0 * variance)
+    squares = ops.sum(ops.square(deviation), axis=-1)
+    return squares + 0.5 * ops.sum(ops.log(variance))
 
 
-def over_channels(values, reduction):
+def over_channels(values, channels, reduction):
     """One number per sample or position, to be averaged by `weighted_mean`.
 
     Args:
-        values: `(batch, ..., channels)`.
+        values: `(batch, ...)`, each a sum over the channels.
+        channels: How many.
         reduction: `"mean"` over all elements of a sample, or their `"sum"`.
 
     Returns:
@@ -49,8 +55,7 @@ def over_channels(values, reduction):
         mean will divide by.
     """
     if reduction == "mean":
-        return ops.mean(values, axis=-1)
-    values = ops.sum(values, axis=-1)
+        return values / channels
     for size in ops.shape(values)[1:]:
         values = values * ops.cast(size, values.dtype)
     return values
@@ -77,6 +82,10 @@ class VariationalInformation(LayerPairLoss):
     factor, in `layer_weights`.
 
     Maps of unlike sizes: the larger is averaged down to the smaller.
+
+    Cost: 24 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): on three maps; the means are
+    convolutions, trained too.
 
     Args:
         teacher_layer_name: A layer of the teacher, or a list of them.
@@ -170,9 +179,8 @@ class VariationalInformation(LayerPairLoss):
         teacher, mean, scale = same_precision(teacher, mean, self.scales[index])
         variance = softplus_variance(scale, self.epsilon)
         energy = gaussian_energy(teacher, mean, variance)
-        return weighted_mean(
-            over_channels(energy, self.reduction), sample_weight
-        )
+        values = over_channels(energy, teacher.shape[-1], self.reduction)
+        return weighted_mean(values, sample_weight)
 
     def get_config(self):
         return {

@@ -74,14 +74,18 @@ CASES = {
     "decoupled_kd_class_map": DECOUPLED((3, 7), (3, 3), class_map=[6, 0, 2]),
     "decoupled_kd_map": DECOUPLED((3, 2, 3, 4), alpha=0.5, beta=2.0),
     "dist": DIST(),
-    "dist_clamp": DIST(epsilon="clamp", temperature=4.0, beta=2.0),
+    "dist_clamp": DIST(
+        epsilon="clamp", temperature=4.0, beta=2.0, cross_replica=True
+    ),
     "dist_class_map": DIST((3, 7), (3, 3), class_map=[6, 0, 2]),
     "dist_sequence": DIST((3, 4, 5)),
     "confidence_max": CONFIDENCE(),
     "confidence_true_class": CONFIDENCE(
         confidence="true_class", labels=one_hot
     ),
-    "confidence_sequence": CONFIDENCE((3, 4, 5), log_gradient_parts=True),
+    "confidence_sequence": CONFIDENCE(
+        (3, 4, 5), log_gradient_parts=True, cross_replica=True
+    ),
     "permuted": PERMUTED(),
     "permuted_class_map": PERMUTED((3, 7), (3, 3), class_map=[6, 0, 2]),
     "permuted_map": PERMUTED((3, 2, 3, 4), log_gradient_parts=True),

@@ -180,6 +180,16 @@ def test_every_public_loss_has_a_row():
     assert not missing, f"add a row to CASES for {missing}"
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_coupled_loss_says_what_it_sees_of_other_replicas(case):
+    loss = case.build()
+    if loss.batch_coupled:
+        described = inspect.getdoc(type(loss))
+        assert "cross_replica" in described
+        there = "cross_replica" in loss.get_config()
+        assert there or "no `cross_replica`" in described
+
+
 @pytest.mark.parametrize("path", sorted(SOURCES.glob("*.py")), ids=str)
 def test_losses_use_public_keras_only(path):
     assert not backend_bound(path.read_text())

@@ -1,12 +1,24 @@
 """CRD: the loss, its memories and its draws."""
 
+import sys
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import random
 
+import keras_distill as kd
 from keras_distill.losses import ContrastiveRepresentation
 from keras_distill.losses import memory_bank
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from networks import convnet  # noqa: E402
+from networks import crossentropy  # noqa: E402
+from networks import data  # noqa: E402
+
+X, Y = data(20)
 
 
 def features(*shape, seed=0):
@@ -211,3 +223,119 @@ def test_widths_must_be_known():
     assert "teacher (None, 8), student (None, None, None, 8)" in str(
         error.value
     )
+
+
+# Inside of a Distiller.
+
+
+def distill(teacher=None, learning_rate=0.01, compile=None, **kwargs):
+    loss = contrast(
+        teacher_layer_name="pool",
+        student_layer_name="pool",
+        **{"sample_count": 20, "temperature": 0.5, **kwargs},
+    )
+    distiller = kd.Distiller(
+        student=convnet(),
+        teacher=teacher or convnet(8),
+        distillation_losses={"soft": kd.losses.SoftTargets(), "crd": loss},
+    )
+    distiller.compile(
+        keras.optimizers.Adam(learning_rate), crossentropy(), **compile or {}
+    )
+    return distiller
+
+
+def indexed():
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y))
+    return kd.views.indexed(dataset).shuffle(20, seed=3).batch(5)
+
+
+@pytest.mark.parametrize(
+    "compile", [{}, {"jit_compile": True}, {"steps_per_execution": 3}], ids=str
+)
+def test_every_sample_has_its_row(compile):
+    """With momentum and learning rate 0 a row is what its sample gives."""
+    distiller = distill(
+        learning_rate=0.0,
+        momentum=0.0,
+        compile=compile,
+        negatives_from="other_classes",
+    )
+    history = distiller.fit(indexed(), epochs=1, verbose=0).history
+    assert np.isfinite(history["crd_loss"]).all()
+    loss = distiller.distillation_losses["crd"]
+    np.testing.assert_array_equal(loss.label_memory.numpy(), Y)
+    for role, model in (
+        ("teacher", distiller.pair().teacher),
+        ("student", distiller.student),
+    ):
+        pool = model.get_layer("pool").output
+        features = keras.Model(model.inputs, pool)(X)
+        vectors = getattr(loss, f"{role}_dense")(features).numpy()
+        memory = getattr(loss, f"{role}_memory").numpy()
+        np.testing.assert_allclose(memory, unit(vectors), atol=1e-5)
+
+
+TOO_SMALL = "has 12 rows, for indices 0 to 11.*sample_count="
+
+
+def test_a_memory_that_is_too_small_for_the_first_batch():
+    distiller = distill(sample_count=12)
+    x = kd.views.indexed(X)
+    with pytest.raises(ValueError, match=TOO_SMALL):
+        distiller.train_on_batch(x, Y)
+    with pytest.raises(ValueError, match=TOO_SMALL):
+        # All of the arrays are looked at.
+        distiller.fit(x, Y, batch_size=10, verbose=0)
+    with pytest.raises(ValueError, match=TOO_SMALL):
+        dataset = kd.datasets.batches(X, Y, 10, indexed=True)
+        distiller.fit(dataset.skip(1), verbose=0)
+    assert int(distiller.optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize("compile", [{}, {"jit_compile": True}], ids=str)
+def test_a_memory_that_is_too_small_for_a_later_batch(compile):
+    """Compiled code cannot raise: the index is looked at before."""
+    distiller = distill(sample_count=12, compile=compile)
+    dataset = kd.datasets.batches(X, Y, 10, indexed=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=TOO_SMALL):
+        distiller.fit(dataset, verbose=0)
+    # No step was made with a loss that is NaN.
+    assert all(np.isfinite(w).all() for w in distiller.get_weights())
+
+
+def test_saved_and_loaded_it_goes_on_with_its_memory(tmp_path):
+    teacher, dataset = convnet(8), kd.datasets.batches(X, Y, 8, indexed=True)
+    distiller = distill(teacher)
+    distiller.fit(dataset, epochs=2, verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = kd.load_distiller(tmp_path / "distiller.keras", teacher=teacher)
+    for a, b in zip(loaded.variables, distiller.variables, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
+    # The draws go on as well.
+    expected = distiller.fit(dataset, epochs=2, verbose=0).history
+    found = loaded.fit(dataset, epochs=2, verbose=0).history
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+    other = distill(teacher)
+    other.load_weights(_weights(distiller, tmp_path))
+    np.testing.assert_array_equal(
+        other.distillation_losses["crd"].student_memory,
+        distiller.distillation_losses["crd"].student_memory,
+    )
+
+
+@pytest.mark.parametrize(
+    "loss", [contrast, kd.losses.DarkKnowledgeWithPermutedPredictions]
+)
+def test_saved_before_it_is_built(loss):
+    store = {}
+    loss().save_own_variables(store)
+    assert not store
+    loss().load_own_variables(store)
+
+
+def _weights(distiller, folder):
+    path = folder / "distiller.weights.h5"
+    distiller.save_weights(path)
+    return path

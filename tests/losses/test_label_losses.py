@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -15,6 +16,7 @@ from keras_distill.losses import ConfidenceWeightedByTeacherMax
 from keras_distill.losses import DarkKnowledgeWithPermutedPredictions
 from keras_distill.losses import DecoupledKD
 from keras_distill.losses import SoftTargets
+from keras_distill.losses import gathering
 from keras_distill.losses.dark_knowledge_with_permuted_predictions import (
     random_permutation,
 )
@@ -226,6 +228,31 @@ def test_confidence_weights(confidence):
     )
 
 
+@pytest.mark.parametrize("loss", [DIST, ConfidenceWeightedByTeacherMax])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_replica_sees_the_gathered_samples(loss, weighted):
+    """Whole samples are gathered: positions become samples afterwards."""
+    teacher, student = pair(5, 3, 7)
+    batch = {"y": np.arange(15).reshape(5, 3) % 7}
+    if weighted:
+        batch["sample_weight"] = np.linspace(0.0, 2.0, 15).reshape(5, 3)
+    whole = value(loss(), teacher, student, **batch)
+    labels = one_hot(batch["y"])
+    everything = [teacher, student, labels, *list(batch.values())[1:]]
+
+    def gather(x):
+        (full,) = [a for a in everything if np.array_equal(a[:2], x)]
+        return tf.constant(full)
+
+    batch = {name: array[:2] for name, array in batch.items()}
+    here = teacher[:2], student[:2]
+    with gathering.gathering(types.SimpleNamespace(gather=gather)):
+        found = value(loss(cross_replica=True), *here, **batch)
+        assert found == pytest.approx(whole)
+        alone = value(loss(), *here, **batch)
+    assert alone == value(loss(), *here, **batch) != pytest.approx(whole)
+
+
 def test_confidences_that_underflow_still_have_ratios():
     teacher = 1e4 * (1.0 - one_hot([0, 1])).astype("float32")
     teacher[1] -= 1e4
@@ -250,6 +277,7 @@ def test_permutations_are_uniform_and_keep_the_argmax():
 def test_permuted_predictions():
     teacher, student = pair(5, 7)
     loss = DarkKnowledgeWithPermutedPredictions(seed=1)
+    loss.build(teacher.shape, student.shape)
     p, log_q = softmax(teacher), np.log(softmax(student))
     state = loss.seed_generator.state.numpy()
     targets, _ = map(np.asarray, loss.targets(teacher))

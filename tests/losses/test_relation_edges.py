@@ -1,6 +1,7 @@
 """Relations between samples: degenerate batches, replicas, errors, saving."""
 
 import json
+import types
 
 import keras
 import numpy as np
@@ -104,7 +105,7 @@ def test_cross_replica_sees_the_gathered_samples(loss):
         full = teacher if x.shape[-1] == 5 else student
         return tf.concat([x, tf.constant(full[2:])], axis=0)
 
-    with gathering.gathering(gather):
+    with gathering.gathering(types.SimpleNamespace(gather=gather)):
         here = teacher[:2], student[:2]
         assert value(loss(cross_replica=True), *here) == pytest.approx(whole)
         assert value(loss(), *here) == value(loss(cross_replica=False), *here)

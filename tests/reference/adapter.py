@@ -16,7 +16,8 @@ import keras
 import numpy as np
 import relation_groups
 import reuse_groups
-import tensorflow as tf
+from gradients import constant
+from gradients import value_and_gradients
 
 from keras_distill import losses
 
@@ -48,43 +49,12 @@ def evaluate(case, arrays, dtype="float64"):
         raise UnknownGroup(
             f"No function for group {case['group']!r}. Known: {sorted(GROUPS)}"
         )
-    inputs = {
-        name: tf.constant(
-            array, dtype if np.issubdtype(array.dtype, np.floating) else None
-        )
-        for name, array in arrays.items()
-    }
+    inputs = {name: constant(array, dtype) for name, array in arrays.items()}
     results = function(case.get("hyperparameters") or {}, inputs, dtype)
     return {name: np.asarray(value) for name, value in results.items()}
 
 
 # What several groups share.
-
-
-def value_and_gradients(compute, watched):
-    """Evaluates `compute` and differentiates its `"loss"`.
-
-    Args:
-        compute: Function without arguments; returns a dict of scalars that has
-            `"loss"`.
-        watched: Name -> tensor or Keras variable to differentiate by.
-
-    Returns:
-        The scalars, and `grad_<name>` for everything watched. A name on which
-        the loss does not depend has no entry: the check calls it missing.
-    """
-    sources = {
-        name: x.value if isinstance(x, keras.Variable) else x
-        for name, x in watched.items()
-    }
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(list(sources.values()))
-        results = compute()
-    gradients = tape.gradient(results["loss"], sources)
-    for name, gradient in gradients.items():
-        if gradient is not None:
-            results[f"grad_{name}"] = tf.convert_to_tensor(gradient)
-    return results
 
 
 def built(loss, teacher, student):

@@ -55,7 +55,9 @@ def ofd(hyperparameters, inputs, dtype):
 
     gamma, beta = inputs["teacher_bn_gamma"], inputs["teacher_bn_beta"]
     norm = keras.layers.BatchNormalization(name="teacher_feature")
-    teacher = keras.Sequential([keras.Input((None, None, len(gamma))), norm])
+    teacher = keras.Sequential(
+        [keras.Input((None, None, gamma.shape[0])), norm]
+    )
     norm.set_weights([gamma, beta, 0 * beta, 1 + 0 * beta])
 
     def make_loss(**kwargs):

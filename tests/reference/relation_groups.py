@@ -3,14 +3,14 @@
 from functools import partial
 
 import numpy as np
+from gradients import value_and_gradients
+from keras import ops
 
 from keras_distill import losses
 
 
 def embeddings(make_loss, inputs, dtype):
     """A loss of one pair of embeddings."""
-    from adapter import value_and_gradients
-
     loss = make_loss(dtype=dtype)
     teacher = inputs["teacher_embedding"]
     student = inputs["student_embedding"]
@@ -112,7 +112,6 @@ class GivenContrast(losses.ContrastiveRepresentation):
 
 def crd(hyperparameters, inputs, dtype):
     from adapter import fixed
-    from adapter import value_and_gradients
 
     fixed(hyperparameters, eps=1e-7)
     sample_count, size = inputs["memory_student"].shape
@@ -147,9 +146,9 @@ def crd(hyperparameters, inputs, dtype):
         return {"loss": value}
 
     results = value_and_gradients(compute, watched)
-    results["memory_teacher_after"] = loss.teacher_memory.numpy()
-    results["memory_student_after"] = loss.student_memory.numpy()
-    after = np.exp(loss.log_normalizers.numpy())
+    results["memory_teacher_after"] = ops.convert_to_numpy(loss.teacher_memory)
+    results["memory_student_after"] = ops.convert_to_numpy(loss.student_memory)
+    after = np.exp(ops.convert_to_numpy(loss.log_normalizers))
     results["z_student_after"], results["z_teacher_after"] = after
     return results
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from gradients import value_and_gradients
 from keras import ops
 
 from keras_distill import losses
@@ -19,7 +20,7 @@ def of_logits(loss, inputs, terms):
     teacher, student = inputs["teacher_logits"], inputs["student_logits"]
     adapter.built(loss, teacher, student)
     value = partial(loss.compute_loss, teacher, student, y=inputs.get("labels"))
-    return adapter.value_and_gradients(
+    return value_and_gradients(
         lambda: {"loss": value(), **terms(teacher, student)},
         {"student_logits": student},
     )
@@ -130,7 +131,7 @@ def srrl(hyperparameters, inputs, dtype):
             ),
         }
 
-    return adapter.value_and_gradients(compute, watched)
+    return value_and_gradients(compute, watched)
 
 
 def ijckd(hyperparameters, inputs, dtype):
@@ -163,7 +164,7 @@ def ijckd(hyperparameters, inputs, dtype):
             ),
         }
 
-    return adapter.value_and_gradients(compute, watched)
+    return value_and_gradients(compute, watched)
 
 
 GROUPS = {

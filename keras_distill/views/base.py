@@ -26,14 +26,39 @@ class Views(keras.layers.Layer):
     Subclasses override `training` for what is seen in the training step and
     `evaluation` (`teacher_evaluation`) for what is seen without randomness:
     in `evaluate`, `predict` and export.
+
+    Attributes:
+        jit_compile: Whether XLA compiles what a subclass does; the Distiller
+            sets it.
     """
+
+    # Whether the teacher sees another view of a sample in every epoch.
+    teacher_varies = False
+    # Whether a view is a function of seed, epoch and sample index.
+    replayable = True
 
     def __init__(self, name=None):
         super().__init__(name=name)
         self.built = True
+        self.jit_compile = False
 
-    def training(self, x, y=None, sample_weight=None):
-        """-> `View`: student's input, teacher's input, labels and weights."""
+    def training(
+        self, x, y=None, sample_weight=None, epoch=None, sample_index=None
+    ):
+        """The batch as the two networks see it in the training step.
+
+        Args:
+            x: The batch's inputs.
+            y: Labels, or `None`.
+            sample_weight: Weights, or `None`.
+            epoch: A scalar integer tensor: what is random should be a function
+                of it, of the index and of a seed.
+            sample_index: `(batch,)` int32, each sample's position in the data
+                set; `None` if the data carries none.
+
+        Returns:
+            `View`: student's input, teacher's input, labels and weights.
+        """
         return View(
             self.evaluation(x), self.teacher_evaluation(x), y, sample_weight
         )
@@ -45,6 +70,28 @@ class Views(keras.layers.Layer):
     def teacher_evaluation(self, x):
         """-> the teacher's input, without randomness."""
         return x
+
+    def set_output_shape(self, shape):
+        """Told the shape of the student's output, or `None`, by a Distiller."""
+
+    def validate_sample_index(self, sample_index, replicas=1):
+        """Raises if views of these samples cannot be replayed.
+
+        Args:
+            sample_index: NumPy array `(batch,)`, the first batch's.
+            replicas: Number of replicas that share the batch.
+        """
+
+    def evaluation_labels(self, y):
+        """-> labels of the kind that `training` gives."""
+        return y
+
+    def teacher_config(self):
+        """The part of the configuration that what the teacher sees, in
+        training, depends on: its outputs can be used wherever it is equal."""
+        config = self.get_config()
+        config.pop("name", None)
+        return config
 
     def get_config(self):
         return {"name": self.name}
@@ -86,6 +133,9 @@ class Preprocessing(Views):
 
     def teacher_evaluation(self, x):
         return x if self.teacher is None else self.teacher(x, training=False)
+
+    def teacher_config(self):
+        return {"teacher": self.get_config()["teacher"]}
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -1,0 +1,402 @@
+"""What each distillation loss costs, beside a plain training step.
+
+    python examples/benchmarks/losses.py                       # every loss
+    python examples/benchmarks/losses.py --losses Hint DIST    # some
+    python examples/benchmarks/losses.py --quick               # a minute
+
+The student is a ResNet of 20 layers for 32x32 images (three stages of 32, 64
+and 128 channels), its batch 128 images; the teacher has the same depth, twice
+the channels and 100 classes. The plain step is the student's forward pass,
+its gradient and the update. Of a loss, that part is measured which it adds:
+its value, and its gradient with respect to the student's taps and to the
+weights of its own connectors. The teacher's taps are computed beforehand.
+
+Rounds of one plain step and each loss, in an order drawn anew, so that all see
+the same disturbances. Shares are per round, of the same round's plain step:
+medians over the rounds, with quartiles. Time is given twice: by the clock, and
+as processor time of this process, summed over its threads, which other
+programs on the machine disturb less. The share is that of processor time.
+
+Peak: how far the resident set of a process rises while the function runs, above
+what it was with weights and taps in memory; median of 5 calls. Measured in a
+process of its own, where freed memory goes back to the system at once
+(`MALLOC_MMAP_THRESHOLD_`), without oneDNN, whose pool would keep it. Linux.
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_distill as kd
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from reporting import table  # noqa: E402
+
+layers, losses = keras.layers, kd.losses
+SAVED = pathlib.Path(__file__).parents[2] / "saved_models"
+THREADS = 2
+CLASSES = 100
+STAGES = ("stage1", "stage2", "stage3")
+BEFORE_RELU = ("add1", "add2", "add3")
+LAST, VECTOR, LOGITS = ("stage3",), ("pool",), ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A loss as it is commonly used.
+
+    Args:
+        loss: `Class` or `functools.partial(Class, ...)`.
+        taps: Names of layers, the same in both networks; none: the outputs.
+        note: What tells two rows of one class apart.
+    """
+
+    loss: Callable
+    taps: tuple = LOGITS
+    note: str = ""
+
+    @property
+    def loss_class(self):
+        return getattr(self.loss, "func", self.loss).__name__
+
+    @property
+    def label(self):
+        return (
+            f"{self.loss_class}, {self.note}" if self.note else self.loss_class
+        )
+
+    def named_taps(self):
+        """The arguments that name the taps."""
+        taps = list(self.taps) if len(self.taps) > 1 else "".join(self.taps)
+        names = {"student_layer_name": taps or None}
+        if self.loss_class != "SelfAttention":
+            names["teacher_layer_name"] = taps or None
+        return names
+
+
+partial = functools.partial
+ROWS = [
+    Row(losses.SoftTargets),
+    Row(losses.LogitsMSE),
+    Row(losses.HardLabels),
+    Row(partial(losses.DecoupledKD, alpha=1.0, beta=8.0, temperature=4.0)),
+    Row(losses.DIST),
+    Row(losses.ConfidenceWeightedByTeacherMax),
+    Row(losses.DarkKnowledgeWithPermutedPredictions),
+    Row(losses.Hint, STAGES[1:2]),
+    Row(losses.AttentionTransfer, STAGES),
+    Row(losses.NeuronSelectivityTransfer, STAGES),
+    Row(losses.FactorTransfer, LAST),
+    Row(losses.ActivationBoundary, BEFORE_RELU),
+    Row(
+        partial(
+            losses.OverhauledFeature,
+            batch_norm_layer_name=["norm1", "norm2", "norm3"],
+        ),
+        BEFORE_RELU,
+    ),
+    Row(losses.KnowledgeReview, STAGES),
+    Row(losses.ChannelWise, LAST),
+    Row(losses.VariationalInformation, STAGES),
+    Row(losses.LayerAlignedVariationalInformation, STAGES, "all to all"),
+    Row(
+        partial(
+            losses.LayerAlignedVariationalInformation, alignment="identity"
+        ),
+        STAGES,
+        "one to one",
+    ),
+    Row(losses.Relation, VECTOR),
+    Row(losses.RelationalDistance, VECTOR),
+    Row(losses.RelationalAngle, VECTOR),
+    Row(partial(losses.FlowOfSolutionProcedure, regressor="auto"), STAGES),
+    Row(losses.SimilarityPreserving, LAST),
+    Row(losses.SimilarityPreserving, STAGES, "three maps"),
+    Row(losses.CorrelationCongruence, VECTOR),
+    Row(losses.ProbabilisticTransfer, VECTOR),
+    Row(losses.InterChannelCorrelation, LAST),
+    Row(
+        partial(losses.ContrastiveRepresentation, sample_count=50000),
+        VECTOR,
+        "50 000 samples",
+    ),
+    Row(losses.SoftmaxRegression, LAST),
+    Row(losses.ReusedClassifier, LAST),
+    Row(losses.IdealJointClassifier, LAST),
+    Row(losses.SelfAttention, STAGES),
+]
+
+
+def resnet(width, blocks):
+    """A ResNet of `6 * blocks + 2` layers for 32x32 images, with its taps."""
+    inputs = keras.Input((32, 32, 3), name="image")
+    x = layers.Conv2D(width, 3, padding="same", use_bias=False)(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    for stage in (1, 2, 3):
+        channels = width * 2 ** (stage - 1)
+        for block in range(1, blocks + 1):
+            strides = 2 if block == 1 and stage > 1 else 1
+            # What follows the last block of a stage is tapped.
+            name = stage if block == blocks else f"{stage}_block{block}"
+            y = layers.Conv2D(
+                channels, 3, strides, padding="same", use_bias=False
+            )(x)
+            y = layers.ReLU()(layers.BatchNormalization()(y))
+            y = layers.Conv2D(channels, 3, padding="same", use_bias=False)(y)
+            y = layers.BatchNormalization(name=f"norm{name}")(y)
+            if x.shape[1:] != y.shape[1:]:
+                x = layers.Conv2D(channels, 1, strides, use_bias=False)(x)
+                x = layers.BatchNormalization()(x)
+            x = layers.Add(name=f"add{name}")([x, y])
+            x = layers.ReLU(name=f"stage{name}")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(CLASSES, name="logits")(x))
+
+
+def tapped(model):
+    """Name of a tap -> what the network computes there, on one batch."""
+    names = (*STAGES, *BEFORE_RELU, *VECTOR)
+    taps = {name: model.get_layer(name).output for name in names}
+    return keras.Model(model.input, {"": model.output, **taps})
+
+
+class Bench:
+    """Two networks, one batch, and functions that take no arguments."""
+
+    def __init__(self, width, blocks, batch):
+        keras.utils.set_random_seed(0)
+        self.student = resnet(width, blocks)
+        self.teacher = resnet(2 * width, blocks)
+        generator = np.random.default_rng(0)
+        x = generator.normal(size=(batch, 32, 32, 3)).astype("float32")
+        self.x = tf.constant(x)
+        self.y = tf.constant(generator.integers(0, CLASSES, batch))
+        self.taps = [
+            tapped(model)(self.x, training=True)
+            for model in (self.teacher, self.student)
+        ]
+
+    def plain_step(self):
+        """Forward pass, gradient and update of the student alone."""
+        optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+        optimizer.build(self.student.trainable_variables)
+        objective = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+        @tf.function(jit_compile=False, autograph=False)
+        def step(x, y):
+            with tf.GradientTape() as tape:
+                loss = objective(y, self.student(x, training=True))
+            variables = self.student.trainable_variables
+            gradients = tape.gradient(loss, variables)
+            optimizer.apply_gradients(zip(gradients, variables))
+            return loss
+
+        return functools.partial(step, self.x, self.y)
+
+    def loss_step(self, row):
+        """The loss, and its gradient for taps and connectors."""
+        keras.utils.set_random_seed(0)
+        loss = row.loss(**row.named_taps())
+        loss.bind(self.teacher, self.student)
+        teacher, student = (self._chosen(t, row.taps) for t in self.taps)
+        if not loss.needs_teacher:
+            teacher = None
+        loss.build(_shapes(teacher), _shapes(student))
+        extras = {"y": self.y} if loss.needs_labels else {}
+        if loss.needs_sample_index:
+            extras["sample_index"] = tf.range(len(self.y))
+
+        @tf.function(jit_compile=False, autograph=False)
+        def step(teacher, student, extras):
+            with tf.GradientTape() as tape:
+                tape.watch(student)
+                value = loss.compute_loss(teacher, student, **extras)
+            sources = [student, loss.trainable_variables]
+            return value, tape.gradient(value, sources)
+
+        return functools.partial(step, teacher, student, extras)
+
+    def _chosen(self, taps, names):
+        if len(names) > 1:
+            return {name: taps[name] for name in names}
+        return taps["".join(names)]
+
+    def functions(self, rows):
+        """Label -> function, the plain step first; each was called once."""
+        made = {"plain step": self.plain_step()}
+        made.update({row.label: self.loss_step(row) for row in rows})
+        for label, function in made.items():
+            values = [np.mean(v) for v in tf.nest.flatten(function())[:1]]
+            if not np.isfinite(values).all():
+                raise ValueError(f"{label} gives {values}")
+        return made
+
+
+def _shapes(taps):
+    if taps is None:
+        return None
+    return keras.tree.map_structure(lambda x: tuple(x.shape), taps)
+
+
+def timed_call(function, at_least=0.02):
+    """Seconds of one call, by the clock and of all processors together.
+
+    Short functions are called until it is measurable.
+    """
+    calls, clock, processors = 0, time.perf_counter(), time.process_time()
+    while True:
+        function()
+        calls += 1
+        elapsed = time.perf_counter() - clock
+        if elapsed >= at_least:
+            used = time.process_time() - processors
+            return elapsed / calls, used / calls
+
+
+def timed(functions, rounds):
+    """Label -> `(rounds, 2)` seconds of one call, see `timed_call`."""
+    times = collections.defaultdict(list)
+    generator = random.Random(0)
+    for _ in range(rounds):
+        order = list(functions)
+        generator.shuffle(order)
+        for label in order:
+            times[label].append(timed_call(functions[label]))
+    return {label: np.array(times[label]) for label in functions}
+
+
+def resident(field):
+    """`"VmRSS"` (now) or `"VmHWM"` (the highest) of this process, in bytes."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"{field}:")[1].split()[0])
+
+
+def peak_bytes(function, calls=5):
+    """How far the resident set rises while `function` runs: the median."""
+    rises = []
+    for _ in range(calls):
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # Resets VmHWM.
+        before = resident("VmRSS")
+        function()
+        rises.append(resident("VmHWM") - before)
+    return int(np.median(rises))
+
+
+def peaks_in_a_process(arguments):
+    """Label -> peak bytes; `None` where the system does not tell."""
+    # Every tensor of a page or more is mapped on its own, and unmapped again.
+    environment = {
+        **os.environ,
+        "MALLOC_MMAP_THRESHOLD_": "4096",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, __file__, "--peaks-only", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        print(f"No peak memory: {done.stderr.strip().splitlines()[-1]}")
+        return collections.defaultdict(lambda: None)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report_rows(times, peaks):
+    """One dict per function, with numbers; the dearest first."""
+    step = times["plain step"]
+    rows = []
+    for label, values in times.items():
+        shares = 100 * values / step
+        rows.append(
+            {
+                "loss": label,
+                "ms": 1e3 * float(np.median(values[:, 0])),
+                "processor_ms": 1e3 * float(np.median(values[:, 1])),
+                "per_cent_by_clock": quartiles(shares[:, 0]),
+                "per_cent": quartiles(shares[:, 1]),
+                "peak_bytes": peaks[label],
+            }
+        )
+    return sorted(rows, key=lambda row: -row["per_cent"][1])
+
+
+def quartiles(values):
+    return np.percentile(values, (25, 50, 75)).tolist()
+
+
+def printed(row):
+    low, middle, high = row["per_cent"]
+    peak = row["peak_bytes"]
+    return {
+        "loss": row["loss"],
+        "ms": f"{row['ms']:.1f}",
+        "processor ms": f"{row['processor_ms']:.1f}",
+        "% of the plain step": f"{middle:.1f}",
+        "quartiles": f"{low:.1f} to {high:.1f}",
+        "peak MB": "" if peak is None else f"{peak / 1e6:.1f}",
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--losses", nargs="+", metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--peaks-only", action="store_true", help=argparse.SUPPRESS
+    )
+    args = parser.parse_args()
+    known = {row.loss_class for row in ROWS}
+    if unknown := set(args.losses or ()) - known:
+        parser.error(f"no loss {sorted(unknown)}; there are {sorted(known)}")
+    rows = [r for r in ROWS if not args.losses or r.loss_class in args.losses]
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    size = {"width": 32, "blocks": 3, "batch": 128}
+    if args.quick:
+        size, args.rounds = {"width": 8, "blocks": 1, "batch": 16}, 2
+    bench = Bench(**size)
+    functions = bench.functions(rows)
+    if args.peaks_only:
+        print(json.dumps({k: peak_bytes(f) for k, f in functions.items()}))
+        return
+    times = timed(functions, args.rounds)
+    numbers = report_rows(times, peaks_in_a_process(sys.argv[1:]))
+    print(
+        f"student: {bench.student.count_params():,} parameters, "
+        f"{kd.cost.multiply_accumulates(bench.student):,} multiply-accumulates "
+        f"an image; batch {size['batch']}, {THREADS} threads, "
+        f"{args.rounds} rounds\n"
+    )
+    print(table([printed(row) for row in numbers]))
+    out = SAVED / ("benchmarks_quick" if args.quick else "benchmarks")
+    out.mkdir(parents=True, exist_ok=True)
+    command = ["python", "examples/benchmarks/losses.py", *sys.argv[1:]]
+    report = {
+        "command": " ".join(command),
+        **size,
+        "rounds": args.rounds,
+        "threads": THREADS,
+        "rows": numbers,
+        "seconds": {label: v.tolist() for label, v in times.items()},
+    }
+    (out / "losses.json").write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Function matching on Fashion-MNIST: what makes a good teacher?
+
+    python examples/function_matching.py              # all rows, 3 seeds
+    python examples/function_matching.py --time       # then: ms per step
+    python examples/function_matching.py --table      # tables and pictures
+    python examples/function_matching.py --quick      # all rows, tiny numbers
+
+Five questions of Beyer et al. 2022 ("A good teacher is patient and
+consistent"), each a block of the table and a picture. The teacher knows
+20 480 images, the students 2048 of these. All rows of a seed begin with the
+same weights and see the same batches. What there was to choose was chosen on
+other training images (`--held-out`); the table is about the test images.
+
+The run can be stopped and started again: results are saved row by row, and
+what is there is not done again.
+"""
+
+import argparse
+
+import laboratory
+import matching_laboratory
+import numpy as np
+import reporting
+from matching_laboratory import OUT
+from matching_laboratory import ROWS
+
+FULL = {
+    "images": 2048,
+    "teacher_images": 20480,
+    "tested": 10000,
+    "teacher_epochs": 12,
+    "teacher_rate": 1e-2,
+    "short": 60,
+    "long": 240,
+    "points": {"short": 5, "long": 10},
+    "rate": 3e-2,
+    "labels_rate": 3e-2,
+    "crop_area": 0.8,
+    "teacher_crop_area": 0.5,
+}
+QUICK = {
+    **FULL,
+    "images": 512,
+    "teacher_images": 2048,
+    "tested": 1000,
+    "teacher_epochs": 1,
+    "short": 2,
+    "long": 4,
+    "points": {"short": 2, "long": 2},
+}
+# Question -> its rows, each with the row that it is compared with.
+QUESTIONS = {
+    "teaching": {
+        "fixed teacher": "function matching",
+        "independent noise": "function matching",
+        "consistent": "function matching",
+        "function matching": None,
+    },
+    "patience": {
+        "labels, plain images": None,
+        "labels, plain images, long": "labels, plain images",
+        "labels, same views": None,
+        "labels, same views, long": "labels, same views",
+        "function matching": None,
+        "function matching, long": "function matching",
+    },
+    "labels": {"half labels": "function matching", "function matching": None},
+    "start": {
+        "from pretrained": "function matching",
+        "function matching": None,
+    },
+    "cache": {
+        "cached teacher": "function matching",
+        "function matching": None,
+    },
+}
+
+
+# Results.
+
+
+def seeds_of(results, name):
+    keys = [key.rsplit("/", 1) for key in results if "/" in key]
+    return sorted(int(seed) for row, seed in keys if row == name)
+
+
+def of_row(results, name, what, seeds=None):
+    """A list by seed: of all seeds of the row, or of those given."""
+    seeds = seeds_of(results, name) if seeds is None else seeds
+    return [results[f"{name}/{seed}"][what] for seed in seeds]
+
+
+def table_rows(results):
+    lines = []
+    for question, rows in QUESTIONS.items():
+        for name, other in rows.items():
+            if not seeds_of(results, name):
+                continue
+            accuracy = of_row(results, name, "accuracy")
+            train = of_row(results, name, "train")
+            difference = ""
+            seeds = [
+                seed
+                for seed in seeds_of(results, name)
+                if other and f"{other}/{seed}" in results
+            ]
+            if seeds:
+                difference = reporting.percent(
+                    np.subtract(
+                        of_row(results, name, "accuracy", seeds),
+                        of_row(results, other, "accuracy", seeds),
+                    ),
+                    "+",
+                )
+            agreement = of_row(results, name, "agreement")
+            lines.append(
+                {
+                    "question": question,
+                    "row": name,
+                    "test accuracy %": reporting.percent(accuracy),
+                    "training - test": reporting.percent(
+                        np.subtract(train, accuracy), "+"
+                    ),
+                    "agreement %": reporting.percent(agreement),
+                    "difference": difference,
+                    "from": other if difference else "",
+                    "seeds": len(accuracy),
+                }
+            )
+    return lines
+
+
+def picture(path, results, question):
+    """Accuracy by step: means of the seeds, and their range."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [name for name in QUESTIONS[question] if seeds_of(results, name)]
+    if not rows:
+        return
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    for number, name in enumerate(rows):
+        colour, steps = f"C{number}", of_row(results, name, "steps")[0]
+        test = 100 * np.array(of_row(results, name, "test_curve"))
+        train = 100 * np.array(of_row(results, name, "train_curve"))
+        axes.plot(steps, test.mean(0), colour, marker=".", label=name)
+        axes.fill_between(
+            steps, test.min(0), test.max(0), color=colour, alpha=0.15, lw=0
+        )
+        axes.plot(steps, train.mean(0), colour, linestyle=":", linewidth=1)
+    teacher = 100 * results["first"]["accuracy"]
+    axes.axhline(teacher, color="grey", linestyle="--", label="teacher")
+    low = min(min(of_row(results, name, "test_curve")[0][1:]) for name in rows)
+    axes.set(
+        xlabel="step",
+        ylabel="accuracy % (dotted: on the training images)",
+        title=question,
+        ylim=(100 * low - 3, None),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def report(folder):
+    results = laboratory.saved(folder / "results.json")
+    if "first" not in results:
+        raise SystemExit(f"No accuracies in {folder} yet: run without --time.")
+    first = results["first"]
+    for network in ("teacher", "student"):
+        print(
+            f"{network}: {first[network]['parameters']:,} parameters, "
+            f"{first[network]['multiply_accumulates']:,} multiply-accumulates"
+        )
+    print(f"teacher: {100 * first['accuracy']:.1f} %\n")
+    lines = table_rows(results)
+    if lines:
+        print(reporting.table(lines))
+    for question in QUESTIONS:
+        picture(folder / f"{question}.png", results, question)
+    done = [result for key, result in results.items() if "/" in key]
+    seconds = sum(sum(result["seconds"].values()) for result in done)
+    print(f"\n{seconds / 60:.0f} minutes of one process")
+    times = laboratory.saved(folder / "times.json")
+    if "time/steps" in times:
+        print()
+        print(reporting.table(times["time/steps"]))
+    content = {"table": lines, "results": results, "times": times}
+    laboratory.save(folder / "report.json", content)
+
+
+CHOICES = ("rate", "labels_rate", "crop_area", "weight_decay")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="fashion_mnist")
+    parser.add_argument("--image-size", type=int, help="default: as it is")
+    parser.add_argument("--rows", nargs="+", help="their names; default: all")
+    parser.add_argument("--seeds", type=int, help="default 3")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--time", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="accuracy on held-out training images, into another folder",
+    )
+    for option in CHOICES:
+        parser.add_argument(f"--{option.replace('_', '-')}", type=float)
+    args = parser.parse_args()
+    unknown = set(args.rows or ()) - {row.name for row in ROWS}
+    if unknown:
+        parser.error(f"no such rows: {', '.join(sorted(unknown))}")
+    return args
+
+
+def main():
+    args = arguments()
+    home = "function_matching" + "_quick" * args.quick
+    if args.dataset != "fashion_mnist":
+        home += f"_{args.dataset.replace('/', '_')}"
+    settings = {
+        **(QUICK if args.quick else FULL),
+        "dataset": args.dataset,
+        "size": args.image_size,
+        "held_out": args.held_out,
+        "quick": args.quick,
+        "home": home,
+    }
+    # The teacher is in `home`; what other settings give, in folders in it.
+    name = ["held_out"] * args.held_out
+    for option in CHOICES:
+        if getattr(args, option) is not None:
+            settings[option] = getattr(args, option)
+            name.append(f"{option}_{settings[option]:g}")
+    folder = OUT / home / "_".join(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [r for r in ROWS if args.rows is None or r.name in args.rows]
+    seeds = range(args.seeds or (1 if args.quick else 3))
+    pairs = [(r.name, s) for s in seeds for r in rows if r.length == "short"]
+    pairs += [(r.name, s) for r in rows if r.length == "long" for s in seeds]
+    jobs = [(f"{name}/{seed}", name, seed, settings) for name, seed in pairs]
+    file, processes = "results.json", args.processes
+    if args.time:
+        jobs = [("time/steps", None, None, settings)]
+        file, processes = "times.json", 1
+    if not args.table:
+        laboratory.do(
+            jobs,
+            folder / file,
+            settings,
+            matching_laboratory.first_numbers,
+            matching_laboratory.work,
+            processes,
+        )
+    report(folder)
+
+
+if __name__ == "__main__":
+    main()

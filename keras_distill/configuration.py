@@ -1,0 +1,48 @@
+"""A `Distiller` as configuration: what its file holds beside weights."""
+
+import keras
+
+from keras_distill.teacher import fingerprint
+
+
+def of(distiller):
+    """-> a JSON-serializable dict, with the teacher's fingerprint in it."""
+    serialize = keras.saving.serialize_keras_object
+    alpha = distiller.alpha
+    return {
+        "student": serialize(distiller.student),
+        "distillation_losses": {
+            name: serialize(loss)
+            for name, loss in distiller.distillation_losses.items()
+        },
+        "distillation_loss_weights": dict(distiller.distillation_loss_weights),
+        "alpha": serialize(alpha) if callable(alpha) else alpha,
+        "views": serialize(distiller.views),
+        "name": distiller.name,
+        "teacher_fingerprint": teacher_fingerprint(distiller),
+    }
+
+
+def teacher_fingerprint(distiller):
+    """Of the Distiller's teacher, or of the one it was saved with; `None`
+    if there never was one."""
+    teacher = distiller.pair().teacher
+    if teacher is None:
+        return distiller._teacher_fingerprint
+    return fingerprint(teacher)
+
+
+def taken_apart(config):
+    """-> arguments of the constructor, and the teacher's fingerprint."""
+    deserialize = keras.saving.deserialize_keras_object
+    config = dict(config)
+    teacher_fingerprint = config.pop("teacher_fingerprint", None)
+    config["student"] = deserialize(config["student"])
+    config["views"] = deserialize(config["views"])
+    config["distillation_losses"] = {
+        name: deserialize(loss)
+        for name, loss in config["distillation_losses"].items()
+    }
+    if isinstance(config["alpha"], dict):
+        config["alpha"] = deserialize(config["alpha"])
+    return config, teacher_fingerprint

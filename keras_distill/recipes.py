@@ -1,0 +1,234 @@
+"""Published training recipes: what to give to Distiller, compile and fit.
+
+Numbers marked "config" are from google-research/big_vision,
+`configs/proj/distill/bit_i1k.py`, the configuration of the ImageNet runs in
+"Knowledge distillation: A good teacher is patient and consistent".
+"""
+
+import dataclasses
+
+import keras
+
+from keras_distill import losses
+from keras_distill.losses.base import one_of
+from keras_distill.views import FunctionMatching
+from keras_distill.views import Views
+from keras_distill.views.arguments import positive
+from keras_distill.views.arguments import whole
+
+_PUBLISHED_BATCH_SIZE = 4096
+_EXPONENTS = {"none": 0.0, "square_root": 0.5, "linear": 1.0}
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class DecoupledAdam(keras.optimizers.AdamW):
+    """Adam with a weight decay that the learning rate does not scale.
+
+        w <- w - schedule * (learning_rate * adam + weight_decay * w)
+
+    for kernels, and without the last term for everything else (biases, scales
+    and offsets of normalizations). `schedule` is the learning rate over its
+    peak. `keras.optimizers.AdamW` multiplies its weight decay by the learning
+    rate: it is given `weight_decay / peak_learning_rate`.
+
+    Args:
+        learning_rate: A float or a schedule.
+        peak_learning_rate: The largest rate of the schedule.
+        weight_decay: Share of each kernel that one step takes away where the
+            schedule is at its peak; 0: none. Defaults to 0.0003, config.
+        **kwargs: As in `keras.optimizers.Adam`.
+
+    Raises:
+        ValueError: for a peak that is not positive, or a negative decay.
+
+    Example:
+
+    ```python
+    optimizer = kd.recipes.DecoupledAdam(0.03, peak_learning_rate=0.03)
+    ```
+
+    Reference:
+        - Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019,
+          algorithm 2.
+        - google-research/big_vision, `optax.py`: decay after the learning
+          rate, before the schedule, of parameters called "kernel".
+    """
+
+    def __init__(
+        self, learning_rate, peak_learning_rate, weight_decay=3e-4, **kwargs
+    ):
+        peak = positive("peak_learning_rate", peak_learning_rate)
+        share = _decay(weight_decay)
+        super().__init__(learning_rate, weight_decay=share / peak, **kwargs)
+        self._peak, self._share = peak, share
+        # Whatever is not called "kernel" (":0": tf.Variable's name).
+        self.exclude_from_weight_decay(var_names=[r"^(?!.*kernel(:\d+)?$)"])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "peak_learning_rate": self._peak,
+            "weight_decay": self._share,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A training recipe; take from it what you need.
+
+    Attributes:
+        views: What the networks see, for `kd.Distiller`.
+        distillation_losses: The same.
+        alpha: The same.
+        batch_size: Of the global batch.
+        steps: Length of the training.
+        learning_rate: Where it is largest, after the warm-up.
+        warmup_steps: Steps in which the rate rises from 0.
+        weight_decay: Share of each kernel that one step takes away where the
+            schedule is at its peak.
+        clip_norm: Largest norm of all gradients together.
+    """
+
+    views: Views
+    distillation_losses: dict
+    alpha: float
+    batch_size: int
+    steps: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    clip_norm: float
+
+    def distiller_arguments(self):
+        """-> a dict, for `kd.Distiller(student=..., teacher=..., **dict)`."""
+        return {
+            "views": self.views,
+            "distillation_losses": self.distillation_losses,
+            "alpha": self.alpha,
+        }
+
+    def schedule(self):
+        """-> the learning rate by step: linear warm-up, then half a cosine."""
+        warm = self.warmup_steps > 0
+        return keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warm else self.learning_rate,
+            decay_steps=self.steps - self.warmup_steps,
+            warmup_target=self.learning_rate if warm else None,
+            warmup_steps=self.warmup_steps,
+        )
+
+    def optimizer(self):
+        """-> a new `DecoupledAdam`, for one training."""
+        return DecoupledAdam(
+            self.schedule(),
+            peak_learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            epsilon=1e-8,  # optax's, which big_vision does not change
+            global_clipnorm=self.clip_norm,
+        )
+
+
+def function_matching(
+    image_size=224,
+    *,
+    samples,
+    epochs=1200,
+    batch_size=4096,
+    temperature=1.0,
+    learning_rate=0.03,
+    learning_rate_scaling="none",
+    warmup_steps=5000,
+    weight_decay=3e-4,
+    clip_norm=1.0,
+    **views,
+):
+    """The recipe of Beyer et al. 2022: patient, consistent, without labels.
+
+    Crop and mixup alike for both networks, KL divergence as the only loss,
+    Adam with decoupled weight decay, warm-up and cosine, and long training.
+    The numbers are for ImageNet and a ResNet-50 without batch normalization
+    (`kd.models.bit_resnet50`). For small data sets the same authors train with
+    `batch_size=512, warmup_steps=1500`, and choose on held-out images: rate
+    0.0003 to 0.01, decay 1e-5 to 1e-3, temperature 1 to 10, 1000 to 1 000 000
+    epochs (big_vision, `bigsweep_flowers_pet.py`).
+
+    Args:
+        image_size: What the student sees, in pixels: a side, or (height,
+            width). Defaults to 224, config.
+        samples: Number of training images.
+        epochs: Passes over them. Defaults to 1200: "a good middle-ground",
+            config.
+        batch_size: Of the global batch. Defaults to 4096, config.
+        temperature: Of the KL divergence. Defaults to 1, config.
+        learning_rate: Largest learning rate. Defaults to 0.03, config.
+        learning_rate_scaling: Of the rate with the batch size: `"linear"`:
+            times `batch_size / 4096`. `"square_root"`: times its root.
+            Defaults to `"none"`: as given. Neither is in the config.
+        warmup_steps: Defaults to 5000, config; give less for a training of
+            less than, say, 50 000 steps.
+        weight_decay: See `DecoupledAdam`. Defaults to 0.0003, config.
+        clip_norm: Of all gradients together. Defaults to 1, config.
+        **views: More arguments of `kd.views.FunctionMatching`. Its defaults
+            are those of the paper.
+
+    Returns:
+        A `Recipe`.
+
+    Raises:
+        ValueError: for numbers that are not positive (a decay may be 0), or a
+            warm-up that is as long as the training.
+
+    Example:
+
+    ```python
+    recipe = kd.recipes.function_matching(
+        32, samples=50_000, epochs=300, batch_size=512,
+        learning_rate=0.003, warmup_steps=1500,
+    )
+    student = kd.models.cifar_resnet(20)
+    distiller = kd.Distiller(
+        student=student,
+        teacher=kd.models.cifar_resnet(56),
+        **recipe.distiller_arguments(),
+    )
+    distiller.compile(optimizer=recipe.optimizer())
+    ```
+
+    Reference:
+        Beyer, Zhai, Royer, Markeeva, Anil and Kolesnikov, "Knowledge
+        distillation: A good teacher is patient and consistent", CVPR 2022.
+    """
+    samples = whole("samples", samples, least=1)
+    epochs = whole("epochs", epochs, least=1)
+    batch_size = whole("batch_size", batch_size, least=1)
+    warmup_steps = whole("warmup_steps", warmup_steps, least=0)
+    learning_rate = positive("learning_rate", learning_rate)
+    scaling = one_of(
+        "learning_rate_scaling", learning_rate_scaling, tuple(_EXPONENTS)
+    )
+    steps = epochs * samples // batch_size
+    if warmup_steps >= steps:
+        raise ValueError(
+            f"warmup_steps must be less than the {steps} steps of the training "
+            f"(epochs={epochs} of samples={samples} in batches of "
+            f"{batch_size}). Received: warmup_steps={warmup_steps}. A tenth of "
+            "the training or less is usual."
+        )
+    scale = (batch_size / _PUBLISHED_BATCH_SIZE) ** _EXPONENTS[scaling]
+    return Recipe(
+        views=FunctionMatching(image_size, **views),
+        distillation_losses={
+            "soft_targets": losses.SoftTargets(temperature=temperature)
+        },
+        alpha=1.0,
+        batch_size=batch_size,
+        steps=steps,
+        learning_rate=learning_rate * scale,
+        warmup_steps=warmup_steps,
+        weight_decay=_decay(weight_decay),
+        clip_norm=positive("clip_norm", clip_norm),
+    )
+
+
+def _decay(share):
+    return 0.0 if share == 0 else positive("weight_decay", share)

@@ -1,0 +1,165 @@
+"""What is stored of a teacher's outputs, and how it is made of them and back.
+
+A teacher's outputs are a dict `"output"`, `"taps"` (name -> tensor), as they
+travel with the data. Stored are columns: arrays with one row per sample. A tap
+is one column; so is the output, unless only its largest logits are kept:
+
+    output/values    (..., k)   the k largest logits
+    output/classes   (..., k)   their classes
+    output/rest      (...,)     T * logsumexp(logits / T) of the C - k others
+
+Each of the others gets the logit rest - T * log(C - k) back. At temperature T
+the softmax is then that of the teacher for the k classes and, together, for the
+rest; at others it is a distribution too, but not quite the teacher's: there a
+flat rest weighs another amount than an uneven one.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+DTYPES = ("float16", "float32")
+
+
+class Column(NamedTuple):
+    """One array of the cache.
+
+    Attributes:
+        name: Where it belongs.
+        dtype: Name of its type.
+        shape: Shape of one row.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple
+
+    @property
+    def bytes(self):
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
+
+
+def columns_of(shapes, dtype, top_k=None):
+    """The columns of a cache.
+
+    Args:
+        shapes: Dict `"output"` (may be missing), `"taps"`: shapes of one
+            sample's outputs.
+        dtype: `"float16"` or `"float32"`.
+        top_k: Number of logits kept of the output, or `None`: all.
+
+    Returns:
+        A list of `Column`.
+    """
+    columns = []
+    output = shapes.get("output")
+    if output is not None and top_k is None:
+        columns.append(Column("output", dtype, tuple(output)))
+    elif output is not None:
+        *positions, classes = output
+        kept = (*positions, top_k)
+        index = "uint16" if classes <= 2**16 else "int32"
+        columns += [
+            Column("output/values", dtype, kept),
+            Column("output/classes", index, kept),
+            Column("output/rest", dtype, tuple(positions)),
+        ]
+    for name, shape in shapes["taps"].items():
+        columns.append(Column(f"taps/{name}", dtype, tuple(shape)))
+    return columns
+
+
+def encoded(outputs, dtype, top_k=None, temperature=1.0):
+    """A batch of the teacher's outputs -> what is stored of it.
+
+    Args:
+        outputs: Dict `"output"` (may be missing), `"taps"`.
+        dtype: As in `columns_of`.
+        top_k: As in `columns_of`.
+        temperature: At which the mass of the others is right.
+
+    Returns:
+        Dict column name -> tensor, in the order of `columns_of`.
+    """
+    arrays = {}
+    output = outputs.get("output")
+    if output is not None and top_k is None:
+        arrays["output"] = output
+    elif output is not None:
+        values, classes, rest = largest(output, top_k, temperature)
+        arrays["output/values"] = values
+        index = tf.uint16 if output.shape[-1] <= 2**16 else tf.int32
+        arrays["output/classes"] = tf.cast(classes, index)
+        arrays["output/rest"] = rest
+    for name, tap in outputs["taps"].items():
+        arrays[f"taps/{name}"] = tap
+    return {
+        name: tf.cast(array, dtype) if array.dtype.is_floating else array
+        for name, array in arrays.items()
+    }
+
+
+def decoded(rows, shapes, top_k=None, temperature=1.0):
+    """Rows of the columns -> the teacher's outputs, in float32.
+
+    Args:
+        rows: Dict column name -> tensor `(batch, ...)`.
+        shapes: As in `columns_of`.
+        top_k: As in `columns_of`.
+        temperature: As in `encoded`.
+    """
+    outputs = {"taps": {}}
+    for name in shapes["taps"]:
+        outputs["taps"][name] = tf.cast(rows[f"taps/{name}"], tf.float32)
+    if shapes.get("output") is None:
+        return outputs
+    if top_k is None:
+        outputs["output"] = tf.cast(rows["output"], tf.float32)
+    else:
+        outputs["output"] = restored(
+            tf.cast(rows["output/values"], tf.float32),
+            tf.cast(rows["output/classes"], tf.int32),
+            tf.cast(rows["output/rest"], tf.float32),
+            shapes["output"][-1],
+            temperature,
+        )
+    return outputs
+
+
+def largest(logits, k, temperature=1.0):
+    """`(..., C)` -> the k largest, their classes, and what sums up the others:
+    T * logsumexp(logits / T)."""
+    logits = tf.cast(logits, tf.float32)
+    values, classes = tf.math.top_k(logits, k)
+    size = logits.shape[-1]
+    others = _scattered(
+        tf.reshape(logits, [-1, size]),
+        tf.reshape(classes, [-1, k]),
+        tf.fill(tf.shape(tf.reshape(values, [-1, k])), -math.inf),
+    )
+    rest = temperature * tf.reduce_logsumexp(others / temperature, axis=-1)
+    return values, classes, tf.reshape(rest, tf.shape(logits)[:-1])
+
+
+def restored(values, classes, rest, size, temperature=1.0):
+    """The inverse of `largest`, as far as there is one: `(..., size)`."""
+    k = values.shape[-1]
+    flat = tf.reshape(rest, [-1, 1]) - temperature * math.log(size - k)
+    logits = _scattered(
+        tf.repeat(flat, size, axis=1),
+        tf.reshape(classes, [-1, k]),
+        tf.reshape(values, [-1, k]),
+    )
+    shape = tf.concat([tf.shape(rest), [size]], axis=0)
+    logits = tf.reshape(logits, shape)
+    logits.set_shape([*rest.shape, size])
+    return logits
+
+
+def _scattered(table, classes, values):
+    """`(m, C)` with `values` put in at `classes`, both `(m, k)`."""
+    rows = tf.repeat(tf.range(tf.shape(classes)[0]), tf.shape(classes)[1])
+    places = tf.stack([rows, tf.reshape(classes, [-1])], axis=1)
+    return tf.tensor_scatter_nd_update(table, places, tf.reshape(values, [-1]))

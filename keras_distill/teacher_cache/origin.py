@@ -1,0 +1,148 @@
+"""Of which teacher and which views outputs are, in four numbers.
+
+They travel with the outputs, so that a Distiller can see, whatever was mapped
+over the data in between, that what it trains with is what it thinks it is.
+"""
+
+import hashlib
+import json
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_distill.configuration import teacher_fingerprint
+from keras_distill.losses.heads import final_activation
+from keras_distill.teacher import fingerprint
+
+_NO_SEED = -1
+
+
+class Origin(NamedTuple):
+    """
+    Attributes:
+        teacher: Of its fingerprint.
+        views: Of the configuration of what the teacher sees, but the seed.
+        seed: The views' seed, -1 where what the teacher sees has none.
+        sigmoid: Whether the teacher's head ends in a sigmoid.
+    """
+
+    teacher: int
+    views: int
+    seed: int
+    sigmoid: int
+
+
+def origin_of(header):
+    """The `Origin` of a cache, from its header."""
+    views = dict(header["views"])
+    seed = views.pop("seed", None)
+    return Origin(
+        _number(header["teacher"]["fingerprint"]),
+        _number(json.dumps(views, sort_keys=True)),
+        _NO_SEED if seed is None else int(seed) % 2**31,
+        int(header["teacher"]["head"] == "sigmoid"),
+    )
+
+
+def teacher_description(teacher):
+    """What a header says of the teacher."""
+    return {
+        "fingerprint": fingerprint(teacher),
+        "head": final_activation(teacher),
+    }
+
+
+def views_description(views):
+    """What a header says of the views: the configuration of what the teacher
+    sees, and the weights of its preprocessing."""
+    config = _plain(keras.saving.serialize_keras_object(views.teacher_config()))
+    described = {"class": type(views).__name__, **json.loads(_json(config))}
+    if views.weights:
+        described["weights"] = fingerprint(views)
+    return described
+
+
+def check_origin(given, distiller):
+    """Raises if outputs that travel with the data are not a Distiller's.
+
+    Args:
+        given: `(batch, 4)` integers, the `Origin` of every sample.
+        distiller: The `Distiller`.
+
+    Raises:
+        ValueError: says which of teacher, views and seed differs.
+    """
+    rows = np.unique(np.asarray(given), axis=0)
+    if len(rows) != 1:
+        raise ValueError(
+            "The data mixes outputs of several teacher caches. Give the data "
+            "of one cache.join(dataset) to one fit."
+        )
+    given = Origin(*map(int, rows[0]))
+    views = distiller.views
+    teacher = teacher_fingerprint(distiller)
+    if teacher is not None and _number(teacher) != given.teacher:
+        raise ValueError(
+            "The data carries outputs of another teacher than this "
+            f"Distiller's, whose fingerprint is {teacher[:12]}... Build a "
+            "cache of this teacher, or give the Distiller the one of the cache."
+        )
+    expected = origin_of(
+        {
+            "teacher": {"fingerprint": "", "head": None},
+            "views": views_description(views),
+        }
+    )
+    if expected.views != given.views:
+        raise ValueError(
+            "The teacher outputs in the data were computed under other views "
+            f"than this Distiller's {type(views).__name__}. Give "
+            "kd.TeacherCache.build and kd.Distiller the same views= (the "
+            "cache's are in its header.json)."
+        )
+    if expected.seed != given.seed:
+        raise ValueError(
+            "The teacher outputs in the data were computed under views of "
+            f"seed {given.seed}, but this Distiller's {type(views).__name__} "
+            f"has seed {expected.seed}. Give both the same seed=."
+        )
+
+
+# What differs between equal layers: Keras numbers their names, and notes what
+# a layer met once it was called.
+_OF_THE_PROCESS = (
+    "name",
+    "build_config",
+    "compile_config",
+    "build_input_shape",
+)
+
+
+def _plain(config):
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return config
+        return {
+            key: _plain(value)
+            for key, value in config.items()
+            if key not in _OF_THE_PROCESS
+        }
+    if isinstance(config, (list, tuple)):
+        # A Sequential gets its input layer when it is first called.
+        return [
+            _plain(item)
+            for item in config
+            if not isinstance(item, dict)
+            or item.get("class_name") != "InputLayer"
+        ]
+    return config
+
+
+def _json(config):
+    return json.dumps(config, sort_keys=True, default=str)
+
+
+def _number(text):
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:4], "little") % 2**31

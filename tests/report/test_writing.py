@@ -1,0 +1,467 @@
+"""`kd.write_report`: the page, its numbers, and what is refused."""
+
+import html.parser
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from networks import Subclassed
+from networks import convnet
+from networks import crossentropy
+from networks import data
+
+import keras_distill as kd
+from keras_distill.report import writing
+from keras_distill.report.page import page
+
+layers = keras.layers
+EVIL = "<script>alert('a') & \"b\"</script>"
+
+
+def table(kernel, name, activation=None):
+    """A network whose logits are a linear map of its inputs."""
+    kernel = np.asarray(kernel, "float32")
+    model = keras.Sequential(
+        [
+            keras.Input(kernel.shape[:1]),
+            layers.Dense(kernel.shape[1], use_bias=False),
+            layers.Activation(activation),
+        ],
+        name=name,
+    )
+    model.set_weights([kernel])
+    return model
+
+
+# Samples are logits of the student; labels are chosen by hand. The teacher
+# takes class 0 for class 1 and the other way round.
+LOGITS = np.log(
+    [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.1, 0.7]]
+).astype("float32")
+LABELS = np.array([0, 1, 1, 2])
+SWAPPED = [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def student():
+    return table(np.eye(3), "student")
+
+
+def teacher():
+    return table(SWAPPED, "teacher")
+
+
+def write(tmp_path, name="report.html", **options):
+    options = {
+        "student": student(),
+        "dataset": (LOGITS, LABELS),
+        "verbose": False,
+        **options,
+    }
+    path = kd.write_report(tmp_path / name, **options)
+    numbers = json.loads(path.with_suffix(".json").read_text())
+    return path.read_text(encoding="utf-8"), numbers
+
+
+class Checker(html.parser.HTMLParser):
+    """Tags are closed in order; keeps what there is to look at."""
+
+    VOID = {"meta", "img", "br", "hr", "link", "col"}
+    SELF_CLOSED = set("line rect circle path polyline polygon".split())
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags = [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            assert tag not in self.SELF_CLOSED
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A report with every section, of small convolutional networks."""
+    keras.utils.set_random_seed(0)
+    tmp_path = tmp_path_factory.mktemp("full")
+    x, y = data(64)
+    distiller = kd.Distiller(
+        student=convnet(name="pupil"),
+        teacher=convnet(8, name="master"),
+        distillation_losses=kd.losses.SoftTargets(temperature=3.0),
+    )
+    distiller.compile("adam", crossentropy(), metrics=["accuracy"])
+    train = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    history = distiller.fit(train, validation_data=(x, y), epochs=2, verbose=0)
+    path = distiller.export(tmp_path / "student.tflite", verbose=False)
+    test = (x[:48], y[:48])
+    made, pictures = {}, {}
+
+    def remember(facts, given):
+        pictures.update(given)
+        return page(facts, given)
+
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(writing, "page", remember)
+    made["text"], made["numbers"] = write(
+        tmp_path,
+        student=distiller,
+        dataset=test,
+        alone=convnet(name="alone"),
+        verification=kd.export.verify(
+            path, distiller.student, test, latency_runs=2, verbose=False
+        ),
+        accuracies={"alone": [0.5, 0.6], "distilled": [0.7, 0.9]},
+        history={"student alone": history.history, "distilled": [history] * 2},
+        train_dataset=train,
+        class_names=["cat", EVIL, "dog", "bird"],
+        title=EVIL,
+        configuration={"note": EVIL, "array": np.arange(2)},
+        seeds=[1, 2],
+        command=f"python {EVIL}",
+    )
+    monkeypatch.undo()
+    made["pictures"] = pictures
+    made["page"] = Checker(made["text"])
+    return made
+
+
+SECTIONS = (
+    "summary files networks training calibration classes disagreements "
+    "views origin"
+).split()
+
+
+def test_all_sections_in_order(full):
+    found = [a["id"] for a in full["page"].all("h2")]
+    assert found == SECTIONS
+    links = [a["href"] for a in full["page"].all("a")]
+    assert links == [f"#{name}" for name in SECTIONS]
+    assert len(full["page"].all("h1")) == 1
+
+
+def test_nothing_comes_from_elsewhere(full):
+    text = full["text"]
+    assert "http" not in text
+    assert "//" not in re.sub(r"base64,[^\"]*", "", text)
+    tags = {name for name, _ in full["page"].tags}
+    assert not tags & {"script", "link", "iframe", "object", "base", "form"}
+    for name, attributes in full["page"].tags:
+        assert not any(key.startswith("on") for key in attributes), name
+    for image in full["page"].all("img"):
+        assert image["src"].startswith("data:image/png;base64,")
+    assert "url(" not in text and "@import" not in text
+
+
+def test_what_the_user_names_is_text(full):
+    assert "<script" not in full["text"]
+    escaped = "&lt;script&gt;alert(&#x27;a&#x27;) &amp; &quot;b&quot;"
+    assert f"<title>{escaped}" in full["text"]
+    assert f"<h1>{escaped}" in full["text"]
+    assert f"python {escaped}" in full["text"]
+    assert full["text"].count(escaped) > 5
+
+
+def test_it_can_be_read_without_seeing_it(full):
+    for image in full["page"].all("img"):
+        assert image["alt"]
+    for drawing in full["page"].all("svg"):
+        hidden = drawing.get("aria-hidden") == "true"
+        assert hidden or (drawing["role"] == "img" and drawing["aria-label"])
+    for head in full["page"].all("th"):
+        assert head["scope"] in ("col", "row")
+    assert full["page"].all("html") == [{"lang": "en"}]
+    for place in full["page"].all("table"):
+        assert place["aria-label"]
+
+
+def test_the_page_is_made_of_the_numbers_alone(full):
+    assert page(full["numbers"], full["pictures"]) == full["text"]
+
+
+def test_numbers_say_what_they_are(full):
+    numbers = full["numbers"]
+    assert numbers["format"] == "keras_distill report"
+    assert numbers["format_version"] == 1
+    assert numbers["configuration"]["array"] == [0, 1]
+    losses = numbers["configuration"]["distillation_losses"]
+    assert losses["soft_targets"]["loss"]["config"]["temperature"] == 3.0
+    assert numbers["configuration"]["alpha"] == 0.5
+    assert numbers["configuration"]["optimizer"]["class_name"] == "Adam"
+    assert len(numbers["configuration"]["teacher_fingerprint"]) == 64
+    assert numbers["seeds"] == [1, 2]
+    assert numbers["runs"]["gain"]["mean"] == pytest.approx(0.25)
+    assert numbers["networks"]["teacher"]["name"] == "master"
+    assert numbers["views"]["same"]
+    for package in ("python", "keras", "tensorflow", "keras_distill"):
+        assert numbers["versions"][package] in full["text"]
+
+
+def test_no_folder_of_this_machine_is_told(full, tmp_path):
+    row = full["numbers"]["verification"]["rows"][1]
+    assert row["path"] == "student.tflite"
+    everything = full["text"] + json.dumps(full["numbers"])
+    assert str(tmp_path.parents[1]) not in everything
+
+
+def test_numbers_by_hand(tmp_path):
+    text, numbers = write(tmp_path, teacher=teacher())
+    networks = numbers["networks"]
+    assert networks["student"]["accuracy"] == 0.75
+    assert networks["teacher"]["accuracy"] == 0.5  # the second and the last
+    assert networks["student"]["agreement_with_teacher"] == 0.25
+    assert networks["student"]["parameters"] == 9
+    assert networks["student"]["multiply_accumulates"] == 9
+    assert networks["student"]["weight_bytes"] == 36
+    mean = networks["student"]["mean_confidence"]
+    assert mean == pytest.approx((0.7 + 0.6 + 0.8 + 0.7) / 4)
+    # 0.7 is the bin (10/15, 11/15]; 0.6 belongs to the bin that ends there.
+    error = (2 * abs(1 - 0.7) + abs(0 - 0.6) + abs(1 - 0.8)) / 4
+    assert networks["student"]["expected_calibration_error"] == pytest.approx(
+        error
+    )
+    shown = [
+        (row["sample"], row["label"], row["student"], row["teacher"])
+        for row in numbers["disagreements"]
+    ]
+    assert shown == [(2, 1, 1, 0), (0, 0, 0, 1), (1, 1, 0, 1)]
+    by_class = {row["class"]: row for row in numbers["classes"]}
+    assert by_class[1]["samples"] == 2
+    assert by_class[1]["student"] == by_class[1]["teacher"] == 0.5
+    assert by_class[2]["agreement"] == 1.0
+    assert numbers["classes"][-1]["class"] == 2  # they agree there
+    assert numbers["splits"][0] == {
+        "teacher": 1,
+        "student": 0,
+        "samples": 2,
+        "teacher_right": 1,
+        "student_right": 1,
+    }
+    assert "75.0\u00a0%" in text and "The test data has no images" in text
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4])
+def test_batches_do_not_change_the_numbers(tmp_path, batch):
+    whole = write(tmp_path, "a.html", teacher=teacher())[1]
+    dataset = tf.data.Dataset.from_tensor_slices((LOGITS, LABELS)).batch(batch)
+    parts = write(tmp_path, "b.html", teacher=teacher(), dataset=dataset)[1]
+    for key in ("classes", "splits", "disagreements", "networks"):
+        assert json.dumps(whole[key]) == json.dumps(parts[key])
+
+
+def test_only_sections_with_data(tmp_path):
+    text, numbers = write(tmp_path)
+    found = [a["id"] for a in Checker(text).all("h2")]
+    expected = ["summary", "networks", "calibration", "classes", "origin"]
+    assert found == expected
+    assert [a["href"] for a in Checker(text).all("a")] == [
+        f"#{name}" for name in expected
+    ]
+    assert numbers["runs"] is None and numbers["verification"] is None
+    assert "teacher" not in text.replace("--teacher", "").replace(
+        ".teacher", ""
+    )
+
+
+def test_softmax_and_one_unit(tmp_path):
+    plain = write(tmp_path, "a.html")[1]["networks"]["student"]
+    soft = table(np.eye(3), "soft", "softmax")
+    other = write(tmp_path, "b.html", student=soft)[1]["networks"]["student"]
+    assert other["mean_confidence"] == pytest.approx(plain["mean_confidence"])
+    one = table([[1.0]], "one")
+    x = np.array([[2.0], [-1.0], [-3.0]], "float32")
+    numbers = write(
+        tmp_path,
+        "c.html",
+        student=one,
+        dataset=(x, np.array([1, 1, 0])),
+        class_names=["no", "yes"],
+    )[1]
+    assert numbers["networks"]["student"]["accuracy"] == pytest.approx(2 / 3)
+    assert numbers["data"]["class_names"] == ["no", "yes"]
+
+
+def test_one_hot_labels_and_a_subclassed_network(tmp_path):
+    x, y = data(16)
+    network = Subclassed()
+    network(x[:1])
+    sparse = write(tmp_path, "a.html", student=network, dataset=(x, y))[1]
+    one_hot = keras.utils.to_categorical(y, 4)
+    dense = write(tmp_path, "b.html", student=network, dataset=(x, one_hot))[1]
+    assert sparse["classes"] == dense["classes"]
+    assert sparse["data"]["kind"] == "images"
+
+
+def test_views_are_applied(tmp_path):
+    views = kd.views.Preprocessing(
+        student=layers.Rescaling(-1.0), teacher=layers.Rescaling(2.0)
+    )
+    text, numbers = write(
+        tmp_path, teacher=teacher(), views=views, train_dataset=(LOGITS, LABELS)
+    )
+    networks = numbers["networks"]
+    assert networks["student"]["accuracy"] == 0.0
+    assert networks["teacher"]["accuracy"] == 0.5  # a factor changes nothing
+    seen = numbers["views"]
+    assert not seen["same"] and "same" not in text.split('id="views"')[1]
+    assert seen["teacher"][""]["min"] == pytest.approx(2 * LOGITS.min())
+    assert seen["student"][""]["max"] == pytest.approx(-LOGITS.min())
+
+
+def test_a_distillers_teacher_of_other_classes_is_only_named(tmp_path):
+    loss = kd.losses.Hint(
+        teacher_layer_name="conv1", student_layer_name="conv1"
+    )
+    distiller = kd.Distiller(
+        student=convnet(),
+        teacher=convnet(8, classes=7, name="wide"),
+        distillation_losses=loss,
+    )
+    numbers = write(tmp_path, student=distiller, dataset=data(8))[1]
+    found = numbers["networks"]["teacher"]
+    assert found["name"] == "wide" and "accuracy" not in found
+    assert numbers["networks"]["student"]["agreement_with_teacher"] is None
+
+
+def test_what_ships_is_what_is_reported(tmp_path):
+    """A loss that deploys the teacher's classifier changes the student."""
+    distiller = kd.Distiller(
+        student=convnet(),
+        teacher=convnet(8),
+        distillation_losses=kd.losses.ReusedClassifier(
+            teacher_layer_name="conv2", student_layer_name="conv2"
+        ),
+        alpha=1.0,
+    )
+    distiller.compile("adam")
+    x, y = data(16)
+    distiller.fit(x, y, verbose=0)
+    numbers = write(tmp_path, student=distiller, dataset=(x, y))[1]
+    expected = distiller.deployable_student()
+    right = expected.predict(x, verbose=0).argmax(-1) == y
+    found = numbers["networks"]["student"]
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found["parameters"] == expected.count_params()
+
+
+def never_read():
+    raise AssertionError("the data was read")
+    yield
+
+
+def test_an_existing_file_is_kept(tmp_path):
+    (tmp_path / "report.json").write_text("mine")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write(tmp_path, dataset=never_read())
+    assert (tmp_path / "report.json").read_text() == "mine"
+    assert not (tmp_path / "report.html").exists()
+    write(tmp_path, overwrite=True)
+    assert (tmp_path / "report.json").read_text() != "mine"
+
+
+def test_both_files_or_none(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(writing.json, "dumps", fail)
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_are_left_as_they_were(tmp_path):
+    network, master = convnet(batch_norm=True), convnet(8, batch_norm=True)
+    before = [m.get_weights() for m in (network, master)]
+    write(tmp_path, student=network, teacher=master, dataset=data(8))
+    for model, weights in zip((network, master), before):
+        for a, b in zip(model.get_weights(), weights):
+            np.testing.assert_array_equal(a, b)
+
+
+def unbuilt():
+    return keras.Sequential([layers.Dense(3)], name="unbuilt")
+
+
+def endless():
+    whole = tf.data.Dataset.from_tensor_slices((LOGITS, LABELS))
+    return whole.batch(2).repeat()
+
+
+def single_samples():
+    return tf.data.Dataset.from_tensor_slices((LOGITS, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"dataset": LOGITS}, ValueError, "needs labels and `dataset` gives"),
+        ({"dataset": (LOGITS[:0], LABELS[:0])}, ValueError, "is empty"),
+        ({"dataset": []}, ValueError, "is empty"),
+        ({"dataset": endless}, ValueError, r"dataset\.take\(batches\)"),
+        ({"dataset": single_samples}, ValueError, r"dataset\.batch\(32\)"),
+        ({"dataset": "digits"}, TypeError, "`dataset` must be"),
+        ({"dataset": (LOGITS, LABELS + 1)}, ValueError, r"lie in \[0, 2\]"),
+        ({"dataset": (LOGITS, LABELS + 0.5)}, ValueError, "no class indices"),
+        ({"dataset": (LOGITS * np.nan, LABELS)}, ValueError, "not finite"),
+        ({"class_names": ["a", "b"]}, ValueError, "2 names, the student 3"),
+        ({"class_names": list("abcd")}, ValueError, "4 names, the student 3"),
+        ({"student": unbuilt}, ValueError, "'unbuilt' is not built"),
+        ({"student": "model.keras"}, TypeError, "student must be"),
+        ({"teacher": unbuilt}, ValueError, "'unbuilt' is not built"),
+        ({"alone": unbuilt}, ValueError, "'unbuilt' is not built"),
+        ({"alone": [0.9, 0.8]}, TypeError, "go into `accuracies`"),
+        ({"history": "loss"}, TypeError, "`history` must be"),
+        ({"history": [1.0, 2.0]}, TypeError, "`history` must be"),
+        ({"history": {"run": 3}}, TypeError, "`history` must be"),
+        ({"verification": {"rows": []}}, TypeError, "kd.export.verify"),
+        ({"configuration": [1]}, TypeError, "`configuration` must be a dict"),
+        ({"views": "flip"}, TypeError, "views must be"),
+        ({"accuracies": [0.9]}, ValueError, "`accuracies` must be a dict"),
+        ({"accuracies": {"student": 0.9}}, ValueError, "'distilled'"),
+        ({"accuracies": {"alone": [91.5]}}, ValueError, r"shares in \[0, 1\]"),
+        ({"agreements": {"alone": []}}, ValueError, r"`agreements\['alone'\]`"),
+        ({"train_dataset": []}, ValueError, "`train_dataset` is empty"),
+        ({"name": "report.pdf"}, ValueError, r"must end in \.html"),
+    ],
+)
+def test_what_is_refused(tmp_path, options, error, message):
+    options = {
+        key: value() if callable(value) else value
+        for key, value in options.items()
+    }
+    with pytest.raises(error, match=message):
+        write(tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["teacher", "alone"])
+def test_networks_of_other_classes_are_refused(tmp_path, key):
+    other = table(np.ones((3, 5)), "other")
+    with pytest.raises(ValueError, match="'other' has 5 classes, .* 3"):
+        write(tmp_path, **{key: other})
+
+
+def test_what_is_no_classifier_is_refused(tmp_path):
+    inputs = keras.Input((3,))
+    two = keras.Model(
+        inputs, [layers.Dense(3)(inputs), layers.Dense(2)(inputs)]
+    )
+    with pytest.raises(ValueError, match="write_report is for classifiers"):
+        write(tmp_path, student=two)
+    many = table(np.eye(3), "many", "sigmoid")
+    with pytest.raises(ValueError, match="write_report is for one class"):
+        write(tmp_path, student=many)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_distill as kd
+from keras_distill.samples import unpacked
+from keras_distill.views.groups import check_groups
+
+
+def samples(count=70):
+    x = np.arange(count, dtype="float32")[:, None]
+    return tf.data.Dataset.from_tensor_slices((x, np.arange(count)))
+
+
+def indices(dataset):
+    return [unpacked(x).sample_index.numpy() for x, _ in dataset]
+
+
+def test_groups_stay_whole_while_they_are_shuffled():
+    data = kd.views.grouped_batches(
+        samples(), 32, group_size=8, shuffle_buffer_size=70, seed=0
+    )
+    first, second = indices(data), indices(data)
+    assert [len(part) for part in first] == [32, 32, 6]
+    for part in first:
+        check_groups(part, 8)
+    everything = np.concatenate(first)
+    assert sorted(everything) == list(range(70))
+    assert not np.array_equal(everything, np.sort(everything))
+    assert not np.array_equal(everything, np.concatenate(second))
+    for x, y in data:
+        np.testing.assert_array_equal(unpacked(x).inputs[:, 0], y)
+
+
+def test_order_without_shuffling_and_index_of_before():
+    data = kd.views.grouped_batches(
+        kd.views.indexed(samples()), 16, drop_remainder=True
+    )
+    np.testing.assert_array_equal(np.concatenate(indices(data)), np.arange(64))
+
+
+def test_arrays_in_groups():
+    x = np.arange(50)
+    stream = kd.datasets.batches(
+        x, x, 16, seed=0, indexed=True, group_size=8
+    ).take(8)
+    for part in indices(stream):
+        check_groups(part, 8)
+    epochs = [unpacked(x).epoch.numpy() for x, _ in stream]
+    assert [set(e) for e in epochs] == [{0}] * 4 + [{1}] * 4
+    first = np.concatenate(indices(stream)[:4])
+    assert sorted(first) == list(x)
+    assert not np.array_equal(first, x)
+
+
+def test_check_groups():
+    check_groups(np.arange(32), 16)
+    check_groups(np.arange(32), 16, replicas=2)
+    check_groups(np.arange(40), 16)  # the last group has fewer
+    with pytest.raises(ValueError, match="sample 0 only 8.*1 / 4 of a batch"):
+        check_groups(np.arange(32), 16, replicas=4)
+    with pytest.raises(ValueError, match="group of sample 16 only 15 are"):
+        check_groups(np.r_[0:31, 47], 16)
+
+
+def test_bad_batches():
+    with pytest.raises(ValueError, match="batch_size=24, group_size=16"):
+        kd.views.grouped_batches(samples(), 24)
+    with pytest.raises(ValueError, match="assert_cardinality"):
+        kd.views.grouped_batches(samples().filter(lambda x, y: True), 32)
+    with pytest.raises(ValueError, match="multiple of `group_size`"):
+        kd.datasets.batches(np.arange(9), batch_size=6, group_size=4)
