@@ -190,7 +190,7 @@ def report(folder, rows):
                 end="",
             )
     seconds = sum(r.get("seconds", 0) for r in results.values())
-    print(f"\n{seconds / 60:.0f} minutes of one core")
+    print(f"\n{seconds / 60:.0f} minutes, all processes together")
     picture(folder / "accuracy.png", results, rows)
     save(folder / "report.json", {"table": lines, "results": results})
 
