@@ -264,7 +264,9 @@ class PointwiseConvolution(layers.Conv2D):
 
 
 def _conv1x1(channels, dtype):
-    return PointwiseConvolution(channels, 1, data_format="channels_last", dtype=dtype)
+    return PointwiseConvolution(
+        channels, 1, data_format="channels_last", dtype=dtype
+    )
 
 
 def _batch_norm(dtype):
