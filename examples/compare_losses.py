@@ -16,17 +16,14 @@ what is there is not done again.
 """
 
 import argparse
-import json
 import math
-import multiprocessing
-import os
 
+import laboratory
 import loss_laboratory
 import numpy as np
 import published_weights
 import reporting
 from loss_laboratory import OUT
-from tqdm import tqdm
 
 FULL = {
     "images": 30000,
@@ -42,40 +39,7 @@ QUICK = {**FULL, "images": 1280, "tested": 1000, "teacher_epochs": 2}
 QUICK = {**QUICK, "epochs": 1}
 
 
-# Results: a dict "row/seed" -> numbers, written after each.
-
-
-def saved(path):
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def save(path, results):
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(results, indent=1, sort_keys=True))
-    os.replace(unfinished, path)
-
-
-def do(jobs, path, settings, processes):
-    """Does all jobs that `path` does not hold yet, and writes it."""
-    results = saved(path)
-    if results.setdefault("settings", settings) != settings:
-        raise SystemExit(f"{path} was made with {results['settings']}")
-    jobs = [job for job in jobs if job[0] not in results]
-    if not jobs:
-        return
-    spawn = multiprocessing.get_context("spawn")
-    begin = loss_laboratory.start_worker, (settings,)
-    with spawn.Pool(1, *begin) as pool:  # One alone trains the teacher.
-        results["teacher"] = pool.apply(loss_laboratory.teacher_numbers)
-    # New processes from time to time: graphs of old ones are never freed.
-    with spawn.Pool(processes, *begin, maxtasksperchild=15) as pool:
-        progress = tqdm(
-            pool.imap_unordered(loss_laboratory.work, jobs), total=len(jobs)
-        )
-        for key, result in progress:
-            results[key] = result
-            save(path, results)
-            progress.set_postfix_str(key)
+# Results: a dict "row/seed" -> numbers.
 
 
 def of_row(results, name, what="accuracy", seeds=None):
@@ -91,7 +55,7 @@ def seeds_of(results, name):
 
 
 def table_rows(results, times, rows):
-    teacher = results["teacher"]["accuracy"]
+    teacher = results["first"]["accuracy"]
     lines = []
     for row in rows:
         seeds = seeds_of(results, row.name)
@@ -154,7 +118,7 @@ def picture(path, results, rows):
         axes.errorbar(
             mean, place, xerr=half, fmt="o", color=colour, capsize=2, ms=4
         )
-    teacher = 100 * results["teacher"]["accuracy"]
+    teacher = 100 * results["first"]["accuracy"]
     axes.axvline(teacher, color="grey", linestyle="--", label="teacher")
     soft = values["SoftTargets"][0]
     axes.axvline(soft, color="C1", linewidth=0.8, label="soft targets")
@@ -167,11 +131,11 @@ def picture(path, results, rows):
 
 
 def report(folder, rows):
-    results = saved(folder / "results.json")
-    if "teacher" not in results:
+    results = laboratory.saved(folder / "results.json")
+    if "first" not in results:
         raise SystemExit(f"No accuracies in {folder} yet: run without --time.")
-    times = saved(folder / "times.json")
-    numbers = results["teacher"]
+    times = laboratory.saved(folder / "times.json")
+    numbers = results["first"]
     print(
         f"teacher: {numbers['teacher_parameters']:,} parameters, "
         f"{numbers['teacher']:,} multiply-accumulates, "
@@ -182,17 +146,21 @@ def report(folder, rows):
     lines = table_rows(results, times, rows)
     print(reporting.table(lines))
     for key, measured in times.items():
-        if measured.get("deployed", numbers["student"]) != numbers["student"]:
+        if not key.startswith("time/"):
+            continue
+        if measured["deployed"] != numbers["student"]:
             name = key.removeprefix("time/")
             print(
                 f"\n{name} deploys {measured['deployed']:,} "
                 "multiply-accumulates.",
                 end="",
             )
-    seconds = sum(r.get("seconds", 0) for r in results.values())
+    done = [result for key, result in results.items() if "/" in key]
+    seconds = sum(result["seconds"] for result in done)
     print(f"\n{seconds / 60:.0f} minutes, all processes together")
     picture(folder / "accuracy.png", results, rows)
-    save(folder / "report.json", {"table": lines, "results": results})
+    content = {"table": lines, "results": results}
+    laboratory.save(folder / "report.json", content)
 
 
 def main():
@@ -231,13 +199,21 @@ def main():
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
     names = {*REFERENCES, *(args.rows or [row.name for row in rows])}
     chosen = [row for row in rows if row.name in names]
+    jobs, file = [], "results.json"
     if args.time:
+        file = "times.json"
         jobs = [(f"time/{r.name}", r.name, None) for r in chosen if r.make]
-        do(jobs, folder / "times.json", settings, args.processes)
     elif not args.table:
         seeds = range(args.seeds or (1 if args.quick else 3))
         jobs = [(f"{r.name}/{s}", r.name, s) for s in seeds for r in chosen]
-        do(jobs, folder / "results.json", settings, args.processes)
+    laboratory.do(
+        [(*job, settings) for job in jobs],
+        folder / file,
+        settings,
+        loss_laboratory.first_numbers,
+        loss_laboratory.work,
+        args.processes,
+    )
     report(folder, rows)
 
 

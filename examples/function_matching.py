@@ -1,5 +1,6 @@
 """Function matching on Fashion-MNIST: what makes a good teacher?
 
+    python examples/function_matching.py --choose     # rates and crops
     python examples/function_matching.py              # all rows, 3 seeds
     python examples/function_matching.py --time       # then: ms per step
     python examples/function_matching.py --table      # tables and pictures
@@ -9,7 +10,7 @@ Five questions of Beyer et al. 2022 ("A good teacher is patient and
 consistent"), each a block of the table and a picture. The teacher knows
 20 480 images, the students 2048 of these. All rows of a seed begin with the
 same weights and see the same batches. What there was to choose was chosen on
-other training images (`--held-out`); the table is about the test images.
+other training images (`--choose`); the table is about the test images.
 
 The run can be stopped and started again: results are saved row by row, and
 what is there is not done again.
@@ -35,6 +36,7 @@ FULL = {
     "points": {"short": 5, "long": 10},
     "rate": 3e-2,
     "labels_rate": 3e-2,
+    "weight_decay": 0.0,
     "crop_area": 0.8,
     "teacher_crop_area": 0.5,
 }
@@ -192,7 +194,45 @@ def report(folder):
     laboratory.save(folder / "report.json", content)
 
 
-CHOICES = ("rate", "labels_rate", "crop_area", "weight_decay")
+# What is chosen on held-out training images: the row that it is chosen for.
+CHOICES = {
+    "crop_area": ("function matching", (0.25, 0.5, 0.8)),
+    "rate": ("function matching", (0.01, 0.03, 0.06)),
+    "labels_rate": ("labels, plain images", (0.01, 0.03, 0.06)),
+    "weight_decay": ("function matching", (0.0, 3e-4)),
+}
+
+
+def choose(folder, settings, processes):
+    """Accuracies on held-out training images, one seed, of every choice."""
+    settings = {**settings, "held_out": True}
+    jobs = [
+        (f"{option} {value:g}", row, 0, {**settings, option: value})
+        for option, (row, values) in CHOICES.items()
+        for value in values
+    ]
+    path = folder / "choices.json"
+    laboratory.do(
+        jobs,
+        path,
+        settings,
+        matching_laboratory.first_numbers,
+        matching_laboratory.work,
+        processes,
+    )
+    results = laboratory.saved(path)
+    lines = [
+        {
+            "choice": option,
+            "row": row,
+            "value": f"{value:g}" + " (taken)" * (value == settings[option]),
+            "held-out accuracy %": f"{100 * accuracy:.1f}",
+        }
+        for option, (row, values) in CHOICES.items()
+        for value in values
+        for accuracy in [results[f"{option} {value:g}"]["accuracy"]]
+    ]
+    print(reporting.table(lines))
 
 
 def arguments():
@@ -205,13 +245,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument(
-        "--held-out",
-        action="store_true",
-        help="accuracy on held-out training images, into another folder",
-    )
-    for option in CHOICES:
-        parser.add_argument(f"--{option.replace('_', '-')}", type=float)
+    parser.add_argument("--choose", action="store_true")
     args = parser.parse_args()
     unknown = set(args.rows or ()) - {row.name for row in ROWS}
     if unknown:
@@ -228,18 +262,15 @@ def main():
         **(QUICK if args.quick else FULL),
         "dataset": args.dataset,
         "size": args.image_size,
-        "held_out": args.held_out,
+        "held_out": False,
         "quick": args.quick,
         "home": home,
     }
-    # The teacher is in `home`; what other settings give, in folders in it.
-    name = ["held_out"] * args.held_out
-    for option in CHOICES:
-        if getattr(args, option) is not None:
-            settings[option] = getattr(args, option)
-            name.append(f"{option}_{settings[option]:g}")
-    folder = OUT / home / "_".join(name)
+    folder = OUT / home
     folder.mkdir(parents=True, exist_ok=True)
+    if args.choose:
+        choose(folder, settings, args.processes)
+        return
     rows = [r for r in ROWS if args.rows is None or r.name in args.rows]
     seeds = range(args.seeds or (1 if args.quick else 3))
     pairs = [(r.name, s) for s in seeds for r in rows if r.length == "short"]

@@ -1,17 +1,15 @@
-"""The networks, the data and the teacher of `compare_losses.py`.
+"""The networks, the data and the teacher of `compare_losses.py`."""
 
-In worker processes of one thread each: two of them are faster than one
-process with two threads on networks this small.
-"""
-
+import functools
+import json
 import os
 import pathlib
 import time
 
 import keras
+import laboratory
 import numpy as np
 import published_weights
-import tensorflow as tf
 
 import keras_distill as kd
 from keras_distill.cost import multiply_accumulates
@@ -72,7 +70,7 @@ def student_network(seed):
     return network(separable_block, "student")
 
 
-# Training, in worker processes of one thread each.
+# Training.
 
 
 def fit(model, x, y, seed, epochs, rate, **options):
@@ -212,31 +210,35 @@ class Laboratory:
         }
 
 
-def start_worker(settings):
-    global laboratory
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    laboratory = Laboratory(settings)
+# Workers.
 
 
-def teacher_numbers():
+@functools.cache
+def the_laboratory(settings):
+    laboratory.one_thread()
+    return Laboratory(json.loads(settings))
+
+
+def first_numbers(settings):
+    lab = the_laboratory(json.dumps(settings))
     return {
-        "accuracy": laboratory.teacher_accuracy(),
-        "teacher": multiply_accumulates(laboratory.teacher),
+        "accuracy": lab.teacher_accuracy(),
+        "teacher": multiply_accumulates(lab.teacher),
         "student": multiply_accumulates(student_network(0)),
-        "teacher_parameters": laboratory.teacher.count_params(),
+        "teacher_parameters": lab.teacher.count_params(),
         "student_parameters": student_network(0).count_params(),
     }
 
 
 def work(job):
     """One row and seed, or one row's time: `(key, result)`."""
-    key, name, seed = job
+    key, name, seed, settings = job
+    lab = the_laboratory(json.dumps(settings))
     keras.backend.clear_session()
-    rows = published_weights.rows(laboratory.settings["temperature"])
+    rows = published_weights.rows(settings["temperature"])
     rows = {row.name: row for row in rows}
     if seed is None:
-        rounds = 3 if laboratory.settings["quick"] else 15
+        rounds = 3 if settings["quick"] else 15
         plain = rows["SoftTargets"]
-        return key, laboratory.milliseconds(rows[name], plain, rounds)
-    return key, laboratory.run(rows[name], seed)
+        return key, lab.milliseconds(rows[name], plain, rounds)
+    return key, lab.run(rows[name], seed)

@@ -162,7 +162,7 @@ class Laboratory:
             batch_size=BATCH_SIZE,
             learning_rate=rate,
             warmup_steps=epochs * samples // BATCH_SIZE // 10,
-            weight_decay=self.settings.get("weight_decay", 0.0),
+            weight_decay=self.settings["weight_decay"],
             crop_area=(self.settings["crop_area"], 1.0),
             **options,
         )

@@ -196,8 +196,9 @@ class Distiller(keras.Model):
             filepath: `"*.tflite"` means LiteRT, `"*.keras"` the Keras model,
                 a path without suffix a SavedModel.
             format: As in `keras.Model.export`; `None`: by `filepath`.
-            **options: `quantization`, `representative_dataset` (it passes the
-                views' `evaluation`), `overwrite`, ...
+            **options: `quantization`, `representative_dataset`, `overwrite`,
+                ... The views' layer before the student goes into the file,
+                unless `preprocessing=None`.
         """
         from keras_distill.export.distilled import export_distilled
 

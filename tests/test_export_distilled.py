@@ -81,6 +81,7 @@ def test_representative_data_is_seen_as_in_evaluation(tmp_path):
             tmp_path / f"{i}.tflite",
             quantization="int8",
             representative_dataset=given,
+            preprocessing=None,
             verbose=False,
         )
         notes = export.metadata(path)
@@ -89,6 +90,57 @@ def test_representative_data_is_seen_as_in_evaluation(tmp_path):
         np.testing.assert_allclose(
             notes["inputs"]["image"]["range"], [0.0, 1.0], atol=1e-6
         )
+
+
+@pytest.mark.parametrize("suffix", (".tflite", ".keras", ""))
+def test_the_layer_before_the_student_ships(tmp_path, suffix):
+    layer = layers.Rescaling(1 / 255.0)
+    trained = distiller(kd.views.FunctionMatching(8, student_preprocess=layer))
+    x = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3))
+    x = x.astype("float32")
+    y = trained.predict(x, verbose=0)
+    path = trained.export(tmp_path / f"a{suffix}")
+    alone = trained.export(tmp_path / f"b{suffix}", preprocessing=None)
+    for path, given in ((path, x), (alone, x / 255)):
+        if suffix == ".tflite":
+            inside = export.metadata(path)["preprocessing"]
+            assert inside is (given is x)
+            shipped = export.load(path)(given)
+        elif suffix:
+            loaded = keras.models.load_model(path)
+            shipped = loaded.predict(given, verbose=0)
+        else:
+            loaded = tf.saved_model.load(str(path))
+            shipped = loaded.serve(given)
+        np.testing.assert_allclose(shipped, y, atol=1e-5)
+
+
+def test_a_layer_that_resizes_ships(tmp_path):
+    trained = distiller(kd.views.Preprocessing(student=layers.Resizing(8, 8)))
+    x = np.random.default_rng(0).uniform(size=(2, 16, 12, 3))
+    x = x.astype("float32")
+    with pytest.raises(ValueError, match="input_signature="):
+        trained.export(tmp_path / "a.tflite")
+    y = trained.predict(x, verbose=0)
+    signature = [tf.TensorSpec((1, 16, 12, 3), tf.float32, name="image")]
+    path = trained.export(tmp_path / "a.tflite", input_signature=signature)
+    np.testing.assert_allclose(export.load(path)(x), y, atol=1e-5)
+    path = trained.export(tmp_path / "a.keras")
+    loaded = keras.models.load_model(path)
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), y, atol=1e-5)
+
+
+def test_a_layer_that_changes_shapes_asks_what_the_file_takes(tmp_path):
+    trained = distiller(kd.views.Preprocessing(student=layers.MaxPooling2D()))
+    for name in ("a.tflite", "a.keras"):
+        with pytest.raises(ValueError, match="takes .None, 8, 8, 3"):
+            trained.export(tmp_path / name)
+    x = np.random.default_rng(0).uniform(size=(2, 16, 16, 3))
+    x = x.astype("float32")
+    signature = [tf.TensorSpec((1, 16, 16, 3), tf.float32, name="image")]
+    path = trained.export(tmp_path / "a.tflite", input_signature=signature)
+    y = trained.predict(x, verbose=0)
+    np.testing.assert_allclose(export.load(path)(x), y, atol=1e-5)
 
 
 def test_the_views_go_into_the_file_on_request(tmp_path):

@@ -47,7 +47,7 @@ def export_model(model, filepath, format=None, *, overwrite=False, **options):
     ```
     """
     model_inputs.check_model(model)
-    format = _chosen_format(filepath, format)
+    format = chosen_format(filepath, format)
     if format == "litert":
         from keras_distill.export.writing import tflite
 
@@ -61,7 +61,8 @@ def export_model(model, filepath, format=None, *, overwrite=False, **options):
     return filepath
 
 
-def _chosen_format(filepath, format):
+def chosen_format(filepath, format):
+    """-> the name of the format that a path or `format` asks for."""
     suffix = pathlib.Path(filepath).suffix
     if format is None:
         found = [f for f, ending in _SUFFIXES.items() if ending == suffix]

@@ -36,6 +36,8 @@ class Views(keras.layers.Layer):
     teacher_varies = False
     # Whether a view is a function of seed, epoch and sample index.
     replayable = True
+    # The Keras layer between the data and the student, which ships with it.
+    student_layer = None
 
     def __init__(self, name=None):
         super().__init__(name=name)
@@ -127,6 +129,10 @@ class Preprocessing(Views):
                 )
         self.student = student
         self.teacher = teacher
+
+    @property
+    def student_layer(self):
+        return self.student
 
     def evaluation(self, x):
         return x if self.student is None else self.student(x, training=False)

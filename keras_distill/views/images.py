@@ -150,6 +150,10 @@ class ImageViews(Views):
             teacher = _preprocessed(self.teacher_preprocess, teacher)
         return View(student, student if same else teacher, y, sample_weight)
 
+    @property
+    def student_layer(self):
+        return self.student_preprocess
+
     def evaluation(self, x):
         """-> the whole image, resized and preprocessed for the student."""
         x = _resized(self._images(x), self.image_size)
