@@ -278,9 +278,8 @@ class Distiller(keras.Model):
         given = inspect.signature(super().fit).bind(x, y, *args, **kwargs)
         x = self._first_batch.value.prepare(x, y, given.arguments)
         prepare_losses(self, x, given.arguments)
-        given.arguments["callbacks"] = self.viewing().with_epoch_callback(
-            given.arguments.get("callbacks")
-        )
+        callbacks = given.arguments.get("callbacks")
+        given.arguments["callbacks"] = self.viewing().callbacks(callbacks)
         given.arguments["x"] = x
         return super().fit(*given.args, **given.kwargs)
 

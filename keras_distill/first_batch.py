@@ -10,6 +10,7 @@ import types
 import keras
 import numpy as np
 
+from keras_distill import strategies
 from keras_distill.cached_outputs import check_cached
 from keras_distill.cached_outputs import teacher_threshold
 from keras_distill.pair import Seen
@@ -50,6 +51,7 @@ class FirstBatch:
         """
         import tensorflow as tf
 
+        self._check_strategy()
         if isinstance(x, tf.data.Dataset):
             if arguments.get("steps_per_epoch") is None:
                 _check_it_ends(x)
@@ -67,7 +69,8 @@ class FirstBatch:
                 self.distiller.distribute_strategy.experimental_local_results
             )
             self._check_batch(
-                tf.nest.map_structure(lambda v: local(v)[0], _first(x))
+                tf.nest.map_structure(lambda v: local(v)[0], _first(x)),
+                of_one_replica=True,
             )
         elif isinstance(x, keras.utils.PyDataset):
             if x.num_batches == 0:
@@ -123,9 +126,23 @@ class FirstBatch:
             self._check_sparse_labels(y)
             self.distiller.viewing().check_labels(y)
 
-    def _check_batch(self, batch):
+    def _check_strategy(self):
+        distiller = self.distiller
+        strategy = distiller.distribute_strategy
+        strategies.check_strategy(strategy)
+        strategies.check_scope(distiller.student, "student", strategy)
+        strategies.check_scope(distiller.pair().teacher, "teacher", strategy)
+        if not self._checked:
+            strategies.warn_of_local_statistics(distiller.student, strategy)
+
+    def _check_batch(self, batch, of_one_replica=False):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         self.check(x, y)
+        if not of_one_replica:
+            strategies.check_batch_size(
+                len(keras.tree.flatten(unpacked(x).inputs)[0]),
+                self.distiller.distribute_strategy,
+            )
         x, y, sample_weight = plain_batch(batch)
         y = self.distiller.views.evaluation_labels(y)
         self.batch = x, y, sample_weight

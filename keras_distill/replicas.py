@@ -144,3 +144,15 @@ def enter(batch):
 
     batch = keras.tree.map_structure(with_stand_in, batch)
     return batch, Replica(count, share, before, everywhere)
+
+
+def reducible(logs):
+    """Logs in the shape that Keras's reduction over replicas takes.
+
+    Over several machines it takes the mean over an axis, which a scalar does
+    not have (keras-team/keras#20585).
+    """
+    strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return logs
+    return keras.tree.map_structure(lambda x: tf.reshape(x, [1]), logs)

@@ -52,7 +52,9 @@ def train_step(distiller, data):
         same = tf.cast(pair.agreement(teacher_output, output), tf.float32)
         terms.update(replica.zero_if_empty({"agreement": tf.reduce_mean(same)}))
     distiller.logs().training.update_state(terms, replica.count)
-    return distiller.update_metrics(y, output, weight, teacher_output)
+    return replicas.reducible(
+        distiller.update_metrics(y, output, weight, teacher_output)
+    )
 
 
 def test_step(distiller, data):
@@ -72,7 +74,9 @@ def test_step(distiller, data):
         loss = loss if additional is None else loss + additional
         terms = replica.zero_if_empty({"loss": loss})
         distiller.logs().evaluation.update_state(terms, replica.count)
-    return distiller.update_metrics(y, output, weight, teacher_output)
+    return replicas.reducible(
+        distiller.update_metrics(y, output, weight, teacher_output)
+    )
 
 
 def predict_step(distiller, data):

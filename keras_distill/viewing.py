@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill.strategies import callbacks_here
 from keras_distill.views import for_network
 
 
@@ -52,17 +53,21 @@ class Viewing:
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
         return step * strategy.num_replicas_in_sync + replica
 
-    def with_epoch_callback(self, callbacks):
-        """The callbacks of `fit`, and one that sets the epoch."""
+    def callbacks(self, callbacks):
+        """The callbacks of `fit` that this machine has to do, and one that
+        sets the epoch."""
         ours = EpochSetter(self)
+        strategy = self.distiller.distribute_strategy
         if isinstance(callbacks, keras.callbacks.CallbackList):
+            here = callbacks_here(callbacks.callbacks, strategy)
+            callbacks.callbacks = here
             callbacks.append(ours)
             return callbacks
         if callbacks is None:
-            return [ours]
+            callbacks = []
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
-        return [*callbacks, ours]
+        return [*callbacks_here(callbacks, strategy), ours]
 
     # Checks, on the first batch.
 

@@ -35,6 +35,8 @@ SCENARIOS = {
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
     "cached": {"samples": 17, "cached": True},
+    "views": {"samples": 24, "views": True, "steps_per_execution": 3},
+    "accumulated": {"samples": 32, "accumulate": 2},
     "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
 }
 
@@ -118,12 +120,26 @@ def run(replicas, scenario, path):
         strategy = tf.distribute.MirroredStrategy(
             [f"CPU:{i}" for i in range(replicas)]
         )
+    train(strategy, scenario, path)
+
+
+def train(strategy, scenario, path, callbacks=None):
+    """Trains and evaluates, and writes weights, logs and predictions."""
     x, y = data(scenario["samples"])
     weights = np.linspace(0, 2, len(x)).astype("float32")
     arrays = (x, y, weights) if scenario.get("weighted") else (x, y)
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
     if scenario.get("cached"):
         dataset = cached(x, y, path)
+    views = None
+    if scenario.get("views"):
+        views = kd.views.FunctionMatching(
+            x.shape[1:3], num_classes=4, mixup_group_size=4, seed=1
+        )
+        samples = tf.data.Dataset.from_tensor_slices((x, y))
+        dataset = kd.views.grouped_batches(
+            samples, 8, group_size=4, shuffle_buffer_size=24, seed=0
+        )
     keras.utils.set_random_seed(0)
     with strategy.scope():
         student = convnet(
@@ -141,16 +157,28 @@ def run(replicas, scenario, path):
             teacher=None if scenario.get("cached") else teacher,
             distillation_losses=losses(scenario),
             alpha=0.5,
+            views=views,
         )
         distiller.compile(
-            keras.optimizers.SGD(0.2, momentum=0.9),
-            crossentropy(),
+            keras.optimizers.SGD(
+                0.2,
+                momentum=0.9,
+                gradient_accumulation_steps=scenario.get("accumulate"),
+            ),
+            crossentropy()
+            if views is None
+            else keras.losses.CategoricalCrossentropy(from_logits=True),
+            steps_per_execution=scenario.get("steps_per_execution", 1),
             metrics=["accuracy"]
             if scenario.get("cached")
             else ["accuracy", kd.metrics.Agreement()],
         )
     history = distiller.fit(
-        dataset, validation_data=dataset, epochs=3, verbose=0
+        dataset,
+        validation_data=dataset,
+        epochs=3,
+        verbose=0,
+        callbacks=callbacks,
     ).history
     predicted = distiller.predict(dataset, verbose=0)
     arrays = {f"w{i}": w for i, w in enumerate(distiller.get_weights())}

@@ -1,0 +1,61 @@
+"""One of several machines (here: processes); started by test_cluster.py.
+
+    python cluster_worker.py INDEX ADDRESSES SCENARIO OUTPUT.npz [DIES]
+
+ADDRESSES: host:port of every worker, separated by commas. DIES: the epoch
+after which the last worker is killed.
+"""
+
+import json
+import os
+import signal
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+INDEX, ADDRESSES = int(sys.argv[1]), sys.argv[2].split(",")
+# Read when tensorflow starts.
+os.environ["TF_CONFIG"] = json.dumps(
+    {
+        "cluster": {"worker": ADDRESSES},
+        "task": {"type": "worker", "index": INDEX},
+    }
+)
+
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from replica_worker import SCENARIOS  # noqa: E402
+from replica_worker import train  # noqa: E402
+
+
+class Dies(keras.callbacks.Callback):
+    """As a machine does that loses its power."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.last = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.last and INDEX == len(ADDRESSES) - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main():
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    scenario, path = SCENARIOS[sys.argv[3]], sys.argv[4]
+    # One folder for all workers, as on a shared disk.
+    shared = os.path.join(os.path.dirname(path), "shared")
+    callbacks = [
+        keras.callbacks.BackupAndRestore(os.path.join(shared, "backup")),
+        keras.callbacks.ModelCheckpoint(
+            os.path.join(shared, "{epoch}.weights.h5"), save_weights_only=True
+        ),
+        keras.callbacks.CSVLogger(os.path.join(shared, "log.csv"), append=True),
+    ]
+    os.makedirs(shared, exist_ok=True)
+    if len(sys.argv) > 5:
+        callbacks.append(Dies(int(sys.argv[5])))
+    train(strategy, scenario, path, callbacks)
+
+
+if __name__ == "__main__":
+    main()
