@@ -228,6 +228,12 @@ class Distiller(keras.Model):
         validation.check_log_names(self.distillation_losses, self.student)
         own, others = validation.split_metrics(metrics)
         auto_scale_loss = kwargs.pop("auto_scale_loss", True)
+        if "steps_per_execution" in kwargs:
+            from keras_distill.strategies import one_step_per_execution
+
+            kwargs["steps_per_execution"] = one_step_per_execution(
+                kwargs["steps_per_execution"], self.distribute_strategy
+            )
         # compile() is not cumulative: forget the loss and metrics of before.
         self.loss = self._compile_loss = self._compile_metrics = None
         super().compile(

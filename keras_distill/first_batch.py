@@ -130,6 +130,7 @@ class FirstBatch:
         distiller = self.distiller
         strategy = distiller.distribute_strategy
         strategies.check_strategy(strategy)
+        strategies.check_accumulation(distiller.optimizer, strategy)
         strategies.check_scope(distiller.student, "student", strategy)
         strategies.check_scope(distiller.pair().teacher, "teacher", strategy)
         if not self._checked:

@@ -54,9 +54,12 @@ def check_scope(network, role, strategy):
             where = "without a strategy"
         else:
             where = f"in the scope of another {type(made).__name__}"
+        own = f"in that of {type(strategy).__name__}"
+        if strategy is tf.distribute.get_strategy():
+            own = "outside of any scope"
         raise ValueError(
-            f"The {role} '{network.name}' was made {where}, the Distiller in "
-            f"that of {type(strategy).__name__}: its weights would be copied "
+            f"The {role} '{network.name}' was made {where}, the Distiller "
+            f"{own}: its weights would be copied "
             "to every replica in every step, if at all. Make or load both "
             "networks and the Distiller in one scope:\n"
             "    with strategy.scope():\n"
@@ -102,6 +105,34 @@ def check_batch_size(samples, strategy):
             "some would never see one. Batch at least as many samples as "
             "there are replicas; each gets its share of a batch."
         )
+
+
+def check_accumulation(optimizer, strategy):
+    """Raises for gradients that Keras cannot accumulate on replicas."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    steps = inner.gradient_accumulation_steps
+    if strategy.num_replicas_in_sync > 1 and steps:
+        raise ValueError(
+            f"gradient_accumulation_steps={steps} does not work on "
+            f"{strategy.num_replicas_in_sync} replicas: Keras decides in a "
+            "`tf.cond` whether to update, where replicas cannot add up their "
+            "gradients. Train without it, with a batch that fits, or on one "
+            "replica."
+        )
+
+
+def one_step_per_execution(steps_per_execution, strategy):
+    """-> what Keras can do here: it compiles several steps in a `tf.cond`,
+    where replicas cannot add up their gradients (keras-team/keras#19246)."""
+    if strategy.num_replicas_in_sync > 1 and steps_per_execution != 1:
+        warnings.warn(
+            f"steps_per_execution={steps_per_execution} is 1 here: Keras "
+            "cannot run several steps in one execution on several replicas. "
+            "The steps are the same, one at a time.",
+            stacklevel=3,
+        )
+        return 1
+    return steps_per_execution
 
 
 # Several machines.

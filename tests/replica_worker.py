@@ -35,8 +35,8 @@ SCENARIOS = {
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
     "cached": {"samples": 17, "cached": True},
-    "views": {"samples": 24, "views": True, "steps_per_execution": 3},
-    "accumulated": {"samples": 32, "accumulate": 2},
+    "views": {"samples": 24, "views": True},
+    "many_steps": {"samples": 24, "steps_per_execution": 3},
     "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
 }
 
@@ -160,11 +160,7 @@ def train(strategy, scenario, path, callbacks=None):
             views=views,
         )
         distiller.compile(
-            keras.optimizers.SGD(
-                0.2,
-                momentum=0.9,
-                gradient_accumulation_steps=scenario.get("accumulate"),
-            ),
+            keras.optimizers.SGD(0.2, momentum=0.9),
             crossentropy()
             if views is None
             else keras.losses.CategoricalCrossentropy(from_logits=True),

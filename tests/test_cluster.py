@@ -80,7 +80,7 @@ def compare(scenario, folder, tolerance=1e-5):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["uneven", "empty", "cached", "views"])
+@pytest.mark.parametrize("scenario", ["empty", "cached", "views", "many_steps"])
 def test_two_workers_equal_one(scenario, tmp_path):
     codes, printed = start(scenario, tmp_path)
     assert codes == [0, 0], printed
