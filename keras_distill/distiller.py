@@ -219,8 +219,12 @@ class Distiller(keras.Model):
                 allowed if alpha is 1.
             metrics: Keras metrics of the student, and metrics that compare it
                 with the teacher such as `kd.metrics.Agreement()`.
-            **kwargs: As in `keras.Model.compile`.
+            **kwargs: As in `keras.Model.compile`. `jit_compile=True` compiles
+                forward, losses and gradient of both networks; `"auto"` does
+                on a GPU.
         """
+        from keras_distill import execution
+
         validation.check_compile(loss, self.alpha)
         validation.warn_of_probabilities(
             loss, self.student, self.pair().deployment is not None
@@ -228,12 +232,7 @@ class Distiller(keras.Model):
         validation.check_log_names(self.distillation_losses, self.student)
         own, others = validation.split_metrics(metrics)
         auto_scale_loss = kwargs.pop("auto_scale_loss", True)
-        if "steps_per_execution" in kwargs:
-            from keras_distill.strategies import one_step_per_execution
-
-            kwargs["steps_per_execution"] = one_step_per_execution(
-                kwargs["steps_per_execution"], self.distribute_strategy
-            )
+        steps = kwargs.pop("steps_per_execution", 1)
         # compile() is not cumulative: forget the loss and metrics of before.
         self.loss = self._compile_loss = self._compile_metrics = None
         super().compile(
@@ -241,9 +240,11 @@ class Distiller(keras.Model):
             loss=loss,
             metrics=others,
             auto_scale_loss=False,
+            steps_per_execution=execution.checked_steps(self, steps),
             **kwargs,
         )
         self._compile_config.config["metrics"] = metrics
+        self.compiles_networks = execution.takes_over_compilation(self)
         if auto_scale_loss and validation.computes_in_float16(self.student):
             self.optimizer = validation.with_loss_scaling(self.optimizer)
         names = validation.log_names(self.distillation_losses)
@@ -288,10 +289,6 @@ class Distiller(keras.Model):
         given.arguments["callbacks"] = self.viewing().callbacks(callbacks)
         given.arguments["x"] = x
         return super().fit(*given.args, **given.kwargs)
-
-    def make_train_function(self, force=False):
-        self.views.jit_compile = bool(self.jit_compile)
-        return super().make_train_function(force)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         self._assert_compile_called("train_on_batch")

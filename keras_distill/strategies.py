@@ -121,20 +121,6 @@ def check_accumulation(optimizer, strategy):
         )
 
 
-def one_step_per_execution(steps_per_execution, strategy):
-    """-> what Keras can do here: it compiles several steps in a `tf.cond`,
-    where replicas cannot add up their gradients (keras-team/keras#19246)."""
-    if strategy.num_replicas_in_sync > 1 and steps_per_execution != 1:
-        warnings.warn(
-            f"steps_per_execution={steps_per_execution} is 1 here: Keras "
-            "cannot run several steps in one execution on several replicas. "
-            "The steps are the same, one at a time.",
-            stacklevel=3,
-        )
-        return 1
-    return steps_per_execution
-
-
 # Several machines.
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_distill import replicas
 from keras_distill.deployment import untrained_head
+from keras_distill.execution import networks_of_step
 from keras_distill.losses.gathering import gathering
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked_batch
@@ -25,30 +26,34 @@ def train_step(distiller, data):
     view = distiller.viewing().training(sample, y, weight)
     pair = distiller.pair()
     pair.check_bound()
-    teacher = pair.teacher_pass(view.teacher, sample.teacher_outputs)
-
-    with (
-        tf.GradientTape() as tape,
-        replica.statistics_of_real_samples(distiller),
-        gathering(None if replica.share is None else replica),
-    ):
-        student = pair.student_pass(view.student, training=True)
-        terms = loss_terms(
-            distiller, teacher, student, view, sample.sample_index
-        )
-        terms = replica.zero_if_empty(terms)
-        loss = replica.scaled(terms["loss"])
-        loss = distiller.optimizer.scale_loss(loss)
-
     variables = distiller.trainable_variables
-    gradients = replica.zero_if_empty(tape.gradient(loss, variables))
+
+    def networks():
+        teacher = pair.teacher_pass(view.teacher, sample.teacher_outputs)
+        with (
+            tf.GradientTape() as tape,
+            replica.statistics_of_real_samples(distiller),
+            gathering(None if replica.share is None else replica),
+        ):
+            student = pair.student_pass(view.student, training=True)
+            terms = loss_terms(
+                distiller, teacher, student, view, sample.sample_index
+            )
+            terms = replica.zero_if_empty(terms)
+            loss = replica.scaled(terms["loss"])
+            loss = distiller.optimizer.scale_loss(loss)
+        gradients = replica.zero_if_empty(tape.gradient(loss, variables))
+        return terms, gradients, student.output, teacher and teacher.output
+
+    networks = networks_of_step(distiller, networks)
+    terms, gradients, output, teacher_output = networks()
     with untrained_head(pair.deployment):
         distiller.optimizer.apply_gradients(zip(gradients, variables))
 
     y, weight, output, teacher_output = replica.real(
-        (view.y, view.sample_weight, student.output, teacher and teacher.output)
+        (view.y, view.sample_weight, output, teacher_output)
     )
-    if teacher is not None and pair.comparable:
+    if teacher_output is not None and pair.comparable:
         same = tf.cast(pair.agreement(teacher_output, output), tf.float32)
         terms.update(replica.zero_if_empty({"agreement": tf.reduce_mean(same)}))
     distiller.logs().training.update_state(terms, replica.count)

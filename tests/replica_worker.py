@@ -36,6 +36,7 @@ SCENARIOS = {
     "regularized": {"samples": 17, "regularized": True},
     "cached": {"samples": 17, "cached": True},
     "views": {"samples": 24, "views": True},
+    "compiled": {"samples": 22, "jit_compile": True},
     "many_steps": {"samples": 24, "steps_per_execution": 3},
     "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
 }
@@ -165,6 +166,7 @@ def train(strategy, scenario, path, callbacks=None):
             if views is None
             else keras.losses.CategoricalCrossentropy(from_logits=True),
             steps_per_execution=scenario.get("steps_per_execution", 1),
+            jit_compile=scenario.get("jit_compile", "auto"),
             metrics=["accuracy"]
             if scenario.get("cached")
             else ["accuracy", kd.metrics.Agreement()],

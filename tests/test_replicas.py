@@ -67,7 +67,9 @@ def test_two_replicas(scenario, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["uneven", "batch_norm", "regularized"])
+@pytest.mark.parametrize(
+    "scenario", ["uneven", "batch_norm", "regularized", "compiled"]
+)
 def test_two_and_four_replicas_more(scenario, tmp_path):
     compare(scenario, (2, 4), tmp_path)
 
