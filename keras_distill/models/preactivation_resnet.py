@@ -34,10 +34,10 @@ def preactivation_resnet(
     `"logits"`.
 
     Args:
-        depth: 6 n + 2, or 9 n + 2 with bottlenecks. In the paper: 110 (1.7
-            million trainable weights), with bottlenecks 164 (1.7) and 1001
-            (10.2). Defaults to 20 (with bottlenecks 29) where `blocks` are not
-            given.
+        depth: 6 n + 2, or 9 n + 2 with bottlenecks. In the paper 110 (1.7
+            million weights), and with bottlenecks 164 (1.7) and 1001 (10.2;
+            with those of the normalization 10.3). Defaults to 20, with
+            bottlenecks to 29, where `blocks` are not given.
         blocks: Units in each stage instead of a depth, such as `(2, 4, 3)`.
         filters: Those of the first convolution and of the ends of the stages.
             Defaults to 16, 16, 32, 64, ...; with bottlenecks to 16, 64, 128,
