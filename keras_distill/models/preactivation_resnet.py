@@ -30,8 +30,8 @@ def preactivation_resnet(
     The ends of the stages are the layers `"stage1"`, `"stage2"`, ...: sums,
     before the next normalization, as in `bit_resnet50`. What the next stage
     reads of them are the layers `"stage2_block1_1_relu"`, ..., `"head_relu"`.
-    Every network of this module begins with `"stem_conv"` and ends with
-    `"logits"`.
+    As in every network of `kd.models`, the first layer with weights is
+    `"stem_conv"` and the last `"logits"`.
 
     Args:
         depth: 6 n + 2, or 9 n + 2 with bottlenecks. In the paper 110 (1.7

@@ -12,9 +12,8 @@ def small_cnn(
     """Three 3x3 convolutions, for students on embedded devices.
 
     Convolution, batch normalization and ReLU, three times, with a maximum over
-    2x2 pixels between them; then the mean of each map and the logits. The
-    operators are those that every int8 kernel library has, and the
-    normalization disappears into the convolutions when it is exported. The
+    2x2 pixels between them; then the mean of each map and the logits. In a
+    TFLite file the normalization and ReLU are part of the convolutions. The
     ends of the stages are the layers `"stage1"`, `"stage2"` and `"stage3"`,
     before the pooling.
 
@@ -40,8 +39,8 @@ def small_cnn(
     Reference:
         No paper. The convolutions, filters and poolings of TensorFlow's
         tutorial "Convolutional Neural Network (CNN)", here padded and
-        normalized, with the mean of each map instead of its two dense layers'
-        first.
+        normalized, and with the mean of each map where the tutorial flattens
+        the last one and adds a dense layer of 64.
     """
     filters = whole_numbers(
         "filters", filters, "one for each of the three convolutions", 3
