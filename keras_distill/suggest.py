@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from typing import NamedTuple
 
 import keras
@@ -20,9 +21,12 @@ _PASSED_OVER = (
     keras.layers.ZeroPadding2D,
 )
 
+# What kd.models calls the ends of stages, also in a nested model.
+_STAGE_END = re.compile(r"(^|/)stage\d+$")
+
 
 class Stage(NamedTuple):
-    """The last layer of one resolution.
+    """The last layer of one resolution, or the one named as a stage's end.
 
     Attributes:
         name: Name of the layer, as a tap.
@@ -76,7 +80,10 @@ def suggest(teacher, student):
     """Proposes pairs of layers for losses that compare feature maps.
 
     In each network, the last layer of each resolution: what it knows before it
-    halves the map. The last layers of both are a pair. Before them, layers are
+    halves the map; or, where a network names the ends of its stages
+    `"stage1"`, `"stage2"`, ... as those of `kd.models` do, these: with
+    pre-activation, layers of the next stage still follow at the same
+    resolution. The last layers of both are a pair. Before them, layers are
     paired from the end where both networks have halved their input equally
     often; a resolution that only one of them has is left out.
 
@@ -121,6 +128,7 @@ def suggest(teacher, student):
 def stages(model, role="model"):
     """The last layer of each resolution of a network, large to small.
 
+    Where layers of a resolution are named `"stage<number>"`, the last of them.
     Of a network that goes up again, the layers on the way up are listed. What a
     convolution without padding takes off is no change of resolution. Maps of
     one position are left out.
@@ -151,7 +159,9 @@ def stages(model, role="model"):
     last = {}
     for name, shape in found:
         octave = octaves[_size(shape)]
-        last[octave] = Stage(name, shape, octave)
+        ended = octave in last and _STAGE_END.search(last[octave].name)
+        if not ended or _STAGE_END.search(name):
+            last[octave] = Stage(name, shape, octave)
     if not last:
         raise ValueError(
             f"The {role} '{model.name}' has no layer with an output (batch, "

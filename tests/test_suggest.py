@@ -43,6 +43,16 @@ def test_resolutions_that_one_network_lacks():
     assert list(pairs) == [("relu1", "relu0"), ("relu2", "relu3")]
 
 
+def test_layers_named_as_ends_of_stages_come_before_later_ones():
+    x = inputs = keras.Input((16, 16, 3))
+    names = ("stage1", "next1", "backstage2", "stage2", "stage3", "next3")
+    for name, stride in zip(names, (1, 1, 2, 1, 1, 1)):
+        x = layers.Conv2D(4, 3, stride, padding="same", name=name)(x)
+    model = keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
+    found = kd.taps.suggest(model, network([1, 2], 16))
+    assert found.teacher_layer_names == ["stage1", "stage3"]
+
+
 def test_networks_of_unlike_input_size_are_paired_from_the_end():
     found = kd.taps.suggest(network([1, 2, 2], 64), network([1, 2, 2], 32))
     assert found.teacher_layer_names == ["relu0", "relu1", "relu2"]

@@ -4,8 +4,12 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_distill.models.arguments import blocks_per_stage
 
-def cifar_resnet(depth=20, input_shape=(32, 32, 3), classes=10, name=None):
+
+def cifar_resnet(
+    depth=None, input_shape=(32, 32, 3), classes=10, name=None, blocks=None
+):
     """The residual network for small images of He et al. 2016, section 4.2.
 
     A 3x3 convolution, then three stages of (depth - 2) / 6 blocks of two 3x3
@@ -20,16 +24,21 @@ def cifar_resnet(depth=20, input_shape=(32, 32, 3), classes=10, name=None):
     Args:
         depth: 6 n + 2: 20, 32, 44, 56 and 110 in the paper, with 0.27, 0.46,
             0.66, 0.85 and 1.7 million weights (table 6). 8 and 14 are smaller
-            ones of the same kind. Defaults to 20.
+            ones of the same kind. Defaults to 20 where `blocks` are not
+            given.
         input_shape: (height, width, channels). Defaults to CIFAR's.
         classes: Number of logits. Defaults to 10, those of CIFAR-10.
         name: Defaults to `"cifar_resnet<depth>"`.
+        blocks: Blocks in each stage instead of a depth, such as `(2, 4, 3)`.
+            As many stages as there are numbers, each with twice the filters
+            of the one before.
 
     Returns:
         A `keras.Model`: images to logits `(batch, classes)`.
 
     Raises:
-        ValueError: for a depth that is not 6 n + 2.
+        ValueError: for a depth that is not 6 n + 2, for blocks that are not
+            positive integers, or for both at once.
 
     Example:
 
@@ -43,32 +52,27 @@ def cifar_resnet(depth=20, input_shape=(32, 32, 3), classes=10, name=None):
         He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition",
         CVPR 2016, section 4.2 and table 6.
     """
-    if depth < 8 or depth % 6 != 2:
-        raise ValueError(
-            "depth must be 6 n + 2 with n >= 1: 8, 14, 20, 32, 44, 56, 110 ... "
-            f"Received: depth={depth}"
-        )
+    blocks, label = blocks_per_stage(depth, blocks, 20, per_block=2)
     image = keras.Input(input_shape, name="image")
     x = _convolution(image, 16, 1, "stem")
     x = layers.ReLU(name="stem")(x)
-    blocks = (depth - 2) // 6
-    for stage, filters in enumerate((16, 32, 64), 1):
-        for block in range(1, blocks + 1):
+    for stage, last in enumerate(blocks, 1):
+        for block in range(1, last + 1):
             strides = 2 if stage > 1 and block == 1 else 1
             end = f"stage{stage}"
             prefix = f"{end}_block{block}"
             x = _block(
                 x,
-                filters,
+                8 * 2**stage,
                 strides,
                 prefix,
-                end if block == blocks else prefix,
+                end if block == last else prefix,
             )
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     logits = layers.Dense(
         classes, kernel_initializer="he_normal", name="logits"
     )(x)
-    return keras.Model(image, logits, name=name or f"cifar_resnet{depth}")
+    return keras.Model(image, logits, name=name or f"cifar_resnet{label}")
 
 
 def _convolution(x, filters, strides, prefix):

@@ -61,3 +61,18 @@ def test_is_saved_and_loaded(tmp_path):
 def test_refuses_other_depths(depth):
     with pytest.raises(ValueError, match="6 n"):
         kd.models.cifar_resnet(depth)
+
+
+def test_free_blocks():
+    model = kd.models.cifar_resnet(blocks=(1, 3))
+    assert model.name == "cifar_resnet_1_3"
+    shapes = [model.get_layer(f"stage{k}").output.shape for k in (1, 2)]
+    assert [shape[1:] for shape in shapes] == [(32, 32, 16), (16, 16, 32)]
+    adds = [n.name for n in model.layers if isinstance(n, keras.layers.Add)]
+    assert adds == [
+        "stage1_block1_add",
+        *(f"stage2_block{block}_add" for block in (1, 2, 3)),
+    ]
+    same = kd.models.cifar_resnet(blocks=(2, 2, 2), name="same")
+    assert trainable(same) == trainable(kd.models.cifar_resnet(14))
+    assert kd.models.cifar_resnet().name == "cifar_resnet20"

@@ -1,0 +1,80 @@
+"""Checks of what the networks are given."""
+
+import numbers
+
+from keras_distill.views.arguments import whole
+
+
+def blocks_of_depth(depth, per_block, others, stages=3):
+    """Blocks in each stage of a network that is named by its depth.
+
+    Args:
+        depth: Number of layers with weights, the shortcuts' not counted.
+        per_block: Convolutions in a block.
+        others: Layers outside of the blocks.
+        stages: Number of stages.
+
+    Returns:
+        A tuple with the same number for each stage.
+
+    Raises:
+        ValueError: for a depth that no number of blocks gives.
+    """
+    step = stages * per_block
+    blocks, rest = divmod(whole("depth", depth, 1) - others, step)
+    if blocks < 1 or rest:
+        lower = max(blocks, 1) * step + others
+        raise ValueError(
+            f"depth must be {step} n + {others} with n >= 1; the nearest are "
+            f"{lower} and {lower + step}. Received: depth={depth}"
+        )
+    return (blocks,) * stages
+
+
+def blocks_per_stage(depth, blocks, default, per_block):
+    """Those of `blocks`, or of `depth`, or of the default depth.
+
+    Returns:
+        `(blocks, name)`: a tuple of integers and how to name them.
+
+    Raises:
+        ValueError: for both, for blocks that are no positive integers, or a
+            depth that is not of the form.
+    """
+    if blocks is None:
+        depth = default if depth is None else depth
+        return blocks_of_depth(depth, per_block, 2), str(depth)
+    if depth is not None:
+        raise ValueError(
+            "Give depth or blocks, not both: the depth follows from the "
+            f"blocks. Received: depth={depth!r}, blocks={blocks!r}"
+        )
+    blocks = whole_numbers("blocks", blocks)
+    return blocks, "_" + "_".join(map(str, blocks))
+
+
+def whole_numbers(argument, given, how_many="one for each stage", length=None):
+    """Positive integers -> a tuple of them."""
+    try:
+        integers = tuple(whole(argument, number, 1) for number in given)
+    except (TypeError, ValueError):
+        integers = ()
+    if not integers or length not in (None, len(integers)):
+        raise ValueError(
+            f"{argument} must be positive integers, {how_many}. Received: "
+            f"{given!r}"
+        )
+    return integers
+
+
+def share(argument, number):
+    """A number in [0, 1) -> float."""
+    if (
+        not isinstance(number, numbers.Real)
+        or isinstance(number, bool)
+        or not 0 <= number < 1
+    ):
+        raise ValueError(
+            f"{argument} must be a number in [0, 1). Received: {number!r}"
+        )
+    return float(number)

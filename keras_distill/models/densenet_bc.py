@@ -1,0 +1,107 @@
+"""The densely connected networks for CIFAR."""
+
+import math
+import numbers
+
+import keras
+from keras import layers
+
+from keras_distill.models.arguments import blocks_of_depth
+from keras_distill.models.preactivation import convolution
+from keras_distill.models.preactivation import normalized
+from keras_distill.views.arguments import whole
+
+
+def densenet_bc(
+    depth=100,
+    growth=12,
+    compression=0.5,
+    input_shape=(32, 32, 3),
+    classes=10,
+    name=None,
+):
+    """DenseNet-BC for small images, Huang et al. 2017.
+
+    A 3x3 convolution with 2 `growth` filters, then three stages of
+    (depth - 4) / 6 blocks. A block reads all maps of its stage and adds
+    `growth` maps to them: normalization, ReLU, 1x1 convolution to 4 `growth`
+    maps (the bottleneck, B), normalization, ReLU, 3x3 convolution. Between two
+    stages, normalization, ReLU and a 1x1 convolution leave the share
+    `compression` of the maps (C), and an average pooling halves them.
+
+    The ends of the stages are the layers `"stage1"` and `"stage2"`, the 1x1
+    convolutions before the pooling, and `"stage3"`, all maps of the last stage
+    before the last normalization.
+
+    The networks of the paper's table 2, (100, 12), (250, 24) and (190, 40),
+    have 0.8, 15.3 and 25.6 million trainable weights, with 10 classes. (Those
+    of Furlanello et al. 2018 are of another form: their depths 90 and 80 are
+    not 6 n + 4, and 112 with growth 33 has 6.9 million here, 6.3 there.)
+
+    Weights begin as in He et al. 2015. The paper decays them by 1e-4, and
+    drops 0.2 of the maps where images are not augmented: not built in.
+
+    Args:
+        depth: 6 n + 4: 100, 190 and 250 in the paper. Defaults to 100.
+        growth: Maps that a block adds, the paper's k. Defaults to 12.
+        compression: Share of the maps that go on to the next stage, in (0, 1],
+            the paper's theta. Defaults to 0.5.
+        input_shape: (height, width, channels). Defaults to CIFAR's.
+        classes: Number of logits. Defaults to 10.
+        name: Defaults to `"densenet_bc<depth>_<growth>"`.
+
+    Returns:
+        A `keras.Model`: images to logits `(batch, classes)`.
+
+    Raises:
+        ValueError: for a depth that is not 6 n + 4, a growth below 1, or a
+            compression outside (0, 1].
+
+    Example:
+
+    ```python
+    student = kd.models.densenet_bc(22, 12, input_shape=(28, 28, 1))
+    ```
+
+    Reference:
+        Huang, Liu, van der Maaten and Weinberger, "Densely Connected
+        Convolutional Networks", CVPR 2017, sections 3 and 4.
+    """
+    blocks = blocks_of_depth(depth, per_block=2, others=4)
+    growth = whole("growth", growth, 1)
+    if not isinstance(compression, numbers.Real) or not 0 < compression <= 1:
+        raise ValueError(
+            "compression must be a number in (0, 1], 0.5 in the paper. "
+            f"Received: {compression!r}"
+        )
+    image = keras.Input(input_shape, name="image")
+    x = convolution(image, 2 * growth, 3, 1, "stem_conv")
+    for stage, last in enumerate(blocks, 1):
+        end = f"stage{stage}"
+        for block in range(1, last + 1):
+            prefix = f"{end}_block{block}"
+            final = stage == len(blocks) and block == last
+            x = layers.Concatenate(name=end if final else prefix)(
+                [x, _new_maps(x, growth, prefix)]
+            )
+        if stage < len(blocks):
+            maps = max(math.floor(compression * x.shape[-1]), 1)
+            x = normalized(x, f"{end}_transition")
+            x = convolution(x, maps, 1, 1, end)
+            x = layers.AveragePooling2D(2, padding="same", name=f"{end}_pool")(
+                x
+            )
+    x = normalized(x, "head")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    logits = layers.Dense(
+        classes, kernel_initializer="he_normal", name="logits"
+    )(x)
+    name = name or f"densenet_bc{depth}_{growth}"
+    return keras.Model(image, logits, name=name)
+
+
+def _new_maps(x, growth, prefix):
+    x = normalized(x, f"{prefix}_1")
+    x = convolution(x, 4 * growth, 1, 1, f"{prefix}_1_conv")
+    x = normalized(x, f"{prefix}_2")
+    return convolution(x, growth, 3, 1, f"{prefix}_2_conv")

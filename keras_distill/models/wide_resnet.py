@@ -1,0 +1,74 @@
+"""The wide residual networks for CIFAR."""
+
+import functools
+
+import keras
+
+from keras_distill.models.arguments import blocks_of_depth
+from keras_distill.models.arguments import share
+from keras_distill.models.preactivation import basic
+from keras_distill.models.preactivation import network
+from keras_distill.views.arguments import whole
+
+
+def wide_resnet(
+    depth=28,
+    width=10,
+    dropout=0.0,
+    input_shape=(32, 32, 3),
+    classes=10,
+    name=None,
+):
+    """The wide residual network of Zagoruyko and Komodakis 2016: WRN-28-10.
+
+    A 3x3 convolution with 16 filters, then three stages of (depth - 4) / 6
+    pre-activation units of two 3x3 convolutions with 16, 32 and 64 times
+    `width` filters; each stage but the first halves the image. Units and names
+    are those of `preactivation_resnet`: the ends of the stages, `"stage1"`,
+    `"stage2"` and `"stage3"`, are sums before the next normalization.
+
+    WRN-28-1, -2, -5 and -10 have 0.38, 1.48, 9.16 and 36.5 million parameters
+    (Furlanello et al. 2018, table 1; the last in table 5 of the paper). These
+    are trainable weights (without the moving averages of the normalization)
+    with 100 classes; with 10 classes there are 0.37, 1.47, 9.13 and 36.5.
+
+    Weights begin as in He et al. 2015. The paper decays them by 5e-4: that is
+    the optimizer's business here.
+
+    Args:
+        depth: 6 n + 4: 16, 22, 28 and 40 in the paper. In this count the three
+            convolutions in shortcuts are layers, the logits are none. Defaults
+            to 28.
+        width: How many times wider than 16, 32 and 64 the stages are. Defaults
+            to 10.
+        dropout: Share of the values dropped between the two convolutions of a
+            unit, 0.3 in the paper's networks with dropout. Defaults to 0.0.
+        input_shape: (height, width, channels). Defaults to CIFAR's.
+        classes: Number of logits. Defaults to 10.
+        name: Defaults to `"wide_resnet<depth>_<width>"`.
+
+    Returns:
+        A `keras.Model`: images to logits `(batch, classes)`.
+
+    Raises:
+        ValueError: for a depth that is not 6 n + 4, a width below 1, or a
+            dropout outside [0, 1).
+
+    Example:
+
+    ```python
+    student = kd.models.wide_resnet(16, 1, input_shape=(28, 28, 1))
+    ```
+
+    Reference:
+        Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016, table 1,
+        and its code, szagoruyko/wide-residual-networks.
+    """
+    blocks = blocks_of_depth(depth, per_block=2, others=4)
+    width = whole("width", width, 1)
+    path = functools.partial(basic, dropout=share("dropout", dropout))
+    image = keras.Input(input_shape, name="image")
+    filters = (16, 16 * width, 32 * width, 64 * width)
+    logits = network(image, blocks, filters, classes, path)
+    name = name or f"wide_resnet{depth}_{width}"
+    return keras.Model(image, logits, name=name)
