@@ -40,10 +40,7 @@ def train_step(distiller, data):
         loss = replica.scaled(terms["loss"])
         loss = distiller.optimizer.scale_loss(loss)
 
-    variables = distiller.trainable_variables
-    gradients = replica.zero_if_empty(tape.gradient(loss, variables))
-    with untrained_head(pair.deployment):
-        distiller.optimizer.apply_gradients(zip(gradients, variables))
+    update(distiller, tape, loss, replica)
 
     y, weight, output, teacher_output = replica.real(
         (view.y, view.sample_weight, student.output, teacher and teacher.output)
@@ -53,6 +50,14 @@ def train_step(distiller, data):
         terms.update(replica.zero_if_empty({"agreement": tf.reduce_mean(same)}))
     distiller.logs().training.update_state(terms, replica.count)
     return distiller.update_metrics(y, output, weight, teacher_output)
+
+
+def update(distiller, tape, loss, replica):
+    """Takes one step of the optimizer on student and connectors."""
+    variables = distiller.trainable_variables
+    gradients = replica.zero_if_empty(tape.gradient(loss, variables))
+    with untrained_head(distiller.pair().deployment):
+        distiller.optimizer.apply_gradients(zip(gradients, variables))
 
 
 def test_step(distiller, data):
@@ -100,7 +105,7 @@ def loss_terms(distiller, teacher, student, view, sample_index=None):
         if loss.needs_sample_index:
             more["sample_index"] = sample_index
         value, logs = loss.compute_loss_and_logs(
-            teacher.of(loss.teacher_layer_name) if teacher else None,
+            teacher.asked_by(loss) if teacher else None,
             student.of(loss.student_layer_name),
             y=view.y,
             sample_weight=weight,
@@ -112,11 +117,7 @@ def loss_terms(distiller, teacher, student, view, sample_index=None):
         total += scale * number(value)
     terms["distillation_loss"] = total
 
-    alpha = distiller.current_alpha()
-    if student_loss is None or distiller.alpha == 1.0:
-        loss = alpha * total
-    else:
-        loss = alpha * total + (1.0 - alpha) * student_loss
+    loss = distiller.objective(student_loss, total)
     additional = additional_losses(distiller)
     terms["loss"] = loss if additional is None else loss + additional
     return terms
