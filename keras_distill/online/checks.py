@@ -74,14 +74,18 @@ def check_own_weights(students):
                 )
 
 
-def check_losses(losses):
-    """Raises for losses that ask more of a teacher than a peer can give."""
-    for name, loss in losses.items():
+def check_loss_names(losses):
+    for name in losses:
         if ":" in name:
             raise ValueError(
                 "The name of a distillation loss of a cohort has no ':'. "
                 f"Received: {name!r}"
             )
+
+
+def check_losses(losses):
+    """Raises for losses that ask more of a teacher than a peer can give."""
+    for name, loss in losses.items():
         reason = None
         if loss.needs_preparation:
             reason = "has a stage before training that needs a trained teacher"
@@ -103,8 +107,7 @@ def check_same_classes(shapes):
     """
     if any(keras.tree.is_nested(shape) for shape in shapes.values()):
         raise ValueError(
-            "Each student of a cohort must have one output. Received: "
-            f"{shapes}"
+            f"Each student of a cohort must have one output. Received: {shapes}"
         )
     if len({tuple(shape)[1:] for shape in shapes.values()}) > 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The first batch of a cohort, looked at before the first step."""
+"""The first batch, looked at before the first step."""
 
 import keras
 
@@ -6,6 +6,17 @@ from keras_distill.first_batch import FirstBatch
 from keras_distill.pair import Seen
 from keras_distill.samples import unpacked
 from keras_distill.views import for_network
+
+
+class BranchesBatch(FirstBatch):
+    """Checks the data of a `NativeEnsembleDistiller`."""
+
+    def _check_labels_are_there(self, y):
+        if y is None:
+            raise ValueError(
+                "The data has no labels, from which branches and gate learn. "
+                "Give `y`, or a dataset of (x, y)."
+            )
 
 
 class CohortBatch(FirstBatch):

@@ -106,6 +106,18 @@ class Member(Distiller):
         own.student_output_shape = shapes[self.name].output
         own.bound = True
 
+    def loss_shapes(self):
+        """Loss -> the shapes that it was built for, as configuration."""
+        losses = self.distillation_losses.items()
+        return {k: loss.get_build_config() for k, loss in losses if loss.built}
+
+    def build_losses(self, configs):
+        """Builds what subclassed students would show only on data."""
+        for key, config in configs.items():
+            loss = self.distillation_losses[key]
+            if config and not loss.built:
+                loss.build_from_config(config)
+
     def peers(self, shown):
         """-> `Peers`, of what every student of the cohort shows."""
         return Peers(shown, self._peer_of)

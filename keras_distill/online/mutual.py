@@ -65,7 +65,9 @@ class MutualDistiller(Distiller):
         `<student>_loss` (`L_k`; in evaluation `L_S + R`),
         `<student>_student_loss` (`L_S`), `<student>_distillation_loss`,
         `<student>_<name>_loss` (mean over the peers) and its metrics
-        (`<student>_accuracy`, `val_<student>_accuracy`).
+        (`<student>_accuracy`, `val_<student>_accuracy`). A callback that
+        watches one of these wants `mode="max"` or `"min"`: Keras knows the
+        direction of the metrics of one output only.
 
     Raises:
         TypeError, ValueError: for fewer than two students, one object or
@@ -110,6 +112,7 @@ class MutualDistiller(Distiller):
         if distillation_losses is None:
             distillation_losses = SoftTargets(temperature=1.0)
         losses = as_distillation_losses(distillation_losses)
+        checks.check_loss_names(losses)
         checks.check_losses(losses)
         self.distillation_loss_weights = validation.loss_weights(
             distillation_loss_weights, losses
@@ -177,6 +180,8 @@ class MutualDistiller(Distiller):
         checks.check_same_classes(outputs)
         for member in self.members.values():
             member.bind(shapes)
+            # Some losses know only now that they need a stage of their own.
+            checks.check_losses(member.distillation_losses)
         self.views.set_output_shape(self.pair().student_output_shape)
 
     def call(self, x, training=None):
@@ -187,11 +192,11 @@ class MutualDistiller(Distiller):
             for name, member in self.members.items()
         }
 
-    def deployable_student(self, name):
+    def deployable_student(self, name=None):
         """One student, a plain `keras.Model`: the object that was given.
 
         Args:
-            name: Its name.
+            name: Its name. Defaults to the name of `best_student()`.
         """
         return self._member(name).deployable_student()
 
@@ -224,10 +229,11 @@ class MutualDistiller(Distiller):
             filepath, format, **options: As in `kd.Distiller.export`.
             student: Its name. Defaults to the name of `best_student()`.
         """
-        name = self.best_student_name() if student is None else student
-        return self._member(name).export(filepath, format, **options)
+        return self._member(student).export(filepath, format, **options)
 
     def _member(self, name):
+        if name is None:
+            name = self.best_student_name()
         if name not in self.members:
             raise ValueError(
                 f"There is no student '{name}'. The students are "
@@ -310,7 +316,9 @@ class MutualDistiller(Distiller):
             logs = self.logs().evaluation.result()
             for name, member in self.members.items():
                 loss = logs.get(f"{name}_loss")
-                found = member.results() | ({} if loss is None else {"loss": loss})
+                found = member.results() | (
+                    {} if loss is None else {"loss": loss}
+                )
                 self._evaluations.value.last[name] = found
             return result
 
@@ -376,6 +384,10 @@ class MutualDistiller(Distiller):
             "update": self.update,
             "views": serialize(self.views),
             "name": self.name,
+            "loss_shapes": {
+                key: member.loss_shapes()
+                for key, member in self.members.items()
+            },
         }
 
     @classmethod
@@ -387,7 +399,11 @@ class MutualDistiller(Distiller):
         config["views"] = deserialize(config["views"])
         if isinstance(config["alpha"], dict):
             config["alpha"] = deserialize(config["alpha"])
-        return cls(**config)
+        shapes = config.pop("loss_shapes", {})
+        cohort = cls(**config)
+        for name, losses in shapes.items():
+            cohort.members[name].build_losses(losses)
+        return cohort
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))

@@ -1,9 +1,9 @@
 """One step of mutual learning. TensorFlow lives here.
 
-    views -> every student once, with taps
-          -> for each student: L from its own pass and what its peers show
-          -> gradients to it and its connectors -> its update
-          -> alternating only: it shows its peers what it says now
+views -> every student once, with taps
+      -> for each student: L from its own pass and what its peers show
+      -> gradients to it and its connectors -> its update
+      -> alternating only: it shows its peers what it says now
 """
 
 import tensorflow as tf

@@ -13,7 +13,9 @@ from keras_distill.online.branches import ENSEMBLE
 from keras_distill.online.branches import branch_names
 from keras_distill.online.branches import output_of
 from keras_distill.online.branches import with_branches
+from keras_distill.online.first_batch import BranchesBatch
 from keras_distill.online.member import copied
+from keras_distill.teacher import Unowned
 
 
 class NativeEnsembleLoss(DistillationLoss):
@@ -88,7 +90,9 @@ class NativeEnsembleDistiller(Distiller):
         `loss`, `student_loss` (`sum_i L_S(z_i) + L_S(z_e)`),
         `distillation_loss`, and for each of `branch_1` (the student),
         `branch_2`, ..., `ensemble` its metrics (`branch_1_accuracy`). In
-        evaluation `loss` is `student_loss + R`.
+        evaluation `loss` is `student_loss + R`. A callback that watches one
+        of these wants `mode="max"` or `"min"`: Keras knows the direction of
+        the metrics of one output only.
 
     Raises:
         TypeError, ValueError: for fewer than two branches, a student without
@@ -143,6 +147,7 @@ class NativeEnsembleDistiller(Distiller):
             views=views,
             name=name,
         )
+        self._first_batch = Unowned(BranchesBatch(self))
         # The network is what runs; the student is the part that was given.
         self.network = network
         self.student = student
@@ -207,6 +212,11 @@ class NativeEnsembleDistiller(Distiller):
             metrics: Metrics; every branch and the ensemble get their own.
             **kwargs: As in `keras.Model.compile`.
         """
+        if loss is None:
+            raise ValueError(
+                "compile() needs loss=...: the task loss, from which branches "
+                "and gate learn. Received: loss=None"
+            )
         checks.check_metrics(metrics)
         weighted = kwargs.pop("weighted_metrics", None)
         super().compile(
@@ -219,8 +229,7 @@ class NativeEnsembleDistiller(Distiller):
         self._compile_config.config.update(
             metrics=metrics, weighted_metrics=weighted
         )
-        if self._compile_loss is not None:
-            self._compile_loss = SumOverOutputs(self._compile_loss)
+        self._compile_loss = SumOverOutputs(self._compile_loss)
 
     def _for_each_output(self, metrics):
         if metrics is None:
