@@ -10,6 +10,7 @@ from keras_distill.losses.soft_targets import SoftTargets
 from keras_distill.losses.stock import as_distillation_losses
 from keras_distill.metrics import FusedMeans
 from keras_distill.online import checks
+from keras_distill.online import configuration
 from keras_distill.online.best import Evaluations
 from keras_distill.online.first_batch import CohortBatch
 from keras_distill.online.member import Member
@@ -89,7 +90,7 @@ class MutualDistiller(Distiller):
     ```
 
     Reference: Zhang, Xiang, Hospedales and Lu 2018, "Deep Mutual Learning",
-    eqs. 4-8 and Algorithm 1.
+    section 3 and Algorithm 1.
     """
 
     def __init__(
@@ -370,37 +371,12 @@ class MutualDistiller(Distiller):
     # Saving.
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        return {
-            "students": {n: serialize(s) for n, s in self.students.items()},
-            "distillation_losses": {
-                name: serialize(loss)
-                for name, loss in self.distillation_losses.items()
-            },
-            "distillation_loss_weights": dict(self.distillation_loss_weights),
-            "alpha": serialize(self.alpha)
-            if callable(self.alpha)
-            else self.alpha,
-            "update": self.update,
-            "views": serialize(self.views),
-            "name": self.name,
-            "loss_shapes": {
-                key: member.loss_shapes()
-                for key, member in self.members.items()
-            },
-        }
+        return configuration.of(self)
 
     @classmethod
     def from_config(cls, config):
-        deserialize = keras.saving.deserialize_keras_object
-        config = dict(config)
-        for key in ("students", "distillation_losses"):
-            config[key] = {n: deserialize(c) for n, c in config[key].items()}
-        config["views"] = deserialize(config["views"])
-        if isinstance(config["alpha"], dict):
-            config["alpha"] = deserialize(config["alpha"])
-        shapes = config.pop("loss_shapes", {})
-        cohort = cls(**config)
+        arguments, shapes = configuration.taken_apart(config)
+        cohort = cls(**arguments)
         for name, losses in shapes.items():
             cohort.members[name].build_losses(losses)
         return cohort
