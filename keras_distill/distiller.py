@@ -264,6 +264,13 @@ class Distiller(keras.Model):
             )
         return self.alpha
 
+    def objective(self, student_loss, distillation_loss):
+        """L without R; `student_loss` is `None` without labels."""
+        alpha = self.current_alpha()
+        if student_loss is None or self.alpha == 1.0:
+            return alpha * distillation_loss
+        return alpha * distillation_loss + (1.0 - alpha) * student_loss
+
     def train_step(self, data):
         from keras_distill import training_step
 

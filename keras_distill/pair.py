@@ -27,6 +27,10 @@ class Seen(NamedTuple):
             return self.taps[layer_names]
         return {name: self.taps[name] for name in layer_names}
 
+    def asked_by(self, loss):
+        """What a loss asked of its teacher, where this is the teacher's."""
+        return self.of(loss.teacher_layer_name)
+
     def shared_with(self, loss):
         """Further arguments of a loss's `compute_loss`: none."""
         return {}

@@ -26,7 +26,6 @@ def train_step(distiller, data):
     view = distiller.viewing().training(sample, y, weight)
     pair = distiller.pair()
     pair.check_bound()
-    variables = distiller.trainable_variables
 
     def networks():
         teacher = pair.teacher_pass(view.teacher, sample.teacher_outputs)
@@ -42,13 +41,12 @@ def train_step(distiller, data):
             terms = replica.zero_if_empty(terms)
             loss = replica.scaled(terms["loss"])
             loss = distiller.optimizer.scale_loss(loss)
-        gradients = replica.zero_if_empty(tape.gradient(loss, variables))
+        gradients = gradients_of(distiller, tape, loss, replica)
         return terms, gradients, student.output, teacher and teacher.output
 
     networks = networks_of_step(distiller, networks)
     terms, gradients, output, teacher_output = networks()
-    with untrained_head(pair.deployment):
-        distiller.optimizer.apply_gradients(zip(gradients, variables))
+    update(distiller, gradients)
 
     y, weight, output, teacher_output = replica.real(
         (view.y, view.sample_weight, output, teacher_output)
@@ -60,6 +58,19 @@ def train_step(distiller, data):
     return replicas.reducible(
         distiller.update_metrics(y, output, weight, teacher_output)
     )
+
+
+def gradients_of(distiller, tape, loss, replica):
+    """Of student and connectors; zeros on an empty replica."""
+    variables = distiller.trainable_variables
+    return replica.zero_if_empty(tape.gradient(loss, variables))
+
+
+def update(distiller, gradients):
+    """Takes one step of the optimizer on student and connectors."""
+    variables = distiller.trainable_variables
+    with untrained_head(distiller.pair().deployment):
+        distiller.optimizer.apply_gradients(zip(gradients, variables))
 
 
 def test_step(distiller, data):
@@ -109,7 +120,7 @@ def loss_terms(distiller, teacher, student, view, sample_index=None):
         if loss.needs_sample_index:
             more["sample_index"] = sample_index
         value, logs = loss.compute_loss_and_logs(
-            teacher.of(loss.teacher_layer_name) if teacher else None,
+            teacher.asked_by(loss) if teacher else None,
             student.of(loss.student_layer_name),
             y=view.y,
             sample_weight=weight,
@@ -121,11 +132,7 @@ def loss_terms(distiller, teacher, student, view, sample_index=None):
         total += scale * number(value)
     terms["distillation_loss"] = total
 
-    alpha = distiller.current_alpha()
-    if student_loss is None or distiller.alpha == 1.0:
-        loss = alpha * total
-    else:
-        loss = alpha * total + (1.0 - alpha) * student_loss
+    loss = distiller.objective(student_loss, total)
     additional = additional_losses(distiller)
     terms["loss"] = loss if additional is None else loss + additional
     return terms
