@@ -1,15 +1,14 @@
 """`Distiller`: what the user constructs, compiles, fits, saves and exports."""
 
 import inspect
-from typing import NamedTuple
 
 import keras
 
 from keras_distill import configuration
 from keras_distill import validation
 from keras_distill.first_batch import FirstBatch
+from keras_distill.logs import LoggedModel
 from keras_distill.losses.stock import as_distillation_losses
-from keras_distill.metrics import FusedMeans
 from keras_distill.pair import Pair
 from keras_distill.preparation import prepare_losses
 from keras_distill.samples import unpacked
@@ -19,16 +18,8 @@ from keras_distill.teacher import fingerprint
 from keras_distill.views import Views
 
 
-class Logs(NamedTuple):
-    """Held outside of Keras's tracking: a new compile() starts new ones."""
-
-    training: FusedMeans
-    evaluation: FusedMeans
-    of_teacher: list
-
-
 @keras.saving.register_keras_serializable(package="keras_distill")
-class Distiller(keras.Model):
+class Distiller(LoggedModel):
     """Trains a student from labels and from a teacher, with `model.fit`.
 
         L = alpha * sum_k w_k L_k(teacher, student) + (1 - alpha) * L_S + R
@@ -118,9 +109,6 @@ class Distiller(keras.Model):
         self.alpha = validation.checked_alpha(alpha)
         self.views = validation.checked_views(views) or Views(name="views")
 
-        self._logs = Unowned(None)
-        self._evaluating = False
-        self._trained_with_labels = True
         self._teacher_fingerprint = None
         self._pair = Unowned(Pair(student, dict(self.distillation_losses)))
         self._first_batch = Unowned(FirstBatch(self))
@@ -248,14 +236,7 @@ class Distiller(keras.Model):
         if auto_scale_loss and validation.computes_in_float16(self.student):
             self.optimizer = validation.with_loss_scaling(self.optimizer)
         names = validation.log_names(self.distillation_losses)
-        with self.distribute_strategy.scope():
-            self._logs = Unowned(
-                Logs(
-                    training=FusedMeans(names, "training_log"),
-                    evaluation=FusedMeans(["loss"], "evaluation_log"),
-                    of_teacher=own,
-                )
-            )
+        self.start_logs(names, ["loss"], own)
 
     def current_alpha(self):
         if callable(self.alpha):
@@ -332,52 +313,6 @@ class Distiller(keras.Model):
         if self._distribute_strategy is not None:
             with self.distribute_strategy.scope():
                 self._symbolic_build(data_batch=batch)
-
-    # Logs.
-
-    def logs(self):
-        """The running numbers of training and evaluation, a `Logs`."""
-        return self._logs.value
-
-    @property
-    def metrics(self):
-        # Keras's own tracker of the loss is not updated: see FusedMeans.
-        metrics = [m for m in super().metrics if m is not self._loss_tracker]
-        logs = self.logs()
-        if logs is None:
-            return metrics
-        return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
-
-    def update_metrics(self, y, output, sample_weight, teacher_output):
-        """Updates the compiled metrics and returns the logs."""
-        if self._compile_metrics is not None and y is not None:
-            self._compile_metrics.update_state(y, output, sample_weight)
-        for metric in self.logs().of_teacher:
-            metric.update_state(teacher_output, output)
-        if not self._evaluating:
-            self._trained_with_labels = y is not None
-        return self.get_metrics_result()
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        # Called by Keras only to build the metrics.
-        if self._compile_metrics is not None and y is not None:
-            self._compile_metrics.update_state(y, y_pred, sample_weight)
-        return {}
-
-    def get_metrics_result(self):
-        training, evaluation, _ = self.logs()
-        hidden = [training if self._evaluating else evaluation]
-        if not self._evaluating and not self._trained_with_labels:
-            hidden.append(self._compile_metrics)
-        results = {}
-        for metric in self.metrics:
-            if any(metric is other for other in hidden):
-                continue
-            result = metric.result()
-            if not isinstance(result, dict):
-                result = {metric.name: result}
-            results.update(result)
-        return results
 
     # Saving.
 

@@ -131,10 +131,15 @@ class FirstBatch:
         strategy = distiller.distribute_strategy
         strategies.check_strategy(strategy)
         strategies.check_accumulation(distiller.optimizer, strategy)
-        strategies.check_scope(distiller.student, "student", strategy)
-        strategies.check_scope(distiller.pair().teacher, "teacher", strategy)
-        if not self._checked:
-            strategies.warn_of_local_statistics(distiller.student, strategy)
+        for network, role in self._networks():
+            strategies.check_scope(network, role, strategy)
+            if role == "student" and not self._checked:
+                strategies.warn_of_local_statistics(network, strategy)
+
+    def _networks(self):
+        """Pairs of a network (or `None`) and its role."""
+        pair = self.distiller.pair()
+        return (pair.student, "student"), (pair.teacher, "teacher")
 
     def _check_batch(self, batch, of_one_replica=False):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)

@@ -41,6 +41,10 @@ class CohortBatch(FirstBatch):
             FirstBatch(first)._check_sparse_labels(y)
             first.viewing().check_labels(y)
 
+    def _networks(self):
+        members = self.distiller.members.values()
+        return [(member.student, "student") for member in members]
+
     def _build_students(self, sample):
         """Builds the students, and the losses where shapes were not known."""
         cohort = self.distiller

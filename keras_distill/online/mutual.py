@@ -4,11 +4,10 @@ import keras
 
 from keras_distill import validation
 from keras_distill.distiller import Distiller
-from keras_distill.distiller import Logs
+from keras_distill.logs import LoggedModel
 from keras_distill.losses.base import one_of
 from keras_distill.losses.soft_targets import SoftTargets
 from keras_distill.losses.stock import as_distillation_losses
-from keras_distill.metrics import FusedMeans
 from keras_distill.online import checks
 from keras_distill.online import configuration
 from keras_distill.online.best import Evaluations
@@ -108,7 +107,7 @@ class MutualDistiller(Distiller):
         from keras_distill.viewing import Viewing
 
         # Past Distiller.__init__: there is no one student and no teacher.
-        keras.Model.__init__(self, name=name, dtype="float32", autocast=False)
+        LoggedModel.__init__(self, name=name, dtype="float32", autocast=False)
         students = checks.named_students(students)
         if distillation_losses is None:
             distillation_losses = SoftTargets(temperature=1.0)
@@ -136,9 +135,6 @@ class MutualDistiller(Distiller):
         checks.check_log_names(self._log_names())
         # What the members copied: never built, none of its weights trained.
         self._kinds = Unowned(losses)
-        self._logs = Unowned(None)
-        self._evaluating = False
-        self._trained_with_labels = True
         self._evaluations = Unowned(Evaluations())
         self._first_batch = Unowned(CohortBatch(self))
         self._viewing = Unowned(Viewing(self))
@@ -291,15 +287,8 @@ class MutualDistiller(Distiller):
                 )
             # Callbacks look for `optimizer`.
             self.optimizer = next(iter(self.members.values())).optimizer
-            names = self._log_names()
-            losses = ["loss", *(f"{name}_loss" for name in self.members)]
-            self._logs = Unowned(
-                Logs(
-                    training=FusedMeans(names, "training_log"),
-                    evaluation=FusedMeans(losses, "evaluation_log"),
-                    of_teacher=[],
-                )
-            )
+        losses = ["loss", *(f"{name}_loss" for name in self.members)]
+        self.start_logs(self._log_names(), losses)
 
     def train_step(self, data):
         from keras_distill.online import mutual_step

@@ -1,0 +1,87 @@
+"""What a model that distills logs: fused means, and the compiled metrics."""
+
+from typing import NamedTuple
+
+import keras
+
+from keras_distill.metrics import FusedMeans
+from keras_distill.teacher import Unowned
+
+
+class Logs(NamedTuple):
+    """Held outside of Keras's tracking: a new compile() starts new ones."""
+
+    training: FusedMeans
+    evaluation: FusedMeans
+    of_teacher: list
+
+
+class LoggedModel(keras.Model):
+    """A model whose losses are logged by one variable each for training and
+    evaluation, beside its compiled metrics."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._logs = Unowned(None)
+        self._evaluating = False
+        self._trained_with_labels = True
+
+    def start_logs(self, training, evaluation, of_teacher=()):
+        """New running numbers, for `compile`.
+
+        Args:
+            training, evaluation: Their names.
+            of_teacher: Metrics that compare with the teacher.
+        """
+        with self.distribute_strategy.scope():
+            self._logs = Unowned(
+                Logs(
+                    training=FusedMeans(training, "training_log"),
+                    evaluation=FusedMeans(evaluation, "evaluation_log"),
+                    of_teacher=list(of_teacher),
+                )
+            )
+
+    def logs(self):
+        """The running numbers of training and evaluation, a `Logs`."""
+        return self._logs.value
+
+    @property
+    def metrics(self):
+        # Keras's own tracker of the loss is not updated: see FusedMeans.
+        metrics = [m for m in super().metrics if m is not self._loss_tracker]
+        logs = self.logs()
+        if logs is None:
+            return metrics
+        return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
+
+    def update_metrics(self, y, output, sample_weight, teacher_output):
+        """Updates the compiled metrics and returns the logs."""
+        if self._compile_metrics is not None and y is not None:
+            self._compile_metrics.update_state(y, output, sample_weight)
+        for metric in self.logs().of_teacher:
+            metric.update_state(teacher_output, output)
+        if not self._evaluating:
+            self._trained_with_labels = y is not None
+        return self.get_metrics_result()
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Called by Keras only to build the metrics.
+        if self._compile_metrics is not None and y is not None:
+            self._compile_metrics.update_state(y, y_pred, sample_weight)
+        return {}
+
+    def get_metrics_result(self):
+        training, evaluation, _ = self.logs()
+        hidden = [training if self._evaluating else evaluation]
+        if not self._evaluating and not self._trained_with_labels:
+            hidden.append(self._compile_metrics)
+        results = {}
+        for metric in self.metrics:
+            if any(metric is other for other in hidden):
+                continue
+            result = metric.result()
+            if not isinstance(result, dict):
+                result = {metric.name: result}
+            results.update(result)
+        return results
