@@ -1,7 +1,7 @@
 """One step of distillation. TensorFlow lives here.
 
     views -> teacher (inference, outside the tape) -> student once, with taps
-          -> L = alpha * sum_k w_k L_k + (1 - alpha) * L_S + R
+          -> L = objective(L_S, sum_k w_k L_k) + R
           -> gradients to student and connectors -> update -> logs
 
 Why it is not `Model.train_step` with another `compute_loss`: the losses need
@@ -42,7 +42,7 @@ def train_step(distiller, data):
 
     variables = distiller.trainable_variables
     gradients = replica.zero_if_empty(tape.gradient(loss, variables))
-    with untrained_head(pair.deployment):
+    with untrained_head(pair.deployment), pair.followed(distiller.optimizer):
         distiller.optimizer.apply_gradients(zip(gradients, variables))
 
     y, weight, output, teacher_output = replica.real(
@@ -112,11 +112,7 @@ def loss_terms(distiller, teacher, student, view, sample_index=None):
         total += scale * number(value)
     terms["distillation_loss"] = total
 
-    alpha = distiller.current_alpha()
-    if student_loss is None or distiller.alpha == 1.0:
-        loss = alpha * total
-    else:
-        loss = alpha * total + (1.0 - alpha) * student_loss
+    loss = distiller.objective(student_loss, total)
     additional = additional_losses(distiller)
     terms["loss"] = loss if additional is None else loss + additional
     return terms
