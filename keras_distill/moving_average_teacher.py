@@ -115,9 +115,7 @@ class MovingAverageTeacher(keras.Model):
         check_replicated(self.steps)
         self.steps.assign_add(ops.cast(moved, "int32"))
         share = ops.where(moved, 1.0 - self.current_momentum(), 0.0)
-        for own, new in zip(
-            self.network.weights, student.weights, strict=True
-        ):
+        for own, new in zip(self.network.weights, student.weights, strict=True):
             if "float" in own.dtype:
                 part = ops.cast(share, own.dtype)
                 own.assign((1.0 - part) * own + part * new)
@@ -189,9 +187,7 @@ def copied(model):
             "`build(input_shape)` if the layers inside of it make their "
             "weights when called."
         ) from problem
-    half = [
-        v.path for v in model.weights if v.dtype in ("float16", "bfloat16")
-    ]
+    half = [v.path for v in model.weights if v.dtype in ("float16", "bfloat16")]
     if half:
         raise ValueError(
             f"The weights of '{model.name}' are of half precision, in which a "

@@ -16,7 +16,7 @@ from keras_distill.samples import plain_batch
 class BeYourOwnTeacher(Distiller):
     """Trains a network with exits at shallow layers, taught by its deepest.
 
-        L = L_S + sum over exits of l_i + R          (l_i: `kd.losses.EarlyExits`)
+        L = L_S + sum over exits of l_i + R      (l_i: `kd.losses.EarlyExits`)
 
     `L_S` is the loss given to `compile`, on the network's own output: labels
     alone teach the deepest classifier. Everything else is as in a
@@ -78,12 +78,12 @@ class BeYourOwnTeacher(Distiller):
         validation.check_student(student)
         loss = exits  # As a file gives it back.
         if not isinstance(loss, EarlyExits):
+            names = _checked_exits(exits)
+            deepest = feature_layer_name or _deepest_map(student)
+            output = output_layer_name or _output_layer(student)
+            _check_apart(names, deepest, output)
             loss = EarlyExits(
-                student_layer_name=[
-                    *_checked_exits(exits),
-                    feature_layer_name or _deepest_map(student),
-                    output_layer_name or _output_layer(student),
-                ],
+                student_layer_name=[*names, deepest, output],
                 alpha=alpha,
                 temperature=temperature,
                 feature_weight=feature_weight,
@@ -129,7 +129,7 @@ class BeYourOwnTeacher(Distiller):
         Returns:
             A `keras.Model` with a dict of outputs, `"exit_1"`, ...,
             `"output"`, on the layers of student and exits. A device that stops
-            at an exit exports that part: `keras.Model(model.inputs,
+            at an exit exports that part: `keras.Model(model.input,
             model.output["exit_1"])`.
 
         Raises:
@@ -188,7 +188,9 @@ class BeYourOwnTeacher(Distiller):
         """An exit must be on the way to the deepest map."""
         *exits, deepest, _ = self.exit_loss().student_layer_name
         tapped = self.pair().student_taps.layers
-        before = _tensors_before(symbolic_output(self.student, *tapped[deepest]))
+        before = _tensors_before(
+            symbolic_output(self.student, *tapped[deepest])
+        )
         inside = {
             id(node.output_tensors[0])
             for layer in getattr(self.student, "layers", ())
@@ -231,6 +233,16 @@ def _checked_exits(exits):
     if len(set(names)) != len(names):
         raise ValueError(f"exits lists a layer twice. Received: {exits!r}")
     return names
+
+
+def _check_apart(exits, deepest, output):
+    for name, what in ((deepest, "deepest map"), (output, "output")):
+        if name in exits:
+            raise ValueError(
+                f"The exit '{name}' is the student's {what} itself, which "
+                "teaches the exits. Exits come before the deepest map, "
+                f"'{deepest}'; feature_layer_name= names another."
+            )
 
 
 def _output_layer(student):

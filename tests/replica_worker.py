@@ -35,6 +35,8 @@ SCENARIOS = {
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
     "cached": {"samples": 17, "cached": True},
+    "own_teacher": {"samples": 17, "batch_norm": True, "own_teacher": True},
+    "moving_teacher": {"samples": 17, "batch_norm": True, "moving": True},
     "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
 }
 
@@ -108,6 +110,25 @@ def cached(x, y, path):
     return cache.join(kd.datasets.batches(x, y, 8, indexed=True))
 
 
+def made(scenario, student):
+    """The Distiller of a scenario, and its metrics."""
+    if scenario.get("own_teacher"):
+        distiller = kd.BeYourOwnTeacher(student=student, exits=["act1"])
+        return distiller, ["accuracy"]
+    teacher = convnet(8)
+    if scenario.get("moving"):
+        teacher = kd.MovingAverageTeacher(student, momentum=0.7)
+    distiller = kd.Distiller(
+        student=student,
+        teacher=None if scenario.get("cached") else teacher,
+        distillation_losses=losses(scenario),
+        alpha=0.5,
+    )
+    if scenario.get("cached"):
+        return distiller, ["accuracy"]
+    return distiller, ["accuracy", kd.metrics.Agreement()]
+
+
 def run(replicas, scenario, path):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
@@ -135,19 +156,11 @@ def run(replicas, scenario, path):
             student.get_layer(
                 "head"
             ).kernel_regularizer = keras.regularizers.L2(0.1)
-        teacher = convnet(8)
-        distiller = kd.Distiller(
-            student=student,
-            teacher=None if scenario.get("cached") else teacher,
-            distillation_losses=losses(scenario),
-            alpha=0.5,
-        )
+        distiller, metrics = made(scenario, student)
         distiller.compile(
             keras.optimizers.SGD(0.2, momentum=0.9),
             crossentropy(),
-            metrics=["accuracy"]
-            if scenario.get("cached")
-            else ["accuracy", kd.metrics.Agreement()],
+            metrics=metrics,
         )
     history = distiller.fit(
         dataset, validation_data=dataset, epochs=3, verbose=0
