@@ -35,7 +35,7 @@ def distill(student=None, losses=None, compiled=None, optimizer=None, **kwargs):
 def fit(distiller, epochs=1, **kwargs):
     return distiller.fit(
         X, Y, batch_size=16, epochs=epochs, shuffle=False, verbose=0, **kwargs
-    )
+    ).history
 
 
 def steps(distiller, count, batch=8):
@@ -150,11 +150,24 @@ def test_with_taps_by_the_students_names():
         },
         momentum=0.9,
     )
-    history = fit(distiller, 2).history
+    history = fit(distiller, 2)
     for name in ("soft", "hint", "relation"):
         # Teacher and student begin alike, and part.
         assert history[f"{name}_loss"][-1] > 0, name
     assert "agreement" in history
+
+
+def test_each_sees_a_view_of_its_own():
+    student = convnet()
+    distiller = kd.Distiller(
+        student=student,
+        teacher=kd.MovingAverageTeacher(student, momentum=0.0, warm_up=None),
+        distillation_losses=kd.losses.SoftTargets(),
+        views=kd.views.IndependentNoise(8),
+    )
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy())
+    # The same weights all along: only the crops differ.
+    assert fit(distiller).get("soft_targets_loss")[0] > 1e-6
 
 
 def test_a_name_that_a_nested_network_has_too():
@@ -220,7 +233,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path):
     loaded = kd.load_distiller(tmp_path / "run.keras")
     assert loaded.moving_teacher.momentum == 0.9
     assert int(loaded.moving_teacher.steps.numpy()) == 4
-    expected, got = fit(distiller, 2).history, fit(loaded, 2).history
+    expected, got = fit(distiller, 2), fit(loaded, 2)
     for name in expected:
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-5)
     assert_equal(

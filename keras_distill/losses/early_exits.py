@@ -51,6 +51,10 @@ class EarlyExits(DistillationLoss):
     not grow with the map, so one weight suits every network. The authors' code
     takes the norm, unsquared, of all pooled features of a batch.
 
+    Cost: 8 % of the student's forward and backward pass with two exits, of a
+    ResNet-20 at batch 128 (`examples/benchmarks/losses.py --losses
+    EarlyExits`).
+
     Args:
         student_layer_name: The layers of the exits, from the first on; then
             the deepest map, which the student pools; then the student's
