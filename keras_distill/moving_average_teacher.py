@@ -22,11 +22,11 @@ class MovingAverageTeacher(keras.Model):
     (`LossScaleOptimizer`), leaves the average alone. Taps have the names of
     the student's layers.
 
-    Every weight of float dtype is averaged, with the moving statistics of
-    batch normalization: the teacher runs in inference mode, so it makes no
-    statistics itself, and the averaged weights belong to averaged activations
-    rather than to the student's latest. (The paper's teacher runs in training
-    mode, on statistics of the batch.) Integer weights are copied.
+    Trainable weights are averaged, as in the paper's code; all others are
+    copied after every update. The moving statistics of batch normalization are
+    averages already: averaged again they lag twice, and the teacher, which
+    runs in inference mode, is far off in its first hundreds of steps. (The
+    paper's teacher runs in training mode, on statistics of the batch.)
 
     Unlike other teachers it changes in training, so it is part of the
     Distiller: `save`, checkpoints and `kd.load_distiller(path)` hold it, and
@@ -116,7 +116,7 @@ class MovingAverageTeacher(keras.Model):
         self.steps.assign_add(ops.cast(moved, "int32"))
         share = ops.where(moved, 1.0 - self.current_momentum(), 0.0)
         for own, new in zip(self.network.weights, student.weights, strict=True):
-            if "float" in own.dtype:
+            if new.trainable:
                 part = ops.cast(share, own.dtype)
                 own.assign((1.0 - part) * own + part * new)
             else:
