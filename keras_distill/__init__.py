@@ -14,13 +14,17 @@ from keras_distill._version import __version__
 from keras_distill.diagnose import diagnose
 from keras_distill.distiller import Distiller
 from keras_distill.ensemble import Ensemble
+from keras_distill.moving_average_teacher import MovingAverageTeacher
 from keras_distill.online import MutualDistiller
 from keras_distill.online import NativeEnsembleDistiller
+from keras_distill.self_distillation import BeYourOwnTeacher
 from keras_distill.teacher import load_distiller
 
 __all__ = [
+    "BeYourOwnTeacher",
     "Distiller",
     "Ensemble",
+    "MovingAverageTeacher",
     "MutualDistiller",
     "NativeEnsembleDistiller",
     "TeacherCache",

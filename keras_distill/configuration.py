@@ -9,6 +9,7 @@ def of(distiller):
     """-> a JSON-serializable dict, with the teacher's fingerprint in it."""
     serialize = keras.saving.serialize_keras_object
     alpha = distiller.alpha
+    moving = distiller.pair().moving_teacher
     return {
         "student": serialize(distiller.student),
         "distillation_losses": {
@@ -20,13 +21,16 @@ def of(distiller):
         "views": serialize(distiller.views),
         "name": distiller.name,
         "teacher_fingerprint": teacher_fingerprint(distiller),
+        **({} if moving is None else {"teacher": serialize(moving)}),
     }
 
 
 def teacher_fingerprint(distiller):
     """Of the Distiller's teacher, or of the one it was saved with; `None`
-    if there never was one."""
+    if there never was one, or if it moves: then it is saved itself."""
     teacher = distiller.pair().teacher
+    if distiller.pair().moving_teacher is not None:
+        return None
     if teacher is None:
         return distiller._teacher_fingerprint
     return fingerprint(teacher)
@@ -39,6 +43,8 @@ def taken_apart(config):
     teacher_fingerprint = config.pop("teacher_fingerprint", None)
     config["student"] = deserialize(config["student"])
     config["views"] = deserialize(config["views"])
+    if "teacher" in config:
+        config["teacher"] = deserialize(config["teacher"])
     config["distillation_losses"] = {
         name: deserialize(loss)
         for name, loss in config["distillation_losses"].items()

@@ -14,7 +14,6 @@ from keras_distill.preparation import prepare_losses
 from keras_distill.samples import unpacked
 from keras_distill.teacher import Unowned
 from keras_distill.teacher import as_teacher
-from keras_distill.teacher import fingerprint
 from keras_distill.views import Views
 
 
@@ -35,10 +34,10 @@ class Distiller(LoggedModel):
     Args:
         student: The `keras.Model` to train.
         teacher: A trained `keras.Model`; a list of them (their probabilities
-            are averaged, see `kd.Ensemble`); or `None` where the losses need
-            none, the data carries its outputs (`kd.TeacherCache`), or it is
-            given later by `set_teacher`. Its weights and `trainable` flags are
-            not touched.
+            are averaged, see `kd.Ensemble`); `kd.MovingAverageTeacher`; or
+            `None` where the losses need none, the data carries its outputs
+            (`kd.TeacherCache`), or it is given later by `set_teacher`. Its
+            weights and `trainable` flags are not touched.
         distillation_losses: A distillation loss (`kd.losses`, or one of
             `keras.distillation`), a list of them, or a dict name -> loss.
             Names appear in the logs as `<name>_loss`.
@@ -135,11 +134,10 @@ class Distiller(LoggedModel):
         """
         teacher = as_teacher(teacher)
         validation.check_teacher(teacher, self.student)
-        if check and self._teacher_fingerprint is not None:
-            validation.check_fingerprint(
-                fingerprint(teacher), self._teacher_fingerprint
-            )
+        validation.check_same_teacher(teacher, self, check)
         self.pair().set_teacher(teacher)
+        # One that changes with the student is saved with it.
+        self.moving_teacher = self.pair().moving_teacher
         self._bind_if_shapes_are_known()
         # Functions traced without this teacher are of no use.
         self.train_function = None
@@ -246,7 +244,12 @@ class Distiller(LoggedModel):
         return self.alpha
 
     def objective(self, student_loss, distillation_loss):
-        """L without R; `student_loss` is `None` without labels."""
+        """How the terms combine, without R; a subclass may override it.
+
+        Args:
+            student_loss: `L_S`, a scalar; `None` without labels or loss.
+            distillation_loss: `sum_k w_k L_k`, a scalar.
+        """
         alpha = self.current_alpha()
         if student_loss is None or self.alpha == 1.0:
             return alpha * distillation_loss

@@ -1,5 +1,6 @@
 """A student and its teacher, as the losses see them."""
 
+import contextlib
 from typing import Any
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from keras_distill.deployment import find_deployment
 from keras_distill.metrics import decision_threshold
 from keras_distill.metrics import same_decision
 from keras_distill.taps import Taps
+from keras_distill.teacher import moving_teacher
 from keras_distill.views import for_network
 
 
@@ -51,6 +53,7 @@ class Pair:
         self.student = student
         self.losses = losses
         self.teacher = None
+        self.moving_teacher = None
         self.teacher_taps = None
         self.deployment = find_deployment(losses)
         self.student_taps = Taps(student, self._taps_of("student"), "student")
@@ -65,8 +68,22 @@ class Pair:
         return [n for n, loss in self.losses.items() if loss.needs_teacher]
 
     def set_teacher(self, teacher):
+        moving = moving_teacher(teacher, self.student)
+        teacher = teacher if moving is None else moving.network
         self.teacher_taps = Taps(teacher, self._taps_of("teacher"), "teacher")
-        self.teacher = teacher
+        self.teacher, self.moving_teacher = teacher, moving
+
+    @contextlib.contextmanager
+    def followed(self, optimizer):
+        """Around an update: a moving teacher then follows the student."""
+        if self.moving_teacher is None:
+            yield
+            return
+        before = optimizer.iterations + 0  # A value, not the variable.
+        yield
+        # It does not count steps that accumulate a gradient or skip one.
+        moved = ops.greater(optimizer.iterations, before)
+        self.moving_teacher.follow(self.student, moved)
 
     def student_pass(self, x, training):
         """The student once -> `Seen`, or `Deployed` where a loss says so."""
@@ -106,6 +123,9 @@ class Pair:
             return None
         x = for_network(self.teacher, x, "teacher")
         seen = self.teacher_taps(x, training=False)
+        if self.moving_teacher is not None:
+            # It belongs to the Distiller; its regularizers do not.
+            self.teacher._clear_losses()
         return Seen(*keras.tree.map_structure(ops.stop_gradient, seen))
 
     def bind_if_shapes_are_known(self):

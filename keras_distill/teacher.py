@@ -29,6 +29,33 @@ def as_teacher(teacher):
     return teacher
 
 
+def moving_teacher(teacher, student):
+    """The teacher if it changes with its student, `None` for a fixed one.
+
+    A moving teacher defines `network`, the `keras.Model` that teaches, with
+    weights like the student's, and
+
+        follow(student, moved)     # after each step; moved: a scalar boolean,
+                                   # whether the student's weights changed
+
+    It is saved with the Distiller and has no fingerprint.
+    """
+    if not callable(getattr(teacher, "follow", None)):
+        return None
+    own, other = (
+        [tuple(v.shape) for v in model.weights]
+        for model in (teacher.network, student)
+    )
+    if own != other:
+        raise ValueError(
+            f"The teacher '{teacher.name}' follows another network than the "
+            f"student '{student.name}': it has {len(own)} weights, the student "
+            f"{len(other)}, or their shapes differ. Make it from this student: "
+            "kd.MovingAverageTeacher(student)."
+        )
+    return teacher
+
+
 def fingerprint(model):
     """SHA-256 over shapes, dtypes and values of a model's weights, in order.
 
@@ -53,10 +80,11 @@ def load_distiller(filepath, teacher=None, custom_objects=None):
     Args:
         filepath: A `.keras` file written by `Distiller.save`. It holds student,
             connectors, losses, configuration, optimizer and the teacher's
-            fingerprint, never the teacher's weights.
+            fingerprint, never the teacher's weights; a moving teacher
+            (`kd.MovingAverageTeacher`) is in it.
         teacher: The teacher it was saved with, a `keras.Model` or a list. It
             is checked against the fingerprint. `None`: none is set, and `fit`
-            raises until `set_teacher` gives one.
+            raises until `set_teacher` gives one. Not for a moving teacher.
         custom_objects: As in `keras.saving.load_model`.
 
     Returns:

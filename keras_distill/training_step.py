@@ -1,7 +1,7 @@
 """One step of distillation. TensorFlow lives here.
 
     views -> teacher (inference, outside the tape) -> student once, with taps
-          -> L = alpha * sum_k w_k L_k + (1 - alpha) * L_S + R
+          -> L = objective(L_S, sum_k w_k L_k) + R
           -> gradients to student and connectors -> update -> logs
 
 Why it is not `Model.train_step` with another `compute_loss`: the losses need
@@ -69,7 +69,8 @@ def gradients_of(distiller, tape, loss, replica):
 def update(distiller, gradients):
     """Takes one step of the optimizer on student and connectors."""
     variables = distiller.trainable_variables
-    with untrained_head(distiller.pair().deployment):
+    pair = distiller.pair()
+    with untrained_head(pair.deployment), pair.followed(distiller.optimizer):
         distiller.optimizer.apply_gradients(zip(gradients, variables))
 
 

@@ -7,6 +7,7 @@ import warnings
 import keras
 
 from keras_distill.losses.heads import final_activation
+from keras_distill.teacher import fingerprint
 from keras_distill.views import Views
 
 
@@ -48,7 +49,19 @@ def check_teacher(teacher, student):
         )
 
 
-def check_fingerprint(given, expected):
+def check_same_teacher(teacher, distiller, check=True):
+    """Raises for another teacher than a loaded Distiller's own."""
+    if distiller.pair().moving_teacher is not None:
+        raise ValueError(
+            "This Distiller has a teacher that moves with its student, "
+            f"'{distiller.pair().moving_teacher.name}', and its file holds it: "
+            "leave teacher= away. For another one make a new kd.Distiller with "
+            "its student."
+        )
+    expected = distiller._teacher_fingerprint
+    if expected is None or not check:
+        return
+    given = fingerprint(teacher)
     if given != expected:
         raise ValueError(
             "This is not the teacher that the Distiller was saved with: its "

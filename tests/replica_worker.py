@@ -38,6 +38,8 @@ SCENARIOS = {
     "views": {"samples": 24, "views": True},
     "compiled": {"samples": 22, "jit_compile": True},
     "many_steps": {"samples": 24, "steps_per_execution": 3},
+    "own_teacher": {"samples": 17, "batch_norm": True, "own_teacher": True},
+    "moving_teacher": {"samples": 17, "batch_norm": True, "moving": True},
     "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
 }
 
@@ -111,6 +113,26 @@ def cached(x, y, path):
     return cache.join(kd.datasets.batches(x, y, 8, indexed=True))
 
 
+def made(scenario, student, views):
+    """The Distiller of a scenario, and its metrics."""
+    if scenario.get("own_teacher"):
+        distiller = kd.BeYourOwnTeacher(student=student, exits=["act1"])
+        return distiller, ["accuracy"]
+    teacher = convnet(8)
+    if scenario.get("moving"):
+        teacher = kd.MovingAverageTeacher(student, momentum=0.7)
+    distiller = kd.Distiller(
+        student=student,
+        teacher=None if scenario.get("cached") else teacher,
+        distillation_losses=losses(scenario),
+        alpha=0.5,
+        views=views,
+    )
+    if scenario.get("cached"):
+        return distiller, ["accuracy"]
+    return distiller, ["accuracy", kd.metrics.Agreement()]
+
+
 def run(replicas, scenario, path):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
@@ -149,17 +171,10 @@ def train(strategy, scenario, path, callbacks=None):
             dtype=scenario.get("dtype"),
         )
         if scenario.get("regularized"):
-            student.get_layer(
-                "head"
-            ).kernel_regularizer = keras.regularizers.L2(0.1)
-        teacher = convnet(8)
-        distiller = kd.Distiller(
-            student=student,
-            teacher=None if scenario.get("cached") else teacher,
-            distillation_losses=losses(scenario),
-            alpha=0.5,
-            views=views,
-        )
+            kernel = student.get_layer("head").kernel
+            kernel.regularizer = keras.regularizers.L2(0.1)
+            assert student.losses
+        distiller, metrics = made(scenario, student, views)
         distiller.compile(
             keras.optimizers.SGD(0.2, momentum=0.9),
             crossentropy()
@@ -167,9 +182,7 @@ def train(strategy, scenario, path, callbacks=None):
             else keras.losses.CategoricalCrossentropy(from_logits=True),
             steps_per_execution=scenario.get("steps_per_execution", 1),
             jit_compile=scenario.get("jit_compile", "auto"),
-            metrics=["accuracy"]
-            if scenario.get("cached")
-            else ["accuracy", kd.metrics.Agreement()],
+            metrics=metrics,
         )
     history = distiller.fit(
         dataset,

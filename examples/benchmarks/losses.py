@@ -83,7 +83,7 @@ class Row:
         """The arguments that name the taps."""
         taps = list(self.taps) if len(self.taps) > 1 else "".join(self.taps)
         names = {"student_layer_name": taps or None}
-        if self.loss_class != "SelfAttention":
+        if self.loss_class not in ("SelfAttention", "EarlyExits"):
             names["teacher_layer_name"] = taps or None
         return names
 
@@ -138,6 +138,7 @@ ROWS = [
     Row(losses.ReusedClassifier, LAST),
     Row(losses.IdealJointClassifier, LAST),
     Row(losses.SelfAttention, STAGES),
+    Row(losses.EarlyExits, (*STAGES, "logits"), "two exits"),
 ]
 
 
@@ -169,7 +170,7 @@ def resnet(width, blocks):
 
 def tapped(model):
     """Name of a tap -> what the network computes there, on one batch."""
-    names = (*STAGES, *BEFORE_RELU, *VECTOR)
+    names = (*STAGES, *BEFORE_RELU, *VECTOR, "logits")
     taps = {name: model.get_layer(name).output for name in names}
     return keras.Model(model.input, {"": model.output, **taps})
 

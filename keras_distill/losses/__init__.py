@@ -16,6 +16,7 @@ from keras_distill.losses.dark_knowledge_with_permuted_predictions import (
 )
 from keras_distill.losses.decoupled_kd import DecoupledKD
 from keras_distill.losses.dist import DIST
+from keras_distill.losses.early_exits import EarlyExits
 from keras_distill.losses.factor_transfer import FactorTransfer
 from keras_distill.losses.flow_of_solution_procedure import (
     FlowOfSolutionProcedure,
@@ -55,6 +56,7 @@ __all__ = [
     "DarkKnowledgeWithPermutedPredictions",
     "DecoupledKD",
     "DistillationLoss",
+    "EarlyExits",
     "FactorTransfer",
     "FlowOfSolutionProcedure",
     "HardLabels",

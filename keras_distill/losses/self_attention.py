@@ -52,7 +52,13 @@ class SelfAttention(DistillationLoss):
     by `height * width`.
 
     The paper starts it when the student is half trained, from when on the
-    deeper maps are worth imitating: train a first time with `alpha=0`.
+    deeper maps are worth imitating, with weight 0.1 beside the task loss. The
+    same in a Distiller without teacher (`alpha = 0.1 / 1.1`, from 0 on):
+
+        alpha = keras.optimizers.schedules.PiecewiseConstantDecay(
+            [steps // 2], [0.0, 1 / 11]
+        )
+        kd.Distiller(student=student, distillation_losses=loss, alpha=alpha)
 
     Args:
         student_layer_name: Two layers or more that give maps, from the first

@@ -33,6 +33,21 @@ SELF = functools.partial(
     {},
     skip={"gradient": "imitated maps have none; see test_self_attention.py"},
 )
+
+
+def exits(student, **kwargs):
+    """A row for exits; the last of the taps are the logits."""
+    classes = list(student.values())[-1][-1]
+    return LossCase(
+        functools.partial(losses.EarlyExits, **kwargs),
+        {},
+        student,
+        coupled=True,
+        labels=lambda generator, batch: generator.integers(0, classes, batch),
+        skip={"gradient": "the deepest has none; see test_early_exits.py"},
+    )
+
+
 ALIGNED = functools.partial(features, losses.LayerAlignedVariationalInformation)
 
 MAP = (3, 4, 4, 5)
@@ -116,6 +131,23 @@ CASES = {
         {"z": (3, 6, 6, 2), "b": (3, 4, 5, 3), "a": (3, 2, 3, 4)},
         form="mean",
         layer_weights=[100.0, 30.0],
+    ),
+    "early_exits": exits(
+        {"z": (4, 8, 8, 3), "deepest": (4, 4, 4, 8), "logits": (4, 5)}
+    ),
+    "early_exits_sizes": exits(
+        {
+            "z": (4, 9, 7, 3),
+            "a": (4, 4, 3, 6),
+            "deepest": (4, 4, 3, 5),
+            "logits": (4, 3),
+        },
+        alpha=0.7,
+        temperature=2.0,
+        feature_weight=0.2,
+        feature_form="paper",
+        scale_by_temperature_squared=True,
+        reduction=2,
     ),
     "layer_aligned_uniform": ALIGNED(
         {"z": (3, 4, 4, 3), "b": (3, 5)},

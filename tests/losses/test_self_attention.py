@@ -117,9 +117,8 @@ def test_degenerate_maps_are_finite(dtype):
             assert np.isfinite(tape.gradient(value, x)).all()
 
 
-def test_a_distiller_without_teacher():
-    keras.utils.set_random_seed(0)
-    student = keras.Sequential(
+def network():
+    return keras.Sequential(
         [
             keras.Input((8, 8, 3)),
             layers.Conv2D(4, 3, padding="same", name="first"),
@@ -128,6 +127,75 @@ def test_a_distiller_without_teacher():
             layers.Dense(2),
         ]
     )
+
+
+def test_it_starts_when_alpha_does():
+    """With alpha 0 at first: plain training up to there, and not after."""
+    x, y = normal(8, 8, 8, 3).astype("float32"), np.arange(8) % 2
+    start = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [1], [0.0, 1 / 11]
+    )
+    weights = network().get_weights()
+    seen = []
+    for alone in (False, True):
+        model = network()
+        model.set_weights(weights)
+        student = model
+        if not alone:
+            model = kd.Distiller(
+                student=student,
+                distillation_losses=self_attention("first", "second"),
+                alpha=start,
+            )
+        model.compile(
+            keras.optimizers.SGD(0.5),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        steps = []
+        for _ in range(4):
+            logs = model.train_on_batch(x, y, return_dict=True)
+            steps.append(student.get_weights())
+        seen.append(steps)
+    for step in (0, 1):
+        for a, b in zip(seen[0][step], seen[1][step]):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    assert np.abs(seen[0][2][0] - seen[1][2][0]).max() > 1e-5
+    assert "self_attention_loss" not in logs  # Of the plain one.
+
+
+def test_without_teacher_it_is_saved_evaluated_and_exported(tmp_path):
+    x, y = normal(8, 8, 8, 3).astype("float32"), np.arange(8) % 2
+    distiller = kd.Distiller(
+        student=network(),
+        distillation_losses=self_attention("first", "second"),
+        alpha=keras.optimizers.schedules.PiecewiseConstantDecay(
+            [2], [0.0, 1 / 11]
+        ),
+    )
+    distiller.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    distiller.fit(x, y, epochs=2, verbose=0)
+    distiller.save(tmp_path / "run.keras")
+    loaded = kd.load_distiller(tmp_path / "run.keras")
+    results = [
+        (model.fit(x, y, epochs=2, verbose=0).history, model.evaluate(x, y))
+        for model in (distiller, loaded)
+    ]
+    assert results[0][0].keys() == results[1][0].keys()
+    for name, values in results[0][0].items():
+        np.testing.assert_allclose(results[1][0][name], values, rtol=1e-5)
+    np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-5)
+    distiller.export(tmp_path / "student.keras")
+    plain = keras.saving.load_model(tmp_path / "student.keras")
+    np.testing.assert_allclose(plain(x), distiller.student(x), atol=1e-6)
+
+
+def test_a_distiller_without_teacher():
+    keras.utils.set_random_seed(0)
+    student = network()
     distiller = kd.Distiller(
         student=student, distillation_losses=self_attention("first", "second")
     )
