@@ -258,6 +258,7 @@ def main():
     home = "function_matching" + "_quick" * args.quick
     if args.dataset != "fashion_mnist":
         home += f"_{args.dataset.replace('/', '_')}"
+    home += f"_{args.image_size}" * bool(args.image_size)
     settings = {
         **(QUICK if args.quick else FULL),
         "dataset": args.dataset,
