@@ -44,7 +44,11 @@ class Directory:
             known = before.pop("networks", {})
             differences = [
                 *_differences(before, settings),
-                *_differences(known, {**known, **networks}, "networks/"),
+                *_differences(
+                    {n: line for n, line in known.items() if n in networks},
+                    {n: line for n, line in networks.items() if n in known},
+                    "networks/",
+                ),
             ]
             if differences:
                 listed = "\n  ".join(differences)

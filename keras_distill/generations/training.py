@@ -270,6 +270,15 @@ def _described(thing):
     if hasattr(thing, "__qualname__"):
         return thing.__qualname__
     try:
-        return keras.saving.serialize_keras_object(thing)
+        return _without_names(keras.saving.serialize_keras_object(thing))
     except Exception:  # it is for the comparison of two settings only
         return repr(type(thing))
+
+
+def _without_names(config):
+    """Keras numbers objects anew in every process."""
+    if isinstance(config, dict):
+        return {k: _without_names(v) for k, v in config.items() if k != "name"}
+    if isinstance(config, (list, tuple)):
+        return [_without_names(value) for value in config]
+    return config

@@ -15,6 +15,7 @@ from generations_worker import At
 from generations_worker import run
 
 import keras_distill as kd
+from keras_distill.generations import directory
 from keras_distill.teacher import fingerprint
 
 HERE = pathlib.Path(__file__).parent
@@ -42,7 +43,12 @@ def uninterrupted():
 
 
 @pytest.mark.parametrize(
-    "generation, epoch, batch", [(0, 1, 3), (2, 0, None), (2, 2, 5)]
+    "generation, epoch, batch",
+    [
+        (2, 1, 3),
+        pytest.param(0, 2, 5, marks=pytest.mark.slow),
+        pytest.param(1, 0, None, marks=pytest.mark.slow),
+    ],
 )
 def test_stopped_anywhere_it_ends_as_if_it_was_not(
     tmp_path, uninterrupted, generation, epoch, batch
@@ -88,35 +94,30 @@ def test_what_is_in_the_folder(tmp_path, uninterrupted, capsys):
     run(tmp_path, generations=1)
 
 
-def test_a_killed_save_of_a_generation(tmp_path, uninterrupted, monkeypatch):
-    """Killed after the last epoch, before or after the network was saved."""
-    from keras_distill.generations import directory
+@pytest.mark.parametrize("name", ["before the network", "after the network"])
+def test_a_killed_save_of_a_generation(
+    tmp_path, uninterrupted, monkeypatch, name
+):
+    """After the last epoch: the backup holds all there is to know."""
 
-    for name in ("os.replace", "write_whole"):
-        folder = tmp_path / name
-        with monkeypatch.context() as patched:
-            patched.setattr(
-                directory.Directory, "save", lambda *args: interrupt()
-            )
-            if name == "write_whole":
-                save = keras.Model.save
-                patched.setattr(
-                    directory.Directory,
-                    "save",
-                    lambda self, number, network, *args: (
-                        save(network, self._file(number, "keras")),
-                        interrupt(),
-                    ),
-                )
-            with pytest.raises(Interrupted):
-                run(folder)
-        assert (folder / "backup.npz").exists()
-        assert not (folder / "generation_0.json").exists()
-        assert_same(run(folder), uninterrupted)
+    def save(self, number, network, *args):
+        if name == "after the network":
+            network.save(self._file(number, "keras"))
+        interrupt()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(directory.Directory, "save", save)
+        with pytest.raises(Interrupted):
+            run(tmp_path)
+    assert (tmp_path / "backup.npz").exists()
+    assert not (tmp_path / "generation_0.json").exists()
+    found = run(tmp_path, lambda number: [At(0, interrupt)] * (number == 0))
+    assert_same(found, uninterrupted)
 
 
 def test_other_settings_are_refused_with_what_differs(tmp_path):
-    run(tmp_path, generations=1)
+    settings = {"generations": 1, "validation_data": None}
+    run(tmp_path, **settings)
     for options, message in (
         ({"alpha": 1.0}, "alpha: 0.7 in the directory, 1.0 given"),
         ({"epochs": 4}, "epochs: 3 in the directory, 4 given"),
@@ -130,7 +131,7 @@ def test_other_settings_are_refused_with_what_differs(tmp_path):
         ({"teacher": generations_worker.build_student()}, "teacher: None in"),
     ):
         with pytest.raises(ValueError, match=f"(?s)other settings.*{message}"):
-            run(tmp_path, **options)
+            run(tmp_path, **{**settings, **options})
     build = generations_worker.build_student
     try:
         generations_worker.build_student = lambda: keras.Sequential(
@@ -140,7 +141,7 @@ def test_other_settings_are_refused_with_what_differs(tmp_path):
             run(tmp_path)
     finally:
         generations_worker.build_student = build
-    run(tmp_path, generations=1)
+    run(tmp_path, **settings)
 
 
 def test_other_folders_are_left_alone(tmp_path):
@@ -151,19 +152,20 @@ def test_other_folders_are_left_alone(tmp_path):
 
 
 def test_a_damaged_backup(tmp_path):
+    settings = {"generations": 1, "validation_data": None}
     with pytest.raises(Interrupted):
-        run(tmp_path, lambda number: [At(1, interrupt)])
+        run(tmp_path, lambda number: [At(1, interrupt)], **settings)
     file = tmp_path / "backup.npz"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 255
     file.write_bytes(content)
     with pytest.raises(ValueError, match="damaged.*Delete it"):
-        run(tmp_path)
+        run(tmp_path, **settings)
     file.write_bytes(bytes(content)[:100])
     with pytest.raises(ValueError, match="damaged.*Delete it"):
-        run(tmp_path)
+        run(tmp_path, **settings)
     file.unlink()
-    run(tmp_path, generations=1)
+    run(tmp_path, **settings)
 
 
 def test_learning_rates_changed_by_a_callback_survive(tmp_path):
@@ -173,7 +175,11 @@ def test_learning_rates_changed_by_a_callback_survive(tmp_path):
             *([At(2, interrupt)] * stop),
         ]
 
-    options = {"optimizer": keras.optimizers.SGD(0.1), "generations": 1}
+    options = {
+        "optimizer": keras.optimizers.SGD(0.1),
+        "generations": 1,
+        "validation_data": None,
+    }
     expected = run(tmp_path / "a", callbacks(False), **options)
     with pytest.raises(Interrupted):
         run(tmp_path / "b", callbacks(True), **options)
