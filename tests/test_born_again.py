@@ -21,13 +21,11 @@ BATCHES = kd.datasets.batches(X, Y, 16, seed=0)
 
 def born_again(build_student=convnet, dataset=BATCHES, **options):
     arguments = {
-        "generations": 2,
+        "generations": 1,
         "optimizer": keras.optimizers.Adam(0.01),
         "loss": crossentropy(),
         "metrics": ["accuracy"],
-        "epochs": 2,
         "steps_per_epoch": 4,
-        "validation_data": (X, Y),
         "verbose": 0,
     }
     arguments.update(options)
@@ -56,6 +54,7 @@ def three():
         distillation_losses=Spy(),
         generations=3,
         epochs=20,
+        validation_data=(X, Y),
         optimizer=keras.optimizers.Adam(0.05),
     )
 
@@ -110,7 +109,7 @@ def test_ensembles_of_generations(three):
 def test_one_generation_is_one_fit_of_a_distiller():
     teacher = convnet(8)
     (_, student) = born_again(
-        teacher=teacher, generations=1, alpha=0.5, seed=3
+        teacher=teacher, epochs=2, alpha=0.5, seed=3
     ).models
     from keras_distill.generations import networks
 
@@ -129,11 +128,10 @@ def test_one_generation_is_one_fit_of_a_distiller():
 
 
 def test_the_same_seed_gives_the_same_generations():
-    few = {"generations": 1, "epochs": 1}
-    first, second = born_again(**few), born_again(**few)
+    first, second = born_again(), born_again()
     for a, b in zip(first.models, second.models):
         assert fingerprint(a) == fingerprint(b)
-    other = born_again(**few, seed=1)
+    other = born_again(seed=1)
     assert fingerprint(other.models[0]) != fingerprint(first.models[0])
     # Not the next generation of the seed before.
     assert fingerprint(other.models[0]) != fingerprint(first.models[1])
@@ -143,7 +141,7 @@ def test_a_given_teacher_stays_as_it_is():
     teacher = convnet(8)
     teacher.compile("sgd", crossentropy())
     before, optimizer = fingerprint(teacher), teacher.optimizer
-    found = born_again(teacher=teacher, generations=1)
+    found = born_again(teacher=teacher, validation_data=(X, Y))
     assert found.models[0] is teacher and found.histories[0] == {}
     assert fingerprint(teacher) == before and teacher.optimizer is optimizer
     assert teacher.trainable
@@ -159,9 +157,7 @@ def test_several_teachers_and_the_variants_of_the_paper():
         kd.losses.DarkKnowledgeWithPermutedPredictions(),
         {"a": kd.losses.SoftTargets(), "b": kd.losses.HardLabels()},
     ):
-        found = born_again(
-            teacher=teacher, distillation_losses=loss, epochs=1, generations=1
-        )
+        found = born_again(teacher=teacher, distillation_losses=loss)
         assert isinstance(found.models[0], kd.Ensemble)
         assert np.isfinite(found.histories[1]["loss"]).all()
 
@@ -176,7 +172,7 @@ def test_different_networks_and_data_for_each_generation():
     found = born_again(
         [lambda: convnet(2), lambda: convnet(8), lambda: convnet(4)],
         dataset,
-        epochs=1,
+        generations=2,
     )
     widths = [model.get_layer("conv1").filters for model in found.models]
     assert widths == [2, 8, 4]
@@ -190,20 +186,21 @@ def test_no_labels_and_no_loss():
         teacher=convnet(8),
         loss=None,
         steps_per_epoch=None,
-        generations=1,
+        validation_data=(X, Y),
     )
     assert set(found.metrics[1]) == {"accuracy"}
 
 
 def test_nothing_to_evaluate_on():
-    found = born_again(validation_data=None, generations=1, epochs=1)
+    found = born_again(teacher=convnet())
     assert found.metrics == [{}, {}]
     assert str(found).splitlines()[0].endswith("parameters")
 
 
 def test_metrics_that_compare_with_the_teacher():
     found = born_again(
-        metrics=["accuracy", kd.metrics.Agreement()], generations=1
+        metrics=["accuracy", kd.metrics.Agreement()],
+        validation_data=(X, Y),
     )
     assert "val_agreement" in found.histories[1]
     assert "agreement" not in found.histories[0]
@@ -214,7 +211,6 @@ def test_indexed_data_and_networks_that_are_built_by_data():
     found = born_again(
         Subclassed,
         kd.datasets.batches(X, Y, 16, seed=0, indexed=True),
-        generations=1,
         validation_data=kd.datasets.batches(X, Y, 16),
     )
     assert found.metrics[1]["loss"] > 0
@@ -228,7 +224,7 @@ def test_callbacks_are_made_for_each_generation(capsys):
         made.append(generation)
         return [keras.callbacks.EarlyStopping("loss", min_delta=1e9)]
 
-    found = born_again(callbacks=callbacks, epochs=5, verbose=2)
+    found = born_again(callbacks=callbacks, generations=2, epochs=5, verbose=2)
     assert made == [0, 1, 2]
     assert [len(h["loss"]) for h in found.histories] == [2, 2, 2]
     printed = capsys.readouterr().out
@@ -254,7 +250,7 @@ def wider(head="head"):
 )
 def test_shared_layers_are_the_teachers_and_stay(shared):
     teacher = wider()
-    found = born_again(teacher=teacher, shared_layers=shared)
+    found = born_again(teacher=teacher, shared_layers=shared, generations=2)
     names = shared if isinstance(shared, dict) else {n: n for n in shared}
     for student in found.models[1:]:
         for own, other in names.items():
@@ -269,7 +265,7 @@ def test_shared_layers_are_the_teachers_and_stay(shared):
 
 
 def test_shared_layers_of_generation_0():
-    found = born_again(shared_layers="head")
+    found = born_again(shared_layers="head", generations=2)
     heads = [model.get_layer("head").get_weights() for model in found.models]
     for head in heads[1:]:
         np.testing.assert_array_equal(head[0], heads[0][0])
@@ -316,7 +312,7 @@ WRONG = {
         "generation 1 has weights of .'generation 0'",
     ),
     "too few functions": (
-        {"build_student": [convnet, convnet]},
+        {"build_student": [convnet, convnet], "generations": 2},
         ValueError,
         r"needs 3 functions.*\[0, 1, 2\].*plainly",
     ),
@@ -333,7 +329,12 @@ WRONG = {
     ),
     "callbacks": ({"callbacks": []}, TypeError, "callbacks must be a function"),
     "nothing to measure": (
-        {"teacher": convnet(8), "loss": None, "metrics": None},
+        {
+            "teacher": convnet(8),
+            "loss": None,
+            "metrics": None,
+            "validation_data": (X, Y),
+        },
         ValueError,
         "neither loss= nor metrics=",
     ),
@@ -391,7 +392,7 @@ def test_what_is_refused(case, monkeypatch):
 def test_the_note_says_which_generation():
     builders = [convnet, convnet, lambda: convnet(classes=3)]
     with pytest.raises(ValueError, match="classes") as caught:
-        born_again(builders)
+        born_again(builders, generations=2)
     assert caught.value.__notes__ == ["(in generation 2 of kd.born_again)"]
 
 
@@ -401,13 +402,13 @@ def test_fixed_weights_at_the_start_are_warned_of():
         return convnet()
 
     with pytest.warns(UserWarning, match="generation 1 begins with the same"):
-        born_again(build, generations=1, epochs=1)
+        born_again(build)
 
 
 def test_float16_students_are_scaled():
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        found = born_again(generations=1, epochs=1)
+        found = born_again(validation_data=(X, Y))
     finally:
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(found.metrics[0]["loss"])
