@@ -27,7 +27,7 @@ from generation_laboratory import OUT
 from generation_laboratory import VARIANTS
 
 FULL = {
-    "rate": 0.1,
+    "rate": 0.6,
     "weight_decay": 5e-4,
     "data": {
         "fashion_mnist": {
