@@ -11,6 +11,7 @@ from keras_distill import recipes
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
+from keras_distill.born_again import born_again
 from keras_distill.diagnose import diagnose
 from keras_distill.distiller import Distiller
 from keras_distill.ensemble import Ensemble
@@ -29,6 +30,7 @@ __all__ = [
     "NativeEnsembleDistiller",
     "TeacherCache",
     "__version__",
+    "born_again",
     "calibration",
     "cost",
     "datasets",

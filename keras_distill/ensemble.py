@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_distill.losses.heads import final_activation
+from keras_distill.symbolic import symbolic_inputs
+from keras_distill.taps import Taps
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -17,7 +19,8 @@ class Ensemble(keras.Model):
 
     Args:
         models: Built `keras.Model`s with the same inputs and classes, whose
-            heads give logits or softmax probabilities.
+            heads give logits or softmax probabilities. They may be different
+            networks, ensembles themselves, and have the same name.
         weights: One number per model, >= 0. Defaults to equal weights.
         name: Name of the model.
 
@@ -25,20 +28,23 @@ class Ensemble(keras.Model):
         What its members take.
 
     Returns:
-        `(batch, ..., classes)` log-probabilities.
+        `(batch, ..., classes)` log-probabilities, float32.
 
     Raises:
-        ValueError: for no models, models of different classes, or weights
-            that do not fit.
+        ValueError: for no models, models of different inputs or classes,
+            sigmoid heads and heads of one unit (there is no softmax to
+            average), or weights that do not fit. Subclassed models show their
+            shapes only on data.
 
     Example:
 
     ```python
     teacher = kd.Ensemble([first, second, third])
+    teacher.export("teacher.tflite", format="litert")
     ```
 
-    Reference: Furlanello et al. 2018, "Born-Again Neural Networks", section
-    3.4 (ensembles of generations, mean of the predictions).
+    Reference: Furlanello et al. 2018, "Born-Again Neural Networks" (ensembles
+    of generations, the mean of their predictions).
     """
 
     def __init__(self, models, weights=None, name="ensemble"):
@@ -51,18 +57,7 @@ class Ensemble(keras.Model):
                 )
         if not models:
             raise ValueError("Ensemble needs at least one model.")
-        shapes = {
-            model.name: getattr(model, "output_shape", None)
-            if getattr(model, "inputs", None)
-            else None
-            for model in models
-        }
-        classes = {shape[-1] for shape in shapes.values() if shape}
-        if len(classes) > 1:
-            raise ValueError(
-                "The members of an ensemble must have the same classes. "
-                f"Output shapes: {shapes}"
-            )
+        _check_members(models)
         weights = [1.0] * len(models) if weights is None else list(weights)
         if len(weights) != len(models) or min(weights) < 0 or not sum(weights):
             raise ValueError(
@@ -71,12 +66,40 @@ class Ensemble(keras.Model):
             )
         self.models = models
         self.member_weights = [w / sum(weights) for w in weights]
+        if self.inputs:
+            # Called once, Keras knows the input shape: for `export`.
+            self(keras.tree.map_structure(_symbol, self.input))
+        self.built = True
+
+    # What a Functional model has: from it `kd.export`, `kd.cost` and losses
+    # know what goes in and out, before there is data.
+
+    @property
+    def inputs(self):
+        """The symbolic inputs of the first member that has some, or `None`."""
+        given = (getattr(model, "inputs", None) for model in self.models)
+        return next(filter(None, given), None)
+
+    @property
+    def input(self):
+        """The same, as a member takes them: a tensor, a list or a dict."""
+        for model in self.models:
+            if getattr(model, "inputs", None):
+                return symbolic_inputs(model)
+        return None
+
+    def build(self, input_shape=None):
+        # The members are built.
         self.built = True
 
     def call(self, inputs, training=None):
         total = 0.0
         for model, weight in zip(self.models, self.member_weights):
-            output = ops.cast(model(inputs, training=training), "float32")
+            if model._call_has_training_arg:
+                output = model(inputs, training=training)
+            else:
+                output = model(inputs)
+            output = ops.cast(output, "float32")
             if final_activation(model) != "softmax":
                 output = ops.softmax(output, axis=-1)
             total = total + weight * output
@@ -97,3 +120,54 @@ class Ensemble(keras.Model):
         deserialize = keras.saving.deserialize_keras_object
         config["models"] = [deserialize(model) for model in config["models"]]
         return cls(**config)
+
+
+def _symbol(tensor):
+    return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype)
+
+
+def _check_members(models):
+    """Raises unless these classify the same inputs into the same classes."""
+    inputs, outputs = [], []
+    for model in models:
+        head = final_activation(model)
+        shapes = Taps(model, []).shapes()
+        if shapes is not None:
+            structure = symbolic_inputs(model)
+            inputs.append((model.name, _shapes(structure)))
+            outputs.append((model.name, tuple(shapes[0])))
+        if head == "sigmoid" or (shapes and shapes[0][-1] == 1):
+            raise ValueError(
+                "Ensemble averages the softmax probabilities of two classes "
+                f"or more. '{model.name}' ends in "
+                + ("a sigmoid." if head == "sigmoid" else "one unit.")
+            )
+    if len({shape[-1] for _, shape in outputs}) > 1:
+        raise ValueError(
+            "The members of an ensemble must have the same classes. "
+            f"Output shapes: {outputs}"
+        )
+    for name, shapes in inputs[1:]:
+        if not _fit(inputs[0][1], shapes):
+            raise ValueError(
+                "The members of an ensemble must take the same inputs. "
+                f"'{inputs[0][0]}' takes {inputs[0][1]}, '{name}' {shapes}."
+            )
+
+
+def _shapes(structure):
+    """Input name (or place) -> shape without the batch axis."""
+    if not isinstance(structure, dict):
+        structure = dict(enumerate(keras.tree.flatten(structure)))
+    return {key: tuple(tensor.shape[1:]) for key, tensor in structure.items()}
+
+
+def _fit(some, others):
+    return some.keys() == others.keys() and all(
+        len(others[key]) == len(shape)
+        and all(
+            None in pair or len(set(pair)) == 1
+            for pair in zip(shape, others[key])
+        )
+        for key, shape in some.items()
+    )

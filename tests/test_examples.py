@@ -231,6 +231,46 @@ def test_rows_of_function_matching(monkeypatch):
 
 
 @pytest.mark.slow
+def test_born_again_goes_on_where_it_stopped():
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    folder = SAVED / "born_again_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    run("born_again.py", "--quick", "--jobs", "generations", "CWTM")
+    before = json.loads((folder / "results.json").read_text())
+    output = run("born_again.py", "--quick")
+    after = json.loads((folder / "results.json").read_text())
+    # Also the seconds are those of the first time: it was not done again.
+    assert {key: after[key] for key in before} == before
+    born_again = json.loads((folder / "report.json").read_text())["table"]
+    assert len(born_again) == 2 * 11
+    for row in born_again:
+        for cell in row.values():
+            assert str(cell) in output
+    assert (folder / "generations.png").stat().st_size > 10000
+    for name in ("generation_0.keras", "generation_3.keras", "tensorboard"):
+        assert (folder / "generations" / "digits_0" / name).exists()
+
+
+def test_rows_of_born_again(monkeypatch):
+    example = examples_module("born_again", monkeypatch)
+    errors = dict.fromkeys(example.GENERATIONS, 0.2)
+    results = {
+        "generations/digits/0": {"errors": {**errors, "plain": 0.25}},
+        "generations/digits/1": {"errors": {**errors, "plain": 0.35}},
+        "CWTM/digits/1": {"errors": {"CWTM": 0.31}},
+    }
+    settings = {"data": {"digits": {}}}
+    rows = {r["network"]: r for r in example.table_rows(results, settings)}
+    assert list(rows) == [*example.GENERATIONS, "CWTM"]
+    assert rows["plain"]["test error %"].startswith("30.0 ±")
+    assert rows["BAN-1"]["difference from plain"].startswith("-10.0 ±")
+    # Of the seed that both have.
+    assert rows["CWTM"]["difference from plain"] == "-4.0"
+    assert rows["CWTM"]["seeds"] == 1
+
+
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")

@@ -1,0 +1,223 @@
+"""Born-again networks on Fashion-MNIST and digits: do students get better?
+
+    python examples/born_again.py             # all rows, 5 seeds
+    python examples/born_again.py --table     # the table and the picture
+    python examples/born_again.py --held-out  # on held-out training images
+    python examples/born_again.py --quick     # all rows, tiny numbers
+
+The table of Furlanello et al. 2018 in small: a plainly trained network, three
+generations taught by the one before (BAN-1 to BAN-3), the first of them with
+labels too (BAN+L), without dark knowledge (CWTM) and with a shuffled one
+(DKPP), and ensembles of generations, beside ensembles of as many plainly
+trained networks. All have the same layers, epochs and optimizer. What there
+was to choose was chosen on held-out training images; the table is about the
+test images.
+
+The run can be stopped and started again: results are saved job by job, and of
+the generations every epoch.
+"""
+
+import argparse
+
+import generation_laboratory
+import laboratory
+import numpy as np
+import reporting
+from generation_laboratory import OUT
+from generation_laboratory import VARIANTS
+
+FULL = {
+    "rate": 0.6,
+    "weight_decay": 5e-4,
+    "data": {
+        "fashion_mnist": {
+            "images": 4096,
+            "tested": 10000,
+            "epochs": 15,
+            "widths": [16, 32, 64],
+            "stem_strides": 2,
+        },
+        "digits": {
+            "images": 1437,
+            "tested": 360,
+            "epochs": 30,
+            "widths": [16, 32],
+            "stem_strides": 1,
+        },
+    },
+}
+TINY = {"images": 256, "tested": 300, "epochs": 1, "widths": [4, 8]}
+QUICK = {
+    **FULL,
+    "data": {name: {**data, **TINY} for name, data in FULL["data"].items()},
+}
+GENERATIONS = ["plain", "BAN-1", "BAN-2", "BAN-3"]
+ENSEMBLES = {
+    "BAN": ["ensemble of BAN-1, BAN-2", "ensemble of BAN-1, BAN-2, BAN-3"],
+    "plain": ["ensemble of 2 plain", "ensemble of 3 plain"],
+}
+ROWS = [*GENERATIONS, *VARIANTS, *ENSEMBLES["BAN"], *ENSEMBLES["plain"]]
+CHOICES = ("rate", "weight_decay")
+
+
+# Results.
+
+
+def errors_of(results, data):
+    """-> a dict row -> a dict seed -> test error."""
+    found = {row: {} for row in ROWS}
+    for key, result in results.items():
+        if f"/{data}/" in key:
+            for row, error in result["errors"].items():
+                found[row][int(key.rpartition("/")[2])] = error
+    return {row: errors for row, errors in found.items() if errors}
+
+
+def table_rows(results, settings):
+    lines = []
+    for data in settings["data"]:
+        found = errors_of(results, data)
+        for row, errors in found.items():
+            seeds = sorted(errors.keys() & found.get("plain", {}).keys())
+            difference = [errors[s] - found["plain"][s] for s in seeds]
+            lines.append(
+                {
+                    "data": data,
+                    "network": row,
+                    "test error %": reporting.percent(list(errors.values())),
+                    "difference from plain": reporting.percent(difference, "+")
+                    if difference and row != "plain"
+                    else "",
+                    "seeds": len(errors),
+                }
+            )
+    return lines
+
+
+def picture(path, results, settings):
+    """Error by generation: means of the seeds, and their range."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, all_axes = pyplot.subplots(
+        1, len(settings["data"]), figsize=(10, 4), layout="constrained"
+    )
+    for axes, data in zip(all_axes, settings["data"]):
+        found = errors_of(results, data)
+        for label, rows, places, colour in (
+            ("one network", GENERATIONS, range(4), "C0"),
+            ("ensemble of BAN-1 to here", ENSEMBLES["BAN"], (2, 3), "C1"),
+            ("ensemble of 2, 3 plain", ENSEMBLES["plain"], (2, 3), "grey"),
+        ):
+            if not all(row in found for row in rows):
+                continue
+            seeds = sorted(set.intersection(*(set(found[r]) for r in rows)))
+            errors = 100 * np.array(
+                [[found[r][s] for s in seeds] for r in rows]
+            )
+            axes.plot(
+                places, errors.mean(1), colour, marker="o", ms=4, label=label
+            )
+            axes.fill_between(
+                places,
+                errors.min(1),
+                errors.max(1),
+                color=colour,
+                alpha=0.15,
+                linewidth=0,
+            )
+        axes.set(
+            title=data.replace("_", " "),
+            ylabel="test error %",
+            xticks=range(4),
+            xticklabels=GENERATIONS,
+        )
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def report(folder, settings):
+    results = laboratory.saved(folder / "results.json")
+    done = {key: r for key, r in results.items() if "/" in key}
+    if not done:
+        raise SystemExit(f"No results in {folder} yet: run without --table.")
+    for data, numbers in results["first"].items():
+        print(
+            f"{data}: {numbers['parameters']:,} parameters, "
+            f"{numbers['multiply_accumulates']:,} multiply-accumulates, "
+            f"{settings['data'][data]['images']} training images"
+        )
+    lines = table_rows(done, settings)
+    print("\n" + reporting.table(lines))
+    picture(folder / "generations.png", done, settings)
+    seconds = sum(result["seconds"] for result in done.values())
+    print(f"\n{seconds / 60:.1f} minutes of one process")
+    content = {"table": lines, "results": results}
+    laboratory.save(folder / "report.json", content)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    jobs = ["generations", *VARIANTS, "plain"]
+    parser.add_argument(
+        "--jobs",
+        nargs="+",
+        choices=["alone", *jobs],
+        default=jobs,
+        help="alone: one plain network, to choose settings by",
+    )
+    parser.add_argument("--data", nargs="+", choices=list(FULL["data"]))
+    parser.add_argument("--seeds", type=int, help="default 5")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="error on held-out training images, into another folder",
+    )
+    for option in CHOICES:
+        parser.add_argument(f"--{option.replace('_', '-')}", type=float)
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
+    settings = {**(QUICK if args.quick else FULL), "held_out": args.held_out}
+    # What other settings give, in folders of their own.
+    name = "born_again" + "_quick" * args.quick + "_held_out" * args.held_out
+    for option in CHOICES:
+        if getattr(args, option) is not None:
+            settings[option] = getattr(args, option)
+            name += f"_{option}_{settings[option]:g}"
+    settings["home"] = name
+    folder = OUT / name
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = range(args.seeds or (1 if args.quick else 5))
+    # The others are taught by the plain network of "generations".
+    for stage in (["alone", "generations"], [*VARIANTS, "plain"]):
+        jobs = [
+            (f"{job}/{data}/{seed}", job, data, seed, settings)
+            for seed in seeds
+            for data in args.data or settings["data"]
+            for job in stage
+            if job in args.jobs and not args.table
+        ]
+        laboratory.do(
+            jobs,
+            folder / "results.json",
+            settings,
+            generation_laboratory.first_numbers,
+            generation_laboratory.work,
+            args.processes,
+        )
+    report(folder, settings)
+
+
+if __name__ == "__main__":
+    main()
