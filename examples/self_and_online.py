@@ -1,0 +1,208 @@
+"""Students without a larger teacher, on Fashion-MNIST: what does it bring?
+
+    python examples/self_and_online.py             # all rows, 5 seeds
+    python examples/self_and_online.py --table     # the table and the picture
+    python examples/self_and_online.py --choose    # on held-out images
+    python examples/self_and_online.py --quick     # all rows, tiny numbers
+
+One network, trained in six ways with the same images, epochs and optimizer:
+plainly; with exits taught by the deepest (BYOT); each stage imitating where
+the next one looks (SelfAttention); taught by the average of its own past; two
+that teach each other (DML); three branches taught by their ensemble (ONE).
+Beside them what comes for nothing: the average of a plain network's weights,
+and the ensemble of two plain networks. Network, data and rate are those of
+`born_again.py`; methods have their published settings, and what else there
+was to choose was chosen on held-out training images (`--choose`).
+
+The run can be stopped and started again: results are saved job by job.
+"""
+
+import argparse
+
+import generation_laboratory
+import laboratory
+import numpy as np
+import reporting
+import self_laboratory
+from born_again import FULL as BORN_AGAIN
+from born_again import TINY
+from self_laboratory import JOBS
+
+OUT = generation_laboratory.OUT
+FULL = {
+    **BORN_AGAIN,
+    "data": {"fashion_mnist": BORN_AGAIN["data"]["fashion_mnist"]},
+    "consistency": 0.3,
+    "momentum": 0.99,
+}
+IMAGES = {**FULL["data"]["fashion_mnist"], **TINY, "widths": [4, 8, 8]}
+QUICK = {**FULL, "data": {"fashion_mnist": IMAGES}}
+# What is chosen on held-out training images, one seed.
+CHOICES = {"consistency": (0.1, 0.3, 1.0), "momentum": (0.99, 0.999)}
+
+
+def rows_of(results):
+    """-> a dict row -> a dict seed -> numbers, in the order of the jobs."""
+    found = {}
+    for job in JOBS:
+        for key, result in results.items():
+            name, _, seed = key.rpartition("/")
+            if name == job:
+                for row, numbers in result["rows"].items():
+                    found.setdefault(row, {})[int(seed)] = numbers
+    return found
+
+
+def table_rows(results):
+    found, lines = rows_of(results), []
+    plain = found.get("plain", {})
+    for row, by_seed in found.items():
+        errors = [numbers["error"] for numbers in by_seed.values()]
+        seeds = [] if row == "plain" else sorted(by_seed.keys() & plain.keys())
+        difference = [by_seed[s]["error"] - plain[s]["error"] for s in seeds]
+        cost = next(iter(by_seed.values()))["multiply_accumulates"]
+        lines.append(
+            {
+                "what ships": row,
+                "multiply-accumulates": f"{cost:,}",
+                "test error %": reporting.percent(errors),
+                "difference from plain": reporting.percent(difference, "+")
+                if seeds
+                else "",
+                "seeds": len(errors),
+            }
+        )
+    return lines
+
+
+def picture(path, results):
+    """Error of each row with its interval, over what it costs to ship."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
+    colours = {job: f"C{number}" for number, job in enumerate(JOBS)}
+    for row, by_seed in rows_of(results).items():
+        errors = [100 * numbers["error"] for numbers in by_seed.values()]
+        mean, half = reporting.interval(errors)
+        cost = next(iter(by_seed.values()))["multiply_accumulates"]
+        job = next(job for job in JOBS if row.startswith(job))
+        axes.errorbar(
+            cost / 1e6,
+            mean,
+            yerr=0.0 if np.isnan(half) else half,
+            fmt="o",
+            color=colours[job],
+            capsize=2,
+            ms=4,
+        )
+        axes.annotate(
+            row,
+            (cost / 1e6, mean),
+            xytext=(6, 3),
+            textcoords="offset points",
+            fontsize="x-small",
+            color=colours[job],
+        )
+    axes.set(
+        xlabel="million multiply-accumulates of what ships",
+        ylabel="test error %, mean and 95 % interval",
+    )
+    axes.margins(x=0.15)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def report(folder):
+    results = laboratory.saved(folder / "results.json")
+    done = {key: r for key, r in results.items() if "/" in key}
+    if not done:
+        raise SystemExit(f"No results in {folder} yet: run without --table.")
+    first = results["first"]
+    print(
+        f"{first['parameters']:,} parameters, {first['steps']} steps an epoch"
+    )
+    lines = table_rows(done)
+    print("\n" + reporting.table(lines))
+    picture(folder / "errors.png", done)
+    seconds = sum(result["seconds"] for result in done.values())
+    print(f"\n{seconds / 60:.1f} minutes of one process")
+    laboratory.save(
+        folder / "report.json", {"table": lines, "results": results}
+    )
+
+
+def do(jobs, path, settings, processes):
+    laboratory.do(
+        jobs,
+        path,
+        settings,
+        self_laboratory.first_numbers,
+        self_laboratory.work,
+        processes,
+    )
+    return laboratory.saved(path)
+
+
+def choose(folder, settings, processes):
+    settings = {**settings, "held_out": True}
+    jobs = [
+        (
+            f"{option} {value:g}",
+            "moving average",
+            0,
+            {**settings, option: value},
+        )
+        for option, values in CHOICES.items()
+        for value in values
+    ]
+    results = do(jobs, folder / "choices.json", settings, processes)
+    lines = [
+        {
+            "choice": option,
+            "value": f"{value:g}" + " (taken)" * (value == settings[option]),
+            **{
+                f"held-out error %, {row}": f"{100 * numbers['error']:.1f}"
+                for row, numbers in results[f"{option} {value:g}"][
+                    "rows"
+                ].items()
+            },
+        }
+        for option, values in CHOICES.items()
+        for value in values
+    ]
+    print(reporting.table(lines))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=JOBS)
+    parser.add_argument("--seeds", type=int, help="default 5")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--choose", action="store_true")
+    args = parser.parse_args()
+    settings = {**(QUICK if args.quick else FULL), "held_out": False}
+    settings["home"] = "self_and_online" + "_quick" * args.quick
+    folder = OUT / settings["home"]
+    folder.mkdir(parents=True, exist_ok=True)
+    if args.choose:
+        choose(folder, settings, args.processes)
+        return
+    seeds = range(args.seeds or (1 if args.quick else 5))
+    jobs = [
+        (f"{job}/{seed}", job, seed, settings)
+        for seed in seeds
+        for job in args.jobs
+    ]
+    if not args.table:
+        do(jobs, folder / "results.json", settings, args.processes)
+    report(folder)
+
+
+if __name__ == "__main__":
+    main()
