@@ -252,6 +252,40 @@ def test_born_again_goes_on_where_it_stopped():
         assert (folder / "generations" / "digits_0" / name).exists()
 
 
+@pytest.mark.slow
+def test_self_and_online_goes_on_where_it_stopped():
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    folder = SAVED / "self_and_online_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    run("self_and_online.py", "--quick", "--jobs", "DML")
+    before = json.loads((folder / "results.json").read_text())
+    output = run("self_and_online.py", "--quick")
+    after = json.loads((folder / "results.json").read_text())
+    assert {key: after[key] for key in before} == before
+    table = json.loads((folder / "report.json").read_text())["table"]
+    costs = {
+        row["what ships"]: int(row["multiply-accumulates"].replace(",", ""))
+        for row in table
+    }
+    assert len(costs) == 14
+    assert costs["BYOT, exit 1"] < costs["BYOT, exit 2"] < costs["plain"]
+    assert costs["DML, one of 2"] == costs["plain"] == costs["ONE, one branch"]
+    assert costs["DML, ensemble of 2"] == 2 * costs["plain"]
+    for row in table:
+        for cell in row.values():
+            assert str(cell) in output
+    assert (folder / "errors.png").stat().st_size > 10000
+
+
+@pytest.mark.slow
+def test_multi_worker_quick():
+    output = run("multi_worker.py", "--quick")
+    # The workers write into what started them.
+    assert "val_accuracy" in output
+    assert (SAVED / "multi_worker" / "student.tflite").stat().st_size > 0
+
+
 def test_rows_of_born_again(monkeypatch):
     example = examples_module("born_again", monkeypatch)
     errors = dict.fromkeys(example.GENERATIONS, 0.2)
