@@ -10,6 +10,9 @@ import keras
 import laboratory
 import numpy as np
 import published_weights
+from small_networks import network
+from small_networks import residual_block
+from small_networks import separable_block
 
 import keras_distill as kd
 from keras_distill.cost import multiply_accumulates
@@ -17,6 +20,7 @@ from keras_distill.cost import multiply_accumulates
 layers = keras.layers
 OUT = pathlib.Path(__file__).parent.parent / "saved_models"
 BATCH_SIZE = published_weights.BATCH_SIZE
+WIDTHS = [(24, 1), (48, 2)]
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -24,50 +28,13 @@ CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 # losses without a connector can compare them.
 
 
-def normalized(x, name):
-    return layers.BatchNormalization(momentum=0.9, name=name)(x)
-
-
-def conv(x, filters, size, strides, name, depthwise=False):
-    """A convolution and its batch normalization, `<name>_bn`."""
-    options = {"padding": "same", "use_bias": False, "name": f"{name}_conv"}
-    if depthwise:
-        x = layers.DepthwiseConv2D(size, strides, **options)(x)
-    else:
-        x = layers.Conv2D(filters, size, strides, **options)(x)
-    return normalized(x, f"{name}_bn")
-
-
-def network(block, name):
-    image = keras.Input((28, 28, 1), name="image")
-    x = layers.ReLU(name="stem")(conv(image, 12, 3, 2, "stem"))
-    x = block(x, 24, 1, "block1")
-    x = block(x, 48, 2, "block2")
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(image, layers.Dense(10, name="head")(x), name=name)
-
-
-def residual_block(x, filters, strides, name):
-    y = layers.ReLU(name=f"{name}_a")(conv(x, filters, 3, strides, f"{name}_a"))
-    y = conv(y, filters, 3, 1, f"{name}_b")
-    x = conv(x, filters, 1, strides, f"{name}_short")
-    x = layers.Add(name=f"{name}_add")([x, y])
-    return layers.ReLU(name=name)(x)
-
-
-def separable_block(x, filters, strides, name):
-    x = conv(x, None, 3, strides, f"{name}_depthwise", depthwise=True)
-    x = layers.ReLU(name=f"{name}_depthwise")(x)
-    return layers.ReLU(name=name)(conv(x, filters, 1, 1, name))
-
-
 def teacher_network():
-    return network(residual_block, "teacher")
+    return network(residual_block, WIDTHS, name="teacher")
 
 
 def student_network(seed):
     keras.utils.set_random_seed(1000 + seed)
-    return network(separable_block, "student")
+    return network(separable_block, WIDTHS, name="student")
 
 
 # Training.

@@ -11,11 +11,13 @@ import keras
 import laboratory
 import numpy as np
 import tensorflow as tf
+from small_networks import network
+from small_networks import residual_block
+from small_networks import separable_block
 
 import keras_distill as kd
 from keras_distill.cost import multiply_accumulates
 
-layers = keras.layers
 OUT = pathlib.Path(__file__).parent.parent / "saved_models"
 BATCH_SIZE = 64
 CROSSENTROPY = keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -61,37 +63,6 @@ ROWS = [
 
 
 # The networks.
-
-
-def conv(x, filters, size, strides, name, depthwise=False):
-    options = {"padding": "same", "use_bias": False, "name": name}
-    if depthwise:
-        x = layers.DepthwiseConv2D(size, strides, **options)(x)
-    else:
-        x = layers.Conv2D(filters, size, strides, **options)(x)
-    return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
-
-
-def network(block, widths, shape, classes, name):
-    image = keras.Input(shape, name="image")
-    x = layers.ReLU(name="stem")(conv(image, 12, 3, 2, "stem_conv"))
-    for number, (filters, strides) in enumerate(widths, 1):
-        x = block(x, filters, strides, f"block{number}")
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(image, layers.Dense(classes, name="head")(x), name=name)
-
-
-def residual_block(x, filters, strides, name):
-    y = layers.ReLU()(conv(x, filters, 3, strides, f"{name}_a"))
-    y = conv(y, filters, 3, 1, f"{name}_b")
-    x = conv(x, filters, 1, strides, f"{name}_short")
-    return layers.ReLU(name=name)(layers.Add()([x, y]))
-
-
-def separable_block(x, filters, strides, name):
-    x = conv(x, None, 3, strides, f"{name}_depthwise", depthwise=True)
-    x = conv(layers.ReLU()(x), filters, 1, 1, f"{name}_conv")
-    return layers.ReLU(name=name)(x)
 
 
 NETWORKS = {

@@ -1,0 +1,47 @@
+"""The networks that several examples train."""
+
+import keras
+
+layers = keras.layers
+
+
+def conv(x, filters, size, strides, name, depthwise=False):
+    """A convolution and its batch normalization, `<name>_bn`."""
+    options = {"padding": "same", "use_bias": False, "name": f"{name}_conv"}
+    if depthwise:
+        x = layers.DepthwiseConv2D(size, strides, **options)(x)
+    else:
+        x = layers.Conv2D(filters, size, strides, **options)(x)
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+
+
+def network(block, widths, shape=(28, 28, 1), classes=10, name=None):
+    """A stem at half the resolution, blocks `block1`, ..., and a head.
+
+    Args:
+        block: `residual_block` or `separable_block`.
+        widths: `(filters, strides)` of each block.
+        shape: (height, width, channels).
+        classes: Number of logits.
+        name: Name of the model.
+    """
+    image = keras.Input(shape, name="image")
+    x = layers.ReLU(name="stem")(conv(image, 12, 3, 2, "stem"))
+    for number, (filters, strides) in enumerate(widths, 1):
+        x = block(x, filters, strides, f"block{number}")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(image, layers.Dense(classes, name="head")(x), name=name)
+
+
+def residual_block(x, filters, strides, name):
+    y = layers.ReLU(name=f"{name}_a")(conv(x, filters, 3, strides, f"{name}_a"))
+    y = conv(y, filters, 3, 1, f"{name}_b")
+    x = conv(x, filters, 1, strides, f"{name}_short")
+    x = layers.Add(name=f"{name}_add")([x, y])
+    return layers.ReLU(name=name)(x)
+
+
+def separable_block(x, filters, strides, name):
+    x = conv(x, None, 3, strides, f"{name}_depthwise", depthwise=True)
+    x = layers.ReLU(name=f"{name}_depthwise")(x)
+    return layers.ReLU(name=name)(conv(x, filters, 1, 1, name))
