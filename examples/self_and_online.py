@@ -32,7 +32,7 @@ OUT = generation_laboratory.OUT
 FULL = {
     **BORN_AGAIN,
     "data": {"fashion_mnist": BORN_AGAIN["data"]["fashion_mnist"]},
-    "consistency": 0.3,
+    "consistency": 0.1,
     "momentum": 0.99,
 }
 IMAGES = {**FULL["data"]["fashion_mnist"], **TINY, "widths": [4, 8, 8]}
