@@ -306,16 +306,17 @@ class Distiller(LoggedModel):
             self._evaluating = before
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras averages the replicas' first batches to get a batch to build
-        # with, which fails on an uneven one. fit() has built all by then.
+        # On one device Keras leaves it to the first step, which then makes the
+        # optimizer's variables and so is traced twice. On several it averages
+        # the replicas' first batches to get a batch to build with, which fails
+        # on an uneven one. fit() has built the networks by then.
         batch = self._first_batch.value.batch
         if batch is None:
             return super()._maybe_symbolic_build(
                 iterator=iterator, data_batch=data_batch
             )
-        if self._distribute_strategy is not None:
-            with self.distribute_strategy.scope():
-                self._symbolic_build(data_batch=batch)
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=batch)
 
     # Saving.
 

@@ -206,12 +206,24 @@ class FirstBatch:
 
     def _teacher_values(self, x, cached):
         """The teacher on the batch as NumPy arrays, `None` without one."""
+        import tensorflow as tf
+
         distiller = self.distiller
-        if distiller.pair().teacher is None and cached is None:
-            return None
+        teacher_pass = distiller.pair().teacher_pass
+        if cached is None:
+            if distiller.pair().teacher is None:
+                return None
+            if not distiller.run_eagerly:
+                # Eagerly, a Functional model holds the outputs of all its
+                # layers until its end: more than the whole training step.
+                teacher_pass = tf.function(
+                    lambda x, _: distiller.pair().teacher_pass(x),
+                    autograph=False,
+                    jit_compile=False,
+                )
         with distiller.distribute_strategy.scope():
             x = distiller.views.teacher_evaluation(x)
-            values = distiller.pair().teacher_pass(x, cached)
+            values = teacher_pass(x, cached)
         return keras.tree.map_structure(keras.ops.convert_to_numpy, values)
 
     def _build(self, x, teacher, threshold=None):

@@ -105,20 +105,18 @@ class FusedMeans(keras.metrics.Metric):
 
     def update_state(self, values, count):
         """Adds means over `count` samples: a dict name -> scalar."""
-        count = ops.cast(count, "float32")
         self.recorded = [name for name in self.names if name in values]
         row = [
-            ops.cast(values[name], "float32") * count
-            if name in values
-            else ops.zeros(())
-            for name in self.names
+            ops.cast(values.get(name, 0.0), "float32") for name in self.names
         ]
-        self.totals.assign_add(ops.stack([*row, count]))
+        row = ops.stack([*row, ops.ones((), "float32")])
+        self.totals.assign_add(row * ops.cast(count, "float32"))
 
     def result(self):
-        means = ops.divide_no_nan(self.totals[:-1], self.totals[-1])
+        totals = ops.convert_to_tensor(self.totals)
+        means = ops.unstack(ops.divide_no_nan(totals, totals[-1]))
         return {
-            name: means[index]
-            for index, name in enumerate(self.names)
+            name: mean
+            for name, mean in zip(self.names, means)
             if name in self.recorded
         }

@@ -137,6 +137,48 @@ def test_cost_of_losses_quick():
     assert "DIST" in output
 
 
+@pytest.mark.slow
+def test_cost_of_a_step_quick():
+    output = run("benchmarks/step.py", "--quick", "--processes", "1")
+    path = SAVED / "benchmarks_quick" / "step.json"
+    report = json.loads(path.read_text())
+    pairs = ["residual", "MobileNetV2", "one-layer"]
+    assert list(report["seconds"]) == pairs
+    for row in report["rows"]:
+        low, middle, high = row["by_clock"]
+        assert 0 < low <= middle <= high
+        assert f"{middle:.3f}" in output
+    for row in report["memory"]:
+        assert min(row["floor"] + row["ours"]) > 0
+
+
+def test_ratios_of_a_step(example):
+    benchmark = example("benchmarks/step.py")
+    # Two rounds, by the clock and of processors.
+    seconds = {
+        benchmark.PLAIN: np.array([[2.0, 1.0], [3.0, 1.0]]),
+        benchmark.TEACHER: np.array([[2.0, 1.0], [1.0, 1.0]]),
+        benchmark.OURS: np.array([[4.2, 2.0], [4.4, 3.0]]),
+        benchmark.STOCK: np.array([[6.3, 2.0], [6.6, 3.0]]),
+    }
+    comparison = benchmark.Comparison
+    ours = comparison((benchmark.OURS,), benchmark.FLOOR, 1.05)
+    np.testing.assert_allclose(
+        ours.ratios(seconds), [[1.05, 1.0], [1.1, 1.5]], rtol=1e-12
+    )
+    assert ours.label == "kd.Distiller / floor"
+    assert ours.wanted() == "<= 1.05"
+    assert (ours.met(1.0549), ours.met(1.0551)) == ("yes", "no")
+    stock = comparison((benchmark.STOCK,), (benchmark.OURS,), 1.3, True)
+    np.testing.assert_allclose(stock.ratios(seconds)[:, 0], 1.5)
+    assert (stock.met(1.31), stock.met(1.29)) == ("yes", "no")
+    # The pairs hold what the comparisons need.
+    for pair in benchmark.pairs(quick=True).values():
+        rows = [r for c in pair.comparisons for r in (*c.of, *c.to)]
+        features = {benchmark.OURS_FEATURE, benchmark.STOCK_FEATURE}
+        assert bool(features & set(rows)) == (pair.tap is not None)
+
+
 def test_every_loss_has_a_cost(example):
     benchmark = example("benchmarks/losses.py")
     classes = {

@@ -315,9 +315,10 @@ class MutualDistiller(Distiller):
         return super()._in_evaluation(evaluated, *args, **kwargs)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        if self._distribute_strategy is None:
+        batch = self._first_batch.value.batch
+        if batch is None and self._distribute_strategy is None:
             return
-        batch = self._first_batch.value.batch or data_batch
+        batch = batch or data_batch
         with self.distribute_strategy.scope():
             for member in self.members.values():
                 member._symbolic_build(iterator=iterator, data_batch=batch)
