@@ -14,6 +14,7 @@ from keras_distill import strategies
 from keras_distill.cached_outputs import check_cached
 from keras_distill.cached_outputs import teacher_threshold
 from keras_distill.pair import Seen
+from keras_distill.precision import run_first
 from keras_distill.samples import carries_teacher_outputs
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked
@@ -206,13 +207,22 @@ class FirstBatch:
 
     def _teacher_values(self, x, cached):
         """The teacher on the batch as NumPy arrays, `None` without one."""
-        distiller = self.distiller
-        if distiller.pair().teacher is None and cached is None:
+        distiller, pair = self.distiller, self.distiller.pair()
+        if pair.teacher is None and cached is None:
             return None
         with distiller.distribute_strategy.scope():
             x = distiller.views.teacher_evaluation(x)
-            values = distiller.pair().teacher_pass(x, cached)
-        return keras.tree.map_structure(keras.ops.convert_to_numpy, values)
+            if cached is not None:
+                return _as_numpy(pair.teacher_pass(x, cached))
+            return run_first(
+                lambda own: _as_numpy(pair.teacher_pass(x, None, own)),
+                pair.teacher_dtype,
+                pair.teacher.name,
+                lambda seen: [
+                    seen.asked_by(pair.losses[name])
+                    for name in pair.needs_teacher
+                ],
+            )
 
     def _build(self, x, teacher, threshold=None):
         """Builds the student and, with the shapes now known, the losses."""
@@ -269,6 +279,10 @@ def are_arrays(x):
     return bool(leaves) and all(
         hasattr(a, "shape") and hasattr(a, "__getitem__") for a in leaves
     )
+
+
+def _as_numpy(seen):
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, seen)
 
 
 def _first(batches):
