@@ -18,6 +18,7 @@ FLOATS = (*HALF, "float32", "float64")
 # What prepares raw numbers, which may be too large or too fine for half
 # precision, and what only runs in its own.
 KEPT = (
+    keras.layers.Discretization,
     keras.layers.Normalization,
     keras.layers.Rescaling,
     keras.layers.TFSMLayer,
@@ -62,7 +63,9 @@ def layers_that_change(model, dtype):
         x
         for x in model._flatten_layers()
         # An int8 layer is far off where its scales are rounded to float16.
-        if x.compute_dtype in FLOATS and x.quantization_mode is None
+        if x.compute_dtype in FLOATS
+        and x.quantization_mode is None
+        and not isinstance(x, keras.layers.InputLayer)
     ]
     if dtype in HALF:
         own = [x for x in layers if not _sublayers(x)]
