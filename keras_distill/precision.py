@@ -146,9 +146,11 @@ def _is_graph(layer):
 def in_float32(structure):
     """Half-precision tensors of a structure cast to float32."""
     return keras.tree.map_structure(
-        lambda x: ops.cast(x, "float32")
-        if keras.backend.standardize_dtype(x.dtype) in HALF
-        else x,
+        lambda x: (
+            ops.cast(x, "float32")
+            if keras.backend.standardize_dtype(x.dtype) in HALF
+            else x
+        ),
         structure,
     )
 
