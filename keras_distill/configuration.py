@@ -19,6 +19,8 @@ def of(distiller):
         "distillation_loss_weights": dict(distiller.distillation_loss_weights),
         "alpha": serialize(alpha) if callable(alpha) else alpha,
         "views": serialize(distiller.views),
+        "teacher_dtype": distiller.pair().teacher_dtype,
+        "teacher_batch_size": distiller.pair().teacher_batch_size,
         "name": distiller.name,
         "teacher_fingerprint": teacher_fingerprint(distiller),
         **({} if moving is None else {"teacher": serialize(moving)}),

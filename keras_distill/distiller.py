@@ -50,6 +50,18 @@ class Distiller(LoggedModel):
             (README, "What to expect when").
         views: What each network sees, a `kd.views.Views`. Defaults to the
             batch as it is.
+        teacher_dtype: The precision that the teacher computes in:
+            `"bfloat16"`, `"float16"` or `"float32"`, beside a student of any
+            policy. Its weights stay in theirs and are cast where they are
+            used, as under Keras's mixed policies; the losses see float32. In
+            half precision these stay as they are: `Normalization` and
+            `Rescaling` of raw inputs in a Functional or Sequential model, and
+            the float32 layers of a teacher that computes in half precision
+            itself (such as its head). Defaults to `None`, the teacher's own.
+        teacher_batch_size: The teacher sees at most so many samples (of a
+            replica) at once, and the rest of the batch after these: its
+            activations need the memory of so many. Its outputs are the same.
+            Defaults to `None`, the whole batch, which is faster.
         name: Name of the model.
 
     Input shapes:
@@ -92,6 +104,8 @@ class Distiller(LoggedModel):
         distillation_loss_weights=None,
         alpha=0.5,
         views=None,
+        teacher_dtype=None,
+        teacher_batch_size=None,
         name="distiller",
     ):
         validation.check_backend()
@@ -109,7 +123,13 @@ class Distiller(LoggedModel):
         self.views = validation.checked_views(views) or Views(name="views")
 
         self._teacher_fingerprint = None
-        self._pair = Unowned(Pair(student, dict(self.distillation_losses)))
+        pair = Pair(
+            student,
+            dict(self.distillation_losses),
+            validation.checked_teacher_dtype(teacher_dtype),
+            validation.checked_teacher_batch_size(teacher_batch_size),
+        )
+        self._pair = Unowned(pair)
         self._first_batch = Unowned(FirstBatch(self))
         self._viewing = Unowned(Viewing(self))
         if teacher is not None:

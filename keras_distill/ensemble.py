@@ -48,7 +48,8 @@ class Ensemble(keras.Model):
     """
 
     def __init__(self, models, weights=None, name="ensemble"):
-        super().__init__(name=name)
+        # Inputs are the members' business: each casts to its own policy.
+        super().__init__(name=name, autocast=False)
         models = list(models)
         for model in models:
             if not isinstance(model, keras.Model) or not model.built:

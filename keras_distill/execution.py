@@ -76,3 +76,28 @@ def networks_of_step(distiller, function):
             "with jit_compile=False."
         )
     return tf.function(function, jit_compile=True, autograph=False)
+
+
+def teacher_of_step(distiller, function):
+    """The teacher's part of the networks; where it lives on another device
+    than the student, it runs there and then, compiled for itself: XLA compiles
+    for one device.
+
+    Args:
+        distiller: The `Distiller`.
+        function: Without arguments, runs the teacher.
+
+    Returns:
+        A function without arguments that gives the same.
+    """
+    device = distiller.pair().teacher_device()
+    if device is None:
+        return function
+    with tf.device(device):
+        seen = networks_of_step(distiller, function)()
+    return lambda: seen
+
+
+def in_graph(function):
+    """The function as a graph that XLA does not compile."""
+    return tf.function(function, autograph=False, jit_compile=False)

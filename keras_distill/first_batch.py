@@ -10,10 +10,10 @@ import types
 import keras
 import numpy as np
 
-from keras_distill import strategies
 from keras_distill.cached_outputs import check_cached
 from keras_distill.cached_outputs import teacher_threshold
 from keras_distill.pair import Seen
+from keras_distill.precision import run_first
 from keras_distill.samples import carries_teacher_outputs
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked
@@ -127,6 +127,8 @@ class FirstBatch:
             self.distiller.viewing().check_labels(y)
 
     def _check_strategy(self):
+        from keras_distill import strategies
+
         distiller = self.distiller
         strategy = distiller.distribute_strategy
         strategies.check_strategy(strategy)
@@ -145,6 +147,8 @@ class FirstBatch:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         self.check(x, y)
         if not of_one_replica:
+            from keras_distill import strategies
+
             strategies.check_batch_size(
                 len(keras.tree.flatten(unpacked(x).inputs)[0]),
                 self.distiller.distribute_strategy,
@@ -206,25 +210,35 @@ class FirstBatch:
 
     def _teacher_values(self, x, cached):
         """The teacher on the batch as NumPy arrays, `None` without one."""
-        import tensorflow as tf
+        distiller, pair = self.distiller, self.distiller.pair()
+        if pair.teacher is None and cached is None:
+            return None
 
-        distiller = self.distiller
-        teacher_pass = distiller.pair().teacher_pass
-        if cached is None:
-            if distiller.pair().teacher is None:
-                return None
+        from keras_distill.execution import in_graph
+
+        def run(own_precision):
+            def teacher_pass(x):
+                return pair.teacher_pass(x, None, own_precision)
+
             if not distiller.run_eagerly:
                 # Eagerly, a Functional model holds the outputs of all its
                 # layers until its end: more than the whole training step.
-                teacher_pass = tf.function(
-                    lambda x, _: distiller.pair().teacher_pass(x),
-                    autograph=False,
-                    jit_compile=False,
-                )
+                teacher_pass = in_graph(teacher_pass)
+            return _as_numpy(teacher_pass(x))
+
         with distiller.distribute_strategy.scope():
             x = distiller.views.teacher_evaluation(x)
-            values = teacher_pass(x, cached)
-        return keras.tree.map_structure(keras.ops.convert_to_numpy, values)
+            if cached is not None:
+                return _as_numpy(pair.teacher_pass(x, cached))
+            return run_first(
+                run,
+                pair.teacher_dtype,
+                pair.teacher.name,
+                lambda seen: [
+                    seen.asked_by(pair.losses[name])
+                    for name in pair.needs_teacher
+                ],
+            )
 
     def _build(self, x, teacher, threshold=None):
         """Builds the student and, with the shapes now known, the losses."""
@@ -281,6 +295,10 @@ def are_arrays(x):
     return bool(leaves) and all(
         hasattr(a, "shape") and hasattr(a, "__getitem__") for a in leaves
     )
+
+
+def _as_numpy(seen):
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, seen)
 
 
 def _first(batches):

@@ -12,6 +12,7 @@ from keras_distill.metrics import decision_threshold
 from keras_distill.metrics import same_decision
 from keras_distill.taps import Taps
 from keras_distill.teacher import moving_teacher
+from keras_distill.teacher_pass import TeacherPass
 from keras_distill.views import for_network
 
 
@@ -47,14 +48,20 @@ class Pair:
     Args:
         student: A `keras.Model`.
         losses: A dict name -> `DistillationLoss`.
+        teacher_dtype: As in `kd.Distiller`.
+        teacher_batch_size: As in `kd.Distiller`.
     """
 
-    def __init__(self, student, losses):
+    def __init__(
+        self, student, losses, teacher_dtype=None, teacher_batch_size=None
+    ):
         self.student = student
         self.losses = losses
+        self.teacher_dtype = teacher_dtype
+        self.teacher_batch_size = teacher_batch_size
         self.teacher = None
         self.moving_teacher = None
-        self.teacher_taps = None
+        self.run_teacher = None
         self.deployment = find_deployment(losses)
         self.student_taps = Taps(student, self._taps_of("student"), "student")
         self.bound = False
@@ -70,8 +77,22 @@ class Pair:
     def set_teacher(self, teacher):
         moving = moving_teacher(teacher, self.student)
         teacher = teacher if moving is None else moving.network
-        self.teacher_taps = Taps(teacher, self._taps_of("teacher"), "teacher")
+        self.run_teacher = TeacherPass(
+            teacher,
+            self.student,
+            self._taps_of("teacher"),
+            self.teacher_dtype,
+            self.teacher_batch_size,
+        )
         self.teacher, self.moving_teacher = teacher, moving
+
+    @property
+    def teacher_taps(self):
+        return self.run_teacher and self.run_teacher.taps
+
+    def teacher_device(self):
+        """The teacher's, where it is not the student's; else `None`."""
+        return self.run_teacher and self.run_teacher.device()
 
     @contextlib.contextmanager
     def followed(self, optimizer):
@@ -109,20 +130,22 @@ class Pair:
             return self.student
         return self.deployment.model(self.student, self.student_taps.layers)
 
-    def teacher_pass(self, x, outputs=None):
+    def teacher_pass(self, x, outputs=None, own_precision=False):
         """The teacher in inference mode -> `Seen`, `None` if there is none.
 
         Args:
             x: The teacher's view.
             outputs: What it said of it, if the data carries that: then it does
                 not run (`samples.Sample.teacher_outputs`).
+            own_precision: Whether it runs in its own, and not in
+                `teacher_dtype`.
         """
         if outputs is not None:
             return Seen(outputs.get("output"), outputs["taps"])
         if self.teacher is None:
             return None
         x = for_network(self.teacher, x, "teacher")
-        seen = self.teacher_taps(x, training=False)
+        seen = self.run_teacher(x, own_precision)
         if self.moving_teacher is not None:
             # It belongs to the Distiller; its regularizers do not.
             self.teacher._clear_losses()

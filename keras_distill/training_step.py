@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_distill import replicas
 from keras_distill.deployment import untrained_head
 from keras_distill.execution import networks_of_step
+from keras_distill.execution import teacher_of_step
 from keras_distill.losses.gathering import gathering
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked_batch
@@ -26,9 +27,13 @@ def train_step(distiller, data):
     view = distiller.viewing().training(sample, y, weight)
     pair = distiller.pair()
     pair.check_bound()
+    teacher_pass = teacher_of_step(
+        distiller,
+        lambda: pair.teacher_pass(view.teacher, sample.teacher_outputs),
+    )
 
     def networks():
-        teacher = pair.teacher_pass(view.teacher, sample.teacher_outputs)
+        teacher = teacher_pass()
         with (
             tf.GradientTape() as tape,
             replica.statistics_of_real_samples(distiller),

@@ -100,6 +100,27 @@ def checked_views(views):
     return views
 
 
+def checked_teacher_dtype(dtype):
+    if dtype not in (None, "float32", "bfloat16", "float16"):
+        raise ValueError(
+            "teacher_dtype is the precision that the teacher computes in: "
+            "'float32', 'bfloat16', 'float16', or None for its own. Received: "
+            f"teacher_dtype={dtype!r}"
+        )
+    return dtype
+
+
+def checked_teacher_batch_size(size):
+    whole = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+    if size is not None and not (whole and size >= 1):
+        raise ValueError(
+            "teacher_batch_size is the largest number of samples that the "
+            "teacher sees at once: a whole number >= 1, or None for the whole "
+            f"batch. Received: teacher_batch_size={size!r}"
+        )
+    return size if size is None else int(size)
+
+
 def loss_weights(weights, losses):
     """-> a dict name -> float."""
     names = list(losses)

@@ -40,6 +40,21 @@ SCENARIOS = {
     "many_steps": {"samples": 24, "steps_per_execution": 3},
     "own_teacher": {"samples": 17, "batch_norm": True, "own_teacher": True},
     "moving_teacher": {"samples": 17, "batch_norm": True, "moving": True},
+    "pieces": {
+        "samples": 17,
+        "batch_norm": True,
+        "teacher": {"teacher_batch_size": 2},
+    },
+    "compiled_pieces": {
+        "samples": 22,
+        "teacher": {"teacher_batch_size": 2},
+        "jit_compile": True,
+    },
+    "half_teacher": {
+        "samples": 17,
+        "batch_norm": True,
+        "teacher": {"teacher_dtype": "bfloat16", "teacher_batch_size": 3},
+    },
     "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
 }
 
@@ -127,6 +142,7 @@ def made(scenario, student, views):
         distillation_losses=losses(scenario),
         alpha=0.5,
         views=views,
+        **scenario.get("teacher", {}),
     )
     if scenario.get("cached"):
         return distiller, ["accuracy"]

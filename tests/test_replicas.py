@@ -70,6 +70,7 @@ def test_two_and_four_replicas(scenario, tmp_path):
         "cached",
         "own_teacher",
         "moving_teacher",
+        "pieces",
     ],
 )
 def test_two_replicas(scenario, tmp_path):
@@ -78,7 +79,8 @@ def test_two_replicas(scenario, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "scenario", ["uneven", "batch_norm", "regularized", "compiled"]
+    "scenario",
+    ["uneven", "batch_norm", "regularized", "compiled", "compiled_pieces"],
 )
 def test_two_and_four_replicas_more(scenario, tmp_path):
     compare(scenario, (2, 4), tmp_path)
@@ -94,6 +96,11 @@ def test_feature_losses(tmp_path):
 def test_float16_under_loss_scaling(tmp_path):
     # Half precision rounds differently in other batch sizes.
     compare("float16", (2,), tmp_path, tolerance=5e-3)
+
+
+@pytest.mark.slow
+def test_a_teacher_in_half_precision(tmp_path):
+    compare("half_teacher", (2, 4), tmp_path, tolerance=5e-3)
 
 
 @pytest.mark.slow

@@ -28,10 +28,13 @@ def look_like_probabilities(values, activation):
     Args:
         values: NumPy array `(..., classes)`.
         activation: `"softmax"`: all in [0, 1], every row sums to 1 within
-            1e-3 (1e-2 for bfloat16). `"sigmoid"`: all in [0, 1].
+            1e-3 (1e-2 for bfloat16, also once cast). `"sigmoid"`: all in
+            [0, 1].
     """
     values = np.asarray(values)
-    tolerance = 1e-2 if values.dtype.name == "bfloat16" else 1e-3
+    # A bfloat16 is a float32 whose last 16 bits are 0.
+    last_bits = values.astype("float32").view("uint32") & 0xFFFF
+    tolerance = 1e-3 if last_bits.any() else 1e-2
     values = values.astype("float64")
     if values.min() < 0.0 or values.max() > 1.0 + tolerance:
         return False

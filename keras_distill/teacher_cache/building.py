@@ -21,6 +21,7 @@ from keras_distill.teacher_cache.folder import started
 from keras_distill.teacher_cache.forward import Forward
 from keras_distill.teacher_cache.origin import teacher_description
 from keras_distill.teacher_cache.origin import views_description
+from keras_distill.validation import checked_teacher_dtype
 from keras_distill.views import Views
 from keras_distill.views.arguments import positive
 from keras_distill.views.arguments import whole
@@ -39,6 +40,7 @@ def build(
     temperature,
     dtype,
     teacher_layer_names,
+    teacher_dtype,
     batch_size,
     samples_per_shard,
     overwrite,
@@ -53,7 +55,10 @@ def build(
     arguments.check_dtype(dtype)
     temperature = positive("temperature", temperature)
     names = as_list(teacher_layer_names) if teacher_layer_names else []
-    run = Forward(teacher, views, names, dtype, top_k, temperature)
+    checked_teacher_dtype(teacher_dtype)
+    run = Forward(
+        teacher, views, names, dtype, top_k, temperature, teacher_dtype
+    )
     batches, samples = source.ordered_batches(dataset, batch_size, teacher)
     first = next(iter(batches), None)
     if first is None:
@@ -70,6 +75,7 @@ def build(
         "version": headers.VERSION,
         "complete": False,
         "teacher": teacher_description(teacher),
+        "teacher_dtype": teacher_dtype,
         "views": views_description(views),
         "varies": bool(views.teacher_varies),
         "samples": samples,

@@ -104,6 +104,7 @@ class TeacherCache:
         temperature=1.0,
         dtype="float16",
         teacher_layer_names=None,
+        teacher_dtype=None,
         batch_size=None,
         samples_per_shard=None,
         overwrite=False,
@@ -143,6 +144,9 @@ class TeacherCache:
                 (`teacher_layer_name=` of the losses): a name or a list of
                 names. They are stored in whole. Defaults to `None`: the
                 teacher's output alone.
+            teacher_dtype: The precision that the teacher computes in, as in
+                `kd.Distiller`; what is written is `dtype`'s business. Defaults
+                to `None`, its own.
             batch_size: Samples of a forward pass, a multiple of the views'
                 `mixup_group_size`. Defaults to `None`: 128, or the next
                 multiple above.
@@ -173,6 +177,7 @@ class TeacherCache:
             temperature=temperature,
             dtype=dtype,
             teacher_layer_names=teacher_layer_names,
+            teacher_dtype=teacher_dtype,
             batch_size=batch_size,
             samples_per_shard=samples_per_shard,
             overwrite=overwrite,

@@ -97,6 +97,8 @@ def _compared(header):
     compared = {}
     if "teacher" in header:
         compared["teacher"] = header["teacher"]["fingerprint"][:12]
+    if "format" in header:  # The whole of it; old ones do not say.
+        compared["teacher_dtype"] = header.get("teacher_dtype")
     if "views" in header:
         views = dict(header["views"])
         seed = views.pop("seed", None)

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill.precision import check_remembers_nothing
+from keras_distill.precision import computing_in
+from keras_distill.precision import in_float32
 from keras_distill.taps import Shape
 from keras_distill.taps import Taps
 from keras_distill.teacher_cache.arguments import check_top_k
@@ -20,10 +23,22 @@ class Forward:
         dtype: In which they are stored.
         top_k: Number of logits that are stored of the output; `None`: all.
         temperature: At which the mass of the others is right.
+        teacher_dtype: In which the teacher computes; `None`: its own.
     """
 
-    def __init__(self, teacher, views, names, dtype, top_k, temperature):
+    def __init__(
+        self,
+        teacher,
+        views,
+        names,
+        dtype,
+        top_k,
+        temperature,
+        teacher_dtype=None,
+    ):
+        check_remembers_nothing(teacher, teacher_dtype)
         self.teacher, self.views = teacher, views
+        self.teacher_dtype = teacher_dtype
         self.taps = Taps(teacher, names, "teacher")
         self.dtype, self.top_k = dtype, top_k
         self.temperature = temperature
@@ -36,7 +51,8 @@ class Forward:
             inputs, epoch=epoch, sample_index=sample_index
         )
         x = for_network(self.teacher, view.teacher, "teacher")
-        output, taps = self.taps(x, training=False)
+        with computing_in(self.teacher, self.teacher_dtype):
+            output, taps = in_float32(self.taps(x, training=False))
         # Of several outputs none is the one that losses compare.
         alone = {} if keras.tree.is_nested(output) else {"output": output}
         if not alone and not taps:
@@ -84,6 +100,11 @@ class Forward:
             raise ValueError(
                 f"The teacher's '{name}' of sample {number} (epoch {epoch}) is "
                 "NaN or infinite: nothing can be distilled from that."
+                + (
+                    ' teacher_dtype="bfloat16" has the range of float32.'
+                    if self.teacher_dtype == "float16"
+                    else ""
+                )
             )
         return {name: array.numpy() for name, array in arrays.items()}
 

@@ -392,3 +392,38 @@ def test_an_ensemble(tmp_path):
         rtol=1e-3,
         atol=1e-3,
     )
+
+
+def test_a_teacher_in_half_precision(tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
+    teacher = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+
+    def logits(name, teacher_dtype):
+        cache = kd.TeacherCache.build(
+            teacher,
+            x,
+            tmp_path / name,
+            dtype="float32",
+            teacher_dtype=teacher_dtype,
+            verbose=False,
+        )
+        batches = kd.datasets.batches(x, x, 20, indexed=True)
+        ((sample, _),) = cache.join(batches)
+        outputs = kd.samples.unpacked(sample).teacher_outputs["output"]
+        return np.asarray(outputs)
+
+    exact, half = logits("exact", None), logits("half", "bfloat16")
+    np.testing.assert_allclose(exact, teacher(x), atol=1e-5)
+    difference = np.abs(half - exact).max() / np.abs(exact).max()
+    assert 1e-4 < difference < 2e-2
+    assert teacher.layers[-1].compute_dtype == "float32"
+    with pytest.raises(ValueError, match="another teacher_dtype.*None, not"):
+        logits("exact", "bfloat16")
+    # A cache from before there was a choice was of the teacher's own.
+    header = headers.read(tmp_path / "exact")
+    del header["teacher_dtype"]
+    headers.write(tmp_path / "exact", header)
+    logits("exact", None)
+    teacher.set_weights([1e6 * w for w in teacher.get_weights()])
+    with pytest.raises(ValueError, match='infinite.*teacher_dtype="bfloat16"'):
+        logits("large", "float16")
