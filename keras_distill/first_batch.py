@@ -220,7 +220,7 @@ class FirstBatch:
             def teacher_pass(x):
                 return pair.teacher_pass(x, None, own_precision)
 
-            if not distiller.run_eagerly:
+            if not distiller.run_eagerly and pair.teacher_batch_size is None:
                 # Eagerly, a Functional model holds the outputs of all its
                 # layers until its end: more than the whole training step.
                 teacher_pass = in_graph(teacher_pass)
