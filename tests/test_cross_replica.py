@@ -43,7 +43,14 @@ def largest_difference(name, folder):
     return max(np.abs(np.subtract(a, b)).max() for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", ["distance", "memories", "outputs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "distance",
+        pytest.param("memories", marks=pytest.mark.slow),
+        pytest.param("outputs", marks=pytest.mark.slow),
+    ],
+)
 def test_two_replicas_give_what_one_device_gives(name, tmp_path):
     assert largest_difference(name, tmp_path) < 2e-5
 

@@ -33,8 +33,9 @@ def result(replicas, scenario, folder):
 def compare(scenario, counts, folder, tolerance=1e-5):
     logs, weights = result(1, scenario, folder)
     assert np.isfinite(logs["loss"]).all()
-    falling = logs["student_loss"]  # Also where the teacher moves away.
-    assert falling[-1] < falling[0]
+    # A teacher that moves away can raise the whole.
+    name = "student_loss" if scenario == "moving_teacher" else "loss"
+    assert logs[name][-1] < logs[name][0]
     for replicas in counts:
         other_logs, other_weights = result(replicas, scenario, folder)
         for name in weights:
@@ -56,7 +57,9 @@ def compare(scenario, counts, folder, tolerance=1e-5):
             )
 
 
-@pytest.mark.parametrize("scenario", ["weighted", "empty"])
+@pytest.mark.parametrize(
+    "scenario", [pytest.param("weighted", marks=pytest.mark.slow), "empty"]
+)
 def test_two_and_four_replicas(scenario, tmp_path):
     compare(scenario, (2, 4), tmp_path)
 
@@ -64,13 +67,18 @@ def test_two_and_four_replicas(scenario, tmp_path):
 @pytest.mark.parametrize(
     "scenario",
     [
-        "connector_batch_norm",
-        "deployed",
         "stock",
-        "cached",
-        "own_teacher",
-        "moving_teacher",
-        "pieces",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "connector_batch_norm",
+                "deployed",
+                "cached",
+                "own_teacher",
+                "moving_teacher",
+                "pieces",
+            )
+        ),
     ],
 )
 def test_two_replicas(scenario, tmp_path):
@@ -110,6 +118,7 @@ def test_empty_replica_with_local_batch_norm_stays_finite(tmp_path):
     assert all(np.isfinite(w).all() for w in weights.values())
 
 
+@pytest.mark.slow
 def test_a_moving_teacher_from_outside_of_the_strategy_is_refused():
     done = subprocess.run(
         [sys.executable, "-c", OUTSIDE],
@@ -118,7 +127,7 @@ def test_a_moving_teacher_from_outside_of_the_strategy_is_refused():
         text=True,
     )
     assert done.returncode == 1
-    assert "would be updated 2 times a step" in done.stderr
+    assert "was made without a strategy" in done.stderr
 
 
 OUTSIDE = """

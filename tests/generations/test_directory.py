@@ -74,6 +74,7 @@ def test_stopped_anywhere_it_ends_as_if_it_was_not(
     assert not (tmp_path / "backup.npz").exists()
 
 
+@pytest.mark.slow
 def test_what_is_in_the_folder(tmp_path, uninterrupted, capsys):
     run(tmp_path)
     for number, model in enumerate(uninterrupted.models):
@@ -94,6 +95,7 @@ def test_what_is_in_the_folder(tmp_path, uninterrupted, capsys):
     run(tmp_path, generations=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["before the network", "after the network"])
 def test_a_killed_save_of_a_generation(
     tmp_path, uninterrupted, monkeypatch, name

@@ -159,8 +159,21 @@ CASES = {
 }
 
 
+# Variants of losses that train or compile something large.
+SLOW = ("factor_transfer_", "contrastive_representation_")
+
+
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow)
+        if name.startswith(SLOW)
+        else case
+        for name, case in CASES.items()
+    ],
+    ids=CASES,
+)
 def test_loss(case, check):
     if check in case.skip:
         pytest.skip(case.skip[check])

@@ -79,6 +79,7 @@ def test_stage_ends_of_a_nested_network_are_suggested():
     assert found.teacher_layer_names == [f"inner/{end}" for end in ENDS]
 
 
+@pytest.mark.slow
 def test_bit_resnet50_and_mobilenet():
     teacher = models.bit_resnet50((64, 64, 3), classes=5)
     student = keras.applications.MobileNetV2((64, 64, 3), 0.35, weights=None)
@@ -128,11 +129,8 @@ def test_is_saved_and_loaded(model, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*lies in")
 @pytest.mark.parametrize(
     "name",
-    # The rest has the operators of these.
     [
-        name
-        if name in ("cifar", "dense", "small")
-        else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "small" else pytest.param(name, marks=pytest.mark.slow)
         for name in SMALL
     ],
 )

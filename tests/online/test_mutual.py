@@ -398,7 +398,9 @@ def test_callbacks_watch_one_student(tmp_path):
     assert list((tmp_path / "logs").rglob("events*"))
 
 
-@pytest.mark.parametrize("update", ["joint", "alternating"])
+@pytest.mark.parametrize(
+    "update", ["joint", pytest.param("alternating", marks=pytest.mark.slow)]
+)
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(
     update, tmp_path
 ):

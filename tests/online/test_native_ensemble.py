@@ -258,6 +258,7 @@ def test_the_weight_may_be_a_schedule():
         )
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_accumulation_and_callbacks(tmp_path):
     made = one(
         convnet(dtype="mixed_float16"),
@@ -284,6 +285,7 @@ def test_mixed_precision_and_accumulation_and_callbacks(tmp_path):
     keras.saving.load_model(tmp_path / "best.keras")
 
 
+@pytest.mark.slow
 def test_a_sequential_student_and_a_nested_trunk():
     student = keras.Sequential(
         [

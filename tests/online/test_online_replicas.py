@@ -27,9 +27,9 @@ def result(replicas, scenario, folder):
 @pytest.mark.parametrize(
     "scenario",
     [
-        "joint",
+        pytest.param("joint", marks=pytest.mark.slow),
         pytest.param("alternating", marks=pytest.mark.slow),
-        "native_ensemble",
+        pytest.param("native_ensemble", marks=pytest.mark.slow),
         pytest.param("batch_norm", marks=pytest.mark.slow),
     ],
 )
