@@ -336,7 +336,19 @@ class Distiller(LoggedModel):
                 iterator=iterator, data_batch=data_batch
             )
         with self.distribute_strategy.scope():
+            self.build_for(batch)
+
+    def build_for(self, batch):
+        """Makes the variables of optimizer and metrics before the first step.
+
+        Args:
+            batch: `(x, y, sample_weight)`. Without labels Keras would pass
+                `None` to a task loss that has no share (alpha=1).
+        """
+        if batch[1] is not None:
             self._symbolic_build(data_batch=batch)
+        elif not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
 
     # Saving.
 

@@ -321,7 +321,10 @@ class MutualDistiller(Distiller):
         batch = batch or data_batch
         with self.distribute_strategy.scope():
             for member in self.members.values():
-                member._symbolic_build(iterator=iterator, data_batch=batch)
+                if batch is None:
+                    member._symbolic_build(iterator=iterator)
+                else:
+                    member.build_for(batch)
 
     # Logs.
 
