@@ -44,16 +44,15 @@ def takes_over_compilation(distiller):
 
 
 def exchanges(distiller):
-    """Whether replicas exchange something before the gradient is there."""
+    """Names of what replicas exchange before the gradient is there."""
     if distiller.distribute_strategy.num_replicas_in_sync == 1:
         return []
-    names = [
+    return [
         layer.name
         for layer in distiller._flatten_layers()
         if getattr(layer, "synchronized", False)
         or getattr(layer, "cross_replica", False)
     ]
-    return names
 
 
 def networks_of_step(distiller, function):

@@ -76,12 +76,19 @@ class LoggedModel(keras.Model):
         hidden = [training if self._evaluating else evaluation]
         if not self._evaluating and not self._trained_with_labels:
             hidden.append(self._compile_metrics)
-        results = {}
-        for metric in self.metrics:
-            if any(metric is other for other in hidden):
-                continue
-            result = metric.result()
-            if not isinstance(result, dict):
-                result = {metric.name: result}
-            results.update(result)
-        return results
+        return results_of(
+            metric
+            for metric in self.metrics
+            if not any(metric is other for other in hidden)
+        )
+
+
+def results_of(metrics):
+    """What metrics stand at, by name; one may have several numbers."""
+    results = {}
+    for metric in metrics:
+        result = metric.result()
+        if not isinstance(result, dict):
+            result = {metric.name: result}
+        results.update(result)
+    return results

@@ -32,19 +32,18 @@ def export_distilled(distiller, filepath, format=None, **options):
     """
     model, views = distiller.deployable_student(), distiller.views
     layer = views.student_layer
-    if layer is not None and "preprocessing" not in options:
-        if chosen_format(filepath, format) != "litert":
-            model = with_layer(model, layer)
-        else:
+    ships = layer is not None and "preprocessing" not in options
+    if chosen_format(filepath, format) == "litert":
+        if ships:
             options["preprocessing"] = views
             if options.get("input_signature") is None:
                 options["input_signature"] = _own_signature(
                     model, layer, options.get("batch_size", 1)
                 )
-    elif chosen_format(filepath, format) != "litert":
-        options = dict(options)
-        if options.get("preprocessing", 0) is None:
-            del options["preprocessing"]
+    elif ships:
+        model = with_layer(model, layer)
+    elif options.get("preprocessing") is None:
+        options.pop("preprocessing", None)  # Other formats do not know it.
     data = options.get("representative_dataset")
     if data is not None and options.get("preprocessing") is None:
 

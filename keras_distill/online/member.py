@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_distill.distiller import Distiller
+from keras_distill.logs import results_of
 from keras_distill.metrics import FusedMeans
 from keras_distill.pair import Pair
 from keras_distill.pair import Seen
@@ -146,13 +147,7 @@ class Member(Distiller):
 
     def results(self):
         """The compiled metrics by name, as they stand."""
-        results = {}
-        for metric in self.compiled_metrics():
-            result = metric.result()
-            if not isinstance(result, dict):
-                result = {metric.name: result}
-            results.update(result)
-        return results
+        return results_of(self.compiled_metrics())
 
     # Logs: every number with the student's name, the mean over its peers.
 

@@ -28,8 +28,8 @@ class Views(keras.layers.Layer):
     in `evaluate`, `predict` and export.
 
     Attributes:
-        jit_compile: Whether XLA compiles what a subclass does; the Distiller
-            sets it.
+        jit_compile: Whether XLA compiles what a subclass does, in a step of
+            your own; a Distiller runs its views outside of what it compiles.
     """
 
     # Whether the teacher sees another view of a sample in every epoch.
