@@ -132,7 +132,6 @@ class FirstBatch:
         distiller = self.distiller
         strategy = distiller.distribute_strategy
         strategies.check_strategy(strategy)
-        strategies.check_accumulation(distiller.optimizer, strategy)
         for network, role in self._networks():
             strategies.check_scope(network, role, strategy)
             if role == "student" and not self._checked:

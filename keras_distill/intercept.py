@@ -1,7 +1,8 @@
 """Standing between a layer and one of its methods, for a while.
 
-Used where Keras has no hook: to take a layer's output (taps.py) and to keep
-stand-in samples out of batch statistics (replicas.py).
+Used where Keras has no hook: to take a layer's output (taps.py), to keep
+stand-in samples out of batch statistics (replicas.py), and to add up gradients
+before an optimizer looks at them (update.py).
 """
 
 import contextlib
@@ -20,17 +21,20 @@ _handlers = _Handlers()
 # The wrapper on a layer is shared by all threads, and counted.
 _lock = threading.Lock()
 _wrapped = {}
+_of_all_threads = {}
 
 
 @contextlib.contextmanager
-def intercepted(layers, attribute, handler):
+def intercepted(layers, attribute, handler, all_threads=False):
     """Calls of `layer.<attribute>` in this thread go through `handler`.
 
     Args:
-        layers: The layers.
+        layers: The layers, or other objects of Keras.
         attribute: Name of a method, such as `"call"`.
         handler: A function `(layer, method, *args, **kwargs)`; what it returns
             takes the place of `method(*args, **kwargs)`.
+        all_threads: Whether calls in other threads do too. Replicas may enter
+            it one after another, with the same handler; it counts once.
     """
     layers = list(layers)
     entered = []
@@ -38,7 +42,10 @@ def intercepted(layers, attribute, handler):
         for layer in layers:
             _wrap(layer, attribute)
             entered.append(layer)
-        _handlers.stack.append(({id(x) for x in layers}, attribute, handler))
+            if all_threads:
+                _of_all_threads[id(layer), attribute] = handler
+        ids = set() if all_threads else {id(x) for x in layers}
+        _handlers.stack.append((ids, attribute, handler))
         try:
             yield
         finally:
@@ -59,6 +66,9 @@ def _wrap(layer, attribute):
         @functools.wraps(original)
         def wrapper(*args, **kwargs):
             method = original
+            shared = _of_all_threads.get(key)
+            if shared is not None:
+                method = functools.partial(shared, layer, method)
             for ids, name, handler in _handlers.stack:
                 if name == attribute and id(layer) in ids:
                     method = functools.partial(handler, layer, method)
@@ -77,6 +87,7 @@ def _unwrap(layer, attribute):
         if _wrapped[key][0]:
             return
         _, before = _wrapped.pop(key)
+        _of_all_threads.pop(key, None)
         if before is None:
             object.__delattr__(layer, attribute)
         else:

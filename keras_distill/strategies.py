@@ -107,20 +107,6 @@ def check_batch_size(samples, strategy):
         )
 
 
-def check_accumulation(optimizer, strategy):
-    """Raises for gradients that Keras cannot accumulate on replicas."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    steps = inner.gradient_accumulation_steps
-    if strategy.num_replicas_in_sync > 1 and steps:
-        raise ValueError(
-            f"gradient_accumulation_steps={steps} does not work on "
-            f"{strategy.num_replicas_in_sync} replicas: Keras decides in a "
-            "`tf.cond` whether to update, where replicas cannot add up their "
-            "gradients. Train without it, with a batch that fits, or on one "
-            "replica."
-        )
-
-
 # Several machines.
 
 

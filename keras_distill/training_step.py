@@ -19,6 +19,7 @@ from keras_distill.execution import teacher_of_step
 from keras_distill.losses.gathering import gathering
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked_batch
+from keras_distill.update import apply_gradients
 
 
 def train_step(distiller, data):
@@ -76,7 +77,7 @@ def update(distiller, gradients):
     variables = distiller.trainable_variables
     pair = distiller.pair()
     with untrained_head(pair.deployment), pair.followed(distiller.optimizer):
-        distiller.optimizer.apply_gradients(zip(gradients, variables))
+        apply_gradients(distiller.optimizer, gradients, variables)
 
 
 def test_step(distiller, data):

@@ -31,6 +31,34 @@ SCENARIOS = {
     "connector_batch_norm": {"samples": 17, "regressor": "conv_bn_relu"},
     "local_batch_norm": {"samples": 17, "batch_norm": True, "local": True},
     "float16": {"samples": 22, "dtype": "mixed_float16"},
+    # 9 steps: one is left over.
+    "accumulated": {
+        "samples": 22,
+        "batch_norm": True,
+        "optimizer": {"gradient_accumulation_steps": 4},
+    },
+    "accumulated_with_adam": {
+        "samples": 17,
+        "optimizer": {
+            "class_name": "AdamW",
+            "learning_rate": 0.01,
+            "gradient_accumulation_steps": 2,
+        },
+    },
+    "accumulated_float16": {
+        "samples": 22,
+        "dtype": "mixed_float16",
+        "optimizer": {"gradient_accumulation_steps": 2, "clipnorm": 0.1},
+    },
+    # The last replica's gradient is not finite until the scale has come down.
+    "overflowing": {
+        "samples": 24,
+        "dtype": "mixed_float16",
+        "weighted": [1, 1, 1, 1, 1, 1, 1, 3000],
+        "optimizer": {"clipnorm": 0.1},
+    },
+    "clipped": {"samples": 17, "optimizer": {"global_clipnorm": 0.1}},
+    "averaged": {"samples": 17, "optimizer": {"use_ema": True}},
     "deployed": {"samples": 17, "batch_norm": True, "deployed": True},
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
@@ -84,6 +112,12 @@ def losses(scenario):
         ),
         "attention": kd.losses.AttentionTransfer(**taps),
     }
+
+
+def optimizer(class_name="SGD", **options):
+    if class_name == "SGD":
+        options = {"learning_rate": 0.2, "momentum": 0.9, **options}
+    return getattr(keras.optimizers, class_name)(**options)
 
 
 def feature_losses(taps):
@@ -165,8 +199,11 @@ def run(replicas, scenario, path):
 def train(strategy, scenario, path, callbacks=None):
     """Trains and evaluates, and writes weights, logs and predictions."""
     x, y = data(scenario["samples"])
-    weights = np.linspace(0, 2, len(x)).astype("float32")
-    arrays = (x, y, weights) if scenario.get("weighted") else (x, y)
+    arrays = (x, y)
+    if weights := scenario.get("weighted"):
+        if weights is True:
+            weights = np.linspace(0, 2, len(x))
+        arrays = (x, y, np.resize(weights, len(x)).astype("float32"))
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
     if scenario.get("cached"):
         dataset = cached(x, y, path)
@@ -192,7 +229,7 @@ def train(strategy, scenario, path, callbacks=None):
             assert student.losses
         distiller, metrics = made(scenario, student, views)
         distiller.compile(
-            keras.optimizers.SGD(0.2, momentum=0.9),
+            optimizer(**scenario.get("optimizer", {})),
             crossentropy()
             if views is None
             else keras.losses.CategoricalCrossentropy(from_logits=True),

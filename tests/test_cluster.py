@@ -80,7 +80,9 @@ def compare(scenario, folder, tolerance=1e-5):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["empty", "cached", "views", "many_steps"])
+@pytest.mark.parametrize(
+    "scenario", ["empty", "cached", "views", "many_steps", "accumulated"]
+)
 def test_two_workers_equal_one(scenario, tmp_path):
     codes, printed = start(scenario, tmp_path)
     assert codes == [0, 0], printed

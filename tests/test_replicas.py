@@ -88,7 +88,17 @@ def test_two_replicas(scenario, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "scenario",
-    ["uneven", "batch_norm", "regularized", "compiled", "compiled_pieces"],
+    [
+        "uneven",
+        "batch_norm",
+        "regularized",
+        "compiled",
+        "compiled_pieces",
+        "accumulated",
+        "accumulated_with_adam",
+        "clipped",
+        "averaged",
+    ],
 )
 def test_two_and_four_replicas_more(scenario, tmp_path):
     compare(scenario, (2, 4), tmp_path)
@@ -101,9 +111,12 @@ def test_feature_losses(tmp_path):
 
 
 @pytest.mark.slow
-def test_float16_under_loss_scaling(tmp_path):
+@pytest.mark.parametrize(
+    "scenario", ["float16", "accumulated_float16", "overflowing"]
+)
+def test_float16_under_loss_scaling(scenario, tmp_path):
     # Half precision rounds differently in other batch sizes.
-    compare("float16", (2,), tmp_path, tolerance=5e-3)
+    compare(scenario, (2,), tmp_path, tolerance=5e-3)
 
 
 @pytest.mark.slow

@@ -54,8 +54,6 @@ def case(strategy, other, name):
         batch_norm = True
     if name == "small batch":
         batch = 1
-    if name == "accumulation":
-        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     if name == "steps per execution":
         options["steps_per_execution"] = 2
     with where["student"].scope():
@@ -81,7 +79,6 @@ CASES = {
     "distiller outside": (ValueError, "the Distiller outside of any scope"),
     "local batch norm": (UserWarning, "1 UserWarning"),
     "small batch": (ValueError, "has 1 samples for 2 replicas"),
-    "accumulation": (ValueError, "gradient_accumulation_steps=2"),
     "steps per execution": (UserWarning, "steps_per_execution=2 is 1 here"),
 }
 

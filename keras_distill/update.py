@@ -1,0 +1,104 @@
+"""One step of the optimizer with the gradient of the global batch.
+
+Keras's optimizers clip each replica's gradient before they add them up, and
+look at the first replica's alone to see whether a float16 gradient is finite.
+Neither is what one device does. Nor can they accumulate on several replicas:
+they decide in a `tf.cond` whether to update, where replicas cannot meet. Here
+the gradients are added up first, once, and the decision is made where all
+replicas are one.
+"""
+
+import tensorflow as tf
+
+from keras_distill.intercept import intercepted
+
+
+def apply_gradients(optimizer, gradients, variables):
+    """
+    Args:
+        optimizer: A Keras optimizer, with loss scaling or without.
+        gradients: Of this replica: a list of tensors, `IndexedSlices` or
+            `None`. Their sum over replicas is the gradient.
+        variables: What they belong to.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        optimizer.apply_gradients(zip(gradients, variables))
+        return
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    gradients = summed(gradients)
+    with (
+        # Loss scaling goes on in other threads.
+        intercepted(
+            [inner], "_all_reduce_sum_gradients", as_given, all_threads=True
+        ),
+        intercepted(
+            [inner], "_backend_apply_gradients", accumulated, all_threads=True
+        ),
+    ):
+        optimizer.apply_gradients(zip(gradients, variables))
+
+
+def summed(gradients):
+    """Over the replicas."""
+    known = [g for g in gradients if g is not None]
+    if known:
+        context = tf.distribute.get_replica_context()
+        known = context.all_reduce(tf.distribute.ReduceOp.SUM, known)
+    known = iter(known)
+    return [None if g is None else next(known) for g in gradients]
+
+
+def as_given(optimizer, method, gradients_and_variables):
+    return list(gradients_and_variables)
+
+
+def accumulated(optimizer, method, gradients, variables):
+    """`optimizer._backend_apply_gradients`, in every n-th step on the mean of
+    the gradients since the last time."""
+    steps = optimizer.gradient_accumulation_steps
+    if not steps:
+        return method(gradients, variables)
+    sums = [
+        optimizer._accumulated_gradients[optimizer._get_variable_index(v)].value
+        for v in variables
+    ]
+
+    def update_replica(gradients):
+        gradients = [
+            (tf.convert_to_tensor(gradient) + before) / steps
+            for gradient, before in zip(gradients, sums)
+        ]
+        gradients = optimizer._clip_gradients(gradients)
+        optimizer._apply_weight_decay(variables)
+        optimizer._backend_update_step(
+            gradients, variables, optimizer.learning_rate
+        )
+
+    def on_all_replicas(strategy, gradients):
+        def update():
+            strategy.extended.call_for_each_replica(
+                update_replica, args=(gradients,)
+            )
+            for total in sums:
+                strategy.extended.update(total, clear, group=False)
+
+        def wait():
+            for total, gradient in zip(sums, gradients):
+                strategy.extended.update(
+                    total, add, args=(gradient,), group=False
+                )
+
+        is_last = (optimizer._iterations.value + 1) % steps == 0
+        tf.cond(is_last, update, wait)
+
+    tf.distribute.get_replica_context().merge_call(
+        on_all_replicas, args=(gradients,)
+    )
+
+
+def clear(variable):
+    variable.assign(tf.zeros_like(variable))
+
+
+def add(variable, more):
+    variable.assign_add(tf.convert_to_tensor(more))
