@@ -238,7 +238,6 @@ class Distiller(LoggedModel):
         validation.check_log_names(self.distillation_losses, self.student)
         own, others = validation.split_metrics(metrics)
         auto_scale_loss = kwargs.pop("auto_scale_loss", True)
-        steps = kwargs.pop("steps_per_execution", 1)
         # compile() is not cumulative: forget the loss and metrics of before.
         self.loss = self._compile_loss = self._compile_metrics = None
         super().compile(
@@ -246,7 +245,6 @@ class Distiller(LoggedModel):
             loss=loss,
             metrics=others,
             auto_scale_loss=False,
-            steps_per_execution=execution.checked_steps(self, steps),
             **kwargs,
         )
         self._compile_config.config["metrics"] = metrics

@@ -5,20 +5,44 @@ import warnings
 import tensorflow as tf
 
 
-def checked_steps(distiller, steps_per_execution):
-    """-> how many steps Keras can run at once here."""
-    replicas = distiller.distribute_strategy.num_replicas_in_sync
-    if replicas > 1 and steps_per_execution != 1:
-        # It would put them in a tf.cond, where replicas cannot add up their
-        # gradients (keras-team/keras#19246).
-        warnings.warn(
-            f"steps_per_execution={steps_per_execution} is 1 here: Keras "
-            "cannot run several steps in one execution on several replicas. "
-            "The steps are the same, one at a time.",
-            stacklevel=3,
-        )
-        return 1
-    return steps_per_execution
+def several_steps_at_once(model, function, steps):
+    """Keras's function of one step on replicas -> one of several steps.
+
+    Keras's own puts each step in a tf.cond, from where the updates of replicas
+    do not find their inputs (keras-team/keras#19246). Here only the question
+    for the next batch is in one.
+
+    Args:
+        model: The `keras.Model`.
+        function: What Keras made of its step; of a list of one batch it makes
+            one step.
+        steps: How many at once.
+    """
+
+    def several(iterator):
+        def more(step, batch, logs):
+            return tf.logical_and(step < steps, batch.has_value())
+
+        def one(step, batch, logs):
+            logs = function([batch.get_value()])
+            following = tf.cond(
+                step + 1 < steps, iterator.get_next_as_optional, lambda: batch
+            )
+            return step + 1, following, logs
+
+        logs = function([iterator.get_next()])
+        first = (1, iterator.get_next_as_optional(), logs)
+        return tf.while_loop(more, one, first)[-1]
+
+    if not model.run_eagerly:
+        several = tf.function(several, autograph=False, reduce_retracing=True)
+
+    def run(iterator):
+        if isinstance(iterator, tf.distribute.DistributedIterator):
+            return several(iterator)
+        return function(iterator)
+
+    return run
 
 
 def takes_over_compilation(distiller):

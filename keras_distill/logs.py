@@ -26,6 +26,26 @@ class LoggedModel(keras.Model):
         self._evaluating = False
         self._trained_with_labels = True
 
+    def make_train_function(self, force=False):
+        before = self.train_function
+        super().make_train_function(force)
+        if self.train_function is not before:
+            self.train_function = self._several(self.train_function)
+
+    def make_test_function(self, force=False):
+        before = self.test_function
+        super().make_test_function(force)
+        if self.test_function is not before:
+            self.test_function = self._several(self.test_function)
+
+    def _several(self, function):
+        from keras_distill.execution import several_steps_at_once
+
+        steps = self.steps_per_execution
+        if steps == 1 or self.distribute_strategy.num_replicas_in_sync == 1:
+            return function
+        return several_steps_at_once(self, function, steps)
+
     def start_logs(self, training, evaluation, of_teacher=()):
         """New running numbers, for `compile`.
 

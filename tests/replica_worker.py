@@ -66,6 +66,8 @@ SCENARIOS = {
     "views": {"samples": 24, "views": True},
     "compiled": {"samples": 22, "jit_compile": True},
     "many_steps": {"samples": 24, "steps_per_execution": 3},
+    # 1 execution of 3 steps, of 2 steps with an uneven and an empty batch.
+    "left_over_steps": {"samples": 33, "steps_per_execution": 3},
     "own_teacher": {"samples": 17, "batch_norm": True, "own_teacher": True},
     "moving_teacher": {"samples": 17, "batch_norm": True, "moving": True},
     "pieces": {

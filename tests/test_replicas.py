@@ -94,6 +94,8 @@ def test_two_replicas(scenario, tmp_path):
         "regularized",
         "compiled",
         "compiled_pieces",
+        "many_steps",
+        "left_over_steps",
         "accumulated",
         "accumulated_with_adam",
         "clipped",

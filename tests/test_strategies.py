@@ -42,7 +42,7 @@ def case(strategy, other, name):
 
     x, y = data(8)
     optimizer = keras.optimizers.SGD(0.1)
-    options, batch_norm, batch = {}, False, 4
+    batch_norm, batch = False, 4
     where = {"student": strategy, "teacher": strategy, "distiller": strategy}
     if name == "student outside":
         where["student"] = tf.distribute.get_strategy()
@@ -54,8 +54,6 @@ def case(strategy, other, name):
         batch_norm = True
     if name == "small batch":
         batch = 1
-    if name == "steps per execution":
-        options["steps_per_execution"] = 2
     with where["student"].scope():
         student = convnet(batch_norm=batch_norm)
     with where["teacher"].scope():
@@ -66,7 +64,7 @@ def case(strategy, other, name):
             teacher=teacher,
             distillation_losses=kd.losses.SoftTargets(),
         )
-        distiller.compile(optimizer, crossentropy(), **options)
+        distiller.compile(optimizer, crossentropy())
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch)
     for _ in range(2):
         distiller.fit(dataset, verbose=0)
@@ -79,7 +77,6 @@ CASES = {
     "distiller outside": (ValueError, "the Distiller outside of any scope"),
     "local batch norm": (UserWarning, "1 UserWarning"),
     "small batch": (ValueError, "has 1 samples for 2 replicas"),
-    "steps per execution": (UserWarning, "steps_per_execution=2 is 1 here"),
 }
 
 
