@@ -6,6 +6,7 @@ A process per number of replicas: two MirroredStrategies of different size do
 not live in one.
 """
 
+import functools
 import json
 import os
 import sys
@@ -63,6 +64,8 @@ SCENARIOS = {
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},
     "cached": {"samples": 17, "cached": True},
+    # Worker i of 2 has the i-th half of the samples, and reads their files.
+    "cached_parts": {"samples": 22, "cached": True, "parts": 2},
     "views": {"samples": 24, "views": True},
     "compiled": {"samples": 22, "jit_compile": True},
     "many_steps": {"samples": 24, "steps_per_execution": 3},
@@ -151,7 +154,7 @@ def feature_losses(taps):
     }
 
 
-def cached(x, y, path):
+def cached(x, y, path, parts, strategy):
     """The data with what a teacher said of it."""
     keras.utils.set_random_seed(3)  # The same teacher in every process.
     cache = kd.TeacherCache.build(
@@ -159,9 +162,30 @@ def cached(x, y, path):
         x,
         path + ".cache",
         teacher_layer_names="act1",
+        batch_size=8,
+        samples_per_shard=8,
         verbose=False,
     )
-    return cache.join(kd.datasets.batches(x, y, 8, indexed=True))
+    if not parts:
+        return cache.join(kd.datasets.batches(x, y, 8, indexed=True))
+    samples = kd.views.indexed(tf.data.Dataset.from_tensor_slices((x, y)))
+    size, share = len(x) // parts, 8 // parts
+    if strategy.num_replicas_in_sync == 1:
+        # What the workers see together, batch by batch.
+        blocks = [
+            samples.skip(first).take(min(share, size - first % size))
+            for step in range(0, size, share)
+            for first in range(step, len(x), size)
+        ]
+        whole = functools.reduce(tf.data.Dataset.concatenate, blocks)
+        return cache.join(whole.batch(8))
+
+    def of_worker(context):
+        first = context.input_pipeline_id * size
+        batches = samples.skip(first).take(size).batch(share)
+        return cache.join(batches, samples=range(first, first + size))
+
+    return strategy.distribute_datasets_from_function(of_worker)
 
 
 def made(scenario, student, views):
@@ -208,7 +232,7 @@ def train(strategy, scenario, path, callbacks=None):
         arrays = (x, y, np.resize(weights, len(x)).astype("float32"))
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
     if scenario.get("cached"):
-        dataset = cached(x, y, path)
+        dataset = cached(x, y, path, scenario.get("parts"), strategy)
     views = None
     if scenario.get("views"):
         views = kd.views.FunctionMatching(

@@ -81,7 +81,8 @@ def compare(scenario, folder, tolerance=1e-5):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "scenario", ["empty", "cached", "views", "many_steps", "accumulated"]
+    "scenario",
+    ["empty", "cached", "cached_parts", "views", "many_steps", "accumulated"],
 )
 def test_two_workers_equal_one(scenario, tmp_path):
     codes, printed = start(scenario, tmp_path)

@@ -71,7 +71,15 @@ def names(tmp_path, monkeypatch):
     teacher, student = convnet(8), convnet()
     for model in (teacher, student):
         model.compile("adam", crossentropy(), metrics=["accuracy"])
+    distiller = kd.Distiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=kd.losses.SoftTargets(),
+    )
+    distiller.compile("adam", crossentropy())
     return {
+        "strategy": tf.distribute.get_strategy(),
+        "distiller": distiller,
         "kd": kd,
         "keras": keras,
         "np": np,

@@ -9,6 +9,7 @@ from keras_distill.teacher_cache import joining
 from keras_distill.teacher_cache.encoding import columns_of
 from keras_distill.teacher_cache.folder import check_same
 from keras_distill.teacher_cache.origin import teacher_description
+from keras_distill.teacher_cache.part import part_of
 
 
 class TeacherCache:
@@ -72,7 +73,7 @@ class TeacherCache:
                 "on from there."
             )
         headers.check_files(self.path, self.header)
-        self._verified = False
+        self._verified = set()
 
     @property
     def samples(self):
@@ -185,16 +186,33 @@ class TeacherCache:
         )
         return cls(path)
 
-    def verify(self):
+    def verify(self, samples=None):
         """Raises `ValueError` unless every file is as it was written.
 
-        Reads all files once in the life of this object; `join` calls it.
-        """
-        if not self._verified:
-            headers.check_content(self.path, self.header)
-            self._verified = True
+        Reads a file once in the life of this object; `join` calls it.
 
-    def join(self, dataset, first_epoch=0, *, teacher=None, check_inputs=True):
+        Args:
+            samples: A `range` of samples: only the files that hold these.
+                Defaults to `None`: all.
+        """
+        entries = [
+            entry
+            for entry in part_of(self, samples).files(self.header)
+            if entry["file"] not in self._verified
+        ]
+        if entries:
+            headers.check_content(self.path, self.header, entries)
+            self._verified.update(entry["file"] for entry in entries)
+
+    def join(
+        self,
+        dataset,
+        first_epoch=0,
+        *,
+        samples=None,
+        teacher=None,
+        check_inputs=True,
+    ):
         """Adds the teacher's outputs to a training pipeline.
 
         The outputs of an epoch are read into memory as one table, and each
@@ -209,6 +227,11 @@ class TeacherCache:
                 indexed=True)`.
             first_epoch: With which epoch a cache of several begins: that of
                 `fit(initial_epoch=)`. Defaults to 0.
+            samples: The samples that this pipeline can have, a `range` of
+                indices: only the files that hold them are read, and only their
+                rows kept. For one of several workers with a part of the data
+                each (README, "Several devices, several machines"). Defaults to
+                `None`: all.
             teacher: The teacher to compare with that of the cache. A
                 Distiller that has a teacher compares it in `fit`; one that has
                 none cannot. Defaults to `None`: not compared.
@@ -236,8 +259,9 @@ class TeacherCache:
                 {"teacher": teacher_description(teacher)},
                 self.header,
             )
-        self.verify()
-        return joining.joined(self, dataset, first_epoch, check_inputs)
+        part = part_of(self, samples)
+        self.verify(samples)
+        return joining.joined(self, dataset, part, first_epoch, check_inputs)
 
     def __repr__(self):
         return (

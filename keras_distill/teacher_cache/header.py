@@ -108,10 +108,16 @@ def check_files(path, header):
             )
 
 
-def check_content(path, header):
-    """Raises `ValueError` if a file's content is not what was written."""
+def check_content(path, header, entries):
+    """Raises `ValueError` if a file's content is not what was written.
+
+    Args:
+        path: A `pathlib.Path`.
+        header: A dict.
+        entries: Those of `files(header)` to look at.
+    """
     check_files(path, header)
-    for entry in files(header):
+    for entry in entries:
         if sha256(path / entry["file"]) != entry["sha256"]:
             raise _damaged(
                 path,

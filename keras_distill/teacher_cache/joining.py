@@ -11,11 +11,11 @@ from keras_distill.teacher_cache.encoding import decoded
 from keras_distill.teacher_cache.origin import origin_of
 
 
-def joined(cache, dataset, first_epoch=0, check_inputs=True):
-    """See `TeacherCache.join`."""
+def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
+    """See `TeacherCache.join`; `part`: a `Part` of the cache."""
     _check_pipeline(dataset)
     if check_inputs:
-        _check_first_batch(cache, dataset)
+        _check_first_batch(cache, dataset, part)
     own_epochs = source.x_spec(dataset).epoch is not None
     if first_epoch < 0 or (own_epochs and first_epoch):
         raise ValueError(
@@ -29,10 +29,12 @@ def joined(cache, dataset, first_epoch=0, check_inputs=True):
         dataset = _with_cached_epoch(cache, dataset, own_epochs, first_epoch)
     if cache.epochs == 1:
         with tf.device("CPU"):  # where tf.data reads; no GPU memory for it
-            table = _load(cache, 0)
-        joined = _mapped(dataset, lambda batch: _with_rows(cache, batch, table))
+            table = _load(cache, part, 0)
+        joined = _mapped(
+            dataset, lambda batch: _with_rows(cache, part, batch, table)
+        )
     else:
-        joined = _with_table_per_epoch(cache, dataset)
+        joined = _with_table_per_epoch(cache, part, dataset)
     return joined.prefetch(2)
 
 
@@ -65,7 +67,7 @@ def _with_cached_epoch(cache, dataset, own_epochs, first_epoch):
     return stream.apply(endless)
 
 
-def _with_table_per_epoch(cache, dataset):
+def _with_table_per_epoch(cache, part, dataset):
     """The table is read anew when the batches' epoch changes."""
     empty = {c.name: tf.zeros([0, *c.shape], c.dtype) for c in cache.columns()}
 
@@ -80,11 +82,11 @@ def _with_table_per_epoch(cache, dataset):
         table = tf.cond(
             tf.equal(epoch, current),
             lambda: table,
-            lambda: _load(cache, epoch),
+            lambda: _load(cache, part, epoch),
         )
         for column in cache.columns():
             table[column.name].set_shape([None, *column.shape])
-        return (epoch, table), _with_rows(cache, batch, table)
+        return (epoch, table), _with_rows(cache, part, batch, table)
 
     joined = dataset.scan((tf.constant(-1), empty), step)
     endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
@@ -103,24 +105,26 @@ def _mapped(dataset, function):
     )
 
 
-def _load(cache, epoch):
+def _load(cache, part, epoch):
     """The table of an epoch: dict column name -> `(samples, ...)`."""
     names = [
-        [
-            str(cache.path.absolute() / s["file"])
-            for s in cache.header["shards"]
-            if s["epoch"] == e
-        ]
-        for e in range(cache.epochs)
+        [str(cache.path.absolute() / entry["file"]) for entry in entries]
+        for entries in part.shards
     ]
     files = tf.constant(names)[epoch]
-    return shards.read(files, cache.columns(), cache.samples)
+    table = shards.read(files, cache.columns(), part.rows)
+    first = part.samples.start - part.start
+    return {
+        name: rows[first : first + len(part.samples)]
+        for name, rows in table.items()
+    }
 
 
-def _with_rows(cache, batch, table):
+def _with_rows(cache, part, batch, table):
     index = samples.unpacked_batch(batch)[0].sample_index
     header = cache.header
-    rows = {name: tf.gather(array, index) for name, array in table.items()}
+    place = index - part.samples.start
+    rows = {name: tf.gather(array, place) for name, array in table.items()}
     outputs = decoded(
         rows, header["outputs"], header["top_k"], header["temperature"]
     )
@@ -156,7 +160,7 @@ def _check_pipeline(dataset):
         )
 
 
-def _check_first_batch(cache, dataset):
+def _check_first_batch(cache, dataset, part):
     """The samples of the first batch must be those that the teacher saw."""
     batch = next(iter(dataset), None)
     if batch is None:
@@ -168,6 +172,13 @@ def _check_first_batch(cache, dataset):
             f"The pipeline is of another data set than the teacher cache "
             f"'{cache.path}': it has a sample of index {index.max()}, the "
             f"cache {cache.samples} samples."
+        )
+    own = part.samples
+    if not set(index.tolist()) <= set(own):
+        raise ValueError(
+            f"The pipeline is to have samples of {own} only, and its first "
+            f"batch has others: {index}. Take these samples after indexing: "
+            f"kd.views.indexed(samples).skip({own.start}).take({len(own)})."
         )
     seen = np.fromfile(cache.path / headers.INPUTS, "<u4")[index]
     wrong = index[source.checksums(sample.inputs) != seen]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_distill as kd
 from keras_distill.samples import unpacked
+from keras_distill.teacher_cache import joining
 
 SAMPLES, CLASSES = 70, 5
 
@@ -90,6 +91,71 @@ def test_shuffled_sharded_and_cut(one):
             check_rows(x)
             seen += list(y.numpy())
         assert len(seen) == SAMPLES // 2 and seen != sorted(seen)
+
+
+PARTS = [range(0, 70), range(5, 9), range(30, 40), range(64, 70), range(32, 64)]
+
+
+def files_read(monkeypatch):
+    """Names of the files that are read from now on."""
+    seen = set()
+    checked, read = joining.headers.check_content, joining.shards.read
+
+    def check_content(path, header, entries):
+        seen.update(entry["file"] for entry in entries)
+        return checked(path, header, entries)
+
+    def read_shards(files, columns, rows):
+        if tf.executing_eagerly():
+            seen.update(f.decode().split("/")[-1] for f in files.numpy())
+        return read(files, columns, rows)
+
+    monkeypatch.setattr(joining.headers, "check_content", check_content)
+    monkeypatch.setattr(joining.shards, "read", read_shards)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "part, shards",
+    list(zip(PARTS, [(0, 1, 2), (0,), (0, 1), (2,), (1,)])),
+    ids=str,
+)
+def test_a_part_reads_its_own_files_only(one, part, shards, monkeypatch):
+    seen = files_read(monkeypatch)
+    pipeline = samples().skip(part.start).take(len(part)).batch(8)
+    joined = kd.TeacherCache(one.path).join(pipeline, samples=part)
+    rows = 0
+    for x, y in joined:
+        np.testing.assert_array_equal(unpacked(x).sample_index, y)
+        check_rows(x)
+        rows += len(y)
+    assert rows == len(part)
+    names = {f"epoch_0000_part_{k:04d}.tfrecord" for k in shards}
+    assert seen == {*names, "inputs.crc32"}
+
+
+def test_a_part_of_several_epochs(three):
+    part = range(40, 50)
+    pipeline = samples().skip(40).take(10).batch(5)
+    joined = three.join(pipeline, samples=part)
+    for step, (x, _) in enumerate(joined.take(8)):
+        check_rows(x, factor=1.0 + step // 2 % 3)
+
+
+@pytest.mark.parametrize(
+    "part", [range(0), range(0, 71), range(-1, 3), range(0, 8, 2), 8, [0, 1]]
+)
+def test_what_is_no_part(one, part):
+    with pytest.raises(ValueError, match=r"within range\(70\)"):
+        one.join(samples().batch(8), samples=part)
+
+
+def test_samples_outside_of_the_part(one):
+    with pytest.raises(ValueError, match=r"skip\(8\).take\(4\)"):
+        one.join(samples().batch(8), samples=range(8, 12))
+    joined = one.join(samples().skip(8).batch(4), samples=range(8, 12))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(joined)
 
 
 def test_x_alone_weights_and_tuples(one):
