@@ -1,5 +1,6 @@
 """How the step is executed: what XLA compiles, and how many steps at once."""
 
+import contextlib
 import warnings
 
 import tensorflow as tf
@@ -83,28 +84,35 @@ def networks_of_step(distiller, function):
     """The part of the step that XLA compiles, compiled where it is to be.
 
     Views and the update stay outside: XLA makes neither faster, and cannot
-    compile keras-cv's layers, nor the sum over replicas.
+    compile keras-cv's layers, nor the sum over replicas. Where replicas have
+    something to exchange before that, the teacher alone is compiled.
 
     Args:
         distiller: The `Distiller`.
         function: Without arguments; what it uses of the step becomes inputs.
     """
+    names = exchanges(distiller)
+    if names and distiller.compiles_networks:
+        warnings.warn(
+            "jit_compile=True: of the networks only the teacher is compiled "
+            f"here. XLA cannot compile what {names} exchange between replicas "
+            "(synchronized=True, cross_replica=True).",
+            stacklevel=2,
+        )
+        return function
+    return _compiled(distiller, function)
+
+
+def _compiled(distiller, function):
     if not distiller.compiles_networks or tf.executing_eagerly():
         return function
-    names = exchanges(distiller)
-    if names:
-        raise ValueError(
-            f"jit_compile=True: XLA cannot compile what {names} exchange "
-            "between replicas (synchronized=True, cross_replica=True). Compile "
-            "with jit_compile=False."
-        )
     return tf.function(function, jit_compile=True, autograph=False)
 
 
 def teacher_of_step(distiller, function):
-    """The teacher's part of the networks; where it lives on another device
-    than the student, it runs there and then, compiled for itself: XLA compiles
-    for one device.
+    """The teacher's part of the networks, where it is compiled for itself: on
+    another device than the student, as XLA compiles for one, or beside what
+    cannot be compiled.
 
     Args:
         distiller: The `Distiller`.
@@ -114,10 +122,11 @@ def teacher_of_step(distiller, function):
         A function without arguments that gives the same.
     """
     device = distiller.pair().teacher_device()
-    if device is None:
+    apart = distiller.compiles_networks and exchanges(distiller)
+    if device is None and not apart:
         return function
-    with tf.device(device):
-        seen = networks_of_step(distiller, function)()
+    with tf.device(device) if device else contextlib.nullcontext():
+        seen = _compiled(distiller, function)()
     return lambda: seen
 
 

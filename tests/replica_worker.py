@@ -83,12 +83,30 @@ SCENARIOS = {
         "teacher": {"teacher_batch_size": 2},
         "jit_compile": True,
     },
+    # Of this XLA compiles the teacher.
+    "compiled_with_batch_norm": {
+        "samples": 17,
+        "batch_norm": True,
+        "jit_compile": True,
+    },
+    "logits": {
+        "samples": 17,
+        "losses": "logits",
+        "weighted": True,
+        "optimizer": {"learning_rate": 0.02},
+    },
+    "classifiers": {"samples": 17, "losses": "classifiers"},
+    "reused": {"samples": 17, "losses": "reused", "batch_norm": True},
     "half_teacher": {
         "samples": 17,
         "batch_norm": True,
         "teacher": {"teacher_dtype": "bfloat16", "teacher_batch_size": 3},
     },
-    "feature_losses": {"samples": 17, "feature": True, "batch_norm": True},
+    "feature_losses": {
+        "samples": 17,
+        "losses": "feature_losses",
+        "batch_norm": True,
+    },
 }
 
 
@@ -102,8 +120,8 @@ def losses(scenario):
             ),
             "string": stock.FeatureDistillation("mse"),
         }
-    if scenario.get("feature"):
-        return feature_losses(taps)
+    if name := scenario.get("losses"):
+        return FAMILIES[name](taps)
     if scenario.get("deployed"):
         taps = {"teacher_layer_name": "conv2", "student_layer_name": "conv2"}
         return {
@@ -152,6 +170,42 @@ def feature_losses(taps):
             student_layer_name=two["student_layer_name"]
         ),
     }
+
+
+def logit_losses(taps):
+    return {
+        "mse": kd.losses.LogitsMSE(),
+        "hard": kd.losses.HardLabels(),
+        "decoupled": kd.losses.DecoupledKD(),
+        "permuted": kd.losses.DarkKnowledgeWithPermutedPredictions(),
+    }
+
+
+def classifier_losses(taps):
+    two = {
+        f"{role}_layer_name": ["act1", "conv2"]
+        for role in ("teacher", "student")
+    }
+    return {
+        "regression": kd.losses.SoftmaxRegression(
+            teacher_layer_name="conv2", student_layer_name="conv2"
+        ),
+        "flow": kd.losses.FlowOfSolutionProcedure(regressor="conv1x1", **two),
+    }
+
+
+def reused_classifier(taps):
+    return kd.losses.ReusedClassifier(
+        teacher_layer_name="conv2", student_layer_name="conv2"
+    )
+
+
+FAMILIES = {
+    "feature_losses": feature_losses,
+    "logits": logit_losses,
+    "classifiers": classifier_losses,
+    "reused": reused_classifier,
+}
 
 
 def cached(x, y, path, parts, strategy):

@@ -31,9 +31,9 @@ def trained(replicas, name, folder):
     return json.loads(str(arrays.pop("history"))), arrays
 
 
-def largest_difference(name, folder):
+def largest_difference(name, folder, replicas=2):
     logs, weights = trained(1, name, folder)
-    other_logs, other_weights = trained(2, name, folder)
+    other_logs, other_weights = trained(replicas, name, folder)
     assert logs.keys() == other_logs.keys()
     assert weights.keys() == other_weights.keys()
     assert all(np.isfinite(v).all() for v in [*logs.values()])
@@ -70,6 +70,14 @@ def test_two_replicas_give_what_one_device_gives(name, tmp_path):
 )
 def test_two_replicas_give_what_one_device_gives_more(name, tmp_path):
     assert largest_difference(name, tmp_path) < 2e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["distance", "similarity", "transfer", "memories", "outputs"]
+)
+def test_four_replicas(name, tmp_path):
+    assert largest_difference(name, tmp_path, replicas=4) < 2e-5
 
 
 @pytest.mark.slow

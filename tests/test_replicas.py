@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+import keras_distill as kd
+
 HERE = pathlib.Path(__file__).parent
 
 
@@ -94,6 +96,10 @@ def test_two_replicas(scenario, tmp_path):
         "regularized",
         "compiled",
         "compiled_pieces",
+        "compiled_with_batch_norm",
+        "logits",
+        "classifiers",
+        "reused",
         "many_steps",
         "left_over_steps",
         "accumulated",
@@ -109,7 +115,22 @@ def test_two_and_four_replicas_more(scenario, tmp_path):
 @pytest.mark.slow
 def test_feature_losses(tmp_path):
     # Nine losses at once: rounding grows from step to step.
-    compare("feature_losses", (2,), tmp_path, tolerance=2e-4)
+    compare("feature_losses", (2, 4), tmp_path, tolerance=2e-4)
+
+
+def test_every_loss_is_among_these():
+    workers = "replica_worker.py", "relation_worker.py"
+    text = "".join((HERE / name).read_text() for name in workers)
+    not_losses = {"DistillationLoss", "LayerPairLoss"}
+    in_others = {"EarlyExits"}  # Of BeYourOwnTeacher, "own_teacher".
+    names = {
+        name
+        for name, thing in vars(kd.losses).items()
+        if isinstance(thing, type)
+        and issubclass(thing, kd.losses.DistillationLoss)
+    }
+    missing = {n for n in names if f"kd.losses.{n}(" not in text}
+    assert missing == not_losses | in_others
 
 
 @pytest.mark.slow

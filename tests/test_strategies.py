@@ -42,7 +42,7 @@ def case(strategy, other, name):
 
     x, y = data(8)
     optimizer = keras.optimizers.SGD(0.1)
-    batch_norm, batch = False, 4
+    batch_norm, synchronized, jit_compile, batch = False, False, False, 4
     where = {"student": strategy, "teacher": strategy, "distiller": strategy}
     if name == "student outside":
         where["student"] = tf.distribute.get_strategy()
@@ -52,10 +52,12 @@ def case(strategy, other, name):
         where["distiller"] = tf.distribute.get_strategy()
     if name == "local batch norm":
         batch_norm = True
+    if name == "compiled":
+        batch_norm = synchronized = jit_compile = True
     if name == "small batch":
         batch = 1
     with where["student"].scope():
-        student = convnet(batch_norm=batch_norm)
+        student = convnet(batch_norm=batch_norm, synchronized=synchronized)
     with where["teacher"].scope():
         teacher = convnet(8)
     with where["distiller"].scope():
@@ -64,7 +66,7 @@ def case(strategy, other, name):
             teacher=teacher,
             distillation_losses=kd.losses.SoftTargets(),
         )
-        distiller.compile(optimizer, crossentropy())
+        distiller.compile(optimizer, crossentropy(), jit_compile=jit_compile)
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch)
     for _ in range(2):
         distiller.fit(dataset, verbose=0)
@@ -76,6 +78,7 @@ CASES = {
     "teacher of another strategy": (ValueError, "of another MirroredStrategy"),
     "distiller outside": (ValueError, "the Distiller outside of any scope"),
     "local batch norm": (UserWarning, "1 UserWarning"),
+    "compiled": (UserWarning, "of the networks only the teacher is compiled"),
     "small batch": (ValueError, "has 1 samples for 2 replicas"),
 }
 
