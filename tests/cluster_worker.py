@@ -2,8 +2,9 @@
 
     python cluster_worker.py INDEX ADDRESSES SCENARIO OUTPUT.npz [DIES]
 
-ADDRESSES: host:port of every worker, separated by commas. DIES: the epoch
-after which the last worker is killed.
+ADDRESSES: host:port of every worker, separated by commas; or slurm:port, where
+it is Slurm's variables that say who this is. DIES: the epoch after which the
+last worker is killed.
 """
 
 import json
@@ -13,13 +14,23 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 INDEX, ADDRESSES = int(sys.argv[1]), sys.argv[2].split(",")
+SLURM = ADDRESSES[0].startswith("slurm:")
 # Read when tensorflow starts.
-os.environ["TF_CONFIG"] = json.dumps(
-    {
-        "cluster": {"worker": ADDRESSES},
-        "task": {"type": "worker", "index": INDEX},
+if SLURM:
+    os.environ |= {
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_TASKS_PER_NODE": "2",
+        "SLURM_PROCID": str(INDEX),
+        "SLURM_LOCALID": str(INDEX),
     }
-)
+else:
+    os.environ["TF_CONFIG"] = json.dumps(
+        {
+            "cluster": {"worker": ADDRESSES},
+            "task": {"type": "worker", "index": INDEX},
+        }
+    )
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
@@ -39,8 +50,19 @@ class Dies(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def resolver():
+    if not SLURM:
+        return None
+    return tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=int(ADDRESSES[0].split(":")[1]),
+        gpus_per_node=2,  # It does not know nodes without.
+        gpus_per_task=1,
+        auto_set_gpu=False,
+    )
+
+
 def main():
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver())
     scenario, path = SCENARIOS[sys.argv[3]], sys.argv[4]
     # One folder for all workers, as on a shared disk.
     shared = os.path.join(os.path.dirname(path), "shared")

@@ -15,20 +15,23 @@ HERE = pathlib.Path(__file__).parent
 WORKERS = 2
 
 
-def addresses():
-    """Free ports of this machine."""
+def free_ports():
+    """Of this machine."""
     sockets = [socket.socket() for _ in range(WORKERS)]
     for s in sockets:
         s.bind(("127.0.0.1", 0))
-    found = ",".join("127.0.0.1:%d" % s.getsockname()[1] for s in sockets)
+    found = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
     return found
 
 
-def start(scenario, folder, *more):
+def start(scenario, folder, *more, slurm=False):
     """All workers -> their exit codes and what they printed."""
-    where = addresses()
+    ports = free_ports()
+    where = ",".join(f"127.0.0.1:{port}" for port in ports)
+    if slurm:  # It counts ports from the first.
+        where = f"slurm:{ports[0]}"
     workers = [
         subprocess.Popen(
             [
@@ -112,6 +115,14 @@ def test_goes_on_after_a_worker_was_killed(tmp_path):
         history = json.loads(str(file["history"]))
     assert len(history["loss"]) < 3
     compare("batch_norm", tmp_path)
+
+
+@pytest.mark.slow
+def test_slurm_says_who_is_who(tmp_path):
+    codes, printed = start("empty", tmp_path, slurm=True)
+    assert codes == [0, 0], printed
+    compare("empty", tmp_path)
+    assert (tmp_path / "shared" / "log.csv").exists()
 
 
 class Resolver:

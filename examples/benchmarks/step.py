@@ -15,7 +15,9 @@ The floor is the sum of the plain student's step (Model.fit's train function)
 and of the teacher's forward pass in inference mode. Feature loss: the mean
 square of the difference of one pair of maps of equal shape, which is `Hint`
 without a regressor here, `FeatureDistillation("mse")` in keras.distillation.
-By hand: one tf.function with a tf.GradientTape that logs loss and accuracy.
+In bfloat16: `teacher_dtype`. By quarters: a `teacher_batch_size` of a quarter
+of the batch. By hand: one tf.function with a tf.GradientTape that logs loss and
+accuracy.
 
 Rounds of one call each (as many calls as take 20 ms), in an order drawn anew.
 Ratios are per round, to the same round's denominator: medians over the rounds,
@@ -64,6 +66,7 @@ from reporting import table  # noqa: E402
 PLAIN, TEACHER = "plain student step", "teacher forward"
 OURS, STOCK = "kd.Distiller", "keras.distillation"
 OURS_FEATURE, STOCK_FEATURE = f"{OURS}, + feature", f"{STOCK}, + feature"
+HALF, PIECES = f"{OURS}, teacher in bfloat16", f"{OURS}, teacher by quarters"
 HAND = "by hand"
 FLOOR = (PLAIN, TEACHER)
 
@@ -117,6 +120,8 @@ LOGITS_ONLY = (
     Comparison((OURS,), FLOOR),
     Comparison((OURS,), (STOCK,), 1.0),
     Comparison((OURS,), (HAND,), 1.03),
+    Comparison((HALF,), (OURS,)),
+    Comparison((PIECES,), (OURS,)),
 )
 FIXED_COST = (
     Comparison((OURS,), (PLAIN,), 1.45),
@@ -245,7 +250,7 @@ class Bench:
 
         return functools.partial(forward, iter(self.pair.data()))
 
-    def ours(self, feature=False):
+    def ours(self, feature=False, **options):
         losses = [kd.losses.SoftTargets()]
         if feature:
             losses.append(
@@ -260,6 +265,7 @@ class Bench:
                 student=self.network(self.pair.student),
                 teacher=self.teacher,
                 distillation_losses=losses,
+                **options,
             )
         )
 
@@ -328,6 +334,8 @@ class Bench:
         if self.pair.tap is not None:
             made[OURS_FEATURE] = self.ours(feature=True)
             made[STOCK_FEATURE] = self.stock(feature=True)
+            made[HALF] = self.ours(teacher_dtype="bfloat16")
+            made[PIECES] = self.ours(teacher_batch_size=self.pair.batch // 4)
         for label, function in made.items():
             function()
             for value in tf.nest.flatten(function()):
