@@ -57,7 +57,7 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
     `kd.views.indexed(dataset)`. Of a sample that is twice in one batch, only
     one of the two moves the memory.
 
-    Cost: 30 % of the student's forward and backward pass, of a ResNet-20 at
+    Cost: 28 % of the student's forward and backward pass, of a ResNet-20 at
     batch 128 (`examples/benchmarks/losses.py`): with the defaults and 50 000
     samples, each sample is compared with thousands of remembered ones, and
     both memories are written.

@@ -49,7 +49,7 @@ class FactorTransfer(LayerPairLoss):
 
     Maps of unlike sizes: the larger is averaged down to the smaller.
 
-    Cost: 22 % of the student's forward and backward pass, of a ResNet-20 at
+    Cost: 21 % of the student's forward and backward pass, of a ResNet-20 at
     batch 128 (`examples/benchmarks/losses.py`): on one map; translator and
     paraphraser are three convolutions of 3x3 each.
 

@@ -44,7 +44,7 @@ class InterChannelCorrelation(LayerPairLoss):
     The number of positions may differ between teacher and student. The
     student's channels are brought to the teacher's number by a regressor.
 
-    Cost: 9 % of the student's forward and backward pass, of a ResNet-20 at
+    Cost: 10 % of the student's forward and backward pass, of a ResNet-20 at
     batch 128 (`examples/benchmarks/losses.py`): on one map; the channels of
     every sample are compared in every pair, and a 1x1 convolution is trained.
 

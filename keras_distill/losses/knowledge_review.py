@@ -58,7 +58,7 @@ class KnowledgeReview(LayerPairLoss):
     convolution gives the teacher's channels: it can cost more than a small
     student; `hidden_channels` bounds it.
 
-    Cost: 104 % of the student's forward and backward pass, of a ResNet-20 at
+    Cost: 107 % of the student's forward and backward pass, of a ResNet-20 at
     batch 128 (`examples/benchmarks/losses.py`): the fusion of levels is
     convolutions of its own, 3x3 among them, at every level, and so as much as
     this student itself.

@@ -57,8 +57,8 @@ class LayerAlignedVariationalInformation(DistillationLoss):
     as on one device; there is no `cross_replica`. It costs little: two numbers
     per sample and channel of the teacher's layers are sent around.
 
-    Cost: 22 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): all to all of three layers, 8
+    Cost: 25 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): all to all of three layers, 9
     % one to one; every pair with a share has a connector of its own, trained
     too.
 

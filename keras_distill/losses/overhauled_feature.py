@@ -83,7 +83,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
 
     Maps of unlike sizes: the larger is averaged down to the smaller.
 
-    Cost: 16 % of the student's forward and backward pass, of a ResNet-20 at
+    Cost: 17 % of the student's forward and backward pass, of a ResNet-20 at
     batch 128 (`examples/benchmarks/losses.py`): on three maps; connectors of
     1x1 convolution and batch normalization, trained too.
 

@@ -20,7 +20,7 @@ class SimilarityPreserving(BatchCoupledLoss):
     Shapes may differ in all but the batch. One sample gives 0. Sample weights
     are ignored: a similarity belongs to two samples.
 
-    Cost: 15 % of the student's forward and backward pass, of a ResNet-20 at
+    Cost: 14 % of the student's forward and backward pass, of a ResNet-20 at
     batch 128 (`examples/benchmarks/losses.py`): on three maps, 2 % on the last
     alone; every sample's map meets every other's, in both networks.
 

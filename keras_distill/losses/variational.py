@@ -83,7 +83,7 @@ class VariationalInformation(LayerPairLoss):
 
     Maps of unlike sizes: the larger is averaged down to the smaller.
 
-    Cost: 24 % of the student's forward and backward pass, of a ResNet-20 at
+    Cost: 25 % of the student's forward and backward pass, of a ResNet-20 at
     batch 128 (`examples/benchmarks/losses.py`): on three maps; the means are
     convolutions, trained too.
 
