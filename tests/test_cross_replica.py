@@ -43,22 +43,13 @@ def largest_difference(name, folder, replicas=2):
     return max(np.abs(np.subtract(a, b)).max() for a, b in pairs)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "distance",
-        pytest.param("memories", marks=pytest.mark.slow),
-        pytest.param("outputs", marks=pytest.mark.slow),
-    ],
-)
-def test_two_replicas_give_what_one_device_gives(name, tmp_path):
-    assert largest_difference(name, tmp_path) < 2e-5
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
+        "distance",
+        "memories",
+        "outputs",
         "angle",
         "similarity",
         "congruence",
@@ -68,7 +59,7 @@ def test_two_replicas_give_what_one_device_gives(name, tmp_path):
         "moments",
     ],
 )
-def test_two_replicas_give_what_one_device_gives_more(name, tmp_path):
+def test_two_replicas_give_what_one_device_gives(name, tmp_path):
     assert largest_difference(name, tmp_path) < 2e-5
 
 

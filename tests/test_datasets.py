@@ -303,6 +303,7 @@ print("REPLICAS AGREE")
 """
 
 
+@pytest.mark.slow
 def test_replicas_share_the_global_batch():
     output = run(REPLICAS).communicate()[0]
     assert "REPLICAS AGREE" in output, output
@@ -420,6 +421,7 @@ def check_nothing_left_behind(folder):
     assert not [f for f in (folder / "downloads").rglob("*") if f.is_file()]
 
 
+@pytest.mark.slow
 @needs_files
 def test_preparation_says_where_from_and_tidies_up(prepared):
     folder, output = prepared
@@ -427,6 +429,7 @@ def test_preparation_says_where_from_and_tidies_up(prepared):
     check_nothing_left_behind(folder)
 
 
+@pytest.mark.slow
 @needs_files
 def test_another_process_may_be_first(prepared, monkeypatch, tmp_path):
     import tensorflow_datasets as tfds
@@ -460,6 +463,7 @@ def test_two_processes_prepare_at_once(tmp_path):
     check_nothing_left_behind(tmp_path)
 
 
+@pytest.mark.slow
 @needs_files
 def test_fashion_mnist(prepared, capsys):
     import tensorflow_datasets as tfds
@@ -499,6 +503,7 @@ def test_fashion_mnist(prepared, capsys):
     assert losses[0] > losses[1] > losses[2] and losses[2] < 0.8
 
 
+@pytest.mark.slow
 @needs_files
 def test_load_gives_tfds_datasets(prepared):
     import tensorflow_datasets as tfds

@@ -355,6 +355,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_under_a_strategy_of_two_replicas():
     worker = subprocess.run(
         [sys.executable, "-c", WORKER],

@@ -640,6 +640,7 @@ def test_operators_that_tflite_lacks_are_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_operators_left_in_float_are_told(tmp_path):
     def convert(function):
         quiet(

@@ -112,7 +112,12 @@ class Halved(kd.views.Views):
 
 
 @pytest.mark.parametrize(
-    "halved", [Halved(), lambda x: x / 2.0 - 1.0, layers.Rescaling(0.5, -1.0)]
+    "halved",
+    [
+        Halved(),
+        pytest.param(lambda x: x / 2.0 - 1.0, marks=pytest.mark.slow),
+        pytest.param(layers.Rescaling(0.5, -1.0), marks=pytest.mark.slow),
+    ],
 )
 def test_every_kind_of_preprocessing(halved, tmp_path):
     student, (x, _) = convnet(), data(40)
@@ -253,7 +258,9 @@ def test_softmax_at_the_end(quantization, tmp_path):
     assert found.rows[1]["accuracy"] >= 0.9
 
 
-@pytest.mark.parametrize("quantization", [None, "int8"])
+@pytest.mark.parametrize(
+    "quantization", [None, pytest.param("int8", marks=pytest.mark.slow)]
+)
 def test_an_open_batch(quantization, tmp_path):
     student, (x, _) = convnet(), data(40)
     options = dict(quantization=quantization, representative_dataset=x)

@@ -78,6 +78,7 @@ def test_the_child_writes_what_the_parent_would(
     np.testing.assert_array_equal(export.load(path)(x), in_child)
 
 
+@pytest.mark.slow
 def test_float_files_need_no_child(children, tmp_path):
     for quantization in (None, "float16", "dynamic"):
         export.tflite(

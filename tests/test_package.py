@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 import keras_distill as kd
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -23,16 +25,19 @@ def python(code):
 
 
 def test_import_is_light():
-    # The best of three: the machine may be busy with something else.
+    # The best of up to three: the machine may be busy with something else.
     code = (
         "import sys, time, tensorflow, keras; before = set(sys.modules); "
         "start = time.perf_counter(); import keras_distill; "
         "print(time.perf_counter() - start); "
         f"print(sorted(set({HEAVY}) & set(sys.modules) - before))"
     )
-    runs = [python(code) for _ in range(3)]
-    assert runs[0][1:] == ["[]"]
-    assert min(float(run[0]) for run in runs) <= 0.2
+    for _ in range(3):
+        seconds, *heavy = python(code)
+        assert heavy == ["[]"]
+        if float(seconds) <= 0.2:
+            return
+    pytest.fail(f"{seconds} s")
 
 
 def test_losses_run_without_tensorflow_being_imported_by_us():

@@ -436,6 +436,7 @@ def test_it_is_saved_with_the_distiller(tmp_path):
     assert set(recorder.seen) == {"bfloat16"}
 
 
+@pytest.mark.slow
 def test_every_replica_runs_it_so():
     done = subprocess.run(
         [sys.executable, "-c", REPLICAS],

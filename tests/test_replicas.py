@@ -59,28 +59,21 @@ def compare(scenario, counts, folder, tolerance=1e-5):
             )
 
 
-@pytest.mark.parametrize(
-    "scenario", [pytest.param("weighted", marks=pytest.mark.slow), "empty"]
-)
-def test_two_and_four_replicas(scenario, tmp_path):
-    compare(scenario, (2, 4), tmp_path)
+def test_replicas_of_which_one_gets_nothing(tmp_path):
+    compare("empty", (2,), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scenario",
     [
         "stock",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in (
-                "connector_batch_norm",
-                "deployed",
-                "cached",
-                "own_teacher",
-                "moving_teacher",
-                "pieces",
-            )
-        ),
+        "connector_batch_norm",
+        "deployed",
+        "cached",
+        "own_teacher",
+        "moving_teacher",
+        "pieces",
     ],
 )
 def test_two_replicas(scenario, tmp_path):
@@ -91,6 +84,8 @@ def test_two_replicas(scenario, tmp_path):
 @pytest.mark.parametrize(
     "scenario",
     [
+        "empty",
+        "weighted",
         "uneven",
         "batch_norm",
         "regularized",
@@ -108,7 +103,7 @@ def test_two_replicas(scenario, tmp_path):
         "averaged",
     ],
 )
-def test_two_and_four_replicas_more(scenario, tmp_path):
+def test_two_and_four_replicas(scenario, tmp_path):
     compare(scenario, (2, 4), tmp_path)
 
 

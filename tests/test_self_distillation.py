@@ -131,6 +131,7 @@ def test_what_ships(tmp_path):
     assert first.count_params() < distiller.student.count_params()
 
 
+@pytest.mark.slow
 def test_exits_on_a_device(tmp_path):
     distiller = own_teacher()
     fit(distiller)

@@ -39,7 +39,9 @@ def distill(teacher, student=None, views=None, jit_compile=False, **kwargs):
     return distiller
 
 
-@pytest.mark.parametrize("jit_compile", (False, True))
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_training_is_the_same_in_pieces(jit_compile):
     x, y = data(22)  # Batches of 8, 8, 6.
     teacher, results = convnet(8, batch_norm=True), []
@@ -129,7 +131,9 @@ def child(code, *arguments):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("jit_compile", (False, True))
+@pytest.mark.parametrize(
+    "jit_compile", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_a_teacher_on_another_device_runs_there(jit_compile):
     *places, difference = child(ELSEWHERE, int(jit_compile))
     for where in places:

@@ -135,7 +135,14 @@ def distiller(loss):
 X = normal(16, 6, 6, 3).astype("float32")
 
 
-@pytest.mark.parametrize("kind", ["arrays", "dataset", "sequence"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "dataset",
+        pytest.param("arrays", marks=pytest.mark.slow),
+        pytest.param("sequence", marks=pytest.mark.slow),
+    ],
+)
 def test_fit_prepares_once(kind, tmp_path):
     loss = transfer(paraphraser_epochs=2)
     model = distiller(loss)
