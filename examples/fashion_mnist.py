@@ -21,7 +21,6 @@ import keras
 import numpy as np
 from reporting import comparison
 from reporting import curves
-from reporting import interval
 from reporting import percent
 from reporting import table
 from what_to_expect import student_network
@@ -29,7 +28,7 @@ from what_to_expect import teacher_network
 
 import keras_distill as kd
 
-OUT = pathlib.Path(kd.__file__).parents[1] / "saved_models" / "fashion_mnist"
+SAVED = pathlib.Path(kd.__file__).parents[1] / "saved_models"
 CLASSES = [
     "T-shirt/top",
     "Trouser",
@@ -48,8 +47,8 @@ CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 class Experiment:
     """The data, and how every network here is trained."""
 
-    def __init__(self, labels, epochs, steps):
-        self.data = kd.datasets.fashion_mnist()
+    def __init__(self, out, labels, epochs, steps):
+        self.out, self.data = out, kd.datasets.fashion_mnist()
         self.labels, self.epochs, self.steps = labels, epochs, steps
 
     def run(self, model, name, seed, x, y=None, loss=None, rate=4e-3):
@@ -62,7 +61,9 @@ class Experiment:
             loss,
             metrics=["accuracy"],
         )
-        logs = keras.callbacks.TensorBoard(OUT / f"tensorboard/{name}_{seed}")
+        logs = keras.callbacks.TensorBoard(
+            self.out / f"tensorboard/{name}_{seed}"
+        )
         return model.fit(
             kd.datasets.batches(x, y, batch_size=64, seed=seed),
             steps_per_epoch=self.steps,
@@ -108,14 +109,15 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
+    out, seeds = SAVED / "fashion_mnist", args.seeds
+    settings = {"labels": 2000, "epochs": 10, "steps": 400}
     if args.quick:
-        experiment, seeds = Experiment(labels=500, epochs=2, steps=40), 1
-    else:
-        experiment = Experiment(labels=2000, epochs=10, steps=400)
-        seeds = args.seeds
+        out, seeds = SAVED / "fashion_mnist_quick", 1
+        settings = {"labels": 500, "epochs": 2, "steps": 40}
     started = time.perf_counter()
-    OUT.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(OUT / "tensorboard", ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "tensorboard", ignore_errors=True)
+    experiment = Experiment(out, **settings)
 
     accuracies = {"teacher": [], "alone": [], "distilled": []}
     agreements = {"alone": [], "distilled": []}
@@ -136,38 +138,42 @@ def main():
             same = decided[name] == decided["teacher"]
             agreements[name].append(float(np.mean(same)))
             histories[f"student {name}"].append(history[name])
-        shipped = shipped or (distiller, alone)
+        shipped = shipped or (distiller, teacher, alone)
 
-    shipped, shipped_alone = shipped
+    shipped, shipped_teacher, shipped_alone = shipped
     files = {
-        "float32": shipped.export(
-            OUT / "student_float32.tflite", overwrite=True, verbose=False
-        ),
-        "int8": shipped.export(
-            OUT / "student_int8.tflite",
-            quantization="int8",
+        quantization: shipped.export(
+            out / f"student_{quantization}.tflite",
+            quantization=None if quantization == "float32" else quantization,
             representative_dataset=experiment.data.x_train[:500],
+            metadata={"class_names": CLASSES},
             overwrite=True,
             verbose=False,
-        ),
+        )
+        for quantization in ("float32", "float16", "dynamic", "int8", "int16x8")
     }
-    shipped.export(OUT / "student.keras", overwrite=True)
+    shipped.export(out / "student.keras", overwrite=True)
     test = (experiment.data.x_test, experiment.data.y_test)
-    verification = kd.export.verify(files, shipped.student, test)
+    verification = kd.export.verify(
+        files,
+        shipped.student,
+        test,
+        teacher=shipped_teacher,
+        max_accuracy_drop=0.5,
+    )
 
     rows = comparison(
         {"teacher": teacher, "student": alone}, accuracies, agreements
     )
     gain = np.subtract(accuracies["distilled"], accuracies["alone"])
-    mean, half = interval(100 * gain)
     print(f"\n{seeds} seeds, {experiment.labels} labels\n")
     print(table(rows))
     print(f"\ndistilled - alone: {percent(gain, '+')} points, paired by seed\n")
     print(verification)
-    curves(OUT / "curves.png", histories, "Fashion-MNIST")
+    curves(out / "curves.png", histories, "Fashion-MNIST")
     seconds = time.perf_counter() - started
     kd.write_report(
-        OUT / "report.html",
+        out / "report.html",
         student=shipped,
         alone=shipped_alone,
         dataset=test,
@@ -186,7 +192,7 @@ def main():
         seeds=list(range(seeds)),
         overwrite=True,
     )
-    print(f"\n{seconds:.0f} s. Everything is in {OUT}")
+    print(f"\n{seconds:.0f} s. Everything is in {out}")
 
 
 if __name__ == "__main__":

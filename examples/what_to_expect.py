@@ -23,7 +23,7 @@ import numpy as np
 import keras_distill as kd
 
 layers = keras.layers
-OUT = pathlib.Path(__file__).parent.parent / "saved_models/what_to_expect"
+SAVED = pathlib.Path(__file__).parent.parent / "saved_models"
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -221,13 +221,14 @@ def main():
         f"teacher: {lab.teacher.count_params()} parameters, "
         f"{100 * lab.teacher_accuracy:.1f} % on 10 000 held-out images\n"
     )
-    OUT.mkdir(parents=True, exist_ok=True)
+    out = SAVED / ("what_to_expect" + "_quick" * args.quick)
+    out.mkdir(parents=True, exist_ok=True)
     if args.defaults:
         rows = defaults(lab, grid, temperatures, alphas)
-        (OUT / "defaults.json").write_text(json.dumps(rows, indent=1))
+        (out / "defaults.json").write_text(json.dumps(rows, indent=1))
     else:
         rows = regimes(lab, grid, seeds)
-        (OUT / "regimes.json").write_text(json.dumps(rows, indent=1))
+        (out / "regimes.json").write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

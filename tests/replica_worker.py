@@ -6,6 +6,7 @@ A process per number of replicas: two MirroredStrategies of different size do
 not live in one.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -21,6 +22,7 @@ from networks import crossentropy
 from networks import data
 
 import keras_distill as kd
+from keras_distill import training_step
 
 SCENARIOS = {
     # Batches of 8: 8, 8, 6. With 4 replicas the last is 2, 2, 2, 0.
@@ -276,6 +278,21 @@ def run(replicas, scenario, path):
     train(strategy, scenario, path)
 
 
+@contextlib.contextmanager
+def counted_traces():
+    traces, step = [], training_step.train_step
+
+    def train_step(distiller, data):
+        traces.append(distiller)
+        return step(distiller, data)
+
+    training_step.train_step = train_step
+    try:
+        yield traces
+    finally:
+        training_step.train_step = step
+
+
 def train(strategy, scenario, path, callbacks=None):
     """Trains and evaluates, and writes weights, logs and predictions."""
     x, y = data(scenario["samples"])
@@ -317,13 +334,18 @@ def train(strategy, scenario, path, callbacks=None):
             jit_compile=scenario.get("jit_compile", "auto"),
             metrics=metrics,
         )
-    history = distiller.fit(
-        dataset,
-        validation_data=dataset,
-        epochs=3,
-        verbose=0,
-        callbacks=callbacks,
-    ).history
+    with counted_traces() as traces:
+        history = distiller.fit(
+            dataset,
+            validation_data=dataset,
+            epochs=3,
+            verbose=0,
+            callbacks=callbacks,
+        ).history
+    # The step is traced once for each replica of this process.
+    many = strategy.num_replicas_in_sync > 1
+    here = len(strategy.extended.worker_devices) if many else 1
+    assert len(traces) == here, len(traces)
     predicted = distiller.predict(dataset, verbose=0)
     arrays = {f"w{i}": w for i, w in enumerate(distiller.get_weights())}
     np.savez(

@@ -1,6 +1,9 @@
 """Generations: who teaches whom, from which weights, with what left over."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -413,3 +416,48 @@ def test_float16_students_are_scaled():
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(found.metrics[0]["loss"])
     assert json.dumps(found.histories)
+
+
+@pytest.mark.slow
+def test_generations_of_two_replicas_are_those_of_one_device():
+    done = subprocess.run(
+        [sys.executable, "-c", ON_REPLICAS],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+ON_REPLICAS = """
+import keras
+import numpy as np
+import tensorflow as tf
+from networks import convnet, crossentropy, data
+
+import keras_distill as kd
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+dataset = tf.data.Dataset.from_tensor_slices(data(30)).batch(8)
+found = []
+for scope in (tf.distribute.get_strategy(), strategy):
+    with scope.scope():
+        found.append(
+            kd.born_again(
+                convnet,
+                dataset,
+                generations=2,
+                epochs=2,
+                optimizer=keras.optimizers.SGD(0.1),
+                loss=crossentropy(),
+                verbose=0,
+            )
+        )
+for one, two in zip(found[0].models, found[1].models, strict=True):
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+"""

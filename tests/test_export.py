@@ -162,6 +162,19 @@ def files(student, digits, tmp_path_factory):
 
 # The files.
 
+every_quantization = pytest.mark.parametrize(
+    "quantization",
+    [
+        None,
+        "int8",
+        *(
+            pytest.param(quantization, marks=pytest.mark.slow)
+            for quantization in writing.QUANTIZATIONS
+            if quantization not in (None, "int8")
+        ),
+    ],
+)
+
 
 @pytest.mark.parametrize("quantization", writing.QUANTIZATIONS)
 def test_convnet(quantization, files, student, digits):
@@ -183,7 +196,7 @@ def test_convnet(quantization, files, student, digits):
         assert lite_model.float_tensors(path) == []
 
 
-@pytest.mark.parametrize("quantization", writing.QUANTIZATIONS)
+@every_quantization
 def test_dense_network(quantization, tmp_path):
     model, x = dense(), features()
     path = quiet(
@@ -196,7 +209,7 @@ def test_dense_network(quantization, tmp_path):
     assert difference <= TOLERANCE[quantization]
 
 
-@pytest.mark.parametrize("quantization", writing.QUANTIZATIONS)
+@every_quantization
 def test_two_inputs_and_two_outputs(quantization, tmp_path):
     model, x = two_inputs(), two_inputs_data()
     path = quiet(

@@ -161,19 +161,25 @@ CASES = {
 
 # Variants of losses that train or compile something large.
 SLOW = ("factor_transfer_", "contrastive_representation_")
+# What compiles or fits is done fast for one variant of each loss.
+SLOW_CHECKS = ("jit", "drop_in")
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.slow)
-        if name.startswith(SLOW)
-        else case
-        for name, case in CASES.items()
-    ],
-    ids=CASES,
-)
+def rows():
+    """Every variant with every check."""
+    seen = set()
+    for name, case in CASES.items():
+        first = case.make_loss.func not in seen
+        seen.add(case.make_loss.func)
+        for check in CHECKS:
+            is_slow = name.startswith(SLOW) or (
+                check in SLOW_CHECKS and not first
+            )
+            marks = [pytest.mark.slow] if is_slow else []
+            yield pytest.param(case, check, marks=marks, id=f"{name}-{check}")
+
+
+@pytest.mark.parametrize("case, check", list(rows()))
 def test_loss(case, check):
     if check in case.skip:
         pytest.skip(case.skip[check])
