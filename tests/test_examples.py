@@ -131,7 +131,7 @@ def test_cost_of_losses_quick():
     rows = {r["loss"]: r for r in json.loads(path.read_text())["rows"]}
     assert set(rows) == {"plain step", "Hint", "DIST"}
     step = rows["plain step"]
-    assert step["per_cent"] == [100.0, 100.0, 100.0]
+    assert step["per_cent"] == pytest.approx([100.0, 100.0, 100.0])
     assert 0 < rows["DIST"]["processor_ms"] < step["processor_ms"]
     assert step["peak_bytes"] is None or step["peak_bytes"] > 0
     assert "DIST" in output
