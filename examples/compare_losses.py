@@ -74,7 +74,7 @@ def table_rows(results, times, rows):
             line[f"- {name}"] = "" if same else reporting.percent(paired, "+")
         alone = of_row(results, "alone", seeds=seeds)
         closed = reporting.gap_closed(teacher, alone, accuracy)
-        line["gap closed"] = f"{100 * closed:.0f} %" if row.make else ""
+        line["gap closed"] = closed if row.make else ""
         agreement = of_row(results, row.name, "agreement")
         line["agreement %"] = reporting.percent(agreement)
         measured = times.get(f"time/{row.name}")

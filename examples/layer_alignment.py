@@ -314,7 +314,7 @@ def table_rows(results, teachers, chosen):
         add(teacher, "(the teacher)", percent([accuracy]))
         for (of, row), result in results.items():
             if of == teacher:
-                share = gap_closed([accuracy], alone, result["accuracy"])
+                closed = gap_closed([accuracy], alone, result["accuracy"])
                 agreement = [a[teacher] for a in result["agreement"]]
                 add(
                     teacher,
@@ -323,7 +323,7 @@ def table_rows(results, teachers, chosen):
                     chosen[of, row],
                     percent(np.subtract(result["accuracy"], alone), "+"),
                     percent(agreement),
-                    f"{100 * share:.0f} %",
+                    closed,
                 )
     return rows
 

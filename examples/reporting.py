@@ -37,9 +37,12 @@ def table(rows):
 
 
 def gap_closed(teacher, alone, distilled):
-    """Share of the distance from alone to the teacher that was covered."""
+    """Share of the distance from alone to the teacher that was covered, as
+    text; empty where the teacher is not the better one."""
     gap = np.mean(teacher) - np.mean(alone)
-    return float((np.mean(distilled) - np.mean(alone)) / gap)
+    if gap <= 0:
+        return ""
+    return f"{100 * (np.mean(distilled) - np.mean(alone)) / gap:.0f} %"
 
 
 def comparison(networks, accuracies, agreements):
@@ -71,9 +74,7 @@ def comparison(networks, accuracies, agreements):
                 "agreement with teacher %": percent(agreement)
                 if agreement
                 else "",
-                "gap closed": f"{100 * closed:.0f} %"
-                if key == "distilled"
-                else "",
+                "gap closed": closed if key == "distilled" else "",
             }
         )
     return rows

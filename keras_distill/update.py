@@ -32,7 +32,7 @@ def apply_gradients(optimizer, gradients, variables):
             [inner], "_all_reduce_sum_gradients", as_given, all_threads=True
         ),
         intercepted(
-            [inner], "_backend_apply_gradients", accumulated, all_threads=True
+            [inner], "_backend_apply_gradients", updated, all_threads=True
         ),
     ):
         optimizer.apply_gradients(zip(gradients, variables))
@@ -52,32 +52,44 @@ def as_given(optimizer, method, gradients_and_variables):
     return list(gradients_and_variables)
 
 
-def accumulated(optimizer, method, gradients, variables):
-    """`optimizer._backend_apply_gradients`, in every n-th step on the mean of
-    the gradients since the last time."""
+def updated(optimizer, method, gradients, variables):
+    """`optimizer._backend_apply_gradients` of gradients that are summed: what
+    happens in some steps only is decided where all replicas are one."""
+    if optimizer.gradient_accumulation_steps:
+        accumulate(optimizer, gradients, variables)
+    else:
+        step(optimizer, gradients, variables)
+    if optimizer.use_ema:
+        average(optimizer)
+
+
+def step(optimizer, gradients, variables):
+    gradients = optimizer._clip_gradients(gradients)
+    optimizer._apply_weight_decay(variables)
+    optimizer._backend_update_step(
+        gradients, variables, optimizer.learning_rate
+    )
+
+
+def accumulate(optimizer, gradients, variables):
+    """In every n-th step, `step` with the mean since the last time."""
     steps = optimizer.gradient_accumulation_steps
-    if not steps:
-        return method(gradients, variables)
     sums = [
         optimizer._accumulated_gradients[optimizer._get_variable_index(v)].value
         for v in variables
     ]
 
-    def update_replica(gradients):
+    def step_of_replica(gradients):
         gradients = [
             (tf.convert_to_tensor(gradient) + before) / steps
             for gradient, before in zip(gradients, sums)
         ]
-        gradients = optimizer._clip_gradients(gradients)
-        optimizer._apply_weight_decay(variables)
-        optimizer._backend_update_step(
-            gradients, variables, optimizer.learning_rate
-        )
+        step(optimizer, gradients, variables)
 
     def on_all_replicas(strategy, gradients):
         def update():
             strategy.extended.call_for_each_replica(
-                update_replica, args=(gradients,)
+                step_of_replica, args=(gradients,)
             )
             for total in sums:
                 strategy.extended.update(total, clear, group=False)
@@ -88,12 +100,37 @@ def accumulated(optimizer, method, gradients, variables):
                     total, add, args=(gradient,), group=False
                 )
 
-        is_last = (optimizer._iterations.value + 1) % steps == 0
-        tf.cond(is_last, update, wait)
+        tf.cond(is_nth(optimizer._iterations, steps), update, wait)
 
     tf.distribute.get_replica_context().merge_call(
         on_all_replicas, args=(gradients,)
     )
+
+
+def average(optimizer):
+    """The moving average of the weights, and in every n-th step its value for
+    theirs."""
+    variables = optimizer._trainable_variables
+    optimizer._update_model_variables_moving_average(variables)
+    if not optimizer.ema_overwrite_frequency:
+        return
+
+    def on_all_replicas(strategy):
+        def overwrite():
+            optimizer._overwrite_model_variables_with_average_value(variables)
+
+        tf.cond(
+            # Of the steps that update, unlike `_iterations`.
+            is_nth(optimizer.iterations, optimizer.ema_overwrite_frequency),
+            overwrite,
+            lambda: None,
+        )
+
+    tf.distribute.get_replica_context().merge_call(on_all_replicas)
+
+
+def is_nth(steps_before, n):
+    return (tf.convert_to_tensor(steps_before) + 1) % n == 0
 
 
 def clear(variable):

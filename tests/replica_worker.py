@@ -62,6 +62,18 @@ SCENARIOS = {
     },
     "clipped": {"samples": 17, "optimizer": {"global_clipnorm": 0.1}},
     "averaged": {"samples": 17, "optimizer": {"use_ema": True}},
+    "accumulated_averages": {
+        "samples": 22,
+        "optimizer": {
+            "gradient_accumulation_steps": 2,
+            "use_ema": True,
+            "ema_overwrite_frequency": 3,
+        },
+    },
+    "overwritten": {
+        "samples": 17,
+        "optimizer": {"use_ema": True, "ema_overwrite_frequency": 4},
+    },
     "deployed": {"samples": 17, "batch_norm": True, "deployed": True},
     "stock": {"samples": 22, "stock": True},
     "regularized": {"samples": 17, "regularized": True},

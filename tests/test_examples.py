@@ -80,6 +80,12 @@ def example(monkeypatch):
     return load
 
 
+def test_gap_closed(example):
+    reporting = example("reporting.py")
+    assert reporting.gap_closed([0.9], [0.5, 0.7], [0.75]) == "50 %"
+    assert reporting.gap_closed([0.6], [0.5, 0.7], [0.75]) == ""
+
+
 @pytest.mark.slow
 def test_layer_alignment_quick():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():

@@ -101,6 +101,8 @@ def test_two_replicas(scenario, tmp_path):
         "accumulated_with_adam",
         "clipped",
         "averaged",
+        "accumulated_averages",
+        "overwritten",
     ],
 )
 def test_two_and_four_replicas(scenario, tmp_path):
