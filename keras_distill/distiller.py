@@ -226,8 +226,12 @@ class Distiller(LoggedModel):
             metrics: Keras metrics of the student, and metrics that compare it
                 with the teacher such as `kd.metrics.Agreement()`.
             **kwargs: As in `keras.Model.compile`. `jit_compile=True` compiles
-                forward, losses and gradient of both networks; `"auto"` does
-                on a GPU.
+                forward, losses and gradient of both networks. On several
+                replicas with synchronized batch normalization or
+                `cross_replica=True` it compiles the teacher alone, where the
+                teacher has a layer that XLA cannot compile nothing: both with
+                a warning. `"auto"`, the default, is `True` on a GPU without a
+                `tf.distribute` strategy.
         """
         from keras_distill import execution
 

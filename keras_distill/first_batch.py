@@ -213,17 +213,17 @@ class FirstBatch:
         if pair.teacher is None and cached is None:
             return None
 
-        from keras_distill.execution import in_graph
+        from keras_distill.execution import once_in_graph
 
         def run(own_precision):
             def teacher_pass(x):
                 return pair.teacher_pass(x, None, own_precision)
 
-            if not distiller.run_eagerly and pair.teacher_batch_size is None:
-                # Eagerly, a Functional model holds the outputs of all its
-                # layers until its end: more than the whole training step.
-                teacher_pass = in_graph(teacher_pass)
-            return _as_numpy(teacher_pass(x))
+            if distiller.run_eagerly or pair.teacher_batch_size is not None:
+                return _as_numpy(teacher_pass(x))
+            # Eagerly, a Functional model holds the outputs of all its layers
+            # until its end: more than the whole training step.
+            return _as_numpy(once_in_graph(teacher_pass, x))
 
         with distiller.distribute_strategy.scope():
             x = distiller.views.teacher_evaluation(x)

@@ -154,7 +154,7 @@ def test_the_readme_says_what_the_quickstarts_file_takes(tmp_path, monkeypatch):
         "output_0": {"shape": [1, 10], "dtype": "float32"}
     }
     page = (ROOT / "README.md").read_text().split("## On the device")[1]
-    page = page.split("\n## ")[0]
+    page = page.split("\n## ")[0].split("Python (`pip install")[1]
     sizes = {
         "python": "(1, 8, 8, 1)",
         "kotlin": "Array(1) { Array(8) { Array(8) { FloatArray(1) } } }",

@@ -1,5 +1,7 @@
 """What XLA compiles of the step."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -74,3 +76,19 @@ def test_the_compiled_step_updates_batch_statistics():
         weights.append(distiller.student.get_weights())
     for compiled, plain in zip(*weights):
         np.testing.assert_allclose(compiled, plain, atol=1e-5)
+
+
+def test_fits_one_after_another_warn_of_no_retracing():
+    """TensorFlow does, of a function that is traced for a single call."""
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = tf.get_logger()
+    logger.addHandler(handler)
+    try:
+        x, y = data(64)
+        for _ in range(7):
+            distill().fit(x, y, batch_size=8, verbose=0)
+    finally:
+        logger.removeHandler(handler)
+    assert not [line for line in said if "retracing" in line]

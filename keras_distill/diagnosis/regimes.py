@@ -163,10 +163,11 @@ def _teacher_saturated(facts):
         f"{training['entropy']:.3f} nats; on validation images "
         f"{validation['largest_probability']:.3f} and "
         f"{validation['entropy']:.3f}): its soft targets say little there that "
-        "the labels do not. At temperature 1 they add nothing to the labels: "
-        "take about 4, the default. Also distil on images that it was not "
-        "trained on, unlabelled or strongly augmented (mixup), or from a "
-        "teacher that is overfitted less."
+        "the labels do not. Distil on images that it was not trained on, "
+        "unlabelled or strongly augmented (mixup), or from a teacher that is "
+        "overfitted less. A temperature above the default of 1, such as "
+        "kd.losses.SoftTargets(temperature=4.0), shows more of what little "
+        "there is; try both on validation images."
     )
 
 

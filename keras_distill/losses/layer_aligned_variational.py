@@ -51,7 +51,8 @@ class LayerAlignedVariationalInformation(DistillationLoss):
     `log sigma` is low there. Networks may differ in kind and depth: a vector
     is projected and repeated over the positions of a map, a map is averaged
     and projected to meet a vector, and maps of unlike sizes take the size of
-    the teacher's. In `beta L_D + ...`, beta is 1 - alpha of `kd.Distiller`.
+    the teacher's. The share of this loss in the objective is alpha of
+    `kd.Distiller`; the paper's beta is 1 - alpha.
 
     On several replicas the running moments are always those of all samples,
     as on one device; there is no `cross_replica`. It costs little: two numbers

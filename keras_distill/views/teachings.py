@@ -52,8 +52,9 @@ class FunctionMatching(ImageViews):
     carries the index (`kd.views.indexed`): the same view can be shown in
     another process or on another number of devices. Partners for mixup are
     then sought among the sample's neighbours in the data set, groups of
-    `mixup_group_size`; `kd.views.batches` keeps them together while it
-    shuffles. Without an index draws differ by step, and the partner is any
+    `mixup_group_size`; `kd.views.grouped_batches` and
+    `kd.datasets.batches(..., group_size=)` keep them together while they
+    shuffle. Without an index draws differ by step, and the partner is any
     sample of the (replica's) batch.
 
     Args:
