@@ -7,6 +7,7 @@ import keras
 from keras_distill import configuration
 from keras_distill import validation
 from keras_distill.first_batch import FirstBatch
+from keras_distill.intercept import intercepted
 from keras_distill.logs import LoggedModel
 from keras_distill.losses.stock import as_distillation_losses
 from keras_distill.pair import Pair
@@ -212,6 +213,12 @@ class Distiller(LoggedModel):
 
     # Training.
 
+    @property
+    def output_names(self):
+        """The student's, where it shows them: losses and metrics of `compile`
+        may be dicts by these names."""
+        return getattr(self.student, "output_names", None)
+
     def compile(
         self, optimizer="rmsprop", loss=None, *, metrics=None, **kwargs
     ):
@@ -261,9 +268,15 @@ class Distiller(LoggedModel):
     def current_alpha(self):
         if callable(self.alpha):
             return keras.ops.cast(
-                self.alpha(self.optimizer.iterations), keras.config.floatx()
+                self.alpha(self.steps_taken()), keras.config.floatx()
             )
         return self.alpha
+
+    def steps_taken(self):
+        """What schedules are asked for, of alpha as of the learning rate."""
+        from keras_distill import update
+
+        return update.steps_taken(self.optimizer)
 
     def objective(self, student_loss, distillation_loss):
         """How the terms combine, without R; a subclass may override it.
@@ -305,7 +318,7 @@ class Distiller(LoggedModel):
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         self._assert_compile_called("train_on_batch")
-        self._first_batch.value.check(x, y)
+        self._first_batch.value.check_kind(x, y)
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
@@ -332,24 +345,38 @@ class Distiller(LoggedModel):
         # optimizer's variables and so is traced twice. On several it averages
         # the replicas' first batches to get a batch to build with, which fails
         # on an uneven one. fit() has built the networks by then.
-        batch = self._first_batch.value.batch
-        if batch is None:
-            return super()._maybe_symbolic_build(
-                iterator=iterator, data_batch=data_batch
-            )
-        with self.distribute_strategy.scope():
-            self.build_for(batch)
+        batch = self._batch_to_build_for(iterator, data_batch)
+        if batch is not None:
+            with self.distribute_strategy.scope():
+                self.build_for(batch, not self._evaluating)
 
-    def build_for(self, batch):
-        """Makes the variables of optimizer and metrics before the first step.
+    def _batch_to_build_for(self, iterator, data_batch):
+        """That of `fit`; in an evaluation before it the given one, and `None`
+        on one device, where the first step builds."""
+        first = self._first_batch.value
+        if first.batch is not None or self._distribute_strategy is None:
+            return first.batch
+        if data_batch is None:
+            from keras_distill import strategies
+
+            data_batch = strategies.first_of_replica(
+                self.distribute_strategy, iterator
+            )
+        return first.plain(data_batch)
+
+    def build_for(self, batch, with_optimizer):
+        """Makes the variables of metrics and optimizer before the first step.
 
         Args:
             batch: `(x, y, sample_weight)`. Without labels Keras would pass
                 `None` to a task loss that has no share (alpha=1).
         """
+        # There may be connectors to come, whose weights it will have.
+        without = [] if with_optimizer else [self.optimizer]
         if batch[1] is not None:
-            self._symbolic_build(data_batch=batch)
-        elif not self.optimizer.built:
+            with intercepted(without, "build", lambda *_: None):
+                self._symbolic_build(data_batch=batch)
+        elif with_optimizer and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
     # Saving.

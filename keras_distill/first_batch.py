@@ -95,6 +95,18 @@ class FirstBatch:
         # Anything else (None, a torch DataLoader) is Keras's to judge.
         return x
 
+    def check_kind(self, x, y=None):
+        """Checks a batch, if it is the first of its kind."""
+        kinds = keras.tree.map_structure(
+            lambda a: a if a is None else (np.shape(a)[1:], str(a.dtype)),
+            (unpacked(x), y),
+        )
+        kind = (str(kinds), id(self.distiller.pair().teacher))
+        cached = unpacked(x).teacher_outputs is not None
+        if kind not in self._checked or cached:
+            self.check(x, y)
+            self._checked.add(kind)
+
     def check(self, x, y=None):
         """Checks one batch against networks, losses and objective."""
         self._check_labels_are_there(y)
@@ -152,9 +164,12 @@ class FirstBatch:
                 len(keras.tree.flatten(unpacked(x).inputs)[0]),
                 self.distiller.distribute_strategy,
             )
+        self.batch = self.plain(batch)
+
+    def plain(self, batch):
+        """`(x, y, sample_weight)` as the networks see them."""
         x, y, sample_weight = plain_batch(batch)
-        y = self.distiller.views.evaluation_labels(y)
-        self.batch = x, y, sample_weight
+        return x, self.distiller.views.evaluation_labels(y), sample_weight
 
     def _check_labels_are_there(self, y):
         distiller = self.distiller

@@ -42,7 +42,7 @@ class LoggedModel(keras.Model):
         from keras_distill.execution import several_steps_at_once
 
         steps = self.steps_per_execution
-        if steps == 1 or self.distribute_strategy.num_replicas_in_sync == 1:
+        if steps == 1 or self._distribute_strategy is None:
             return function
         return several_steps_at_once(self, function, steps)
 
@@ -74,6 +74,15 @@ class LoggedModel(keras.Model):
         if logs is None:
             return metrics
         return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
+
+    def _flatten_metrics_in_order(self, logs):
+        # Keras's lists begin with the loss.
+        others = {name: logs[name] for name in logs if name != "loss"}
+        values = super()._flatten_metrics_in_order(others)
+        if "loss" not in logs:
+            return values
+        values = values if isinstance(values, list) else [values]
+        return [logs["loss"], *values] if values else logs["loss"]
 
     def update_metrics(self, y, output, sample_weight, teacher_output):
         """Updates the compiled metrics and returns the logs."""

@@ -16,6 +16,8 @@ import keras
 import tensorflow as tf
 
 from keras_distill.intercept import intercepted
+from keras_distill.masks import masked
+from keras_distill.masks import masks_of
 
 
 class Replica(NamedTuple):
@@ -43,9 +45,13 @@ class Replica(NamedTuple):
         """Outputs without the stand-in."""
         if self.share is None:
             return structure
-        return keras.tree.map_structure(
-            lambda t: None if t is None else t[: self.count], structure
-        )
+
+        def rows(x):
+            return None if x is None else x[: self.count]
+
+        real = keras.tree.map_structure(rows, structure)
+        masks = keras.tree.map_structure(rows, masks_of(structure))
+        return masked(real, masks)
 
     def gather(self, x):
         """`(samples here, ...)` -> `(samples everywhere, ...)`, see
@@ -152,7 +158,6 @@ def reducible(logs):
     Over several machines it takes the mean over an axis, which a scalar does
     not have (keras-team/keras#20585).
     """
-    strategy = tf.distribute.get_strategy()
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not tf.distribute.get_strategy().extended._in_multi_worker_mode():
         return logs
     return keras.tree.map_structure(lambda x: tf.reshape(x, [1]), logs)

@@ -37,6 +37,14 @@ def check_strategy(strategy):
         )
 
 
+def first_of_replica(strategy, epoch_iterator):
+    """What the first replica of this process gets first."""
+    for _, _, iterator in epoch_iterator:
+        return tf.nest.map_structure(
+            lambda x: strategy.experimental_local_results(x)[0], next(iterator)
+        )
+
+
 def check_scope(network, role, strategy):
     """Raises unless this network was made in the strategy's scope.
 

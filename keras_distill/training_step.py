@@ -9,7 +9,8 @@ taps of the same forward pass that gives the prediction, and under tf.distribute
 every term must be scaled alike (replicas.py).
 """
 
-import keras
+import warnings
+
 import tensorflow as tf
 
 from keras_distill import replicas
@@ -17,8 +18,13 @@ from keras_distill.deployment import untrained_head
 from keras_distill.execution import networks_of_step
 from keras_distill.execution import teacher_of_step
 from keras_distill.losses.gathering import gathering
+from keras_distill.masks import mask_of
+from keras_distill.masks import masked
+from keras_distill.masks import masks_of
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked_batch
+from keras_distill.task_loss import number
+from keras_distill.task_loss import task_loss
 from keras_distill.update import apply_gradients
 
 
@@ -42,16 +48,19 @@ def train_step(distiller, data):
         ):
             student = pair.student_pass(view.student, training=True)
             terms = loss_terms(
-                distiller, teacher, student, view, sample.sample_index
+                distiller, teacher, student, view, sample.sample_index, replica
             )
             terms = replica.zero_if_empty(terms)
             loss = replica.scaled(terms["loss"])
             loss = distiller.optimizer.scale_loss(loss)
         gradients = gradients_of(distiller, tape, loss, replica)
-        return terms, gradients, student.output, teacher and teacher.output
+        outputs = student.output, teacher and teacher.output
+        return terms, gradients, outputs, masks_of(outputs)
 
     networks = networks_of_step(distiller, networks)
-    terms, gradients, output, teacher_output = networks()
+    terms, gradients, outputs, masks = networks()
+    # They do not come out of a compiled function by themselves.
+    output, teacher_output = masked(outputs, masks)
     update(distiller, gradients)
 
     y, weight, output, teacher_output = replica.real(
@@ -75,6 +84,13 @@ def gradients_of(distiller, tape, loss, replica):
 def update(distiller, gradients):
     """Takes one step of the optimizer on student and connectors."""
     variables = distiller.trainable_variables
+    if not variables:
+        warnings.warn(
+            "Nothing is trained: no weight of the student, nor of a "
+            "connector, is trainable.",
+            stacklevel=2,
+        )
+        return
     pair = distiller.pair()
     with untrained_head(pair.deployment), pair.followed(distiller.optimizer):
         apply_gradients(distiller.optimizer, gradients, variables)
@@ -91,7 +107,7 @@ def test_step(distiller, data):
     y, weight, output, teacher_output = replica.real(
         (y, weight, output, teacher_output)
     )
-    loss = task_loss(distiller, y, output, weight)
+    loss = task_loss(distiller, y, output, weight, replica)
     if loss is not None:
         additional = additional_losses(distiller)
         loss = loss if additional is None else loss + additional
@@ -108,14 +124,14 @@ def predict_step(distiller, data):
     return replica.real(distiller(x, training=False))
 
 
-def loss_terms(distiller, teacher, student, view, sample_index=None):
+def loss_terms(distiller, teacher, student, view, sample_index, replica):
     """All numbers of the objective: a dict with `loss` and its parts.
 
     Every number is a mean over the samples of this replica.
     """
     terms = {}
     student_loss = task_loss(
-        distiller, view.y, student.output, view.sample_weight
+        distiller, view.y, student.output, view.sample_weight, replica
     )
     if student_loss is not None:
         terms["student_loss"] = student_loss
@@ -145,23 +161,6 @@ def loss_terms(distiller, teacher, student, view, sample_index=None):
     return terms
 
 
-def number(x):
-    """A loss term in float32, in float64 under floatx float64."""
-    wide = keras.config.floatx() == "float64"
-    return tf.cast(x, tf.float64 if wide else tf.float32)
-
-
-def task_loss(distiller, y, output, sample_weight):
-    """L_S, a mean over this replica's samples; `None` without labels."""
-    if y is None or distiller.loss is None:
-        return None
-    loss = distiller._compile_loss(y, output, sample_weight)
-    if loss is None:
-        return None
-    # Keras divides by the number of replicas; `Replica.scaled` does it.
-    return number(loss) * tf.distribute.get_strategy().num_replicas_in_sync
-
-
 def additional_losses(distiller):
     """Regularizers and `add_loss` of student and connectors, or `None`."""
     losses = distiller.losses
@@ -173,8 +172,7 @@ def additional_losses(distiller):
 def with_mask(sample_weight, output):
     """Folds the mask of a sequence into the weights, as Keras's losses do:
     the mean is then over the positions that count."""
-    # What Keras's own losses read; there is no public accessor.
-    mask = getattr(output, "_keras_mask", None)
+    mask = mask_of(output)
     if mask is None:
         return sample_weight
     mask = tf.cast(mask, tf.float32)

@@ -8,9 +8,12 @@ the gradients are added up first, once, and the decision is made where all
 replicas are one.
 """
 
+import keras
 import tensorflow as tf
 
 from keras_distill.intercept import intercepted
+
+KERAS_OWN = keras.optimizers.Optimizer._backend_apply_gradients
 
 
 def apply_gradients(optimizer, gradients, variables):
@@ -21,21 +24,33 @@ def apply_gradients(optimizer, gradients, variables):
             `None`. Their sum over replicas is the gradient.
         variables: What they belong to.
     """
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    if not tf.distribute.has_strategy():
         optimizer.apply_gradients(zip(gradients, variables))
         return
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    parts = optimizers_in(optimizer)
     gradients = summed(gradients)
     with (
         # Loss scaling goes on in other threads.
         intercepted(
-            [inner], "_all_reduce_sum_gradients", as_given, all_threads=True
+            parts, "_all_reduce_sum_gradients", as_given, all_threads=True
         ),
         intercepted(
-            [inner], "_backend_apply_gradients", updated, all_threads=True
+            parts, "_backend_apply_gradients", updated, all_threads=True
         ),
     ):
         optimizer.apply_gradients(zip(gradients, variables))
+
+
+def steps_taken(optimizer):
+    """By the optimizer, those that only accumulated a gradient included: what
+    Keras's learning-rate schedules go by."""
+    return optimizers_in(optimizer)[0]._iterations
+
+
+def optimizers_in(optimizer):
+    """Without loss scaling, and a `MultiOptimizer` with its parts."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return [inner, *getattr(inner, "optimizers", [])]
 
 
 def summed(gradients):
@@ -55,6 +70,8 @@ def as_given(optimizer, method, gradients_and_variables):
 def updated(optimizer, method, gradients, variables):
     """`optimizer._backend_apply_gradients` of gradients that are summed: what
     happens in some steps only is decided where all replicas are one."""
+    if type(optimizer)._backend_apply_gradients is not KERAS_OWN:
+        return method(gradients, variables)
     if optimizer.gradient_accumulation_steps:
         accumulate(optimizer, gradients, variables)
     else:

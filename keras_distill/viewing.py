@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill.strategies import callbacks_here
+from keras_distill.update import steps_taken
 from keras_distill.views import for_network
 
 
@@ -45,7 +46,7 @@ class Viewing:
 
     def _step_number(self):
         """A number for each step and replica, to draw by."""
-        step = tf.cast(self.distiller.optimizer.iterations, tf.int32)
+        step = tf.cast(steps_taken(self.distiller.optimizer), tf.int32)
         strategy = tf.distribute.get_strategy()
         context = tf.distribute.get_replica_context()
         if strategy.num_replicas_in_sync == 1 or context is None:

@@ -116,6 +116,32 @@ SCENARIOS = {
         "batch_norm": True,
         "teacher": {"teacher_dtype": "bfloat16", "teacher_batch_size": 3},
     },
+    # Keras divides a mean by the number of replicas, and only a mean.
+    "scalar_loss": {"samples": 17, "task": "scalar"},
+    "summed_loss": {
+        "samples": 17,
+        "task": "sum",
+        "optimizer": {"learning_rate": 0.01},
+    },
+    "two_outputs": {
+        "samples": 17,
+        "network": "two_outputs",
+        "losses": "of_one_output",
+        "optimizer": {"learning_rate": 0.02},
+    },
+    # 4 of 6 positions count.
+    "masked": {"samples": 17, "network": "sequences", "losses": "soft"},
+    "several_optimizers": {
+        "samples": 17,
+        "optimizer": {"class_name": "MultiOptimizer", "clipnorm": 0.2},
+    },
+    "several_accumulating_optimizers": {
+        "samples": 22,
+        "optimizer": {
+            "class_name": "MultiOptimizer",
+            "gradient_accumulation_steps": 2,
+        },
+    },
     "feature_losses": {
         "samples": 17,
         "losses": "feature_losses",
@@ -152,6 +178,12 @@ def losses(scenario):
 
 
 def optimizer(class_name="SGD", **options):
+    if class_name == "MultiOptimizer":
+        slow, fast = (
+            optimizer(learning_rate=rate, **options) for rate in (0.02, 0.2)
+        )
+        parts = keras.optimizers.OptimizerMap(slow, {".*head.*": fast})
+        return keras.optimizers.MultiOptimizer(parts)
     if class_name == "SGD":
         options = {"learning_rate": 0.2, "momentum": 0.9, **options}
     return getattr(keras.optimizers, class_name)(**options)
@@ -184,6 +216,16 @@ def feature_losses(taps):
             student_layer_name=two["student_layer_name"]
         ),
     }
+
+
+def soft_targets(taps):
+    return kd.losses.SoftTargets()
+
+
+def of_one_output(taps):
+    return kd.losses.SoftTargets(
+        teacher_layer_name="left", student_layer_name="left"
+    )
 
 
 def logit_losses(taps):
@@ -219,7 +261,61 @@ FAMILIES = {
     "logits": logit_losses,
     "classifiers": classifier_losses,
     "reused": reused_classifier,
+    "soft": soft_targets,
+    "of_one_output": of_one_output,
 }
+
+
+def mean_squared_error(y, output):
+    """A scalar, of which Keras takes no mean."""
+    wanted = keras.ops.one_hot(y, output.shape[-1])
+    return keras.ops.mean(keras.ops.square(wanted - output))
+
+
+def task_loss(scenario):
+    if scenario.get("views"):
+        return keras.losses.CategoricalCrossentropy(from_logits=True)
+    if scenario.get("network") == "two_outputs":
+        return {"left": crossentropy(), "right": mean_squared_error}
+    return {
+        None: crossentropy(),
+        "scalar": mean_squared_error,
+        "sum": keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="sum"
+        ),
+    }[scenario.get("task")]
+
+
+def sequences(width=4, **kwargs):
+    """A class for every position; 0 is padding."""
+    inputs = keras.Input((6,), dtype="int32")
+    x = keras.layers.Embedding(10, width, mask_zero=True)(inputs)
+    x = keras.layers.Dense(width, activation="relu")(x)
+    return keras.Model(inputs, keras.layers.Dense(4, name="head")(x))
+
+
+def two_outputs(width=4, **kwargs):
+    trunk = convnet(width)
+    left = keras.layers.Dense(4, name="left")(trunk.output)
+    right = keras.layers.Dense(4, name="right")(trunk.output)
+    return keras.Model(trunk.input, [left, right])
+
+
+NETWORKS = {
+    None: convnet,
+    "sequences": sequences,
+    "two_outputs": two_outputs,
+}
+
+
+def samples_for(scenario):
+    x, y = data(scenario["samples"])
+    if scenario.get("network") == "sequences":
+        y = np.random.default_rng(0).integers(0, 4, (len(x), 6))
+        x = np.where(np.arange(6) < 4, y + 1, 0).astype("int32")
+    if scenario.get("network") == "two_outputs":
+        y = (y, 3 - y)
+    return x, y
 
 
 def cached(x, y, path, parts, strategy):
@@ -261,7 +357,7 @@ def made(scenario, student, views):
     if scenario.get("own_teacher"):
         distiller = kd.BeYourOwnTeacher(student=student, exits=["act1"])
         return distiller, ["accuracy"]
-    teacher = convnet(8)
+    teacher = NETWORKS[scenario.get("network")](8)
     if scenario.get("moving"):
         teacher = kd.MovingAverageTeacher(student, momentum=0.7)
     distiller = kd.Distiller(
@@ -274,18 +370,21 @@ def made(scenario, student, views):
     )
     if scenario.get("cached"):
         return distiller, ["accuracy"]
+    if scenario.get("network") == "two_outputs":
+        return distiller, {"left": ["accuracy"], "right": ["accuracy"]}
     return distiller, ["accuracy", kd.metrics.Agreement()]
 
 
 def run(replicas, scenario, path):
+    """`replicas`: 0 is one device under a strategy."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * max(replicas, 2)
     )
     strategy = tf.distribute.get_strategy()
-    if replicas > 1:
+    if replicas != 1:
         strategy = tf.distribute.MirroredStrategy(
-            [f"CPU:{i}" for i in range(replicas)]
+            [f"CPU:{i}" for i in range(replicas or 1)]
         )
     train(strategy, scenario, path)
 
@@ -307,7 +406,7 @@ def counted_traces():
 
 def train(strategy, scenario, path, callbacks=None):
     """Trains and evaluates, and writes weights, logs and predictions."""
-    x, y = data(scenario["samples"])
+    x, y = samples_for(scenario)
     arrays = (x, y)
     if weights := scenario.get("weighted"):
         if weights is True:
@@ -327,7 +426,7 @@ def train(strategy, scenario, path, callbacks=None):
         )
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        student = convnet(
+        student = NETWORKS[scenario.get("network")](
             batch_norm=scenario.get("batch_norm", False),
             synchronized=not scenario.get("local", False),
             dtype=scenario.get("dtype"),
@@ -339,9 +438,7 @@ def train(strategy, scenario, path, callbacks=None):
         distiller, metrics = made(scenario, student, views)
         distiller.compile(
             optimizer(**scenario.get("optimizer", {})),
-            crossentropy()
-            if views is None
-            else keras.losses.CategoricalCrossentropy(from_logits=True),
+            task_loss(scenario),
             steps_per_execution=scenario.get("steps_per_execution", 1),
             jit_compile=scenario.get("jit_compile", "auto"),
             metrics=metrics,
@@ -359,6 +456,8 @@ def train(strategy, scenario, path, callbacks=None):
     here = len(strategy.extended.worker_devices) if many else 1
     assert len(traces) == here, len(traces)
     predicted = distiller.predict(dataset, verbose=0)
+    if isinstance(predicted, list):
+        predicted = np.stack(predicted)
     arrays = {f"w{i}": w for i, w in enumerate(distiller.get_weights())}
     np.savez(
         path,

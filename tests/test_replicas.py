@@ -103,10 +103,25 @@ def test_two_replicas(scenario, tmp_path):
         "averaged",
         "accumulated_averages",
         "overwritten",
+        "scalar_loss",
+        "summed_loss",
+        "two_outputs",
+        "masked",
+        "several_optimizers",
+        "several_accumulating_optimizers",
     ],
 )
 def test_two_and_four_replicas(scenario, tmp_path):
     compare(scenario, (2, 4), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "scenario", ["accumulated", "overwritten", "many_steps", "empty"]
+)
+def test_one_device_under_a_strategy(scenario, tmp_path):
+    """`MirroredStrategy()` on a machine with one GPU."""
+    compare(scenario, (0,), tmp_path)
 
 
 @pytest.mark.slow

@@ -64,9 +64,20 @@ def case(strategy, other, name):
         distiller = kd.Distiller(
             student=student,
             teacher=teacher,
-            distillation_losses=kd.losses.SoftTargets(),
+            distillation_losses=kd.losses.Hint(
+                teacher_layer_name="act1", student_layer_name="act1"
+            ),
         )
+        if name == "a cohort evaluated first":
+            distiller = kd.MutualDistiller(
+                students={"first": student, "second": teacher}
+            )
         distiller.compile(optimizer, crossentropy(), jit_compile=jit_compile)
+    if name.endswith("evaluated first"):
+        expected = float(crossentropy()(y[:7], student(x[:7])))
+        found = distiller.evaluate(x[:7], y[:7], verbose=0, return_dict=True)
+        found = found.get("first_loss", found["loss"])
+        assert abs(found - expected) < 1e-5, (found, expected)
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch)
     for _ in range(2):
         distiller.fit(dataset, verbose=0)
@@ -79,6 +90,8 @@ CASES = {
     "distiller outside": (ValueError, "the Distiller outside of any scope"),
     "local batch norm": (UserWarning, "1 UserWarning"),
     "compiled": (UserWarning, "of the networks only the teacher is compiled"),
+    "evaluated first": (None, "fine"),
+    "a cohort evaluated first": (None, "fine"),
     "small batch": (ValueError, "has 1 samples for 2 replicas"),
 }
 

@@ -4,6 +4,7 @@ import keras
 
 from keras_distill import validation
 from keras_distill.distiller import Distiller
+from keras_distill.intercept import intercepted
 from keras_distill.logs import LoggedModel
 from keras_distill.losses.base import one_of
 from keras_distill.losses.soft_targets import SoftTargets
@@ -290,6 +291,21 @@ class MutualDistiller(Distiller):
         losses = ["loss", *(f"{name}_loss" for name in self.members)]
         self.start_logs(self._log_names(), losses)
 
+    def fit(self, *args, **kwargs):
+        def of_each(first, finalize, variables):
+            for member in self.members.values():
+                optimizer = member.optimizer
+                ends = optimizer.finalize_variable_values
+                ends = finalize if optimizer is first else ends
+                ends(member.trainable_variables)
+
+        # At the end of training Keras calls that of the one optimizer it knows.
+        known = [self.optimizer] if self.compiled else []
+        with intercepted(known, "finalize_variable_values", of_each):
+            return super().fit(*args, **kwargs)
+
+    fit.__doc__ = Distiller.fit.__doc__
+
     def train_step(self, data):
         from keras_distill.online import mutual_step
 
@@ -315,16 +331,12 @@ class MutualDistiller(Distiller):
         return super()._in_evaluation(evaluated, *args, **kwargs)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        batch = self._first_batch.value.batch
-        if batch is None and self._distribute_strategy is None:
+        batch = self._batch_to_build_for(iterator, data_batch)
+        if batch is None:
             return
-        batch = batch or data_batch
         with self.distribute_strategy.scope():
             for member in self.members.values():
-                if batch is None:
-                    member._symbolic_build(iterator=iterator)
-                else:
-                    member.build_for(batch)
+                member.build_for(batch, not self._evaluating)
 
     # Logs.
 

@@ -14,6 +14,7 @@ from keras_distill.losses.gathering import gathering
 from keras_distill.online.member import stopped
 from keras_distill.samples import plain_batch
 from keras_distill.samples import unpacked_batch
+from keras_distill.task_loss import task_loss
 
 
 def train_step(cohort, data):
@@ -45,6 +46,7 @@ def train_step(cohort, data):
                     own[name],
                     view,
                     sample.sample_index,
+                    replica,
                 )
                 terms = replica.zero_if_empty(terms)
                 loss = replica.scaled(terms["loss"])
@@ -71,7 +73,7 @@ def test_step(cohort, data):
     y, weight, outputs = replica.real((y, weight, outputs))
     logs = {}
     for name, member in cohort.members.items():
-        loss = training_step.task_loss(member, y, outputs[name], weight)
+        loss = task_loss(member, y, outputs[name], weight, replica)
         if loss is not None:
             additional = training_step.additional_losses(member)
             loss = loss if additional is None else loss + additional
@@ -87,7 +89,9 @@ def same_learning_rate(members):
     """Callbacks change the learning rate of the first optimizer: the others
     follow. Schedules go on by themselves, with every optimizer's own steps."""
     first, *others = [member.optimizer for member in members.values()]
-    if isinstance(first.learning_rate, tf.Tensor):
+    # A `MultiOptimizer` has none of its own.
+    rate = getattr(first, "learning_rate", None)
+    if rate is None or isinstance(rate, tf.Tensor):
         return
     for optimizer in others:
-        optimizer.learning_rate.assign(first.learning_rate)
+        optimizer.learning_rate.assign(rate)

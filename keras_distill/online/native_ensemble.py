@@ -243,7 +243,7 @@ class NativeEnsembleDistiller(Distiller):
         weight = self.distillation_loss_weight
         if callable(weight):
             weight = ops.cast(
-                weight(self.optimizer.iterations), distillation_loss.dtype
+                weight(self.steps_taken()), distillation_loss.dtype
             )
         return student_loss + weight * distillation_loss
 

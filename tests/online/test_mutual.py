@@ -252,6 +252,18 @@ def test_schedules_advance_once_per_step_and_callbacks_reach_all():
         np.testing.assert_array_equal(old, new)
 
 
+def test_every_student_ends_with_the_average_of_its_weights():
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    made = cohort(compile={"optimizer": optimizer})
+    fit(made)
+    for member in made.members.values():
+        averages = member.optimizer._model_variables_moving_average
+        for weight, average in zip(
+            member.trainable_variables, averages, strict=True
+        ):
+            np.testing.assert_array_equal(weight, average)
+
+
 def test_gradient_accumulation_is_one_larger_batch():
     networks = three()
     results = []
