@@ -5,6 +5,8 @@ import warnings
 
 import tensorflow as tf
 
+from keras_distill.task_loss import exchanging
+
 
 def several_steps_at_once(model, function, steps):
     """Keras's function of one step on replicas -> one of several steps.
@@ -72,12 +74,13 @@ def exchanges(distiller):
     """Names of what replicas exchange before the gradient is there."""
     if distiller.distribute_strategy.num_replicas_in_sync == 1:
         return []
-    return [
+    of_layers = [
         layer.name
         for layer in distiller._flatten_layers()
         if getattr(layer, "synchronized", False)
         or getattr(layer, "cross_replica", False)
     ]
+    return of_layers + exchanging(distiller)
 
 
 def networks_of_step(distiller, function):
@@ -96,7 +99,8 @@ def networks_of_step(distiller, function):
         warnings.warn(
             "jit_compile=True: of the networks only the teacher is compiled "
             f"here. XLA cannot compile what {names} exchange between replicas "
-            "(synchronized=True, cross_replica=True).",
+            "(synchronized=True, cross_replica=True, the positions that a mask "
+            "leaves).",
             stacklevel=2,
         )
         return function

@@ -41,6 +41,14 @@ class Replica(NamedTuple):
             return loss
         return loss * tf.cast(self.share, loss.dtype)
 
+    def summed(self, numbers):
+        """A list of numbers of the samples here -> of those of all replicas."""
+        if self.share is None:
+            return numbers
+        context = tf.distribute.get_replica_context()
+        numbers = self.zero_if_empty(numbers)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, numbers)
+
     def real(self, structure):
         """Outputs without the stand-in."""
         if self.share is None:

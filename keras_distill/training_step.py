@@ -136,7 +136,7 @@ def loss_terms(distiller, teacher, student, view, sample_index, replica):
     if student_loss is not None:
         terms["student_loss"] = student_loss
 
-    weight = with_mask(view.sample_weight, student.output)
+    weight = with_mask(view.sample_weight, student.output, replica)
     total = number(0.0)
     for name, loss in distiller.distillation_losses.items():
         more = student.shared_with(loss)
@@ -169,7 +169,7 @@ def additional_losses(distiller):
     return tf.add_n([number(loss) for loss in losses])
 
 
-def with_mask(sample_weight, output):
+def with_mask(sample_weight, output, replica):
     """Folds the mask of a sequence into the weights, as Keras's losses do:
     the mean is then over the positions that count."""
     mask = mask_of(output)
@@ -177,7 +177,8 @@ def with_mask(sample_weight, output):
         return sample_weight
     mask = tf.cast(mask, tf.float32)
     size = tf.cast(tf.size(mask), tf.float32)
-    weight = mask * tf.math.divide_no_nan(size, tf.reduce_sum(mask))
+    size, counted = replica.summed([size, tf.reduce_sum(mask)])
+    weight = mask * tf.math.divide_no_nan(size, counted)
     if sample_weight is None:
         return weight
     sample_weight = tf.cast(sample_weight, tf.float32)

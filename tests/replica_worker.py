@@ -129,8 +129,22 @@ SCENARIOS = {
         "losses": "of_one_output",
         "optimizer": {"learning_rate": 0.02},
     },
-    # 4 of 6 positions count.
+    # Of unlike length, and one replica gets none of some batches.
     "masked": {"samples": 17, "network": "sequences", "losses": "soft"},
+    "masked_and_weighted": {
+        "samples": 22,
+        "network": "sequences",
+        "losses": "soft",
+        "weighted": True,
+    },
+    "masked_and_compiled": {
+        "samples": 22,
+        "network": "sequences",
+        "losses": "soft",
+        "jit_compile": True,
+    },
+    "ignored_class": {"samples": 17, "task": "ignored"},
+    "mean_of_weights": {"samples": 17, "task": "weights", "weighted": True},
     "several_optimizers": {
         "samples": 17,
         "optimizer": {"class_name": "MultiOptimizer", "clipnorm": 0.2},
@@ -283,6 +297,12 @@ def task_loss(scenario):
         "sum": keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, reduction="sum"
         ),
+        "ignored": keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=1
+        ),
+        "weights": keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        ),
     }[scenario.get("task")]
 
 
@@ -312,7 +332,8 @@ def samples_for(scenario):
     x, y = data(scenario["samples"])
     if scenario.get("network") == "sequences":
         y = np.random.default_rng(0).integers(0, 4, (len(x), 6))
-        x = np.where(np.arange(6) < 4, y + 1, 0).astype("int32")
+        length = 1 + np.arange(len(x))[:, None] % 6
+        x = np.where(np.arange(6) < length, y + 1, 0).astype("int32")
     if scenario.get("network") == "two_outputs":
         y = (y, 3 - y)
     return x, y
@@ -411,7 +432,10 @@ def train(strategy, scenario, path, callbacks=None):
     if weights := scenario.get("weighted"):
         if weights is True:
             weights = np.linspace(0, 2, len(x))
-        arrays = (x, y, np.resize(weights, len(x)).astype("float32"))
+        weights = np.resize(weights, len(x)).astype("float32")
+        if scenario.get("network") == "sequences":
+            weights = np.repeat(weights[:, None], 6, axis=1)
+        arrays = (x, y, weights)
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
     if scenario.get("cached"):
         dataset = cached(x, y, path, scenario.get("parts"), strategy)

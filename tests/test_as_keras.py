@@ -1,6 +1,5 @@
 """What `keras.Model` does beside fitting a dataset, a Distiller does too."""
 
-
 import keras
 import numpy as np
 import pytest
