@@ -1,9 +1,11 @@
 """Several networks as one."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_distill.losses.heads import final_activation
+from keras_distill.losses.values import look_like_probabilities
 from keras_distill.symbolic import symbolic_inputs
 from keras_distill.taps import Taps
 
@@ -22,6 +24,10 @@ class Ensemble(keras.Model):
             heads give logits or softmax probabilities. They may be different
             networks, ensembles themselves, and have the same name.
         weights: One number per model, >= 0. Defaults to equal weights.
+        probabilities: Whether a model gives probabilities, one bool per model.
+            Defaults to what the last layer says, and where it says nothing
+            (subclassed models, an average of softmaxes) to what the model says
+            of some numbers.
         name: Name of the model.
 
     Input shapes:
@@ -47,7 +53,9 @@ class Ensemble(keras.Model):
     of generations, the mean of their predictions).
     """
 
-    def __init__(self, models, weights=None, name="ensemble"):
+    def __init__(
+        self, models, weights=None, probabilities=None, name="ensemble"
+    ):
         # Inputs are the members' business: each casts to its own policy.
         super().__init__(name=name, autocast=False)
         models = list(models)
@@ -65,6 +73,14 @@ class Ensemble(keras.Model):
                 f"weights needs {len(models)} numbers >= 0, not all 0. "
                 f"Received: {weights}"
             )
+        if probabilities is None:
+            probabilities = [gives_probabilities(model) for model in models]
+        elif len(probabilities) != len(models):
+            raise ValueError(
+                f"probabilities needs {len(models)} booleans, one per model. "
+                f"Received: {probabilities}"
+            )
+        self.probabilities = [bool(given) for given in probabilities]
         self.models = models
         self.member_weights = [w / sum(weights) for w in weights]
         if self.inputs:
@@ -95,13 +111,17 @@ class Ensemble(keras.Model):
 
     def call(self, inputs, training=None):
         total = 0.0
-        for model, weight in zip(self.models, self.member_weights):
+        for model, weight, given in zip(
+            self.models, self.member_weights, self.probabilities
+        ):
             if model._call_has_training_arg:
                 output = model(inputs, training=training)
             else:
                 output = model(inputs)
             output = ops.cast(output, "float32")
-            if final_activation(model) != "softmax":
+            if output.shape[-1] == 1:
+                raise _one_unit(model, "one unit")
+            if not given:
                 output = ops.softmax(output, axis=-1)
             total = total + weight * output
         # The smallest normal float32: log stays finite where all say 0.
@@ -112,6 +132,7 @@ class Ensemble(keras.Model):
         return {
             "models": [serialize(model) for model in self.models],
             "weights": self.member_weights,
+            "probabilities": self.probabilities,
             "name": self.name,
         }
 
@@ -121,6 +142,49 @@ class Ensemble(keras.Model):
         deserialize = keras.saving.deserialize_keras_object
         config["models"] = [deserialize(model) for model in config["models"]]
         return cls(**config)
+
+
+def gives_probabilities(model):
+    """Whether a built model ends in a softmax."""
+    head = final_activation(model)
+    if head is not None or not _may_hide_a_softmax(model):
+        return head == "softmax"
+    output = _of_some_numbers(model)
+    return output is not None and look_like_probabilities(output, "softmax")
+
+
+def _may_hide_a_softmax(model):
+    outputs = getattr(model, "outputs", None)
+    if not outputs:
+        return True
+    last = outputs[0]._keras_history.operation
+    return not isinstance(last, (keras.layers.Dense, keras.layers.Activation))
+
+
+def _of_some_numbers(model):
+    """The output for inputs of the shapes the model was built with, as a NumPy
+    array; `None` where these are not known or it does not take such."""
+    shapes = (model.get_build_config() or {}).get("input_shape")
+    if getattr(model, "inputs", None):
+        symbols = symbolic_inputs(model)
+    elif shapes is None or keras.tree.is_nested(shapes[0]):
+        return None
+    else:
+        symbols = keras.KerasTensor(shapes)
+
+    def numbers(symbol):
+        shape = (4, *(size or 32 for size in symbol.shape[1:]))
+        draw = np.random.default_rng(0).uniform(size=shape)
+        return ops.convert_to_tensor(draw.astype(symbol.dtype))
+
+    try:
+        output = model(keras.tree.map_structure(numbers, symbols))
+    except Exception:
+        # The user's own `call` may take other numbers, or not one tensor.
+        return None
+    if keras.tree.is_nested(output) or len(output.shape) < 2:
+        return None
+    return ops.convert_to_numpy(ops.cast(output, "float32"))
 
 
 def _symbol(tensor):
@@ -138,10 +202,8 @@ def _check_members(models):
             inputs.append((model.name, _shapes(structure)))
             outputs.append((model.name, tuple(shapes[0])))
         if head == "sigmoid" or (shapes and shapes[0][-1] == 1):
-            raise ValueError(
-                "Ensemble averages the softmax probabilities of two classes "
-                f"or more. '{model.name}' ends in "
-                + ("a sigmoid." if head == "sigmoid" else "one unit.")
+            raise _one_unit(
+                model, "a sigmoid" if head == "sigmoid" else "one unit"
             )
     if len({shape[-1] for _, shape in outputs}) > 1:
         raise ValueError(
@@ -154,6 +216,13 @@ def _check_members(models):
                 "The members of an ensemble must take the same inputs. "
                 f"'{inputs[0][0]}' takes {inputs[0][1]}, '{name}' {shapes}."
             )
+
+
+def _one_unit(model, end):
+    return ValueError(
+        "Ensemble averages the softmax probabilities of two classes or more. "
+        f"'{model.name}' ends in {end}."
+    )
 
 
 def _shapes(structure):

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_distill.cached_outputs import check_cached
 from keras_distill.cached_outputs import teacher_threshold
+from keras_distill.losses.values import look_like_probabilities
 from keras_distill.pair import Seen
 from keras_distill.precision import run_first
 from keras_distill.samples import carries_teacher_outputs
@@ -20,6 +21,9 @@ from keras_distill.samples import unpacked
 from keras_distill.samples import with_checked_index
 from keras_distill.taps import Shape
 from keras_distill.views import for_network
+
+# Of fewer values of a head of one unit, all may lie in [0, 1] by chance.
+FEW = 8
 
 
 class FirstBatch:
@@ -127,7 +131,10 @@ class FirstBatch:
         x = unpacked(x).inputs
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
         teacher = self._teacher_values(x, cached)
-        self._build(x, teacher, teacher_threshold(cached))
+        of_teacher = teacher_threshold(cached)
+        if of_teacher is None and teacher is not None:
+            of_teacher = _threshold_seen(pair.teacher, teacher.output)
+        self._build(x, teacher, (of_teacher, self._student_threshold()))
         if teacher is not None:
             for name in pair.needs_teacher:
                 loss = pair.losses[name]
@@ -254,7 +261,13 @@ class FirstBatch:
                 ],
             )
 
-    def _build(self, x, teacher, threshold=None):
+    def _student_threshold(self):
+        """As its loss says, where the student shows no last layer."""
+        takes_logits = getattr(self.distiller.loss, "from_logits", None)
+        shown = getattr(self.distiller.student, "outputs", None)
+        return 0.5 if takes_logits is False and shown is None else None
+
+    def _build(self, x, teacher, thresholds):
         """Builds the student and, with the shapes now known, the losses."""
         distiller = self.distiller
         pair = distiller.pair()
@@ -275,7 +288,7 @@ class FirstBatch:
                 teacher = keras.tree.map_structure(
                     lambda a: Shape(free(a)), teacher
                 )
-            pair.bind(teacher, Seen(*shapes), threshold)
+            pair.bind(teacher, Seen(*shapes), thresholds)
         distiller.views.set_output_shape(pair.student_output_shape)
 
     def _check_sparse_labels(self, y):
@@ -309,6 +322,16 @@ def are_arrays(x):
     return bool(leaves) and all(
         hasattr(a, "shape") and hasattr(a, "__getitem__") for a in leaves
     )
+
+
+def _threshold_seen(teacher, values):
+    """Where a head of one unit says yes, by what it says, if the teacher shows
+    no last layer; else `None`."""
+    shown = getattr(teacher, "outputs", None)
+    if shown is not None or keras.tree.is_nested(values):
+        return None
+    one = values.shape[-1] == 1 and values.size >= FEW
+    return 0.5 if one and look_like_probabilities(values, "sigmoid") else None
 
 
 def _as_numpy(seen):

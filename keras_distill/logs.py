@@ -89,7 +89,7 @@ class LoggedModel(keras.Model):
         if self._compile_metrics is not None and y is not None:
             self._compile_metrics.update_state(y, output, sample_weight)
         for metric in self.logs().of_teacher:
-            metric.update_state(teacher_output, output)
+            self.pair().compare(metric, teacher_output, output)
         if not self._evaluating:
             self._trained_with_labels = y is not None
         return self.get_metrics_result()

@@ -85,6 +85,7 @@ class Pair:
             self.teacher_batch_size,
         )
         self.teacher, self.moving_teacher = teacher, moving
+        self.bound = False
 
     @property
     def teacher_taps(self):
@@ -160,36 +161,40 @@ class Pair:
         if student is not None:
             self.bind(teacher and Seen(*teacher), Seen(*student))
 
-    def bind(self, teacher, student, teacher_threshold=None):
+    def bind(self, teacher, student, thresholds=(None, None)):
         """Lets every loss see the models once, and builds its connectors.
 
         Args:
             teacher: `Seen` of shapes, or `None` without a teacher.
             student: `Seen` of shapes.
-            teacher_threshold: See `decision_threshold`. Defaults to the
-                teacher's own.
+            thresholds: Of teacher and student, see `decision_threshold`;
+                `None`: what the network shows.
         """
-        for loss in self.losses.values():
+        for name, loss in self.losses.items():
             loss.bind(self.teacher, self.student)
-            if not loss.built:
-                shapes = (
-                    teacher and teacher.of(loss.teacher_layer_name),
-                    student.of(loss.student_layer_name),
-                )
-                loss.build(
-                    *keras.tree.map_structure(
-                        lambda shape: shape and tuple(shape), shapes
-                    )
-                )
+            shapes = (
+                teacher and teacher.of(loss.teacher_layer_name),
+                student.of(loss.student_layer_name),
+            )
+            shapes = keras.tree.map_structure(
+                lambda shape: shape and tuple(shape), shapes
+            )
+            if loss.built and loss.variables:
+                _check_still_fits(name, loss, *shapes)
+            else:
+                loss.build(*shapes)
         output, threshold = student.output, decision_threshold(self.student)
         if self.deployment is not None:
             output, threshold = self.deployment.shape(student), 0.0
         self.student_output_shape = output
         self.comparable = _same_scores(teacher and teacher.output, output)
         if self.comparable:
-            if teacher_threshold is None:
-                teacher_threshold = decision_threshold(self.teacher)
-            self._thresholds = teacher_threshold, threshold
+            of_teacher, of_student = thresholds
+            if of_teacher is None:
+                of_teacher = decision_threshold(self.teacher)
+            if of_student is None:
+                of_student = threshold
+            self._thresholds = of_teacher, of_student
         self.bound = True
 
     def check_bound(self):
@@ -206,6 +211,21 @@ class Pair:
     def agreement(self, teacher_output, student_output):
         """Where both networks decide alike: booleans, one per decision."""
         return same_decision(teacher_output, student_output, *self._thresholds)
+
+    def compare(self, metric, teacher_output, student_output):
+        """Updates a metric that compares the networks."""
+        if self.bound and hasattr(metric, "thresholds"):
+            if not self.comparable:
+                shapes = keras.tree.map_structure(
+                    lambda x: tuple(x.shape), [teacher_output, student_output]
+                )
+                raise ValueError(
+                    f"The metric '{metric.name}' compares decisions between "
+                    "the same classes. Received outputs of teacher and student "
+                    f"of shapes {shapes}."
+                )
+            metric.thresholds = self._thresholds
+        metric.update_state(teacher_output, student_output)
 
     def _taps_of(self, role):
         names = []
@@ -224,4 +244,31 @@ def _same_scores(teacher_shape, student_shape):
         len(teacher_shape) == len(student_shape) >= 2
         and teacher_shape[-1] == student_shape[-1]
         and student_shape[-1] is not None
+    )
+
+
+def _check_still_fits(name, loss, *shapes):
+    """Raises if a loss has weights of other shapes than these networks need."""
+    before = (loss.get_build_config() or {}).get("shapes_dict")
+    if before is None:
+        return
+    roles = "teacher", "student"
+    for role, given in zip(roles, shapes, strict=True):
+        old = before[f"{role}_shape"]
+        if not _fit(old, given):
+            raise ValueError(
+                f"The weights of the loss '{name}' were made for a {role} that "
+                f"gives {old}; this one gives {given}. Make a new loss and a "
+                "new kd.Distiller for it."
+            )
+
+
+def _fit(old, new):
+    """Whether shapes agree but for the batch, and where a size is known."""
+    if old is None or new is None:
+        return True
+    if isinstance(new, dict):
+        return all(_fit(old[key], new[key]) for key in new)
+    return len(old) == len(new) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(old[1:], new[1:])
     )

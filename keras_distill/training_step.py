@@ -17,8 +17,8 @@ from keras_distill import replicas
 from keras_distill.deployment import untrained_head
 from keras_distill.execution import networks_of_step
 from keras_distill.execution import teacher_of_step
+from keras_distill.loss_inputs import labels_and_weight
 from keras_distill.losses.gathering import gathering
-from keras_distill.masks import mask_of
 from keras_distill.masks import masked
 from keras_distill.masks import masks_of
 from keras_distill.samples import plain_batch
@@ -136,16 +136,16 @@ def loss_terms(distiller, teacher, student, view, sample_index, replica):
     if student_loss is not None:
         terms["student_loss"] = student_loss
 
-    weight = with_mask(view.sample_weight, student.output, replica)
     total = number(0.0)
     for name, loss in distiller.distillation_losses.items():
+        y, weight = labels_and_weight(distiller, name, student, view, replica)
         more = student.shared_with(loss)
         if loss.needs_sample_index:
             more["sample_index"] = sample_index
         value, logs = loss.compute_loss_and_logs(
             teacher.asked_by(loss) if teacher else None,
             student.of(loss.student_layer_name),
-            y=view.y,
+            y=y,
             sample_weight=weight,
             **more,
         )
@@ -167,21 +167,3 @@ def additional_losses(distiller):
     if not losses:
         return None
     return tf.add_n([number(loss) for loss in losses])
-
-
-def with_mask(sample_weight, output, replica):
-    """Folds the mask of a sequence into the weights, as Keras's losses do:
-    the mean is then over the positions that count."""
-    mask = mask_of(output)
-    if mask is None:
-        return sample_weight
-    mask = tf.cast(mask, tf.float32)
-    size = tf.cast(tf.size(mask), tf.float32)
-    size, counted = replica.summed([size, tf.reduce_sum(mask)])
-    weight = mask * tf.math.divide_no_nan(size, counted)
-    if sample_weight is None:
-        return weight
-    sample_weight = tf.cast(sample_weight, tf.float32)
-    missing = len(mask.shape) - len(sample_weight.shape)
-    shape = tf.concat([tf.shape(sample_weight), [1] * missing], axis=0)
-    return weight * tf.reshape(sample_weight, shape)

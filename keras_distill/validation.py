@@ -71,6 +71,19 @@ def check_same_teacher(teacher, distiller, check=True):
         )
 
 
+def tell_of_another_teacher(teacher, distiller):
+    """Lets losses forget what they know of the teacher before."""
+    before = distiller.pair().teacher
+    if teacher is before:
+        return
+    known = distiller._teacher_fingerprint
+    if before is not None:
+        known = fingerprint(before)
+    if known is not None and known != fingerprint(teacher):
+        for loss in distiller.distillation_losses.values():
+            loss.teacher_changed()
+
+
 def is_number(value):
     return (
         isinstance(value, numbers.Real)

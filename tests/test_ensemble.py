@@ -160,6 +160,43 @@ def test_subclassed_members():
         assert both.input.shape == (None, 8, 8, 3)
 
 
+class Ends(keras.Model):
+    """What it ends in cannot be seen."""
+
+    def __init__(self, activation, units=CLASSES):
+        super().__init__()
+        self.flat = layers.Flatten()
+        self.head = layers.Dense(units, activation=activation)
+
+    def call(self, x):
+        return self.head(self.flat(x))
+
+
+def average():
+    image = keras.Input((8, 8, 3))
+    flat = layers.Flatten()(image)
+    heads = [layers.Dense(CLASSES, activation="softmax")(flat) for _ in "ab"]
+    return keras.Model(image, layers.Average()(heads))
+
+
+def test_softmaxes_that_are_not_seen(tmp_path):
+    hidden, logits, averaged = Ends("softmax"), Ends(None), average()
+    expected = [hidden(X), tf.nn.softmax(logits(X)), averaged(X)]
+    ensemble = kd.Ensemble([hidden, logits, averaged])
+    assert ensemble.probabilities == [True, False, True]
+    np.testing.assert_allclose(
+        probabilities(ensemble), np.mean(expected, axis=0), atol=1e-6
+    )
+    told = kd.Ensemble([hidden], probabilities=[False])
+    assert probabilities(told).max() < 0.5
+    with pytest.raises(ValueError, match="one per model"):
+        kd.Ensemble([hidden, logits], probabilities=[True])
+    one = Ends("sigmoid", 1)
+    one(X)
+    with pytest.raises(ValueError, match="two classes or more"):
+        kd.Ensemble([one])(X)
+
+
 def test_dropout_of_members_is_that_of_the_call():
     image = keras.Input((8, 8, 3))
     x = layers.Dropout(0.5)(layers.Flatten()(image))

@@ -11,6 +11,7 @@ import re
 import keras
 from keras import ops
 
+from keras_distill.losses.positions import fitting_weight
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain
@@ -76,21 +77,7 @@ def weighted_mean(values, sample_weight=None):
     """
     if sample_weight is None:
         return ops.mean(values)
-    weight = ops.cast(sample_weight, values.dtype)
-    if len(weight.shape) > len(values.shape):
-        extra = tuple(range(len(values.shape), len(weight.shape)))
-        weight = ops.mean(weight, axis=extra)
-    # A size that is not known while tracing (`None`) agrees with any other.
-    if any(
-        w is not None and v is not None and w != v
-        for w, v in zip(tuple(weight.shape)[1:], tuple(values.shape)[1:])
-    ):
-        # Weights per position of a sequence, values per position of a map:
-        # only the batch axis is common to both.
-        weight = ops.mean(weight, axis=tuple(range(1, len(weight.shape))))
-    missing = len(values.shape) - len(weight.shape)
-    weight = ops.reshape(weight, tuple(ops.shape(weight)) + (1,) * missing)
-    return ops.mean(values * weight)
+    return ops.mean(values * fitting_weight(sample_weight, values))
 
 
 def mean_per_sample(values):
@@ -120,6 +107,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             snake case.
         dtype: dtype of the connectors' weights. Defaults to `"float32"`,
             whatever the policy: losses are computed in float32 or higher.
+        trainable: Whether the connectors are trained. Defaults to `True`.
 
     Input shapes:
         `compute_loss` gets one tensor `(batch, ...)` per network for one tap,
@@ -151,10 +139,13 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         student_layer_name=None,
         name=None,
         dtype="float32",
+        trainable=True,
     ):
         self._named_by_user = name is not None
         super().__init__(
-            name=name or snake_case(type(self).__name__), dtype=dtype
+            name=name or snake_case(type(self).__name__),
+            dtype=dtype,
+            trainable=trainable,
         )
         self.teacher_layer_name = validated_taps(
             teacher_layer_name, "teacher_layer_name"
@@ -184,6 +175,10 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             teacher_shape: A tuple, or a dict name -> tuple for several taps.
             student_shape: The same for the student.
         """
+
+    def teacher_changed(self):
+        """Called where `set_teacher` gives another teacher than the one before:
+        for a loss that has learned something of that one. `bind` follows."""
 
     def prepare(self, teacher_batches):
         """A stage of its own before training, after `build`. Here: none.
@@ -293,6 +288,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             "student_layer_name": plain(self.student_layer_name),
             "name": self.name,
             "dtype": self.dtype,
+            "trainable": self.trainable,
         }
 
     @classmethod

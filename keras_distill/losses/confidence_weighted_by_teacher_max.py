@@ -7,6 +7,7 @@ from keras_distill.losses.born_again import BornAgainLoss
 from keras_distill.losses.born_again import gradient_parts
 from keras_distill.losses.coupled import BatchCoupled
 from keras_distill.losses.labels import label_distribution
+from keras_distill.losses.labels import labelled
 from keras_distill.losses.positions import flat_positions
 from keras_distill.losses.probabilities import cross_entropy
 from keras_distill.losses.probabilities import log_probabilities
@@ -122,6 +123,7 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
         teacher, student, labels, weight = flat_positions(
             *self.together(teacher, student, labels, sample_weight)
         )
+        weight = weight * labelled(labels)
         shares = confidence_weights(
             self.log_confidence(teacher, labels), weight
         )

@@ -22,6 +22,7 @@ from keras_distill.losses.memory_bank import weights_of_other_classes
 from keras_distill.losses.pairwise import flat
 from keras_distill.losses.pairwise import unit_rows
 from keras_distill.losses.seeded import Seeded
+from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
 from keras_distill.losses.structures import shapes_of
 
@@ -188,6 +189,11 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
             aggregation="only_first_replica",
         )
 
+    def teacher_changed(self):
+        if self.built:  # The old one's rows fade from the memory by themselves.
+            unknown = ops.full((2,), NOT_ESTIMATED)
+            self.log_normalizers.assign(unknown)
+
     def draw_contrast(self, sample_index):
         """`(batch, 1 + negatives)` indices: each sample itself, then others."""
         return draw_others(
@@ -228,7 +234,9 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         sample_index = ops.convert_to_tensor(sample_index)
-        teacher, student = same_precision(teacher_outputs, student_outputs)
+        (teacher,) = in_order(teacher_outputs, self.teacher_layer_name)
+        (student,) = in_order(student_outputs, self.student_layer_name)
+        teacher, student = same_precision(teacher, student)
         teacher = ops.stop_gradient(teacher)
         teacher = unit_rows(self.teacher_dense(flat(teacher)))
         student = unit_rows(self.student_dense(flat(student)))

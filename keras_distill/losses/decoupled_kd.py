@@ -4,6 +4,7 @@ from keras import ops
 from keras_distill.losses.arguments import non_negative
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.labels import hard_labels
+from keras_distill.losses.labels import labelled
 from keras_distill.losses.probabilities import kl_divergence
 from keras_distill.losses.probabilities import log_probabilities
 from keras_distill.losses.response import ResponseLoss
@@ -144,7 +145,7 @@ class DecoupledKD(ResponseLoss):
             teacher, student, target, self.temperature
         )
         values = self.alpha * target_part + self.beta * other_part
-        return weighted_mean(values, sample_weight)
+        return weighted_mean(values * labelled(target), sample_weight)
 
     def get_config(self):
         return {

@@ -14,6 +14,7 @@ from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature_maps import sum_per_sample
 from keras_distill.losses.heads import final_activation
 from keras_distill.losses.labels import label_distribution
+from keras_distill.losses.labels import labelled
 from keras_distill.losses.probabilities import cross_entropy
 from keras_distill.losses.probabilities import kl_divergence
 from keras_distill.losses.probabilities import log_probabilities
@@ -230,6 +231,7 @@ class EarlyExits(DistillationLoss):
         maps, logits = self.exits(student_outputs, training=True)
         for number, (map_i, z) in enumerate(zip(maps, logits), start=1):
             z, teacher = same_precision(z, output)
+            counted = ops.cast(labelled(labels), z.dtype)
             values = self.values(z, teacher, ops.cast(labels, z.dtype))
             if self.feature_weight:
                 distance = self.feature_distance(map_i, deepest)
@@ -241,7 +243,10 @@ class EarlyExits(DistillationLoss):
                 ops.argmax(z, axis=-1), ops.argmax(labels, axis=-1)
             )
             logs[f"{number}_loss"] = loss
-            logs[f"{number}_accuracy"] = ops.mean(ops.cast(right, z.dtype))
+            right = ops.cast(right, z.dtype) * counted
+            logs[f"{number}_accuracy"] = ops.divide_no_nan(
+                ops.sum(right), ops.sum(counted)
+            )
             total = total + loss
         return total, logs
 

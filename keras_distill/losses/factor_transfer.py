@@ -173,6 +173,10 @@ class FactorTransfer(LayerPairLoss):
             return False
         return float(ops.convert_to_numpy(self._prepared)) == 0.0
 
+    def teacher_changed(self):
+        if self._prepared is not None:
+            self._prepared.assign(0.0)
+
     def prepare(self, teacher_batches):
         """Trains the paraphraser of every pair.
 

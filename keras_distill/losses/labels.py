@@ -44,7 +44,22 @@ def label_distribution(y, logits, name):
 
 
 def hard_labels(y, logits, name):
-    """One-hot labels: the largest class of `label_distribution`."""
+    """One-hot labels: the largest class of `label_distribution`; zeros where
+    that has none."""
     distribution = label_distribution(y, logits, name)
     chosen = ops.argmax(distribution, axis=-1)
-    return ops.one_hot(chosen, logits.shape[-1], dtype=logits.dtype)
+    hard = ops.one_hot(chosen, logits.shape[-1], dtype=logits.dtype)
+    return hard * ops.expand_dims(labelled(distribution), -1)
+
+
+def labelled(distribution):
+    """1 where there is a label, 0 at an `ignore_class`.
+
+    Args:
+        distribution: `(batch, ..., classes)` from `label_distribution`.
+
+    Returns:
+        `(batch, ...)`, the same dtype.
+    """
+    total = ops.sum(distribution, axis=-1)
+    return ops.cast(total > 0.0, distribution.dtype)

@@ -249,8 +249,7 @@ def _margin_of(teacher, name):
             "margin=."
         )
     to_numpy = keras.ops.convert_to_numpy
-    beta = to_numpy(layer.beta) if layer.center else None
-    gamma = to_numpy(layer.gamma) if layer.scale else np.ones_like(beta)
-    if beta is None:
-        beta = np.zeros_like(gamma)
+    mean = to_numpy(layer.moving_mean)
+    beta = to_numpy(layer.beta) if layer.center else np.zeros_like(mean)
+    gamma = to_numpy(layer.gamma) if layer.scale else np.ones_like(mean)
     return batch_norm_margin(gamma, beta)

@@ -129,6 +129,8 @@ def neighbour_probabilities(x, with_self=False, epsilon=1e-7):
     """
     norm = safe_sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
     kernel = (gram(x / (norm + epsilon)) + 1.0) / 2.0
+    # The cosine of opposite samples is rounded to less than -1.
+    kernel = ops.maximum(kernel, 0.0)
     if not with_self:
         kernel = kernel * (1.0 - _identity(kernel))
     total = ops.sum(kernel, axis=1, keepdims=True)

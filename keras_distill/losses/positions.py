@@ -1,6 +1,34 @@
-"""Sequences and maps as one long batch of positions."""
+"""Sequences and maps as one long batch of positions, and their weights."""
 
 from keras import ops
+
+
+def fitting_weight(sample_weight, values):
+    """Weights in a shape that multiplies `values`.
+
+    Args:
+        sample_weight: `(batch,)` or any leading part of the shape of `values`.
+            One that has more axes than `values` (weights per position for a
+            loss per sample) is averaged over the extra axes.
+        values: `(batch, ...)`, one number per sample or per position.
+
+    Returns:
+        As many axes as `values`; some of size 1.
+    """
+    weight = ops.cast(sample_weight, values.dtype)
+    if len(weight.shape) > len(values.shape):
+        extra = tuple(range(len(values.shape), len(weight.shape)))
+        weight = ops.mean(weight, axis=extra)
+    # A size that is not known while tracing (`None`) agrees with any other.
+    if any(
+        w is not None and v is not None and w != v
+        for w, v in zip(tuple(weight.shape)[1:], tuple(values.shape)[1:])
+    ):
+        # Weights per position of a sequence, values per position of a map:
+        # only the batch axis is common to both.
+        weight = ops.mean(weight, axis=tuple(range(1, len(weight.shape))))
+    missing = len(values.shape) - len(weight.shape)
+    return ops.reshape(weight, tuple(ops.shape(weight)) + (1,) * missing)
 
 
 def flat_positions(*arguments):
@@ -8,8 +36,7 @@ def flat_positions(*arguments):
 
     Args:
         *arguments: Arrays of one shape `(batch, ..., classes)`, and last a
-            `sample_weight`: `None`, `(batch,)`, or any leading part of their
-            shape without the classes.
+            `sample_weight`: `None`, or see `fitting_weight`.
 
     Returns:
         The arrays, and the weight of each position, `(positions,)`.
@@ -17,13 +44,9 @@ def flat_positions(*arguments):
     *arrays, sample_weight = arguments
     array = arrays[0]
     classes = array.shape[-1]
-    if sample_weight is None:
-        weight = ops.ones_like(array[..., 0])
-    else:
-        weight = ops.cast(sample_weight, array.dtype)
-        missing = len(array.shape) - 1 - len(weight.shape)
-        weight = ops.reshape(weight, tuple(ops.shape(weight)) + (1,) * missing)
-        weight = weight * ops.ones_like(array[..., 0])
+    weight = ops.ones_like(array[..., 0])
+    if sample_weight is not None:
+        weight = weight * fitting_weight(sample_weight, weight)
     return (
         *(ops.reshape(x, (-1, classes)) for x in arrays),
         ops.reshape(weight, (-1,)),

@@ -175,7 +175,8 @@ class ResponseLoss(DistillationLoss):
             raise ValueError(
                 f"{name} with activation='softmax' needs at least 2 classes: "
                 f"over one class a softmax is always 1. Received: {both}. For "
-                "a binary head with one output pass activation='sigmoid'."
+                "a binary head with one output take "
+                "SoftTargets(activation='sigmoid')."
             )
 
     def validate_teacher_values(self, teacher_outputs):

@@ -18,7 +18,8 @@ def softplus_variance(scale, epsilon=1e-5):
 
 def inverse_softplus_variance(variance, epsilon=1e-5):
     """The `scale` for which `softplus_variance` gives `variance` (a float)."""
-    return math.log(math.expm1(variance - epsilon))
+    wanted = variance - epsilon
+    return wanted + math.log(-math.expm1(-wanted))
 
 
 def gaussian_energy(x, mean, variance):

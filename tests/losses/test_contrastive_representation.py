@@ -217,6 +217,18 @@ def test_arguments(arguments, message):
         contrast(**arguments)
 
 
+def test_a_list_of_one_layer():
+    loss = ContrastiveRepresentation(
+        sample_count=8,
+        negatives=2,
+        teacher_layer_name=["pool"],
+        student_layer_name=["pool"],
+        seed=1,
+    )
+    taps = [{"pool": np.eye(4, width, dtype="float32")} for width in (6, 5)]
+    assert np.isfinite(loss.compute_loss(*taps, sample_index=np.arange(4)))
+
+
 def test_widths_must_be_known():
     with pytest.raises(ValueError, match="known sizes") as error:
         contrast().build((None, 8), (None, None, None, 8))

@@ -79,6 +79,18 @@ def test_the_margin_is_the_mean_of_the_negative_values():
     )
 
 
+def test_a_normalization_without_weights_has_a_margin_too():
+    inputs = keras.Input((4, 4, 3))
+    outputs = layers.BatchNormalization(center=False, scale=False, name="bn")(
+        inputs
+    )
+    loss = OverhauledFeature(teacher_layer_name="bn", student_layer_name="bn")
+    loss.bind(keras.Model(inputs, outputs), None)
+    loss.build((None, 4, 4, 3), (None, 4, 4, 3))
+    expected = batch_norm_margin(np.ones(3), np.zeros(3))
+    np.testing.assert_allclose(loss.margins[0], expected, rtol=1e-6)
+
+
 def test_margins_of_channels_that_are_never_negative_or_constant():
     margin = batch_norm_margin([0.1, 0.0, 0.0], [5.0, 2.0, -2.0])
     np.testing.assert_allclose(margin, [-0.3, 0.0, -2.0])

@@ -66,6 +66,17 @@ def test_degenerate_batches_are_finite(loss, dtype, batch):
             assert abs(result) < 1e-6
 
 
+def test_opposite_samples_in_float32():
+    """Their cosine is rounded to less than -1, and was no probability."""
+    loss = losses.ProbabilisticTransfer()
+    teacher = np.eye(2, 4, dtype="float32")
+    for seed in range(20):
+        one = features(1, 128, seed=seed).astype("float32")
+        opposite = np.concatenate([one, -one])
+        result, gradient = value_and_gradient(loss, teacher, opposite)
+        assert np.isfinite(result) and np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize(
     "loss", [losses.RelationalDistance, losses.RelationalAngle]
 )

@@ -96,6 +96,12 @@ def test_the_variance_is_stable():
     np.testing.assert_allclose(small, np.log1p(np.exp(-12.0)), rtol=1e-6)
 
 
+def test_a_large_initial_variance():
+    scale = inverse_softplus_variance(1000.0)
+    assert scale == pytest.approx(1000.0)
+    assert inverse_softplus_variance(0.01) < -4
+
+
 def test_the_initial_variance_is_met():
     loss = vid(initial_variance=0.7)
     loss.build((None, 4, 4, 3), (None, 4, 4, 2))

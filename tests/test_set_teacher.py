@@ -1,0 +1,78 @@
+"""Another teacher: what the losses know of the one before is gone."""
+
+import keras
+import numpy as np
+import pytest
+from networks import Subclassed
+from networks import convnet
+from networks import crossentropy
+from networks import data
+
+import keras_distill as kd
+
+X, Y = data(16)
+
+
+def distill(loss, student, teacher):
+    distiller = kd.Distiller(
+        student=student, teacher=teacher, distillation_losses=loss
+    )
+    distiller.compile("sgd", crossentropy())
+    distiller.fit(X, Y, verbose=0)
+    return distiller
+
+
+@pytest.mark.parametrize("student", (Subclassed, convnet))
+def test_the_new_ones_classifier_is_taken(student):
+    loss = kd.losses.SoftmaxRegression(
+        teacher_layer_name="conv2", student_layer_name="act1"
+    )
+    teachers = convnet(8), convnet(8)
+    distiller = distill(loss, student(), teachers[0])
+    distiller.set_teacher(teachers[1], check=False)
+    distiller.fit(X, Y, verbose=0)
+    head = teachers[1].get_layer("head").kernel
+    np.testing.assert_array_equal(loss.classifier_kernel, head)
+
+
+def test_the_paraphraser_is_trained_again():
+    loss = kd.losses.FactorTransfer(
+        teacher_layer_name="act1",
+        student_layer_name="act1",
+        paraphraser_epochs=1,
+    )
+    teacher = convnet(8)
+    distiller = distill(loss, convnet(), teacher)
+    assert not loss.needs_preparation
+    same = keras.models.clone_model(teacher)
+    same.set_weights(teacher.get_weights())
+    distiller.set_teacher(same)
+    assert not loss.needs_preparation
+    distiller.set_teacher(convnet(8), check=False)
+    assert loss.needs_preparation
+    distiller.fit(X, Y, verbose=0)
+    assert not loss.needs_preparation
+
+
+def test_one_that_does_not_fit():
+    distiller = distill(kd.losses.HardLabels(), convnet(), convnet(8))
+    with pytest.raises(ValueError, match="6 classes"):
+        distiller.set_teacher(convnet(8, classes=6), check=False)
+    hint = kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1")
+    distiller = distill(hint, convnet(), convnet(8))
+    with pytest.raises(ValueError, match="weights of the loss 'hint'"):
+        distiller.set_teacher(convnet(6), check=False)
+
+
+def test_a_connector_that_is_not_trained_stays_so(tmp_path):
+    hint = kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1")
+    teacher = convnet(8)
+    distiller = kd.Distiller(
+        student=convnet(), teacher=teacher, distillation_losses=hint
+    )
+    hint.trainable = False
+    distiller.compile("sgd", crossentropy())
+    distiller.save(tmp_path / "run.keras")
+    loaded = kd.load_distiller(tmp_path / "run.keras", teacher=teacher)
+    (loss,) = loaded.distillation_losses.values()
+    assert not loss.trainable and not loss.trainable_variables
