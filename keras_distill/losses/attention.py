@@ -9,6 +9,7 @@ from keras_distill.losses.base import one_of
 from keras_distill.losses.base import safe_sqrt
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.norms import over_norm
 
 
 def attention_map(x, power=2):
@@ -26,8 +27,7 @@ def attention_map(x, power=2):
 
 def unit_maps(maps):
     """Each sample's map over its L2 norm, the norm held above 1e-12."""
-    norm = safe_sqrt(ops.sum(ops.square(maps), axis=(1, 2), keepdims=True))
-    return maps / ops.maximum(norm, 1e-12)
+    return over_norm(maps, (1, 2))
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")

@@ -19,8 +19,8 @@ from keras_distill.losses.memory_bank import log_mean_exp
 from keras_distill.losses.memory_bank import moved_rows
 from keras_distill.losses.memory_bank import noise_contrastive
 from keras_distill.losses.memory_bank import weights_of_other_classes
+from keras_distill.losses.norms import over_norm
 from keras_distill.losses.pairwise import flat
-from keras_distill.losses.pairwise import unit_rows
 from keras_distill.losses.seeded import Seeded
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
@@ -238,8 +238,8 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
         (student,) = in_order(student_outputs, self.student_layer_name)
         teacher, student = same_precision(teacher, student)
         teacher = ops.stop_gradient(teacher)
-        teacher = unit_rows(self.teacher_dense(flat(teacher)))
-        student = unit_rows(self.student_dense(flat(student)))
+        teacher = over_norm(self.teacher_dense(flat(teacher)))
+        student = over_norm(self.student_dense(flat(student)))
         indices = self.draw_contrast(sample_index)
         labels = weights = None
         if self.needs_labels:

@@ -4,8 +4,8 @@ from keras import ops
 
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.gathering import gather_replicas
+from keras_distill.losses.norms import over_norm
 from keras_distill.losses.pairwise import flat
-from keras_distill.losses.pairwise import unit_rows
 
 
 class BatchCoupled:
@@ -83,7 +83,7 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
 
     def _samples(self, x):
         (x,) = self.together(flat(x))
-        return unit_rows(x) if self.normalize else x
+        return over_norm(x) if self.normalize else x
 
     def coupled_loss(self, index, teacher, student):
         """The loss of pair `index`: two matrices `(batch, width)`."""

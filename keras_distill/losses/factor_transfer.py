@@ -14,14 +14,13 @@ from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature_maps import check_maps
 from keras_distill.losses.feature_maps import sum_per_sample
+from keras_distill.losses.norms import over_norm
 from keras_distill.losses.structures import in_order
 
 
 def unit_factors(x):
     """Each sample over the L2 norm of all its elements, held above 1e-12."""
-    axes = tuple(range(1, len(x.shape)))
-    norm = safe_sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))
-    return x / ops.maximum(norm, 1e-12)
+    return over_norm(x, tuple(range(1, len(x.shape))))
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")

@@ -8,7 +8,7 @@ from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import REGRESSORS
 from keras_distill.losses.connectors import make_regressor
 from keras_distill.losses.gathering import samples_everywhere
-from keras_distill.losses.pairwise import unit_rows
+from keras_distill.losses.norms import over_norm
 
 
 def channel_similarity(x):
@@ -24,7 +24,7 @@ def channel_similarity(x):
     """
     shape = ops.shape(x)
     x = ops.reshape(x, (shape[0], -1, x.shape[-1]))
-    return unit_rows(ops.matmul(ops.transpose(x, (0, 2, 1)), x))
+    return over_norm(ops.matmul(ops.transpose(x, (0, 2, 1)), x))
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_distill.losses.gathering import draw_per_sample
 from keras_distill.losses.gathering import gather_replicas
-from keras_distill.losses.pairwise import unit_rows
+from keras_distill.losses.norms import over_norm
 
 
 def all_inside(index, samples):
@@ -152,5 +152,5 @@ def moved_rows(memory, indices, vectors, momentum):
         `(samples, width)`.
     """
     rows = ops.take(memory, indices, axis=0)
-    rows = unit_rows(momentum * rows + (1.0 - momentum) * vectors)
+    rows = over_norm(momentum * rows + (1.0 - momentum) * vectors)
     return ops.scatter_update(memory, indices[:, None], rows)

@@ -3,10 +3,10 @@ from keras import ops
 
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import one_of
-from keras_distill.losses.base import safe_sqrt
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature_maps import check_maps
+from keras_distill.losses.norms import over_norm
 
 
 def selectivities(x):
@@ -20,8 +20,7 @@ def selectivities(x):
     """
     batch, height, width, channels = ops.shape(x)
     x = ops.reshape(x, (batch, height * width, channels))
-    norm = safe_sqrt(ops.sum(ops.square(x), axis=1, keepdims=True))
-    return x / ops.maximum(norm, 1e-12)
+    return over_norm(x, 1)
 
 
 def linear_discrepancy(teacher, student):

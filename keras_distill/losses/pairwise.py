@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.norms import over_norm
 
 
 def flat(x):
@@ -21,18 +22,6 @@ def flat(x):
     return ops.reshape(x, (ops.shape(x)[0], width))
 
 
-def unit_rows(x):
-    """Vectors along the last axis over their L2 norm, held above 1e-12.
-
-    A row of zeros stays what it is and gets no gradient (the slope of
-    `x / max(||x||, 1e-12)` there is 1e12).
-    """
-    squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
-    # One factor per row: to divide and choose per element costs twice as much.
-    factor = 1.0 / ops.maximum(safe_sqrt(squares), 1e-12)
-    return x * ops.where(squares > 0.0, factor, ops.zeros_like(factor))
-
-
 def gram(x):
     """Inner products of the samples, `X X^T`."""
     return ops.matmul(x, ops.transpose(x))
@@ -40,12 +29,12 @@ def gram(x):
 
 def similarity(x):
     """`X X^T` with each row over its L2 norm (Tung, Mori 2019)."""
-    return unit_rows(gram(x))
+    return over_norm(gram(x))
 
 
 def cosine(x):
     """Cosines of the angles that the samples make at the origin."""
-    return gram(unit_rows(x))
+    return gram(over_norm(x))
 
 
 def distances(x):

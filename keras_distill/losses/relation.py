@@ -6,6 +6,7 @@ from keras import ops
 from keras_distill.losses.base import absolute
 from keras_distill.losses.base import safe_sqrt
 from keras_distill.losses.coupled import BatchCoupledLoss
+from keras_distill.losses.norms import over_norm
 from keras_distill.losses.pairwise import angles
 from keras_distill.losses.pairwise import cosine
 from keras_distill.losses.pairwise import distances
@@ -14,7 +15,6 @@ from keras_distill.losses.pairwise import neighbour_probabilities
 from keras_distill.losses.pairwise import relative_distances
 from keras_distill.losses.pairwise import similarity
 from keras_distill.losses.pairwise import taylor_gaussian
-from keras_distill.losses.pairwise import unit_rows
 
 
 def huber(teacher, student):
@@ -49,7 +49,7 @@ def divergence(teacher, student, epsilon=1e-7):
 
 def gaussian(x):
     """`taylor_gaussian` of unit vectors, with its defaults."""
-    return taylor_gaussian(unit_rows(x))
+    return taylor_gaussian(over_norm(x))
 
 
 POTENTIALS = {
