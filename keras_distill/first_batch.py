@@ -175,7 +175,12 @@ class FirstBatch:
 
     def plain(self, batch):
         """`(x, y, sample_weight)` as the networks see them."""
-        x, y, sample_weight = plain_batch(batch)
+        # A DataFrame has no dtype.
+        batch = keras.tree.map_structure(
+            lambda a: a if a is None or hasattr(a, "dtype") else np.asarray(a),
+            plain_batch(batch),
+        )
+        x, y, sample_weight = batch
         return x, self.distiller.views.evaluation_labels(y), sample_weight
 
     def _check_labels_are_there(self, y):
