@@ -78,6 +78,26 @@ def test_the_child_writes_what_the_parent_would(
     np.testing.assert_array_equal(export.load(path)(x), in_child)
 
 
+def test_recurrent_layers_do_without_cudnn():
+    model = keras.Sequential(
+        [
+            keras.Input((5, 4)),
+            layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+            layers.GRU(3, use_cudnn=True),
+        ]
+    )
+    inside = [
+        layer
+        for layer in model._flatten_layers()
+        if hasattr(layer, "use_cudnn")
+    ]
+    before = [layer.use_cudnn for layer in inside]
+    assert len(inside) >= 3 and all(before)
+    with conversion.convertible(model._flatten_layers(), unroll=False):
+        assert not any(layer.use_cudnn for layer in inside)
+    assert [layer.use_cudnn for layer in inside] == before
+
+
 @pytest.mark.slow
 def test_float_files_need_no_child(children, tmp_path):
     for quantization in (None, "float16", "dynamic"):

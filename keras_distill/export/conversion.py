@@ -76,7 +76,8 @@ def convertible(layers, unroll):
     TFLite has no half-precision arithmetic of its own, so layers compute in
     float32 from the weights they have. Loops are unrolled where `unroll`:
     calibrating a recurrent layer that is a loop crashes the process, and with
-    an open batch size such a loop is no builtin operator.
+    an open batch size such a loop is no builtin operator. cuDNN's recurrent
+    operator, which Keras takes where there is a GPU, is none of TFLite's.
     """
     changed = []
     try:
@@ -87,6 +88,9 @@ def convertible(layers, unroll):
             if unroll and isinstance(layer, keras.layers.RNN):
                 changed.append((layer, "unroll", layer.unroll))
                 layer.unroll = True
+            if getattr(layer, "use_cudnn", False):
+                changed.append((layer, "use_cudnn", layer.use_cudnn))
+                layer.use_cudnn = False
         yield
     finally:
         for layer, name, value in reversed(changed):
