@@ -171,6 +171,14 @@ def test_a_model_as_preprocessing_knows_its_inputs(tmp_path):
     assert export.metadata(path)["inputs"]["pixels"]["shape"] == [1, 16, 12, 3]
 
 
+def two_heads():
+    """One gives logits, the other one probabilities."""
+    model = convnet()
+    h = model.get_layer("pool").output
+    other = layers.Dense(1, activation="sigmoid")(h)
+    return keras.Model(model.inputs, {"z": model.output, "p": other})
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -209,6 +217,21 @@ def test_a_model_as_preprocessing_knows_its_inputs(tmp_path):
             r"what the phone passes, uint8 in \[0, 255\].*\[-",
         ),
         ({"activation": "relu"}, ValueError, "one of .*'softmax'.*'relu'"),
+        (
+            {"activation": "softmax", "model": convnet(head="softmax")},
+            ValueError,
+            "ends in a softmax already.*activation='softmax'",
+        ),
+        (
+            {"activation": "sigmoid", "model": two_heads()},
+            ValueError,
+            "ends in a sigmoid already.*activation='sigmoid'",
+        ),
+        (
+            {"activation": "softmax", "model": convnet(classes=1)},
+            ValueError,
+            "output of one unit: its softmax is always 1.*sigmoid",
+        ),
         ({"batch_size": 0}, ValueError, "whole number >= 1.*Received: 0"),
         ({"batch_size": True * 1.5}, ValueError, "Received: 1.5"),
         ({"signature_name": "a b"}, ValueError, "letters, digits.*'a b'"),
@@ -216,8 +239,9 @@ def test_a_model_as_preprocessing_knows_its_inputs(tmp_path):
 )
 def test_what_is_refused(options, error, message, tmp_path, monkeypatch):
     monkeypatch.setattr(conversion, "convert", None)  # not reached
+    options = {"model": convnet(), **options}
     with pytest.raises(error, match=message):
-        quiet(convnet(), tmp_path / "a.tflite", **options)
+        quiet(path=tmp_path / "a.tflite", **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -22,7 +22,9 @@ from keras_distill.export.formats import checked_path
 from keras_distill.export.lite_model import details
 from keras_distill.export.network import ACTIVATIONS
 from keras_distill.export.network import Network
+from keras_distill.export.network import check_activation
 from keras_distill.export.network import check_preprocessing
+from keras_distill.export.network import check_units
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
 INTEGER = ("int8", "int16x8")
@@ -80,7 +82,8 @@ def tflite(
             any size, `(1, None, None, 3)`. uint8 is cast to float32 first; in
             an int8 file it stays uint8. Defaults to `None`.
         activation: `"softmax"` or `"sigmoid"`, put behind every output. For
-            models that give logits. Defaults to `None`.
+            models that give logits: one that ends in a softmax or a sigmoid
+            is refused. Defaults to `None`.
         batch_size: Number of samples per call; `None`: chosen at each call.
             Defaults to 1. `input_signature`, where given, decides itself.
         input_signature: As in `keras.Model.export`, such as
@@ -145,6 +148,7 @@ def tflite(
     _check_choices(
         quantization, integer_io, activation, batch_size, signature_name
     )
+    check_activation(model, activation)
     inside = preprocessing is not None
     signature, inputs = model_inputs.input_signature(
         _source(model, preprocessing, input_signature),
@@ -188,6 +192,7 @@ def tflite(
         found = details(temporary)
         for detail in found[1].values():
             notes.check_class_names(class_names, detail["shape"])
+            check_units(model, activation, detail["shape"])
         if is_camera and integer:
             camera.check(found[0])
         facts = notes.notes(
