@@ -10,6 +10,8 @@ from networks import data
 import keras_distill as kd
 from keras_distill import export
 from keras_distill.export import conversion
+from keras_distill.export import file_metadata
+from keras_distill.export.compared import File
 
 layers = keras.layers
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
@@ -160,6 +162,42 @@ def test_verify_wants_the_preprocessing_that_a_file_holds(tmp_path):
     )
     with pytest.raises(ValueError, match="'a.tflite' holds its preprocessing"):
         export.verify(path, student, x, verbose=False)
+
+
+def test_verify_feeds_several_raw_inputs_in_the_order_of_the_call(tmp_path):
+    # Not the alphabet's; of one shape, so that nobody notices a swap.
+    inputs = [keras.Input((4,), name=name) for name in "za"]
+    h = layers.Subtract()([inputs[0], layers.Rescaling(3.0)(inputs[1])])
+    student = keras.Model(inputs, layers.Dense(3)(h))
+    path = quiet(
+        student,
+        tmp_path / "a.tflite",
+        preprocessing=lambda x: [x[0] / 2.0, x[1]],
+        input_signature=[tf.TensorSpec((1, 4), name=name) for name in "za"],
+    )
+    assert export.metadata(path)["input_order"] == ["z", "a"]
+    z, a = np.random.default_rng(0).normal(size=(2, 20, 4)).astype("float32")
+    as_tuples = tf.data.Dataset.from_tensor_slices(((z, a), np.zeros(20)))
+    for dataset in ([([z, a], np.zeros(20))], as_tuples.batch(8)):
+        found = export.verify(
+            path,
+            student,
+            dataset,
+            preprocessing=lambda x: [x[0] / 2.0, x[1]],
+            measure_memory=False,
+            latency_runs=0,
+            verbose=False,
+        )
+        assert found.rows[1]["max_relative_difference"] < 1e-5
+    file = File("a", path, 1, {}, True, False)
+    with pytest.raises(ValueError, match=r"raw data for \['z', 'a'\].*\(20,"):
+        file.feed([z], None)
+    # Files of earlier versions do not tell: the alphabet's order.
+    notes = export.metadata(path)
+    del notes["input_order"]
+    file_metadata.write(path, notes)
+    arrays = File("a", path, 1, {}, True, False).feed((a, z), None)
+    np.testing.assert_array_equal(arrays["z"], z)
 
 
 def test_a_model_as_preprocessing_knows_its_inputs(tmp_path):

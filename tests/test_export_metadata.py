@@ -58,6 +58,7 @@ def test_a_file_tells_what_it_is(tmp_path):
     assert notes["quantization"] == "int8"
     assert notes["activation"] == "softmax"
     assert notes["preprocessing"] is False
+    assert notes["input_order"] == ["image"]
     assert notes["representative_samples"] == 50
     assert notes["signature_name"] == "serving_default"
     assert notes["model"] == "small"

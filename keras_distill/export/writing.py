@@ -205,6 +205,7 @@ def tflite(
             preprocessing=inside,
             activation=activation,
             signature_name=signature_name,
+            input_order=[spec.name for spec in inputs.values()],
             representative_samples=len(samples) if samples else None,
         )
         file_metadata.write(temporary, facts)
