@@ -92,6 +92,41 @@ def test_raw_images_of_a_camera(quantization, shape, tmp_path):
         assert export.lite_model.float_tensors(path) == []
 
 
+def test_bytes_stay_bytes_until_the_converter_runs(tmp_path, monkeypatch):
+    kept, convert = [], conversion.convert
+
+    def seen(network, signature, request, samples, verbose):
+        kept.extend(samples)
+        return convert(network, signature, request, samples, verbose)
+
+    monkeypatch.setattr(conversion, "convert", seen)
+    options = dict(
+        quantization="int8",
+        preprocessing=preprocessing(),
+        input_signature=signature(FIXED),
+    )
+    x = photos()
+    path = quiet(
+        convnet(), tmp_path / "a.tflite", representative_dataset=x, **options
+    )
+    assert {sample["photo"].dtype.name for sample in kept} == {"uint8"}
+    assert all(sample["photo"].base is None for sample in kept)
+    assert export.metadata(path)["inputs"]["photo"]["range"] == [0, 255]
+    # As floats the same data gives the same network.
+    keras.utils.set_random_seed(0)
+    floats = quiet(
+        convnet(),
+        tmp_path / "b.tflite",
+        representative_dataset=x.astype("float32"),
+        **options,
+    )
+    keras.utils.set_random_seed(0)
+    ints = quiet(
+        convnet(), tmp_path / "c.tflite", representative_dataset=x, **options
+    )
+    np.testing.assert_array_equal(export.load(floats)(x), export.load(ints)(x))
+
+
 def test_dark_images_do_not_stretch_the_scale(tmp_path):
     path = quiet(
         convnet(),
