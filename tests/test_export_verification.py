@@ -13,6 +13,7 @@ import keras_distill as kd
 from keras_distill import export
 from keras_distill.export import conversion
 from keras_distill.export import memory
+from keras_distill.export import verification
 from keras_distill.export.result import Verification
 
 layers = keras.layers
@@ -102,6 +103,15 @@ def test_products_that_cannot_be_counted_are_left_out(tmp_path):
             path, model, np.ones((4, 6)), verbose=False, latency_runs=0
         )
     assert found.rows[0]["multiply_accumulates"] is None
+
+
+def test_an_error_while_products_are_counted_costs_one_cell(monkeypatch):
+    def fails(model, shape):
+        raise TypeError("in a layer of the user's own")
+
+    monkeypatch.setattr(kd.cost, "multiply_accumulates", fails)
+    one = np.ones((1, 8, 8, 3), "float32")
+    assert verification._multiply_accumulates(convnet(), one) is None
 
 
 @pytest.mark.parametrize("labelled", [True, False])
