@@ -94,8 +94,9 @@ def tflite(
             own, `"serving_default"`.
         metadata: A dict of what JSON can hold, stored in the file beside what
             `kd.export.metadata` lists. `"class_names"` is checked against the
-            classes; `"input_range"`, `(low, high)`, says what the input takes
-            where no representative data tells.
+            classes (one of several outputs has to fit); `"input_range"`,
+            `(low, high)`, says what the input takes where no representative
+            data tells.
         allow_select_tf_ops: Whether parts that TFLite has no operator for may
             stay TensorFlow's (Flex). Such a file needs TensorFlow's Flex
             delegate in the app and cannot be run here. Defaults to `False`.
@@ -190,9 +191,10 @@ def tflite(
             conversion.convert(network, signature, request, samples, verbose)
         )
         found = details(temporary)
-        for detail in found[1].values():
-            notes.check_class_names(class_names, detail["shape"])
-            check_units(model, activation, detail["shape"])
+        shapes = [detail["shape"] for detail in found[1].values()]
+        notes.check_class_names(class_names, shapes)
+        for shape in shapes:
+            check_units(model, activation, shape)
         if is_camera and integer:
             camera.check(found[0])
         facts = notes.notes(
