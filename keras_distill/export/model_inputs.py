@@ -220,13 +220,14 @@ def batches(data, argument, at_most=None):
 
     Raises:
         TypeError: If `data` is none of these.
+        ValueError: If whole arrays differ in length.
     """
     if isinstance(data, Seen):
         for x, y in batches(data.data, argument, at_most):
             yield data.view(x), y
         return
     if isinstance(data, (tuple, dict, np.ndarray)) or tf.is_tensor(data):
-        data = _sliced(data, at_most)
+        data = _sliced(data, argument, at_most)
     elif isinstance(data, keras.utils.PyDataset):
         data = map(data.__getitem__, range(len(data)))
     elif callable(data):
@@ -243,11 +244,18 @@ def batches(data, argument, at_most=None):
         )
 
 
-def _sliced(arrays, at_most, batch_size=32):
+def _sliced(arrays, argument, at_most, batch_size=32):
     arrays = keras.tree.map_structure(
         lambda v: None if v is None else np.asarray(v), arrays
     )
-    count = min(len(v) for v in keras.tree.flatten(arrays) if v is not None)
+    given = [v for v in keras.tree.flatten(arrays) if v is not None]
+    lengths = [len(v) for v in given]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"The arrays of `{argument}` must have the same number of samples. "
+            f"Received: {lengths}"
+        )
+    count = lengths[0]
     kept = count if at_most is None else min(at_most, count)
     rows = np.linspace(0, count - 1, kept).astype(int)
     for start in range(0, kept, batch_size):
