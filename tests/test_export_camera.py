@@ -252,6 +252,37 @@ def two_heads():
     return keras.Model(model.inputs, {"z": model.output, "p": other})
 
 
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_model_of_bytes_is_integer_throughout(sequential, tmp_path):
+    inputs = keras.Input((24, 20, 3), dtype="uint8", name="photo")
+    x = photos()
+    normalized = layers.Normalization()
+    normalized.adapt(x.astype("float32"))
+    raw = [layers.Resizing(8, 8), normalized]
+    if sequential:
+        model = keras.Sequential([inputs, *raw])
+    else:
+        h = inputs
+        for layer in raw:
+            h = layer(h)
+        model = keras.Model(inputs, h)
+    student, before = convnet(), ("uint8", model.input_dtype)
+    path = quiet(
+        student,
+        tmp_path / "a.tflite",
+        quantization="int8",
+        preprocessing=model,
+        representative_dataset=x,
+    )
+    file = export.load(path)
+    assert file.input_dtypes == {"photo": "uint8"}
+    assert export.lite_model.float_tensors(path) == []
+    z = np.asarray(student(model(x)))
+    assert np.abs(file(x) - z).max() / np.abs(z).max() < 8e-2
+    assert (model.inputs[0].dtype, model.input_dtype) == before
+    assert [len(layer._inbound_nodes) for layer in raw] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -186,10 +186,13 @@ def tflite(
     network.check_shapes(signature)
 
     start = time.perf_counter()
+    as_floats = preprocessing if is_camera and integer else None
     with written_whole(filepath, overwrite) as temporary:
-        temporary.write_bytes(
-            conversion.convert(network, signature, request, samples, verbose)
-        )
+        with camera.taking_floats(as_floats):
+            data = conversion.convert(
+                network, signature, request, samples, verbose
+            )
+        temporary.write_bytes(data)
         found = details(temporary)
         shapes = [detail["shape"] for detail in found[1].values()]
         notes.check_class_names(class_names, shapes)
