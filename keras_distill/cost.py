@@ -126,21 +126,21 @@ class _Counter(keras.Operation):
         return outputs
 
 
-def _convolution(layer, outputs, inputs):
+def _convolution(layer, outputs, inputs, *args, **kwargs):
     channels = _shape(inputs)[_channel_axis(layer)]
     size = math.prod(layer.kernel_size)
     return _size(outputs) * size * channels // layer.groups
 
 
-def _transposed_convolution(layer, outputs, inputs):
+def _transposed_convolution(layer, outputs, inputs, *args, **kwargs):
     return _size(inputs) * math.prod(layer.kernel_size) * layer.filters
 
 
-def _depthwise_convolution(layer, outputs, inputs):
+def _depthwise_convolution(layer, outputs, inputs, *args, **kwargs):
     return _size(outputs) * math.prod(layer.kernel_size)
 
 
-def _separable_convolution(layer, outputs, inputs):
+def _separable_convolution(layer, outputs, inputs, *args, **kwargs):
     channels = _shape(inputs)[_channel_axis(layer)] * layer.depth_multiplier
     positions = _size(outputs) // layer.filters
     size = math.prod(layer.kernel_size)
@@ -190,7 +190,7 @@ def _attention(layer, outputs, inputs, *args, **kwargs):
     return pairs * (value[-1] + (0 if additive else query[-1]))
 
 
-def _embedding(layer, outputs, inputs, reverse=False):
+def _embedding(layer, outputs, inputs, reverse=False, *args, **kwargs):
     return _size(inputs) * layer.input_dim if reverse else 0
 
 

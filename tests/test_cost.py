@@ -229,6 +229,36 @@ def test_a_layer_that_cannot_be_counted_is_named():
         assert of(Own(name="own"), 8) == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments", "shape", "dtype"),
+    [
+        (layers.Conv2D, (6, 3), (8, 8, 4), "float32"),
+        (layers.Conv2DTranspose, (6, 3), (8, 8, 4), "float32"),
+        (layers.DepthwiseConv2D, (3,), (8, 8, 4), "float32"),
+        (layers.SeparableConv2D, (6, 3), (8, 8, 4), "float32"),
+        (layers.Embedding, (6, 3), (8,), "int32"),
+    ],
+)
+def test_arguments_of_a_subclass_do_not_matter(kind, arguments, shape, dtype):
+    class Own(kind):
+        def call(self, inputs, training=None, mask=None):
+            return super().call(inputs)
+
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.own = Own(*arguments)
+
+        def call(self, x):
+            return self.own(x, training=False)
+
+    net = Net()
+    net(np.zeros((1, *shape), dtype))
+    expected = of(kind(*arguments), *shape, dtype=dtype)
+    given = keras.KerasTensor((1, *shape), dtype)
+    assert multiply_accumulates(net, given) == expected
+
+
 def test_a_quantized_model_costs_the_same():
     model = convnet()
     model.quantize("int8")

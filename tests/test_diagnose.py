@@ -17,6 +17,7 @@ import tensorflow as tf
 import keras_distill as kd
 from keras_distill.diagnose import diagnose
 from keras_distill.diagnosis import short_training
+from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.regimes import find
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -276,6 +277,47 @@ def test_probabilities_are_taken_as_they_are():
     text = dict(result.findings)["heads"]
     assert "teacher_probabilities=True" in text
     assert "student" not in text
+
+
+def test_probabilities_are_seen_where_the_structure_hides_them():
+    inputs = keras.Input((FEATURES,))
+    plain = knowing_teacher()
+    members = [
+        knowing_teacher(activation="softmax", name=name) for name in "ab"
+    ]
+    average = layers.Average()([member(inputs) for member in members])
+    softmax = layers.Lambda(keras.ops.softmax)(plain(inputs))
+    expected = classifier(plain).probabilities(VALIDATION[0])
+    for output in average, softmax:
+        found = classifier(keras.Model(inputs, output))
+        assert found.head == "softmax"
+        np.testing.assert_allclose(
+            found.probabilities(VALIDATION[0]), expected, atol=1e-6
+        )
+
+
+class OneUnit(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.unit = layers.Dense(1, activation="sigmoid")
+
+    def call(self, x):
+        return self.unit(x)
+
+
+def test_few_values_in_the_unit_interval_prove_nothing():
+    model, x = OneUnit(), VALIDATION[0]
+    model(x[:1])
+    assert classifier(model, x[:31]).head == "logits"
+    assert classifier(model, x[:32]).head == "sigmoid"
+    # A head that shows what it is, is believed.
+    inputs = keras.Input((FEATURES,))
+    seen = layers.Dense(1, kernel_initializer="zeros")(inputs)
+    assert classifier(keras.Model(inputs, seen), x).head == "logits"
+
+
+def classifier(model, x=VALIDATION[0]):
+    return Classifier(model, lambda x: x, x, "teacher")
 
 
 def test_a_softmax_student_is_trained_as_such():

@@ -10,6 +10,8 @@ from networks import data
 import keras_distill as kd
 from keras_distill import export
 from keras_distill.export import conversion
+from keras_distill.export import file_metadata
+from keras_distill.export.compared import File
 
 layers = keras.layers
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
@@ -90,6 +92,41 @@ def test_raw_images_of_a_camera(quantization, shape, tmp_path):
         assert export.lite_model.float_tensors(path) == []
 
 
+def test_bytes_stay_bytes_until_the_converter_runs(tmp_path, monkeypatch):
+    kept, convert = [], conversion.convert
+
+    def seen(network, signature, request, samples, verbose):
+        kept.extend(samples)
+        return convert(network, signature, request, samples, verbose)
+
+    monkeypatch.setattr(conversion, "convert", seen)
+    options = dict(
+        quantization="int8",
+        preprocessing=preprocessing(),
+        input_signature=signature(FIXED),
+    )
+    x = photos()
+    path = quiet(
+        convnet(), tmp_path / "a.tflite", representative_dataset=x, **options
+    )
+    assert {sample["photo"].dtype.name for sample in kept} == {"uint8"}
+    assert all(sample["photo"].base is None for sample in kept)
+    assert export.metadata(path)["inputs"]["photo"]["range"] == [0, 255]
+    # As floats the same data gives the same network.
+    keras.utils.set_random_seed(0)
+    floats = quiet(
+        convnet(),
+        tmp_path / "b.tflite",
+        representative_dataset=x.astype("float32"),
+        **options,
+    )
+    keras.utils.set_random_seed(0)
+    ints = quiet(
+        convnet(), tmp_path / "c.tflite", representative_dataset=x, **options
+    )
+    np.testing.assert_array_equal(export.load(floats)(x), export.load(ints)(x))
+
+
 def test_dark_images_do_not_stretch_the_scale(tmp_path):
     path = quiet(
         convnet(),
@@ -162,6 +199,42 @@ def test_verify_wants_the_preprocessing_that_a_file_holds(tmp_path):
         export.verify(path, student, x, verbose=False)
 
 
+def test_verify_feeds_several_raw_inputs_in_the_order_of_the_call(tmp_path):
+    # Not the alphabet's; of one shape, so that nobody notices a swap.
+    inputs = [keras.Input((4,), name=name) for name in "za"]
+    h = layers.Subtract()([inputs[0], layers.Rescaling(3.0)(inputs[1])])
+    student = keras.Model(inputs, layers.Dense(3)(h))
+    path = quiet(
+        student,
+        tmp_path / "a.tflite",
+        preprocessing=lambda x: [x[0] / 2.0, x[1]],
+        input_signature=[tf.TensorSpec((1, 4), name=name) for name in "za"],
+    )
+    assert export.metadata(path)["input_order"] == ["z", "a"]
+    z, a = np.random.default_rng(0).normal(size=(2, 20, 4)).astype("float32")
+    as_tuples = tf.data.Dataset.from_tensor_slices(((z, a), np.zeros(20)))
+    for dataset in ([([z, a], np.zeros(20))], as_tuples.batch(8)):
+        found = export.verify(
+            path,
+            student,
+            dataset,
+            preprocessing=lambda x: [x[0] / 2.0, x[1]],
+            measure_memory=False,
+            latency_runs=0,
+            verbose=False,
+        )
+        assert found.rows[1]["max_relative_difference"] < 1e-5
+    file = File("a", path, 1, {}, True, False)
+    with pytest.raises(ValueError, match=r"raw data for \['z', 'a'\].*\(20,"):
+        file.feed([z], None)
+    # Files of earlier versions do not tell: the alphabet's order.
+    notes = export.metadata(path)
+    del notes["input_order"]
+    file_metadata.write(path, notes)
+    arrays = File("a", path, 1, {}, True, False).feed((a, z), None)
+    np.testing.assert_array_equal(arrays["z"], z)
+
+
 def test_a_model_as_preprocessing_knows_its_inputs(tmp_path):
     inputs = keras.Input((16, 12, 3), dtype="uint8", name="pixels")
     h = layers.Resizing(8, 8)(layers.Rescaling(1 / 255.0)(inputs))
@@ -169,6 +242,45 @@ def test_a_model_as_preprocessing_knows_its_inputs(tmp_path):
         convnet(), tmp_path / "a.tflite", preprocessing=keras.Model(inputs, h)
     )
     assert export.metadata(path)["inputs"]["pixels"]["shape"] == [1, 16, 12, 3]
+
+
+def two_heads():
+    """One gives logits, the other one probabilities."""
+    model = convnet()
+    h = model.get_layer("pool").output
+    other = layers.Dense(1, activation="sigmoid")(h)
+    return keras.Model(model.inputs, {"z": model.output, "p": other})
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_model_of_bytes_is_integer_throughout(sequential, tmp_path):
+    inputs = keras.Input((24, 20, 3), dtype="uint8", name="photo")
+    x = photos()
+    normalized = layers.Normalization()
+    normalized.adapt(x.astype("float32"))
+    raw = [layers.Resizing(8, 8), normalized]
+    if sequential:
+        model = keras.Sequential([inputs, *raw])
+    else:
+        h = inputs
+        for layer in raw:
+            h = layer(h)
+        model = keras.Model(inputs, h)
+    student, before = convnet(), ("uint8", model.input_dtype)
+    path = quiet(
+        student,
+        tmp_path / "a.tflite",
+        quantization="int8",
+        preprocessing=model,
+        representative_dataset=x,
+    )
+    file = export.load(path)
+    assert file.input_dtypes == {"photo": "uint8"}
+    assert export.lite_model.float_tensors(path) == []
+    z = np.asarray(student(model(x)))
+    assert np.abs(file(x) - z).max() / np.abs(z).max() < 8e-2
+    assert (model.inputs[0].dtype, model.input_dtype) == before
+    assert [len(layer._inbound_nodes) for layer in raw] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -209,6 +321,21 @@ def test_a_model_as_preprocessing_knows_its_inputs(tmp_path):
             r"what the phone passes, uint8 in \[0, 255\].*\[-",
         ),
         ({"activation": "relu"}, ValueError, "one of .*'softmax'.*'relu'"),
+        (
+            {"activation": "softmax", "model": convnet(head="softmax")},
+            ValueError,
+            "ends in a softmax already.*activation='softmax'",
+        ),
+        (
+            {"activation": "sigmoid", "model": two_heads()},
+            ValueError,
+            "ends in a sigmoid already.*activation='sigmoid'",
+        ),
+        (
+            {"activation": "softmax", "model": convnet(classes=1)},
+            ValueError,
+            "output of one unit: its softmax is always 1.*sigmoid",
+        ),
         ({"batch_size": 0}, ValueError, "whole number >= 1.*Received: 0"),
         ({"batch_size": True * 1.5}, ValueError, "Received: 1.5"),
         ({"signature_name": "a b"}, ValueError, "letters, digits.*'a b'"),
@@ -216,8 +343,9 @@ def test_a_model_as_preprocessing_knows_its_inputs(tmp_path):
 )
 def test_what_is_refused(options, error, message, tmp_path, monkeypatch):
     monkeypatch.setattr(conversion, "convert", None)  # not reached
+    options = {"model": convnet(), **options}
     with pytest.raises(error, match=message):
-        quiet(convnet(), tmp_path / "a.tflite", **options)
+        quiet(path=tmp_path / "a.tflite", **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -78,6 +78,26 @@ def test_the_child_writes_what_the_parent_would(
     np.testing.assert_array_equal(export.load(path)(x), in_child)
 
 
+def test_recurrent_layers_do_without_cudnn():
+    model = keras.Sequential(
+        [
+            keras.Input((5, 4)),
+            layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+            layers.GRU(3, use_cudnn=True),
+        ]
+    )
+    inside = [
+        layer
+        for layer in model._flatten_layers()
+        if hasattr(layer, "use_cudnn")
+    ]
+    before = [layer.use_cudnn for layer in inside]
+    assert len(inside) >= 3 and all(before)
+    with conversion.convertible(model._flatten_layers(), unroll=False):
+        assert not any(layer.use_cudnn for layer in inside)
+    assert [layer.use_cudnn for layer in inside] == before
+
+
 @pytest.mark.slow
 def test_float_files_need_no_child(children, tmp_path):
     for quantization in (None, "float16", "dynamic"):
@@ -218,13 +238,81 @@ def test_samples_of_different_sizes_are_stored(tmp_path):
         {"b": uniform(1, 4 + i, 3), "a": np.full((1,), i)} for i in range(12)
     ]
     converter.store_samples(tmp_path / "s.npz", samples)
-    stored = converter.stored_samples(tmp_path / "s.npz")
-    assert len(stored) == 12
-    for before, after in zip(samples, stored):
+    stored = converter.StoredSamples(tmp_path / "s.npz")
+    for before, after in zip(samples, stored, strict=True):
         assert list(before) == list(after)
         for name in before:
             np.testing.assert_array_equal(before[name], after[name])
             assert before[name].dtype == after[name].dtype
+
+
+def test_stored_samples_are_read_one_at_a_time(tmp_path, monkeypatch):
+    samples = [{"a": np.full((1,), i)} for i in range(12)]
+    converter.store_samples(tmp_path / "s.npz", samples)
+    read, load = [], np.lib.npyio.NpzFile.__getitem__
+
+    def counted(self, key):
+        read.append(key)
+        return load(self, key)
+
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", counted)
+    stored = converter.StoredSamples(tmp_path / "s.npz")
+    for _ in range(2):  # int16x8 goes through them twice
+        read.clear()
+        for i, sample in enumerate(stored):
+            assert sample["a"] == i and len(read) == i + 1
+
+
+def fed(samples, batch, dtype="float32"):
+    """The batches that the converter is given."""
+    request = {
+        "calibration_batch": batch,
+        "calibration_dtypes": dict.fromkeys(samples[0], dtype),
+    }
+    return [
+        converter._batch(group, request)
+        for group in converter._groups(samples, batch)
+    ]
+
+
+def test_samples_are_fed_in_the_batch_of_the_signature():
+    samples = [{"a": np.full((1, 2), i, "uint8")} for i in range(5)]
+    batches = fed(samples, 2)
+    assert {batch["a"].shape for batch in batches} == {(2, 2)}
+    assert {batch["a"].dtype.name for batch in batches} == {"float32"}
+    firsts = [batch["a"][:, 0].tolist() for batch in batches]
+    assert firsts == [[0, 1], [2, 3], [4, 4]]
+    assert [len(b["a"]) for b in fed(samples, 1)] == [1] * 5
+    # What does not stack is repeated alone.
+    samples = [{"a": np.full((1, size), size)} for size in (3, 3, 3, 5, 4)]
+    shapes = [batch["a"].shape for batch in fed(samples, 2)]
+    assert shapes == [(2, 3), (2, 3), (2, 5), (2, 4)]
+
+
+@pytest.mark.parametrize(
+    "quantization", ["int8", pytest.param("int16x8", marks=pytest.mark.slow)]
+)
+def test_a_fixed_batch_inside_of_the_network(
+    quantization, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(conversion, "IN_CHILD", False)
+    inputs = keras.Input((4, 4, 1), name="image")
+    h = layers.Reshape((2, 8))(layers.Flatten()(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(h)))
+    x = uniform(10, 4, 4, 1)
+    path = export.tflite(
+        model,
+        tmp_path / "a.tflite",
+        quantization=quantization,
+        representative_dataset=x,
+        batch_size=4,
+    )
+    assert "10/10" in capsys.readouterr().out
+    notes = export.metadata(path)
+    assert notes["representative_samples"] == 10
+    assert notes["inputs"]["image"]["shape"][0] == 4
+    z = np.asarray(model(x))
+    assert np.abs(export.load(path)(x) - z).max() / np.abs(z).max() < 0.08
 
 
 @pytest.mark.parametrize("module", [converter, memory])

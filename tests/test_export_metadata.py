@@ -58,6 +58,7 @@ def test_a_file_tells_what_it_is(tmp_path):
     assert notes["quantization"] == "int8"
     assert notes["activation"] == "softmax"
     assert notes["preprocessing"] is False
+    assert notes["input_order"] == ["image"]
     assert notes["representative_samples"] == 50
     assert notes["signature_name"] == "serving_default"
     assert notes["model"] == "small"
@@ -193,6 +194,27 @@ def test_class_names_of_models_that_do_not_know_their_outputs(tmp_path):
         metadata={"class_names": ["no", "yes"]},
     )
     assert export.metadata(path)["class_names"] == ["no", "yes"]
+
+
+def two_outputs():
+    inputs = keras.Input((5,))
+    return keras.Model(inputs, [layers.Dense(n)(inputs) for n in (3, 4)])
+
+
+def test_class_names_of_one_output_among_several(tmp_path, monkeypatch):
+    path = quiet(
+        two_outputs(),
+        tmp_path / "a.tflite",
+        metadata={"class_names": list("abcd")},
+    )
+    assert export.metadata(path)["class_names"] == list("abcd")
+    monkeypatch.setattr(conversion, "convert", None)  # not reached
+    with pytest.raises(ValueError, match="5 names for outputs of 3, 4 classes"):
+        quiet(
+            two_outputs(),
+            tmp_path / "b.tflite",
+            metadata={"class_names": list("abcde")},
+        )
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ import keras_distill as kd
 from keras_distill import export
 from keras_distill.export import conversion
 from keras_distill.export import memory
+from keras_distill.export import model_inputs
+from keras_distill.export import verification
+from keras_distill.export.comparison import class_numbers
 from keras_distill.export.result import Verification
 
 layers = keras.layers
@@ -68,6 +71,41 @@ def test_costs_of_a_file(tmp_path):
     assert "memory" not in str(found)
 
 
+@pytest.mark.parametrize(
+    ("y", "output", "found"),
+    [
+        ({"z": 0, "y": 1}, "output_0", r"dict with labels for \['z', 'y'\]"),
+        ((0, 1), "z", r"tuple with labels for \['output_0', 'output_1'\]"),
+        ([0, 1], "output_2", r"list with labels for \['output_0', 'output_1'"),
+        ((None, 1), "output_0", r"tuple with labels for \['output_1'\]"),
+    ],
+)
+def test_labels_that_do_not_come_as_the_outputs_do(y, output, found):
+    with pytest.raises(ValueError, match=f"'{output}'.*Received: a {found}"):
+        class_numbers(y, np.zeros((4, 3)), output)
+
+
+def test_labels_come_as_the_outputs_do():
+    y, other, z = np.arange(3), np.zeros(3), np.zeros((3, 3))
+    for labels, output in (
+        (y, "output_0"),
+        ((other, y), "output_1"),
+        ({"z": y, "y": other}, "z"),
+    ):
+        np.testing.assert_array_equal(class_numbers(labels, z, output), y)
+
+
+def test_arrays_of_different_lengths_are_refused():
+    for arrays in (
+        (np.ones((10, 6)), np.ones(9)),
+        {"x": np.ones((10, 6)), "y": np.ones(9)},
+    ):
+        with pytest.raises(ValueError, match=r"of `dataset`.*\[10, 9\]"):
+            list(model_inputs.batches(arrays, "dataset"))
+    batches = list(model_inputs.batches((np.ones((40, 6)), None), "dataset"))
+    assert [len(x) for x, _ in batches] == [32, 8]
+
+
 def test_memory_grows_with_the_network(tmp_path):
     inputs = keras.Input((512,))
     wide = layers.Dense(8192)
@@ -102,6 +140,15 @@ def test_products_that_cannot_be_counted_are_left_out(tmp_path):
             path, model, np.ones((4, 6)), verbose=False, latency_runs=0
         )
     assert found.rows[0]["multiply_accumulates"] is None
+
+
+def test_an_error_while_products_are_counted_costs_one_cell(monkeypatch):
+    def fails(model, shape):
+        raise TypeError("in a layer of the user's own")
+
+    monkeypatch.setattr(kd.cost, "multiply_accumulates", fails)
+    one = np.ones((1, 8, 8, 3), "float32")
+    assert verification._multiply_accumulates(convnet(), one) is None
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -10,6 +10,9 @@ from keras_distill.losses.heads import final_activation
 from keras_distill.losses.values import check_finite
 from keras_distill.losses.values import look_like_probabilities
 
+# So many values of one unit, all in [0, 1], are taken for probabilities.
+_TELLING = 32
+
 
 class Classifier:
     """A network with one output of scores over classes, or of one unit.
@@ -55,7 +58,11 @@ class Classifier:
         one = output.shape[-1] == 1
         self.head = final_activation(model) or "logits"
         squashing = "sigmoid" if one else "softmax"
-        if self.head == "logits" and not getattr(model, "outputs", None):
+        # Rows that sum to 1 are no accident. Single values in [0, 1] may be
+        # one: it takes many of them, and a head that hides its activation.
+        hidden = not getattr(model, "outputs", None)
+        telling = hidden and output.size >= _TELLING if one else True
+        if self.head == "logits" and telling:
             if look_like_probabilities(output, squashing):
                 self.head = squashing
         if self.head == "sigmoid" and not one:

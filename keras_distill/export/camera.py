@@ -6,6 +6,8 @@ the converter makes the input uint8: with scale 1 and zero point 0, which it
 chooses if the representative data holds both 0 and 255.
 """
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -36,6 +38,31 @@ def in_float(signature, inputs, quantization):
         keras.tree.map_structure(changed, signature),
         {key: changed(spec) for key, spec in inputs.items()},
     )
+
+
+@contextlib.contextmanager
+def taking_floats(preprocessing):
+    """Inside, a model with uint8 inputs casts no float32 back to uint8.
+
+    What comes before that cast would stay float in an integer file.
+
+    Args:
+        preprocessing: As in `kd.export.tflite`.
+    """
+    tensors = []
+    if isinstance(preprocessing, keras.Model):
+        tensors = getattr(preprocessing, "inputs", None) or []
+    tensors = [tensor for tensor in tensors if tensor.dtype == "uint8"]
+    # Functional models look at the tensor, Sequential ones at its layer.
+    changed = [*tensors, *(t._keras_history.operation for t in tensors)]
+    try:
+        for one in changed:
+            # Not public; a copy of the model would lose what `adapt` found.
+            one._dtype = "float32"
+        yield
+    finally:
+        for one in changed:
+            one._dtype = "uint8"
 
 
 def with_extremes(samples):

@@ -126,6 +126,8 @@ class File(KerasNetwork):
         notes = file_metadata.read(filepath) or {}
         self.activation = notes.get("activation")
         self.takes_raw_data = bool(notes.get("preprocessing"))
+        # LiteRT lists inputs by the alphabet, data has the call's order.
+        self._order = notes.get("input_order") or self.model.input_names
         if self.takes_raw_data and not preprocessing:
             raise ValueError(
                 f"'{label}' holds its preprocessing and takes raw data. Give "
@@ -148,7 +150,15 @@ class File(KerasNetwork):
         elif isinstance(x, dict) and set(names) <= set(x):
             arrays = {name: x[name] for name in names}
         else:
-            arrays = dict(zip(names, x if isinstance(x, list) else [x]))
+            values = x if isinstance(x, (list, tuple)) else [x]
+            if isinstance(x, dict) or len(values) != len(names):
+                given = keras.tree.map_structure(np.shape, x)
+                raise ValueError(
+                    f"`dataset` does not fit '{self.label}', which takes raw "
+                    f"data for {self._order}. Received a batch of shape "
+                    f"{given}."
+                )
+            arrays = dict(zip(self._order, values))
         for name, array in arrays.items():
             low, high = self.seen.get(name, (np.inf, -np.inf))
             self.seen[name] = [

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_distill.export.model_inputs import named_outputs
+
 
 class Totals:
     """Running sums over the batches; every decision is counted once.
@@ -75,10 +77,7 @@ def _outside_unit_interval(logits):
 
 def class_numbers(y, logits, output):
     """Labels of any accepted form -> whole numbers `(batch, ...)`."""
-    if isinstance(y, dict):
-        y = y[output]
-    elif isinstance(y, (list, tuple)):
-        y = y[int(output.removeprefix("output_"))]
+    y = _of_output(y, output)
     shape = logits.shape
     if y.shape == shape and shape[-1] > 1:
         if np.allclose(y.sum(axis=-1), 1.0, atol=1e-3):
@@ -92,3 +91,18 @@ def class_numbers(y, logits, output):
         "tasks leave them out, dataset.map(lambda x, y: x): the differences of "
         "the outputs remain."
     )
+
+
+def _of_output(y, output):
+    """The labels of one output; those of several come as the outputs do."""
+    if not isinstance(y, (dict, list, tuple)):
+        return y
+    named = {k: v for k, v in named_outputs(y).items() if v is not None}
+    if output not in named:
+        raise ValueError(
+            f"There are no labels for the compared output '{output}'. They "
+            "must come as the model's outputs do: a dict with the same keys, "
+            "or a list or tuple in the same order. Received: a "
+            f"{type(y).__name__} with labels for {list(named)}"
+        )
+    return named[output]

@@ -34,8 +34,8 @@ def convert(network, signature, request, samples, verbose):
     Args:
         network: A `network.Network`.
         signature: Of its inputs, as `ExportArchive.add_endpoint` takes it.
-        request: As for `converter.converted`.
-        samples: What to calibrate on, or `None`.
+        request: As for `converter.converted`, without how to calibrate.
+        samples: A list of what to calibrate on, or `None`.
         verbose: Whether to show progress.
 
     Returns:
@@ -61,12 +61,22 @@ def convert(network, signature, request, samples, verbose):
         try:
             if samples is None:
                 return converter.converted(folder, request)
+            request = {**request, **_calibration(signature)}
             progress = _Progress(len(samples), verbose)
             if not IN_CHILD:
                 return converter.converted(folder, request, samples, progress)
             return _converted_in_child(folder, request, samples, progress)
         except Exception as error:
             raise _explained(error, folder, model, request) from error
+
+
+def _calibration(signature):
+    """How samples are fed: what `converter.converted` has to know of it."""
+    specs = keras.tree.flatten(signature)
+    return {
+        "calibration_dtypes": {spec.name: spec.dtype.name for spec in specs},
+        "calibration_batch": specs[0].shape[0] or 1,
+    }
 
 
 @contextlib.contextmanager
@@ -76,7 +86,8 @@ def convertible(layers, unroll):
     TFLite has no half-precision arithmetic of its own, so layers compute in
     float32 from the weights they have. Loops are unrolled where `unroll`:
     calibrating a recurrent layer that is a loop crashes the process, and with
-    an open batch size such a loop is no builtin operator.
+    an open batch size such a loop is no builtin operator. cuDNN's recurrent
+    operator, which Keras takes where there is a GPU, is none of TFLite's.
     """
     changed = []
     try:
@@ -87,6 +98,9 @@ def convertible(layers, unroll):
             if unroll and isinstance(layer, keras.layers.RNN):
                 changed.append((layer, "unroll", layer.unroll))
                 layer.unroll = True
+            if getattr(layer, "use_cudnn", False):
+                changed.append((layer, "use_cudnn", layer.use_cudnn))
+                layer.use_cudnn = False
         yield
     finally:
         for layer, name, value in reversed(changed):

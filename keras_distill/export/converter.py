@@ -6,6 +6,7 @@ SavedModel that the parent wrote.
 """
 
 import faulthandler
+import itertools
 import json
 import pathlib
 import sys
@@ -27,11 +28,14 @@ def converted(saved_model, request, samples=None, progress=None):
         saved_model: Path of the folder.
         request: A dict of plain values: `"signature_name"`, `"quantization"`
             (as in `kd.export.tflite`), `"input_dtype"` and `"output_dtype"`
-            (names; of integer files), `"select_tf_ops"` (bool).
-        samples: What to calibrate on, for integer quantization: a list of
-            dicts input name -> array.
-        progress: A function that is called before each sample; int16x8 goes
-            through them twice.
+            (names; of integer files), `"select_tf_ops"` (bool). With samples
+            also `"calibration_dtypes"`, a dict input name -> name of what the
+            SavedModel takes, and `"calibration_batch"`, how many at once.
+        samples: What to calibrate on, for integer quantization: an iterable
+            of dicts input name -> array `(1, ...)`. int16x8 goes through them
+            twice.
+        progress: A function that is called before each sample is used;
+            given where samples are.
 
     Raises:
         Exception: Whatever the converter raises.
@@ -59,10 +63,10 @@ def converted(saved_model, request, samples=None, progress=None):
     if samples is not None:
 
         def calibration():
-            for sample in samples:
-                if progress is not None:
+            for group in _groups(samples, request["calibration_batch"]):
+                for _ in group:
                     progress()
-                yield sample
+                yield _batch(group, request)
 
         converter.representative_dataset = calibration
         converter.inference_input_type = tf.as_dtype(request["input_dtype"])
@@ -83,14 +87,52 @@ def store_samples(filepath, samples):
     np.savez(filepath, **arrays)
 
 
-def stored_samples(filepath):
-    """What `store_samples` stored, in its order."""
-    samples = {}
-    with np.load(filepath) as arrays:
-        for key in arrays.files:
-            index, name = key.split("/", 1)
-            samples.setdefault(int(index), {})[name] = arrays[key]
-    return [samples[i] for i in sorted(samples)]
+class StoredSamples:
+    """What `store_samples` stored, in its order, read one at a time."""
+
+    def __init__(self, filepath):
+        self._filepath = filepath
+
+    def __iter__(self):
+        with np.load(self._filepath) as arrays:
+            parts = (key.split("/", 1) for key in arrays.files)
+            for index, of_one in itertools.groupby(parts, lambda part: part[0]):
+                yield {name: arrays[f"{index}/{name}"] for _, name in of_one}
+
+
+def _groups(samples, size):
+    """Lists of up to `size` samples in a row whose arrays stack."""
+    group = []
+    for sample in samples:
+        if group and _sizes(sample) != _sizes(group[0]):
+            yield group
+            group = []
+        group.append(sample)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _sizes(sample):
+    return {name: array.shape for name, array in sample.items()}
+
+
+def _batch(group, request):
+    """A group as the SavedModel takes it: one batch, filled by repetition.
+
+    The calibrator gives the network's inputs the sizes of what it is fed. A
+    model of fixed batch size has that size inside (a `Reshape`), so that it
+    runs on whole batches only.
+    """
+    group = group + group[-1:] * (request["calibration_batch"] - len(group))
+    return {
+        name: np.concatenate([sample[name] for sample in group]).astype(
+            dtype, copy=False
+        )
+        for name, dtype in request["calibration_dtypes"].items()
+    }
 
 
 def main(folder):
@@ -101,7 +143,7 @@ def main(folder):
         data = converted(
             folder,
             json.loads((folder / REQUEST).read_text()),
-            stored_samples(folder / SAMPLES),
+            StoredSamples(folder / SAMPLES),
             progress=lambda: print("sample", flush=True),
         )
     except Exception as error:

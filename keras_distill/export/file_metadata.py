@@ -28,7 +28,9 @@ def metadata(filepath):
         an open size), `"dtype"`, and where the file has integers there,
         `"scale"` and `"zero_point"`; inputs have a `"range"`, the smallest and
         largest value expected (of the representative data, or as given to
-        `tflite`), or `None` if nobody told. Further `"class_names"`,
+        `tflite`), or `None` if nobody told. `"input_order"` lists the inputs
+        in the order of the model's call (TFLite lists them by the alphabet);
+        files of earlier versions lack it. Further `"class_names"`,
         `"quantization"`, `"activation"`, `"preprocessing"` (whether that is
         inside), `"representative_samples"`, `"signature_name"`, `"model"`,
         `"parameters"`, `"weights_sha256"`, `"created"`, `"versions"`, and

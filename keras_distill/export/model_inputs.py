@@ -220,13 +220,14 @@ def batches(data, argument, at_most=None):
 
     Raises:
         TypeError: If `data` is none of these.
+        ValueError: If whole arrays differ in length.
     """
     if isinstance(data, Seen):
         for x, y in batches(data.data, argument, at_most):
             yield data.view(x), y
         return
     if isinstance(data, (tuple, dict, np.ndarray)) or tf.is_tensor(data):
-        data = _sliced(data, at_most)
+        data = _sliced(data, argument, at_most)
     elif isinstance(data, keras.utils.PyDataset):
         data = map(data.__getitem__, range(len(data)))
     elif callable(data):
@@ -243,11 +244,18 @@ def batches(data, argument, at_most=None):
         )
 
 
-def _sliced(arrays, at_most, batch_size=32):
+def _sliced(arrays, argument, at_most, batch_size=32):
     arrays = keras.tree.map_structure(
         lambda v: None if v is None else np.asarray(v), arrays
     )
-    count = min(len(v) for v in keras.tree.flatten(arrays) if v is not None)
+    given = [v for v in keras.tree.flatten(arrays) if v is not None]
+    lengths = [len(v) for v in given]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"The arrays of `{argument}` must have the same number of samples. "
+            f"Received: {lengths}"
+        )
+    count = lengths[0]
     kept = count if at_most is None else min(at_most, count)
     rows = np.linspace(0, count - 1, kept).astype(int)
     for start in range(0, kept, batch_size):
@@ -268,7 +276,8 @@ def representative_samples(data, at_most, inputs, quantization):
         quantization: Named in the error message.
 
     Returns:
-        A list of dicts name in the file -> array `(1, ...)` of its dtype.
+        A list of dicts name in the file -> array `(1, ...)` of its dtype;
+        bytes stay bytes, a quarter of what they were as floats.
 
     Raises:
         ValueError: If there is no data, or it does not fit the inputs.
@@ -283,6 +292,10 @@ def representative_samples(data, at_most, inputs, quantization):
             f"`representative_samples` must be >= 1. Received: {at_most}"
         )
     dtypes = {spec.name: spec.dtype.as_numpy_dtype for spec in inputs.values()}
+
+    def kept(array, name):  # a copy: a view would hold the whole batch
+        return array.astype("uint8" if array.dtype == "uint8" else dtypes[name])
+
     samples = []
     for x, _ in batches(data, "representative_dataset", at_most):
         arrays = feed(x, inputs, "representative_dataset")
@@ -294,7 +307,7 @@ def representative_samples(data, at_most, inputs, quantization):
                 )
         for i in range(min(map(len, arrays.values()))):
             samples.append(
-                {k: v[i : i + 1].astype(dtypes[k]) for k, v in arrays.items()}
+                {k: kept(v[i : i + 1], k) for k, v in arrays.items()}
             )
             if len(samples) == at_most:
                 return samples

@@ -7,6 +7,7 @@ that both mean the same by "preprocessed".
 import keras
 import tensorflow as tf
 
+from keras_distill.losses.heads import final_activation
 from keras_distill.symbolic import symbolic_inputs
 from keras_distill.views import for_network
 
@@ -75,6 +76,37 @@ def activated(outputs, activation):
         return outputs
     function = getattr(keras.ops, activation)
     return keras.tree.map_structure(function, outputs)
+
+
+def check_activation(model, activation):
+    """Raises if an activation does not fit behind a model's outputs.
+
+    What is not to be seen (subclassed models) passes.
+    """
+    if activation is None:
+        return
+    outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
+    for output in outputs:
+        alone = model
+        if len(outputs) > 1:
+            alone = keras.Model(model.inputs, output)
+        found = final_activation(alone)
+        if found is not None:
+            raise ValueError(
+                f"'{model.name}' ends in a {found} already: `activation="
+                f"{activation!r}` would put another one behind it. Leave "
+                "`activation` out."
+            )
+        check_units(model, activation, output.shape)
+
+
+def check_units(model, activation, shape):
+    """Raises for a softmax over one unit, which is always 1."""
+    if activation == "softmax" and shape[-1] == 1:
+        raise ValueError(
+            f"'{model.name}' has an output of one unit: its softmax is always "
+            '1. Use activation="sigmoid".'
+        )
 
 
 def student_input(model, x, preprocessing, role="student"):

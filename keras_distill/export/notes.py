@@ -45,8 +45,7 @@ def checked(given, model):
     if names is not None:
         names = [str(name) for name in names]
         outputs = getattr(model, "outputs", None) or []
-        if len(outputs) == 1:
-            check_class_names(names, outputs[0].shape)
+        check_class_names(names, [output.shape for output in outputs])
     if limits is not None and (len(limits) != 2 or limits[0] >= limits[1]):
         raise ValueError(
             '`metadata["input_range"]` must be (low, high) with low < high. '
@@ -55,16 +54,24 @@ def checked(given, model):
     return names, limits, rest
 
 
-def check_class_names(names, shape):
-    """Raises unless there is one name per class (two for one unit)."""
-    classes = shape[-1]
-    if names is None or classes in (None, -1) or len(names) == classes:
+def check_class_names(names, shapes):
+    """Raises unless some output has one name per class (two for one unit).
+
+    Args:
+        names: A list, or `None`.
+        shapes: Of all outputs; of none where they are not known.
+    """
+    widths = [shape[-1] if len(shape) else None for shape in shapes]
+    if names is None or not widths:
         return
-    if classes == 1 and len(names) == 2:
-        return
+    for width in widths:
+        if width in (None, -1, len(names)) or (width == 1 and len(names) == 2):
+            return
+    several = len(widths) > 1
     raise ValueError(
-        f'`metadata["class_names"]` has {len(names)} names for an output of '
-        f"{classes} classes."
+        f'`metadata["class_names"]` has {len(names)} names for '
+        f"{'outputs' if several else 'an output'} of "
+        f"{', '.join(map(str, widths))} classes."
     )
 
 

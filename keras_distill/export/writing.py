@@ -22,7 +22,9 @@ from keras_distill.export.formats import checked_path
 from keras_distill.export.lite_model import details
 from keras_distill.export.network import ACTIVATIONS
 from keras_distill.export.network import Network
+from keras_distill.export.network import check_activation
 from keras_distill.export.network import check_preprocessing
+from keras_distill.export.network import check_units
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
 INTEGER = ("int8", "int16x8")
@@ -80,7 +82,8 @@ def tflite(
             any size, `(1, None, None, 3)`. uint8 is cast to float32 first; in
             an int8 file it stays uint8. Defaults to `None`.
         activation: `"softmax"` or `"sigmoid"`, put behind every output. For
-            models that give logits. Defaults to `None`.
+            models that give logits: one that ends in a softmax or a sigmoid
+            is refused. Defaults to `None`.
         batch_size: Number of samples per call; `None`: chosen at each call.
             Defaults to 1. `input_signature`, where given, decides itself.
         input_signature: As in `keras.Model.export`, such as
@@ -91,8 +94,9 @@ def tflite(
             own, `"serving_default"`.
         metadata: A dict of what JSON can hold, stored in the file beside what
             `kd.export.metadata` lists. `"class_names"` is checked against the
-            classes; `"input_range"`, `(low, high)`, says what the input takes
-            where no representative data tells.
+            classes (one of several outputs has to fit); `"input_range"`,
+            `(low, high)`, says what the input takes where no representative
+            data tells.
         allow_select_tf_ops: Whether parts that TFLite has no operator for may
             stay TensorFlow's (Flex). Such a file needs TensorFlow's Flex
             delegate in the app and cannot be run here. Defaults to `False`.
@@ -145,6 +149,7 @@ def tflite(
     _check_choices(
         quantization, integer_io, activation, batch_size, signature_name
     )
+    check_activation(model, activation)
     inside = preprocessing is not None
     signature, inputs = model_inputs.input_signature(
         _source(model, preprocessing, input_signature),
@@ -181,13 +186,18 @@ def tflite(
     network.check_shapes(signature)
 
     start = time.perf_counter()
+    as_floats = preprocessing if is_camera and integer else None
     with written_whole(filepath, overwrite) as temporary:
-        temporary.write_bytes(
-            conversion.convert(network, signature, request, samples, verbose)
-        )
+        with camera.taking_floats(as_floats):
+            data = conversion.convert(
+                network, signature, request, samples, verbose
+            )
+        temporary.write_bytes(data)
         found = details(temporary)
-        for detail in found[1].values():
-            notes.check_class_names(class_names, detail["shape"])
+        shapes = [detail["shape"] for detail in found[1].values()]
+        notes.check_class_names(class_names, shapes)
+        for shape in shapes:
+            check_units(model, activation, shape)
         if is_camera and integer:
             camera.check(found[0])
         facts = notes.notes(
@@ -200,6 +210,7 @@ def tflite(
             preprocessing=inside,
             activation=activation,
             signature_name=signature_name,
+            input_order=[spec.name for spec in inputs.values()],
             representative_samples=len(samples) if samples else None,
         )
         file_metadata.write(temporary, facts)

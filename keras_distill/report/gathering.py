@@ -154,16 +154,29 @@ def _without_folders(verification):
 
 
 def _pictures(disagreements, facts):
-    images = [image for _, image in disagreements]
-    if not images or images[0] is None:
-        return [None] * len(images)
-    shown, _ = to_bytes(np.stack(images))
+    shown = _on_one_scale([image for _, image in disagreements])
     names = facts["data"]["class_names"]
     return [
-        picture(
+        image
+        if image is None
+        else picture(
             image, f"Sample {row['sample']}, labelled {names[row['label']]}"
         )
         for image, (row, _) in zip(shown, disagreements)
+    ]
+
+
+def _on_one_scale(images):
+    """Images of any sizes, or `None`, as bytes; see `to_bytes`."""
+    there = [image for image in images if image is not None]
+    if not there:
+        return images
+    values, _ = to_bytes(np.concatenate([np.ravel(image) for image in there]))
+    ends = np.cumsum([np.size(image) for image in there])
+    parts = iter(np.split(values, ends[:-1]))
+    return [
+        image if image is None else next(parts).reshape(np.shape(image))
+        for image in images
     ]
 
 

@@ -20,7 +20,7 @@ def to_bytes(images):
     """Images of any range as bytes, all on one scale.
 
     Args:
-        images: `(n, h, w, channels)`.
+        images: `(n, h, w, channels)`, or their values in any other shape.
 
     Returns:
         uint8 of the same shape, and in words what became black and white:

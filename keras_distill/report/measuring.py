@@ -48,7 +48,7 @@ class Measurement:
         self.disagreements = []
         self._decided = collections.defaultdict(list)
         self._confidence = collections.defaultdict(list)
-        labels, seen = [], 0
+        labels, samples, seen = [], 0, 0
         progress = keras.utils.Progbar(
             number_of_batches(dataset),
             verbose=1 if verbose else 0,
@@ -61,11 +61,12 @@ class Measurement:
                 self._look_at(networks, x)
             classes = self.classifiers["student"].classes
             indices = class_indices(y, classes, "dataset", _ASKED_BY)
-            self._add(x, indices, sum(map(len, labels)))
+            self._add(x, indices, samples)
             labels.append(indices)
+            samples += len(indices)
             seen += 1
             progress.update(seen)
-        if not labels or not sum(map(len, labels)):
+        if not samples:
             raise ValueError(
                 "`dataset` is empty: there is nothing to report on. Was it "
                 "consumed before, or smaller than one batch with "
@@ -141,7 +142,11 @@ class Measurement:
                 pair[0]["sample"],
             )
         )
-        del self.disagreements[DISAGREEMENTS:]
+        # A view would hold its whole batch.
+        self.disagreements = [
+            (found, image if image is None else _owned(image))
+            for found, image in self.disagreements[:DISAGREEMENTS]
+        ]
 
     def facts(self, key):
         """Accuracy, agreement with the teacher and calibration of a network."""
@@ -232,6 +237,10 @@ def _check_labels(y):
         raise ValueError(
             "`dataset` gives single samples: batch it, dataset.batch(32)."
         )
+
+
+def _owned(image):
+    return image.copy() if getattr(image, "base", None) is not None else image
 
 
 def _joined(parts):

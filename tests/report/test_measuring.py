@@ -1,9 +1,12 @@
 """What two networks do on the same samples, by hand."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
+from keras_distill.report import gathering
 from keras_distill.report.measuring import DISAGREEMENTS
 from keras_distill.report.measuring import Measurement
 
@@ -78,6 +81,49 @@ def test_frequent_splits_come_first_and_say_who_is_right():
             "student_right": 0,
         },
     ]
+
+
+def pictures(sizes):
+    """Batches of one picture per size, on which both always disagree."""
+    rng = np.random.default_rng(0)
+    networks = {}
+    for key, kernel in ("student", [[5.0, 0.0]]), ("teacher", [[0.0, 5.0]]):
+        model = keras.Sequential(
+            [
+                keras.Input((None, None, 1)),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(2, use_bias=False),
+            ]
+        )
+        model.set_weights([np.array(kernel, "float32")])
+        networks[key] = (model, lambda x: x)
+    batches = [
+        (rng.uniform(0.5, 1, (4, size, size, 1)).astype("float32"), np.zeros(4))
+        for size in sizes
+    ]
+    return Measurement(networks, batches, verbose=False)
+
+
+def test_kept_pictures_do_not_hold_their_batches():
+    found = pictures([6, 6, 6, 6])
+    assert len(found.disagreements) == DISAGREEMENTS
+    assert all(image.base is None for _, image in found.disagreements)
+    samples = [row["sample"] for row, _ in found.disagreements]
+    assert len(set(samples)) == DISAGREEMENTS and max(samples) > 11
+
+
+def test_pictures_of_different_sizes_are_shown_on_one_scale():
+    found = pictures([6, 8])
+    facts = {"data": {"class_names": ["a", "b"]}}
+    shown = gathering._pictures(found.disagreements, facts)
+    assert sorted(re.findall(r'width="(\d)"', "".join(shown))) == list(
+        "66668888"
+    )
+    images = [np.full((1, 2, 1), 2.0), None, np.full((2, 2, 1), 4.0)]
+    made = gathering._on_one_scale(images)
+    assert made[0].tolist() == [[[2], [2]]] and made[1] is None
+    assert made[2].shape == (2, 2, 1) and (made[2] == 4).all()
+    assert gathering._on_one_scale([None, None]) == [None, None]
 
 
 def test_few_disagreements_are_kept_of_many_batches():
