@@ -1,6 +1,8 @@
 """A student and its teacher, as the losses see them."""
 
 import contextlib
+import warnings
+import weakref
 from typing import Any
 from typing import NamedTuple
 
@@ -37,6 +39,10 @@ class Seen(NamedTuple):
     def shared_with(self, loss):
         """Further arguments of a loss's `compute_loss`: none."""
         return {}
+
+
+# Loss -> the `Pair` that uses it.
+_owners = weakref.WeakKeyDictionary()
 
 
 class Pair:
@@ -181,8 +187,10 @@ class Pair:
             )
             if loss.built and loss.variables:
                 _check_still_fits(name, loss, *shapes)
+                self._warn_of_another_owner(name, loss)
             else:
                 loss.build(*shapes)
+            _owners[loss] = weakref.ref(self)
         output, threshold = student.output, decision_threshold(self.student)
         if self.deployment is not None:
             output, threshold = self.deployment.shape(student), 0.0
@@ -226,6 +234,17 @@ class Pair:
                 )
             metric.thresholds = self._thresholds
         metric.update_state(teacher_output, student_output)
+
+    def _warn_of_another_owner(self, name, loss):
+        owner = _owners.get(loss, weakref.ref(self))()
+        if owner is not None and owner is not self:
+            warnings.warn(
+                f"The loss '{name}' comes from another Distiller, with the "
+                "weights that it has there; both change them. Make a new loss "
+                "for each Distiller, unless this one goes on where the other "
+                "ended.",
+                stacklevel=4,
+            )
 
     def _taps_of(self, role):
         names = []

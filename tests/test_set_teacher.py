@@ -1,5 +1,7 @@
 """Another teacher: what the losses know of the one before is gone."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,21 @@ def test_one_that_does_not_fit():
     distiller = distill(hint, convnet(), convnet(8))
     with pytest.raises(ValueError, match="weights of the loss 'hint'"):
         distiller.set_teacher(convnet(6), check=False)
+
+
+def test_one_loss_in_two_distillers():
+    hint = kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1")
+    first = distill(hint, convnet(), convnet(8))
+    with pytest.warns(UserWarning, match="'hint' comes from another"):
+        distill(hint, convnet(), convnet(8))
+    first.set_teacher(convnet(8), check=False)
+    soft = kd.losses.SoftTargets()
+    first = distill(soft, convnet(), convnet(8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        kd.Distiller(
+            student=convnet(), teacher=convnet(8), distillation_losses=soft
+        )
 
 
 def test_a_connector_that_is_not_trained_stays_so(tmp_path):
