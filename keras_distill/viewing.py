@@ -100,15 +100,19 @@ class Viewing:
 
     def check_labels(self, y):
         """Raises if the task loss does not take the views' labels."""
-        given = self.distiller.views.evaluation_labels(y)
-        loss = self.distiller.loss
-        name = loss if isinstance(loss, str) else type(loss).__name__
-        if given is not y and "sparse" in str(name).lower():
+        views, loss = self.distiller.views, self.distiller.loss
+        given = views.evaluation_labels(y)
+        # Float labels may come back as they are, and are blended too.
+        changed = given is not y or getattr(views, "mixup", False)
+        if not isinstance(loss, str):
+            loss = getattr(loss, "__name__", type(loss).__name__)
+        if changed and "sparse" in loss.lower():
             raise ValueError(
-                f"{type(self.distiller.views).__name__} blends labels, which "
-                f"become one-hot {tuple(given.shape)}, but the task loss is "
-                f"{name}. Compile with CategoricalCrossentropy and metrics "
-                "for one-hot labels; or leave labels out, with alpha=1."
+                f"{type(views).__name__} blends labels: they become numbers "
+                f"of shape {tuple(given.shape)}, but the task loss is {loss}. "
+                "Give integer or one-hot labels. Compile with "
+                "CategoricalCrossentropy and metrics for one-hot labels; or "
+                "leave labels out, with alpha=1."
             )
 
 

@@ -250,6 +250,52 @@ def test_sparse_labels_and_mixup(x, y):
         distiller.fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        keras.losses.sparse_categorical_crossentropy,
+    ],
+    ids=["object", "function"],
+)
+def test_class_ids_that_are_floats_and_mixup(x, y, loss):
+    """They need no change to be blended, so they come back as they are."""
+    distiller = distill(kd.views.FunctionMatching(8), loss=loss)
+    with pytest.raises(ValueError, match="Compile with CategoricalCrossentr"):
+        distiller.fit(x, y.astype("float32"), verbose=0)
+
+
+def test_mixup_of_a_student_with_one_unit(x):
+    """Its labels stay the right way round."""
+    views = kd.views.FunctionMatching(8)
+    student = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    distiller = kd.Distiller(
+        student=student,
+        teacher=keras.models.clone_model(student),
+        distillation_losses=kd.losses.SoftTargets(activation="sigmoid"),
+        views=views,
+        alpha=0.5,
+    )
+    distiller.compile(
+        "sgd",
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    labels = np.arange(64) % 2
+    distiller.fit(x, labels, verbose=0)
+    for given in (labels, labels[:, None], labels.astype("float32")):
+        mixed = views.evaluation_labels(given)
+        np.testing.assert_array_equal(mixed, labels[:, None])
+    ones = np.ones((64, 1), "int32")
+    np.testing.assert_allclose(views.training(x, ones).y, ones, rtol=1e-6)
+
+
 def test_images_must_be_images(x):
     with pytest.raises(ValueError, match="takes images of shape"):
         distill(kd.views.Consistent(8), alpha=1.0).fit(x[..., 0], verbose=0)
