@@ -7,11 +7,15 @@ import shutil
 import numpy as np
 
 from keras_distill.teacher_cache import header as headers
+from keras_distill.teacher_cache.computation import hash_here
 
 _OURS = re.compile(
     rf"{headers.HEADER}|{headers.INPUTS}|{headers.UNFINISHED}.*"
     r"|epoch_\d+_part_\d+\.tfrecord"
 )
+
+_COMPUTATION = "teacher's configuration (same weights, other layers)"
+_KNOWN_OR_NOT = ("number of samples", _COMPUTATION)
 
 
 def started(path, header, checksums, overwrite):
@@ -77,8 +81,9 @@ def check_same(path, wanted, found):
     wanted, found = _compared(wanted), _compared(found)
     for name, value in wanted.items():
         if found[name] != value:
-            # The number of samples may not be known yet.
-            if name == "number of samples" and None in (value, found[name]):
+            # The number of samples may not be known yet, nor what a teacher
+            # without configuration, or that of an old cache, computes.
+            if name in _KNOWN_OR_NOT and None in (value, found[name]):
                 continue
             raise _another(path, name, f"{found[name]}, not {value}")
 
@@ -96,7 +101,11 @@ def _compared(header):
     """What must be equal, under the name that a user knows it by."""
     compared = {}
     if "teacher" in header:
-        compared["teacher"] = header["teacher"]["fingerprint"][:12]
+        teacher = header["teacher"]
+        compared["teacher"] = teacher["fingerprint"][:12]
+        compared["teacher's head"] = teacher["head"]
+        computes = hash_here(teacher.get("computation"))
+        compared[_COMPUTATION] = computes and computes[:12]
     if "format" in header:  # The whole of it; old ones do not say.
         compared["teacher_dtype"] = header.get("teacher_dtype")
     if "views" in header:

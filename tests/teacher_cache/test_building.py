@@ -227,6 +227,30 @@ def test_of_something_else(built, what, given):
     assert digests(built) == before
 
 
+def test_of_a_teacher_that_computes_something_else(copy):
+    """Its weights, and so its fingerprint, are the same."""
+    before = digests(copy)
+    other = building_worker.teacher()
+    other.layers[0].activation = keras.activations.tanh
+    with pytest.raises(ValueError, match="of another teacher's configurat"):
+        build(copy, teacher=other)
+    batches = kd.datasets.batches(building_worker.x(), indexed=True)
+    with pytest.raises(ValueError, match="of another teacher's configurat"):
+        kd.TeacherCache(copy).join(batches, teacher=other)
+    with pytest.raises(ValueError, match="of another teacher's head: None,"):
+        build(copy, teacher=scaled(1.0, "softmax"))
+    assert digests(copy) == before
+    # A cache from before this was written down, or of another Keras.
+    header = headers.read(copy)
+    header["teacher"]["computation"]["keras"] = "3.0.0"
+    headers.write(copy, header)
+    build(copy, teacher=other)
+    del header["teacher"]["computation"]
+    headers.write(copy, header)
+    build(copy, teacher=other)
+    kd.TeacherCache(copy).join(batches, teacher=other)
+
+
 @pytest.mark.parametrize(
     "file", ["epoch_0001_part_0001.tfrecord", "inputs.crc32"]
 )

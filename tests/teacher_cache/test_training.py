@@ -287,6 +287,18 @@ def test_another_teacher(plain):
         distiller(teacher(seed=8)).fit(joined, verbose=0)
 
 
+def test_another_teacher_of_the_same_weights(plain):
+    joined = plain.join(pipeline())
+    inputs = keras.Input((8, 8, 3))
+    rescaled = keras.Model(
+        inputs, teacher()(keras.layers.Rescaling(2.0)(inputs))
+    )
+    for other in (rescaled, teacher(head="softmax")):
+        student = distiller(other, given=kd.losses.HardLabels())
+        with pytest.raises(ValueError, match="weights are the same, but"):
+            student.fit(joined, verbose=0)
+
+
 def test_other_views_and_another_seed(plain, varied):
     steps = {"steps_per_epoch": 3, "verbose": 0}
     joined = varied.join(pipeline())
