@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_distill.strategies import callbacks_here
 from keras_distill.update import steps_taken
 from keras_distill.views import for_network
+from keras_distill.views.groups import advice
 
 
 class Viewing:
@@ -25,7 +26,7 @@ class Viewing:
 
     def __init__(self, distiller):
         self.distiller = distiller
-        self._warned = False
+        self._warned = self._is_whole = False
         with distiller.distribute_strategy.scope():
             self.epoch = keras.Variable(
                 0, dtype="int32", trainable=False, name="epoch"
@@ -86,10 +87,37 @@ class Viewing:
             _check_fits(network, seen, role, views)
             if not self._warned:
                 self._warned = _warn_of_range(network, seen, role)
+        self.check_index(sample)
+
+    def check_index(self, sample):
+        """Raises if the views of these samples cannot be replayed."""
+        views = self.distiller.views
         if sample.sample_index is not None:
-            replicas = distiller.distribute_strategy.num_replicas_in_sync
-            views.validate_sample_index(
-                np.asarray(sample.sample_index), replicas
+            strategy = self.distiller.distribute_strategy
+            index = np.asarray(sample.sample_index)
+            views.validate_sample_index(index, strategy.num_replicas_in_sync)
+            # Data that knows its epochs may go on with the next one.
+            self._is_whole = sample.epoch is None and views.is_whole_data_set(
+                index
+            )
+
+    def check_steps(self, steps):
+        """Raises if a batch that can only be the whole data set is followed
+        by others.
+
+        Args:
+            steps: Number of batches of an epoch; `None` if it is not known.
+        """
+        # Data of a kind that was looked at before is not looked at again.
+        is_whole, self._is_whole = self._is_whole, False
+        if is_whole and steps is not None and steps > 1:
+            self.distiller._first_batch.value._checked.clear()
+            group_size = self.distiller.views.mixup_group_size
+            raise ValueError(
+                f"mixup blends samples of a group of {group_size} neighbours "
+                "in the data set, so that a view can be replayed; but the "
+                f"first of {steps} batches ends within a group. "
+                + advice(group_size)
             )
 
     def check_shuffled(self, sample, batch_size):
@@ -122,6 +150,9 @@ class EpochSetter(keras.callbacks.Callback):
     def __init__(self, viewing):
         super().__init__()
         self._viewing = viewing
+
+    def on_train_begin(self, logs=None):
+        self._viewing.check_steps(self.params.get("steps"))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._viewing.epoch.assign(epoch)

@@ -214,6 +214,26 @@ def test_broken_groups(x, y):
     )
 
 
+@pytest.mark.parametrize("size", [24, 40])
+def test_batches_that_end_within_a_group(x, y, size):
+    """They could be a whole data set, but there are more."""
+    data = kd.views.indexed(tf.data.Dataset.from_tensor_slices((x, y)))
+    distiller = distill(kd.views.FunctionMatching(8))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="of . batches ends within a gr"):
+            distiller.fit(data.batch(size), verbose=0)
+    with pytest.raises(ValueError, match="of . batches ends within a group"):
+        arrays = kd.views.indexed(x)
+        distiller.fit(arrays, y, batch_size=size, shuffle=False, verbose=0)
+    distiller.fit(data.take(size).batch(size), verbose=0)
+    distiller.fit(data.batch(32), verbose=0)
+    distiller.fit(data.batch(32), verbose=0)
+    stream = kd.datasets.batches(
+        x[:40], y[:40], 48, seed=0, indexed=True, group_size=16
+    )
+    distiller.fit(stream, steps_per_epoch=2, verbose=0)
+
+
 def test_views_that_do_not_fit_a_network(x, y):
     with pytest.raises(ValueError, match=r"\(32, 9, 9, 1\).*\(None, 8, 8, 1\)"):
         distill(kd.views.FunctionMatching(9)).fit(x, y, verbose=0)

@@ -12,6 +12,7 @@ from keras_distill.views.arguments import whole
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
 from keras_distill.views.groups import check_groups
+from keras_distill.views.groups import is_whole_data_set
 from keras_distill.views.mixup import Mixup
 
 # Numbers of the draws of one sample: what is drawn never shares a stream.
@@ -222,6 +223,11 @@ class ImageViews(Views):
     def validate_sample_index(self, sample_index, replicas=1):
         if self.mixup:
             check_groups(sample_index, self.mixup_group_size, replicas)
+
+    def is_whole_data_set(self, sample_index):
+        return self.mixup and is_whole_data_set(
+            sample_index, self.mixup_group_size
+        )
 
     def inception_boxes(self, key, number, shape):
         return crop.random_boxes(
