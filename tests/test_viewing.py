@@ -76,6 +76,17 @@ def test_the_epoch_is_that_of_fit(x, y):
     np.testing.assert_array_equal(views.seen[1][1], np.arange(32, 64))
 
 
+def test_a_second_fit_replays_the_first_unless_told_where_to_go_on(x, y):
+    views = Seen(8)
+    distiller = distill(views)
+    distiller.fit(batches(x, y), verbose=0)
+    distiller.fit(batches(x, y), verbose=0)
+    distiller.fit(batches(x, y), initial_epoch=1, epochs=2, verbose=0)
+    (batch, labels) = next(iter(batches(x, y)))
+    distiller.train_on_batch(batch, labels)
+    assert [int(epoch) for epoch, _ in views.seen] == [0, 0, 0, 0, 1, 1, 1]
+
+
 def test_the_epoch_is_that_of_the_data_where_it_knows(x, y):
     views = Seen(8)
     data = batches(x, y, seed=0, first_epoch=7)
