@@ -18,13 +18,14 @@ _COMPUTATION = "teacher's configuration (same weights, other layers)"
 _KNOWN_OR_NOT = ("number of samples", _COMPUTATION)
 
 
-def started(path, header, checksums, overwrite):
+def started(path, header, parts, overwrite):
     """Makes the folder ready to be written to.
 
     Args:
         path: A `pathlib.Path`.
         header: What the header of a new cache says.
-        checksums: Of the first batch of the data, `(batch,)` uint32.
+        parts: A function of the header that is there, which gives pairs
+            `(start, checksums)` of samples to compare.
         overwrite: Whether to begin anew if there is a cache.
 
     Returns:
@@ -63,8 +64,8 @@ def started(path, header, checksums, overwrite):
         return header
     found = headers.read(path)
     check_same(path, header, found)
-    _check_same_samples(path, found, checksums)
     headers.check_files(path, found)
+    _check_same_samples(path, found, parts(found))
     if header["epochs"] > found["epochs"]:
         found.update(epochs=header["epochs"], complete=False, inputs=None)
     return found
@@ -88,13 +89,18 @@ def check_same(path, wanted, found):
             raise _another(path, name, f"{found[name]}, not {value}")
 
 
-def _check_same_samples(path, found, checksums):
-    count = min(len(checksums), headers.samples_done(found, 0))
-    seen = np.fromfile(path / headers.INPUTS, "<u4")[:count]
-    if not np.array_equal(seen, checksums[:count]):
-        raise _another(
-            path, "data set", "the first samples are not those it was built of"
-        )
+def _check_same_samples(path, found, parts):
+    done = headers.samples_done(found, 0)
+    seen = np.fromfile(path / headers.INPUTS, "<u4")[:done]
+    for start, checksums in parts:
+        known = seen[start : start + len(checksums)]
+        wrong = np.flatnonzero(known != checksums[: len(known)])
+        if len(wrong):
+            raise _another(
+                path,
+                "data set",
+                f"sample {start + wrong[0]} is not the one it was built of",
+            )
 
 
 def _compared(header):

@@ -15,8 +15,15 @@ from keras_distill.views.groups import advice
 def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
     """See `TeacherCache.join`; `part`: a `Part` of the cache."""
     _check_pipeline(dataset)
+    if check_inputs or cache.epochs > 1:
+        batch = next(iter(dataset), None)
+        if batch is None:  # Several passes over nothing would never end.
+            raise ValueError(
+                "The pipeline gives not one batch. Is the dataset empty, or "
+                "smaller than one batch with drop_remainder=True?"
+            )
     if check_inputs:
-        _check_first_batch(cache, dataset, part)
+        _check_first_batch(cache, batch, part)
     own_epochs = source.x_spec(dataset).epoch is not None
     if first_epoch < 0 or (own_epochs and first_epoch):
         raise ValueError(
@@ -177,11 +184,8 @@ def _check_pipeline(dataset):
         )
 
 
-def _check_first_batch(cache, dataset, part):
+def _check_first_batch(cache, batch, part):
     """The samples of the first batch must be those that the teacher saw."""
-    batch = next(iter(dataset), None)
-    if batch is None:
-        return  # The Distiller says so.
     sample, _, _ = samples.unpacked_batch(batch)
     index = sample.sample_index.numpy()
     if index.max(initial=0) >= cache.samples:
