@@ -292,8 +292,9 @@ def test_sparse_labels_and_mixup(x, y):
 def test_class_ids_that_are_floats_and_mixup(x, y, loss):
     """They need no change to be blended, so they come back as they are."""
     distiller = distill(kd.views.FunctionMatching(8), loss=loss)
+    data = tf.data.Dataset.from_tensor_slices((x, y.astype("float32")))
     with pytest.raises(ValueError, match="Compile with CategoricalCrossentr"):
-        distiller.fit(x, y.astype("float32"), verbose=0)
+        distiller.fit(data.batch(32), verbose=0)
 
 
 def test_mixup_of_a_student_with_one_unit(x):
