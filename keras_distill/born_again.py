@@ -59,7 +59,8 @@ def born_again(
         dataset: Batches to train on, as for `Distiller.fit`: a
             `tf.data.Dataset`, a `PyDataset`, or a function `(generation,
             first_epoch)` that returns one (first_epoch is not 0 where a
-            killed run goes on).
+            killed run goes on). A dataset that ends is repeated where
+            `steps_per_epoch` is not its length.
         generations: How many are taught, >= 1. Generation 0 does not count.
         teacher: Teaches the first generation: a trained `keras.Model`, or a
             list of them (`kd.Ensemble`). Defaults to a plainly trained

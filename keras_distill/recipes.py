@@ -81,7 +81,8 @@ class Recipe:
         distillation_losses: The same.
         alpha: The same.
         batch_size: Of the global batch.
-        steps: Length of the training.
+        steps: Length of the training, whose epochs have
+            `kd.datasets.steps_per_epoch(samples, batch_size)` each.
         learning_rate: Where it is largest, after the warm-up.
         warmup_steps: Steps in which the rate rises from 0.
         weight_decay: Share of each kernel that one step takes away where the
@@ -206,7 +207,7 @@ def function_matching(
     scaling = one_of(
         "learning_rate_scaling", learning_rate_scaling, tuple(_EXPONENTS)
     )
-    steps = epochs * samples // batch_size
+    steps = epochs * -(-samples // batch_size)  # the last batch is smaller
     if warmup_steps >= steps:
         raise ValueError(
             f"warmup_steps must be less than the {steps} steps of the training "

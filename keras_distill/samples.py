@@ -75,6 +75,10 @@ def indexed(data):
     with the inputs at `"keras_distill/inputs"` and the int32 index at
     `"keras_distill/sample_index"`.
 
+    Views draw by the epoch of `fit`. A second `fit` begins at epoch 0 and
+    replays the views of the first; go on with `fit(initial_epoch=k,
+    epochs=k + n)`. `train_on_batch` stays with the epoch of the last `fit`.
+
     Args:
         data: A `tf.data.Dataset` of single samples (not of batches): `x`,
             `(x, y)` or `(x, y, sample_weight)`. Or the arrays `x` that `fit`

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_distill.strategies import callbacks_here
 from keras_distill.update import steps_taken
 from keras_distill.views import for_network
+from keras_distill.views.groups import advice
 
 
 class Viewing:
@@ -25,7 +26,7 @@ class Viewing:
 
     def __init__(self, distiller):
         self.distiller = distiller
-        self._warned = False
+        self._warned = self._is_whole = False
         with distiller.distribute_strategy.scope():
             self.epoch = keras.Variable(
                 0, dtype="int32", trainable=False, name="epoch"
@@ -86,10 +87,37 @@ class Viewing:
             _check_fits(network, seen, role, views)
             if not self._warned:
                 self._warned = _warn_of_range(network, seen, role)
+        self.check_index(sample)
+
+    def check_index(self, sample):
+        """Raises if the views of these samples cannot be replayed."""
+        views = self.distiller.views
         if sample.sample_index is not None:
-            replicas = distiller.distribute_strategy.num_replicas_in_sync
-            views.validate_sample_index(
-                np.asarray(sample.sample_index), replicas
+            strategy = self.distiller.distribute_strategy
+            index = np.asarray(sample.sample_index)
+            views.validate_sample_index(index, strategy.num_replicas_in_sync)
+            # Data that knows its epochs may go on with the next one.
+            self._is_whole = sample.epoch is None and views.is_whole_data_set(
+                index
+            )
+
+    def check_steps(self, steps):
+        """Raises if a batch that can only be the whole data set is followed
+        by others.
+
+        Args:
+            steps: Number of batches of an epoch; `None` if it is not known.
+        """
+        # Data of a kind that was looked at before is not looked at again.
+        is_whole, self._is_whole = self._is_whole, False
+        if is_whole and steps is not None and steps > 1:
+            self.distiller._first_batch.value._checked.clear()
+            group_size = self.distiller.views.mixup_group_size
+            raise ValueError(
+                f"mixup blends samples of a group of {group_size} neighbours "
+                "in the data set, so that a view can be replayed; but the "
+                f"first of {steps} batches ends within a group. "
+                + advice(group_size)
             )
 
     def check_shuffled(self, sample, batch_size):
@@ -100,15 +128,19 @@ class Viewing:
 
     def check_labels(self, y):
         """Raises if the task loss does not take the views' labels."""
-        given = self.distiller.views.evaluation_labels(y)
-        loss = self.distiller.loss
-        name = loss if isinstance(loss, str) else type(loss).__name__
-        if given is not y and "sparse" in str(name).lower():
+        views, loss = self.distiller.views, self.distiller.loss
+        given = views.evaluation_labels(y)
+        # Float labels may come back as they are, and are blended too.
+        changed = given is not y or getattr(views, "mixup", False)
+        if not isinstance(loss, str):
+            loss = getattr(loss, "__name__", type(loss).__name__)
+        if changed and "sparse" in loss.lower():
             raise ValueError(
-                f"{type(self.distiller.views).__name__} blends labels, which "
-                f"become one-hot {tuple(given.shape)}, but the task loss is "
-                f"{name}. Compile with CategoricalCrossentropy and metrics "
-                "for one-hot labels; or leave labels out, with alpha=1."
+                f"{type(views).__name__} blends labels: they become numbers "
+                f"of shape {tuple(given.shape)}, but the task loss is {loss}. "
+                "Give integer or one-hot labels. Compile with "
+                "CategoricalCrossentropy and metrics for one-hot labels; or "
+                "leave labels out, with alpha=1."
             )
 
 
@@ -118,6 +150,9 @@ class EpochSetter(keras.callbacks.Callback):
     def __init__(self, viewing):
         super().__init__()
         self._viewing = viewing
+
+    def on_train_begin(self, logs=None):
+        self._viewing.check_steps(self.params.get("steps"))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._viewing.epoch.assign(epoch)

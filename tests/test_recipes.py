@@ -93,7 +93,7 @@ def test_the_rate_rises_and_falls():
 def test_defaults_are_those_of_the_configuration():
     made = kd.recipes.function_matching(samples=1_281_167)
     assert made.batch_size == 4096
-    assert made.steps == 1200 * 1_281_167 // 4096
+    assert made.steps == 1200 * 313  # 312.8 batches are 313 steps
     assert made.learning_rate == 0.03
     assert made.weight_decay == 3e-4
     assert made.warmup_steps == 5000
@@ -147,6 +147,13 @@ def test_trains_a_student():
     losses = losses.history["loss"]
     assert made.steps == 100
     assert losses[-1] < 0.2 * losses[0]
+
+
+def test_the_schedule_ends_with_the_last_epoch():
+    made = recipe(samples=100, epochs=100, batch_size=64, warmup_steps=10)
+    steps = kd.datasets.steps_per_epoch(100, 64)
+    assert made.steps == 100 * steps == 200
+    assert float(made.schedule()(made.steps - 1)) > 0
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,17 @@ def test_the_epoch_is_that_of_fit(x, y):
     np.testing.assert_array_equal(views.seen[1][1], np.arange(32, 64))
 
 
+def test_a_second_fit_replays_the_first_unless_told_where_to_go_on(x, y):
+    views = Seen(8)
+    distiller = distill(views)
+    distiller.fit(batches(x, y), verbose=0)
+    distiller.fit(batches(x, y), verbose=0)
+    distiller.fit(batches(x, y), initial_epoch=1, epochs=2, verbose=0)
+    (batch, labels) = next(iter(batches(x, y)))
+    distiller.train_on_batch(batch, labels)
+    assert [int(epoch) for epoch, _ in views.seen] == [0, 0, 0, 0, 1, 1, 1]
+
+
 def test_the_epoch_is_that_of_the_data_where_it_knows(x, y):
     views = Seen(8)
     data = batches(x, y, seed=0, first_epoch=7)
@@ -214,6 +225,26 @@ def test_broken_groups(x, y):
     )
 
 
+@pytest.mark.parametrize("size", [24, 40])
+def test_batches_that_end_within_a_group(x, y, size):
+    """They could be a whole data set, but there are more."""
+    data = kd.views.indexed(tf.data.Dataset.from_tensor_slices((x, y)))
+    distiller = distill(kd.views.FunctionMatching(8))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="of . batches ends within a gr"):
+            distiller.fit(data.batch(size), verbose=0)
+    with pytest.raises(ValueError, match="of . batches ends within a group"):
+        arrays = kd.views.indexed(x)
+        distiller.fit(arrays, y, batch_size=size, shuffle=False, verbose=0)
+    distiller.fit(data.take(size).batch(size), verbose=0)
+    distiller.fit(data.batch(32), verbose=0)
+    distiller.fit(data.batch(32), verbose=0)
+    stream = kd.datasets.batches(
+        x[:40], y[:40], 48, seed=0, indexed=True, group_size=16
+    )
+    distiller.fit(stream, steps_per_epoch=2, verbose=0)
+
+
 def test_views_that_do_not_fit_a_network(x, y):
     with pytest.raises(ValueError, match=r"\(32, 9, 9, 1\).*\(None, 8, 8, 1\)"):
         distill(kd.views.FunctionMatching(9)).fit(x, y, verbose=0)
@@ -248,6 +279,53 @@ def test_sparse_labels_and_mixup(x, y):
     )
     with pytest.raises(ValueError, match="Compile with CategoricalCrossentr"):
         distiller.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        keras.losses.sparse_categorical_crossentropy,
+    ],
+    ids=["object", "function"],
+)
+def test_class_ids_that_are_floats_and_mixup(x, y, loss):
+    """They need no change to be blended, so they come back as they are."""
+    distiller = distill(kd.views.FunctionMatching(8), loss=loss)
+    data = tf.data.Dataset.from_tensor_slices((x, y.astype("float32")))
+    with pytest.raises(ValueError, match="Compile with CategoricalCrossentr"):
+        distiller.fit(data.batch(32), verbose=0)
+
+
+def test_mixup_of_a_student_with_one_unit(x):
+    """Its labels stay the right way round."""
+    views = kd.views.FunctionMatching(8)
+    student = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    distiller = kd.Distiller(
+        student=student,
+        teacher=keras.models.clone_model(student),
+        distillation_losses=kd.losses.SoftTargets(activation="sigmoid"),
+        views=views,
+        alpha=0.5,
+    )
+    distiller.compile(
+        "sgd",
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    labels = np.arange(64) % 2
+    distiller.fit(x, labels, verbose=0)
+    for given in (labels, labels[:, None], labels.astype("float32")):
+        mixed = views.evaluation_labels(given)
+        np.testing.assert_array_equal(mixed, labels[:, None])
+    ones = np.ones((64, 1), "int32")
+    np.testing.assert_allclose(views.training(x, ones).y, ones, rtol=1e-6)
 
 
 def test_images_must_be_images(x):

@@ -49,9 +49,7 @@ class Backup:
                 self.history, self._values = notes["history"], values
 
     def callbacks(self):
-        tensorboard = keras.callbacks.TensorBoard(
-            self.tensorboard, write_graph=False
-        )
+        tensorboard = _TensorBoard(self.tensorboard, write_graph=False)
         return [tensorboard, _BackupCallback(self)]
 
     def restore(self, model):
@@ -72,7 +70,7 @@ class Backup:
 
     def write(self, model, epoch, logs):
         for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
+            self.history.setdefault(name, []).append(plain(value))
         self.epochs_done = epoch + 1
         values = [_as_numpy(variable) for variable in _state(model)]
         notes = {
@@ -105,6 +103,28 @@ class _BackupCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._backup.write(self.model, epoch, logs or {})
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Shows numbers; Keras's own stops at a metric of several."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch)  # It writes none of single batches.
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, _scalars(logs))
+
+    def on_test_end(self, logs=None):
+        super().on_test_end(_scalars(logs))
+
+
+def _scalars(logs):
+    return {k: v for k, v in (logs or {}).items() if np.ndim(v) == 0}
+
+
+def plain(value):
+    """A metric's value as JSON knows it: a number, of several a list."""
+    return np.asarray(value).tolist()
 
 
 def _state(model):

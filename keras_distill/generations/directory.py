@@ -13,6 +13,7 @@ import os
 import pathlib
 
 from keras_distill.generations.backup import Backup
+from keras_distill.teacher_cache.header import UNFINISHED
 from keras_distill.teacher_cache.header import write_whole
 
 SETTINGS = "settings.json"
@@ -58,7 +59,9 @@ class Directory:
                     "with them, or another directory."
                 )
             networks = {**known, **networks}
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(
+            not p.name.startswith(UNFINISHED) for p in self.path.iterdir()
+        ):
             raise ValueError(
                 f"'{path}' holds something else than born-again generations. "
                 "Give another directory."
@@ -83,7 +86,7 @@ class Directory:
     def save(self, generation, network, history, metrics):
         """Keeps a finished generation; its backup is not needed any more."""
         file = self._file(generation, "keras")
-        unfinished = file.with_name(f".writing-{file.name}")
+        unfinished = file.with_name(f"{UNFINISHED}{file.name}")
         network.save(unfinished)
         os.replace(unfinished, file)
         record = {"history": history, "metrics": metrics}

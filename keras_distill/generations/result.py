@@ -58,7 +58,7 @@ class Generations:
                     f"{number} ({label})" if number == 0 else str(number),
                     model.name,
                     f"{model.count_params():,}",
-                    *(f"{found[n]:.4f}" if n in found else "" for n in names),
+                    *(_shown(found[n]) if n in found else "" for n in names),
                 ]
             )
         widths = [max(map(len, column)) for column in zip(*rows)]
@@ -74,3 +74,10 @@ class Generations:
 
     def __repr__(self):
         return f"<Generations: {len(self.models) - 1}>"
+
+
+def _shown(value):
+    """A number; of a metric of several (F1 of each class) all of them."""
+    if isinstance(value, list):
+        return " ".join(map(_shown, value))
+    return f"{value:.4f}"

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import keras
 
 from keras_distill import validation
+from keras_distill.copies import copied
 from keras_distill.distiller import Distiller
+from keras_distill.generations.backup import plain
 from keras_distill.generations.networks import TRAINING
 from keras_distill.generations.networks import set_seeds
 from keras_distill.generations.plain import Plain
@@ -105,9 +107,12 @@ class Training(NamedTuple):
                     "The dataset has no end: give steps_per_epoch=, such as "
                     "kd.datasets.steps_per_epoch(samples, batch_size)."
                 )
-            if steps is not None and first_epoch and not own:
-                # One pass goes over all epochs: past what was seen.
-                data = data.skip(steps * first_epoch)
+            # Keras begins data anew that ends with the epoch. Other data
+            # goes on from epoch to epoch, past what was seen before.
+            if steps is not None and data.cardinality() != steps and not own:
+                data = data.repeat()
+                if first_epoch:
+                    data = data.skip(steps * first_epoch)
         return data
 
     def first_batch(self, generation):
@@ -176,31 +181,35 @@ class Training(NamedTuple):
         ).history
         names = dict.fromkeys([*before, *history])
         return {
-            name: [*before.get(name, []), *map(float, history.get(name, []))]
+            name: [*before.get(name, []), *map(plain, history.get(name, []))]
             for name in names
         }
 
     def evaluate(self, network, role="student"):
-        """Task loss and metrics on the validation data: name -> float."""
+        """Task loss and metrics on the validation data: name -> number,
+        or a list of them for metrics that give several."""
         if self.validation_data is None:
             return {}
-        plain = Plain(network, role)
-        plain.compile(loss=self.loss, metrics=self.new_metrics())
+        model = Plain(network, role)
+        model.compile(loss=self.loss, metrics=self.new_metrics())
         data = self.validation_data
         options = {
             there: self.fit_options[here]
             for here, there in _OF_EVALUATION.items()
             if here in self.fit_options
         }
-        found = plain.evaluate(
-            *(data if isinstance(data, (tuple, list)) else (data,)),
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        found = model.evaluate(
+            x,
+            y,
+            sample_weight=sample_weight,
             verbose=0,
             return_dict=True,
             **options,
         )
         if self.loss is None:
             found.pop("loss", None)
-        return {name: float(value) for name, value in found.items()}
+        return {name: plain(value) for name, value in found.items()}
 
     # What belongs to one generation is made anew for each.
 
@@ -213,25 +222,17 @@ class Training(NamedTuple):
                     "new one of its configuration for each generation: give a "
                     "new optimizer, or a function that returns one."
                 )
-            return type(optimizer).from_config(optimizer.get_config())
+            return copied(optimizer)
         if callable(optimizer):
             optimizer = optimizer()
         return keras.optimizers.get(optimizer)
 
     def new_losses(self):
         losses = as_distillation_losses(self.distillation_losses)
-        return {
-            name: type(loss).from_config(loss.get_config())
-            for name, loss in losses.items()
-        }
+        return {name: copied(loss) for name, loss in losses.items()}
 
     def new_metrics(self):
-        def new(metric):
-            if isinstance(metric, keras.metrics.Metric):
-                return type(metric).from_config(metric.get_config())
-            return metric
-
-        return keras.tree.map_structure(new, self.metrics)
+        return keras.tree.map_structure(copied, self.metrics)
 
     def settings(self):
         """What decides the weights of a generation, as JSON knows it."""

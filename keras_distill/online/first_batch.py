@@ -35,6 +35,7 @@ class CohortBatch(FirstBatch):
             )
         for member in cohort.members.values():
             member.viewing().check(sample)
+        cohort.viewing().check_index(sample)  # it is told the steps
         self._build_students(sample)
         if y is not None:
             first = next(iter(cohort.members.values()))

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_distill.copies import copied
 from keras_distill.distiller import Distiller
 from keras_distill.logs import results_of
 from keras_distill.metrics import FusedMeans
@@ -183,13 +184,6 @@ class Member(Distiller):
             if found:
                 logs[name] = sum(found) / len(found)
         return logs
-
-
-def copied(thing):
-    """A new Keras object of the same configuration."""
-    if not hasattr(thing, "get_config"):
-        return thing
-    return type(thing).from_config(thing.get_config())
 
 
 def stopped(seen):

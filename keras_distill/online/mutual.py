@@ -3,6 +3,7 @@
 import keras
 
 from keras_distill import validation
+from keras_distill.copies import copied
 from keras_distill.distiller import Distiller
 from keras_distill.intercept import intercepted
 from keras_distill.logs import LoggedModel
@@ -14,7 +15,6 @@ from keras_distill.online import configuration
 from keras_distill.online.best import Evaluations
 from keras_distill.online.first_batch import CohortBatch
 from keras_distill.online.member import Member
-from keras_distill.online.member import copied
 from keras_distill.pair import Seen
 from keras_distill.samples import unpacked
 from keras_distill.teacher import Unowned
@@ -280,11 +280,13 @@ class MutualDistiller(Distiller):
                 # Losses have no state; metrics have.
                 member.compile(
                     given if index == 0 else copied(given),
+                    loss,
+                    loss_weights=loss_weights,
+                    metrics=keras.tree.map_structure(copied, metrics),
+                    weighted_metrics=keras.tree.map_structure(
+                        copied, weighted_metrics
+                    ),
                     auto_scale_loss=auto_scale_loss,
-                    **{
-                        key: keras.tree.map_structure(copied, value)
-                        for key, value in objective.items()
-                    },
                 )
             # Callbacks look for `optimizer`.
             self.optimizer = next(iter(self.members.values())).optimizer

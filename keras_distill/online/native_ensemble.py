@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_distill import validation
+from keras_distill.copies import copied
 from keras_distill.distiller import Distiller
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.soft_targets import SoftTargets
@@ -14,7 +15,6 @@ from keras_distill.online.branches import branch_names
 from keras_distill.online.branches import output_of
 from keras_distill.online.branches import with_branches
 from keras_distill.online.first_batch import BranchesBatch
-from keras_distill.online.member import copied
 from keras_distill.teacher import Unowned
 
 

@@ -9,6 +9,7 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_distill.losses.structures import as_list
 from keras_distill.teacher import as_teacher
@@ -89,7 +90,12 @@ def build(
         "inputs": None,
         "shards": [],
     }
-    header = started(path, header, source.checksums(first[0]), overwrite)
+    in_memory = not isinstance(dataset, tf.data.Dataset)
+
+    def parts(found):
+        return source.parts_to_compare(batches, found, in_memory)
+
+    header = started(path, header, parts, overwrite)
     if header["complete"]:
         if verbose:
             print(f"TeacherCache: '{path}' is complete.")

@@ -117,7 +117,9 @@ class TeacherCache:
         and the finished folder is the same byte for byte, if the teacher is
         deterministic (on GPUs: `tf.config.experimental.
         enable_op_determinism()`). Called for a finished cache it only opens
-        it; with more epochs than that has, it adds them.
+        it; with more epochs than that has, it adds them. Before, it compares
+        teacher, views and data: arrays in whole, of a pipeline the first
+        batch and, where it goes on, that of the last whole shard.
 
         Args:
             teacher: A trained `keras.Model`, or a list of them (`kd.Ensemble`).

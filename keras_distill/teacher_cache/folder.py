@@ -7,20 +7,25 @@ import shutil
 import numpy as np
 
 from keras_distill.teacher_cache import header as headers
+from keras_distill.teacher_cache.computation import hash_here
 
 _OURS = re.compile(
     rf"{headers.HEADER}|{headers.INPUTS}|{headers.UNFINISHED}.*"
     r"|epoch_\d+_part_\d+\.tfrecord"
 )
 
+_COMPUTATION = "teacher's configuration (same weights, other layers)"
+_KNOWN_OR_NOT = ("number of samples", _COMPUTATION)
 
-def started(path, header, checksums, overwrite):
+
+def started(path, header, parts, overwrite):
     """Makes the folder ready to be written to.
 
     Args:
         path: A `pathlib.Path`.
         header: What the header of a new cache says.
-        checksums: Of the first batch of the data, `(batch,)` uint32.
+        parts: A function of the header that is there, which gives pairs
+            `(start, checksums)` of samples to compare.
         overwrite: Whether to begin anew if there is a cache.
 
     Returns:
@@ -59,8 +64,8 @@ def started(path, header, checksums, overwrite):
         return header
     found = headers.read(path)
     check_same(path, header, found)
-    _check_same_samples(path, found, checksums)
     headers.check_files(path, found)
+    _check_same_samples(path, found, parts(found))
     if header["epochs"] > found["epochs"]:
         found.update(epochs=header["epochs"], complete=False, inputs=None)
     return found
@@ -77,26 +82,36 @@ def check_same(path, wanted, found):
     wanted, found = _compared(wanted), _compared(found)
     for name, value in wanted.items():
         if found[name] != value:
-            # The number of samples may not be known yet.
-            if name == "number of samples" and None in (value, found[name]):
+            # The number of samples may not be known yet, nor what a teacher
+            # without configuration, or that of an old cache, computes.
+            if name in _KNOWN_OR_NOT and None in (value, found[name]):
                 continue
             raise _another(path, name, f"{found[name]}, not {value}")
 
 
-def _check_same_samples(path, found, checksums):
-    count = min(len(checksums), headers.samples_done(found, 0))
-    seen = np.fromfile(path / headers.INPUTS, "<u4")[:count]
-    if not np.array_equal(seen, checksums[:count]):
-        raise _another(
-            path, "data set", "the first samples are not those it was built of"
-        )
+def _check_same_samples(path, found, parts):
+    done = headers.samples_done(found, 0)
+    seen = np.fromfile(path / headers.INPUTS, "<u4")[:done]
+    for start, checksums in parts:
+        known = seen[start : start + len(checksums)]
+        wrong = np.flatnonzero(known != checksums[: len(known)])
+        if len(wrong):
+            raise _another(
+                path,
+                "data set",
+                f"sample {start + wrong[0]} is not the one it was built of",
+            )
 
 
 def _compared(header):
     """What must be equal, under the name that a user knows it by."""
     compared = {}
     if "teacher" in header:
-        compared["teacher"] = header["teacher"]["fingerprint"][:12]
+        teacher = header["teacher"]
+        compared["teacher"] = teacher["fingerprint"][:12]
+        compared["teacher's head"] = teacher["head"]
+        computes = hash_here(teacher.get("computation"))
+        compared[_COMPUTATION] = computes and computes[:12]
     if "format" in header:  # The whole of it; old ones do not say.
         compared["teacher_dtype"] = header.get("teacher_dtype")
     if "views" in header:

@@ -9,13 +9,21 @@ from keras_distill.teacher_cache import shards
 from keras_distill.teacher_cache import source
 from keras_distill.teacher_cache.encoding import decoded
 from keras_distill.teacher_cache.origin import origin_of
+from keras_distill.views.groups import advice
 
 
 def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
     """See `TeacherCache.join`; `part`: a `Part` of the cache."""
     _check_pipeline(dataset)
+    if check_inputs or cache.epochs > 1:
+        batch = next(iter(dataset), None)
+        if batch is None:  # Several passes over nothing would never end.
+            raise ValueError(
+                "The pipeline gives not one batch. Is the dataset empty, or "
+                "smaller than one batch with drop_remainder=True?"
+            )
     if check_inputs:
-        _check_first_batch(cache, dataset, part)
+        _check_first_batch(cache, batch, part)
     own_epochs = source.x_spec(dataset).epoch is not None
     if first_epoch < 0 or (own_epochs and first_epoch):
         raise ValueError(
@@ -123,6 +131,7 @@ def _load(cache, part, epoch):
 def _with_rows(cache, part, batch, table):
     index = samples.unpacked_batch(batch)[0].sample_index
     header = cache.header
+    _check_groups(index, header)
     place = index - part.samples.start
     rows = {name: tf.gather(array, place) for name, array in table.items()}
     outputs = decoded(
@@ -132,6 +141,21 @@ def _with_rows(cache, part, batch, table):
     origin = tf.repeat(origin, tf.shape(index)[0], axis=0)
     origin.set_shape([index.shape[0], origin.shape[1]])
     return samples.with_teacher_outputs(batch, {**outputs, "origin": origin})
+
+
+def _check_groups(index, header):
+    """Every batch must have whole groups of the samples that mixup blends:
+    with other partners, the student would see other images."""
+    if not header["views"].get("mixup"):
+        return
+    size = header["views"]["mixup_group_size"]
+    groups, _, counts = tf.unique_with_counts(index // size)
+    tf.debugging.assert_equal(
+        counts,
+        tf.minimum(size, header["samples"] - groups * size),
+        f"The teacher saw samples blended within groups of {size} neighbours, "
+        "and a batch has a part of a group. " + advice(size),
+    )
 
 
 def _check_pipeline(dataset):
@@ -160,11 +184,8 @@ def _check_pipeline(dataset):
         )
 
 
-def _check_first_batch(cache, dataset, part):
+def _check_first_batch(cache, batch, part):
     """The samples of the first batch must be those that the teacher saw."""
-    batch = next(iter(dataset), None)
-    if batch is None:
-        return  # The Distiller says so.
     sample, _, _ = samples.unpacked_batch(batch)
     index = sample.sample_index.numpy()
     if index.max(initial=0) >= cache.samples:

@@ -1,4 +1,4 @@
-"""Of which teacher and which views outputs are, in four numbers.
+"""Of which teacher and which views outputs are, in five numbers.
 
 They travel with the outputs, so that a Distiller can see, whatever was mapped
 over the data in between, that what it trains with is what it thinks it is.
@@ -14,8 +14,11 @@ import numpy as np
 from keras_distill.configuration import teacher_fingerprint
 from keras_distill.losses.heads import final_activation
 from keras_distill.teacher import fingerprint
+from keras_distill.teacher_cache.computation import computation
+from keras_distill.teacher_cache.computation import hash_here
+from keras_distill.teacher_cache.computation import plain
 
-_NO_SEED = -1
+_NO_SEED = _NOT_KNOWN = -1
 
 
 class Origin(NamedTuple):
@@ -25,12 +28,14 @@ class Origin(NamedTuple):
         views: Of the configuration of what the teacher sees, but the seed.
         seed: The views' seed, -1 where what the teacher sees has none.
         sigmoid: Whether the teacher's head ends in a sigmoid.
+        computes: Of the teacher's configuration, -1 where it is not known.
     """
 
     teacher: int
     views: int
     seed: int
     sigmoid: int
+    computes: int = _NOT_KNOWN
 
 
 def origin_of(header):
@@ -42,7 +47,13 @@ def origin_of(header):
         _number(json.dumps(views, sort_keys=True)),
         _NO_SEED if seed is None else int(seed) % 2**31,
         int(header["teacher"]["head"] == "sigmoid"),
+        _computes(header["teacher"]),
     )
+
+
+def _computes(description):
+    found = hash_here(description.get("computation"))
+    return _NOT_KNOWN if found is None else _number(found)
 
 
 def teacher_description(teacher):
@@ -50,13 +61,14 @@ def teacher_description(teacher):
     return {
         "fingerprint": fingerprint(teacher),
         "head": final_activation(teacher),
+        "computation": computation(teacher),
     }
 
 
 def views_description(views):
     """What a header says of the views: the configuration of what the teacher
     sees, and the weights of its preprocessing."""
-    config = _plain(keras.saving.serialize_keras_object(views.teacher_config()))
+    config = plain(keras.saving.serialize_keras_object(views.teacher_config()))
     described = {"class": type(views).__name__, **json.loads(_json(config))}
     if views.weights:
         described["weights"] = fingerprint(views)
@@ -67,7 +79,7 @@ def check_origin(given, distiller):
     """Raises if outputs that travel with the data are not a Distiller's.
 
     Args:
-        given: `(batch, 4)` integers, the `Origin` of every sample.
+        given: `(batch, 5)` integers, the `Origin` of every sample.
         distiller: The `Distiller`.
 
     Raises:
@@ -88,6 +100,19 @@ def check_origin(given, distiller):
             f"Distiller's, whose fingerprint is {teacher[:12]}... Build a "
             "cache of this teacher, or give the Distiller the one of the cache."
         )
+    if teacher is not None and distiller.pair().teacher is not None:
+        description = teacher_description(distiller.pair().teacher)
+        computes = _computes(description)
+        if int(description["head"] == "sigmoid") != given.sigmoid or (
+            computes != given.computes
+            and _NOT_KNOWN not in (computes, given.computes)
+        ):
+            raise ValueError(
+                "The data carries outputs of another teacher than this "
+                "Distiller's: the weights are the same, but its layers, head "
+                "or preprocessing are not. Build a cache of this teacher, or "
+                "give the Distiller the one of the cache."
+            )
     expected = origin_of(
         {
             "teacher": {"fingerprint": "", "head": None},
@@ -107,36 +132,6 @@ def check_origin(given, distiller):
             f"seed {given.seed}, but this Distiller's {type(views).__name__} "
             f"has seed {expected.seed}. Give both the same seed=."
         )
-
-
-# What differs between equal layers: Keras numbers their names, and notes what
-# a layer met once it was called.
-_OF_THE_PROCESS = (
-    "name",
-    "build_config",
-    "compile_config",
-    "build_input_shape",
-)
-
-
-def _plain(config):
-    if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy":
-            return config
-        return {
-            key: _plain(value)
-            for key, value in config.items()
-            if key not in _OF_THE_PROCESS
-        }
-    if isinstance(config, (list, tuple)):
-        # A Sequential gets its input layer when it is first called.
-        return [
-            _plain(item)
-            for item in config
-            if not isinstance(item, dict)
-            or item.get("class_name") != "InputLayer"
-        ]
-    return config
 
 
 def _json(config):

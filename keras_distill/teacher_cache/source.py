@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_distill import samples
 from keras_distill.first_batch import are_arrays
+from keras_distill.teacher_cache import header as headers
 
 
 def x_spec(dataset):
@@ -70,6 +71,35 @@ def check_in_order(sample_index, start):
             f"{expected[wrong]}. Do not shuffle what the cache is built from; "
             "the pipeline that is joined may be shuffled."
         )
+
+
+def parts_to_compare(batches, header, in_memory):
+    """What shows whether these are the samples of a cache that is there.
+
+    Arrays are compared in whole. Of a pipeline, which costs time to run, only
+    the first batch, and where a killed run goes on, the first one of its last
+    whole shard.
+
+    Args:
+        batches: As `ordered_batches` gives them.
+        header: The cache's.
+        in_memory: Whether they come from arrays.
+
+    Yields:
+        `(start, checksums)`: the first sample of a batch, and of each one.
+    """
+    size, done = header["batch_size"], headers.samples_done(header, 0)
+    if in_memory:
+        for number, (inputs, _) in enumerate(batches.take(-(-done // size))):
+            yield number * size, checksums(inputs)
+        return
+    starts = {0}
+    if not header["complete"] and done:
+        shards = [s["samples"] for s in header["shards"] if s["epoch"] == 0]
+        starts.add(done - shards[-1])
+    for start in sorted(starts):
+        for inputs, _ in batches.skip(start // size).take(1):
+            yield start, checksums(inputs)
 
 
 def checksums(inputs):

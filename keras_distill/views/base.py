@@ -84,6 +84,11 @@ class Views(keras.layers.Layer):
             replicas: Number of replicas that share the batch.
         """
 
+    def is_whole_data_set(self, sample_index):
+        """Whether what `validate_sample_index` took is right only if there is
+        no second batch; the same argument."""
+        return False
+
     def evaluation_labels(self, y):
         """-> labels of the kind that `training` gives."""
         return y

@@ -81,26 +81,50 @@ def grouped_batches(
 def check_groups(sample_index, group_size, replicas=1):
     """Raises `ValueError` unless groups are whole, on every replica.
 
+    Only the last group of the data set may have fewer samples, its first
+    ones. It comes last, so a first batch that has it is the whole data set.
+
     Args:
-        sample_index: NumPy array `(batch,)`.
+        sample_index: NumPy array `(batch,)`, the first batch's.
         group_size: Samples of a group.
         replicas: Replicas that get equal parts of the batch, in order.
     """
     sample_index = np.asarray(sample_index)
-    last = sample_index.max(initial=0) // group_size
+    last = _partial_end(sample_index, group_size)
     for part in np.array_split(sample_index, replicas):
         groups, counts = np.unique(part // group_size, return_counts=True)
-        # The last group of the data set may have fewer.
-        broken = (counts < group_size) & (groups != last)
+        broken = (counts != group_size) & (groups != last)
         if broken.any():
             share = f" (1 / {replicas} of a batch)" if replicas > 1 else ""
             raise ValueError(
                 f"mixup blends samples of a group of {group_size} neighbours "
                 "in the data set, so that a view can be replayed; but of the "
                 f"group of sample {group_size * groups[broken][0]} only "
-                f"{counts[broken][0]} are in the first batch{share}. Shuffle "
-                "and batch with kd.views.grouped_batches(dataset, batch_size, "
-                f"group_size={group_size}), or kd.datasets.batches(..., "
-                f"indexed=True, group_size={group_size}); batch_size a "
-                f"multiple of {group_size * replicas}."
+                f"{counts[broken][0]} are in the first batch{share}. "
+                + advice(group_size, replicas)
             )
+
+
+def is_whole_data_set(sample_index, group_size):
+    """Whether a first batch with such groups leaves nothing for a second."""
+    return _partial_end(np.asarray(sample_index), group_size) is not None
+
+
+def advice(group_size, replicas=1):
+    return (
+        "Shuffle and batch with kd.views.grouped_batches(dataset, batch_size, "
+        f"group_size={group_size}), or kd.datasets.batches(..., indexed=True, "
+        f"group_size={group_size}); batch_size a multiple of "
+        f"{group_size * replicas}."
+    )
+
+
+def _partial_end(sample_index, group_size):
+    """The group that may be partial: that of the last sample, if samples
+    follow each other without a gap from the beginning of a group."""
+    seen = np.sort(sample_index)
+    if not len(seen) or len(seen) % group_size == 0 or seen[0] % group_size:
+        return None
+    if not np.array_equal(seen, np.arange(seen[0], seen[0] + len(seen))):
+        return None
+    return seen[-1] // group_size

@@ -12,6 +12,7 @@ from keras_distill.views.arguments import whole
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
 from keras_distill.views.groups import check_groups
+from keras_distill.views.groups import is_whole_data_set
 from keras_distill.views.mixup import Mixup
 
 # Numbers of the draws of one sample: what is drawn never shares a stream.
@@ -74,7 +75,7 @@ class ImageViews(Views):
             "teacher_preprocess", teacher_preprocess
         )
         self.seed = whole("seed", seed, least=0)
-        self._classes = num_classes
+        self._classes, self._one_unit = num_classes, False
         self._mix = Mixup(self.mixup_concentration) if self.mixup else None
 
     teacher_varies = True
@@ -187,11 +188,15 @@ class ImageViews(Views):
     # Parts.
 
     def labels_to_mix(self, y):
-        """Labels as numbers that can be blended: one-hot classes.
+        """Labels as numbers that can be blended: one-hot classes, or for a
+        student of one unit `(batch, 1)`.
 
         Raises:
             ValueError: for sparse labels if the number of classes is unknown.
         """
+        if self._one_unit:
+            y = ops.cast(y, "float32")
+            return ops.expand_dims(y, -1) if len(y.shape) == 1 else y
         dtype = keras.backend.standardize_dtype(y.dtype)
         integer = "int" in dtype
         sparse = len(y.shape) == 1 or (len(y.shape) == 2 and y.shape[-1] == 1)
@@ -211,11 +216,18 @@ class ImageViews(Views):
     def set_output_shape(self, shape):
         known = isinstance(shape, tuple) and len(shape) == 2
         if self.num_classes is None and known and isinstance(shape[1], int):
-            self._classes = shape[1]
+            # One unit is the probability of class 1, no class of its own.
+            self._one_unit = shape[1] == 1
+            self._classes = None if self._one_unit else shape[1]
 
     def validate_sample_index(self, sample_index, replicas=1):
         if self.mixup:
             check_groups(sample_index, self.mixup_group_size, replicas)
+
+    def is_whole_data_set(self, sample_index):
+        return self.mixup and is_whole_data_set(
+            sample_index, self.mixup_group_size
+        )
 
     def inception_boxes(self, key, number, shape):
         return crop.random_boxes(

@@ -54,8 +54,14 @@ class FunctionMatching(ImageViews):
     then sought among the sample's neighbours in the data set, groups of
     `mixup_group_size`; `kd.views.grouped_batches` and
     `kd.datasets.batches(..., group_size=)` keep them together while they
-    shuffle. Without an index draws differ by step, and the partner is any
-    sample of the (replica's) batch.
+    shuffle. The epoch is that of `fit`, unless the data knows its own
+    (`kd.datasets.batches(seed=)`, `kd.TeacherCache.join`): a second `fit`
+    shows the views of the first one again, if `initial_epoch=` does not say
+    where to go on, and `train_on_batch` stays with the epoch of the last
+    `fit`, at first 0.
+
+    Without an index draws differ by step, and the partner is any sample of
+    the (replica's) batch.
 
     Args:
         image_size: What the student sees, in pixels: a side, or (height,

@@ -52,7 +52,7 @@ def run(directory, callbacks=None, **options):
     arguments.update(options)
     return kd.born_again(
         build_student,
-        kd.datasets.batches(x, y, 16, seed=0),
+        arguments.pop("dataset", kd.datasets.batches(x, y, 16, seed=0)),
         directory=directory,
         callbacks=callbacks,
         **arguments,

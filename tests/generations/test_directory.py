@@ -153,6 +153,60 @@ def test_other_folders_are_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("steps", [6, 4])
+def test_a_dataset_that_ends(tmp_path, steps):
+    """As long as an epoch, and longer: it goes on from epoch to epoch."""
+    options = {
+        "dataset": kd.datasets.batches(*generations_worker.data(), 16),
+        "steps_per_epoch": steps,
+        "validation_data": None,
+        "generations": 1,
+        "optimizer": keras.optimizers.SGD(0.1),
+    }
+    expected = run(tmp_path / "a", **options)
+    assert [len(h["loss"]) for h in expected.histories] == [3, 3]
+    for stopped in (0, 1):
+        with pytest.raises(Interrupted):
+            run(
+                tmp_path / "b",
+                lambda number: [At(2, interrupt)] * (number == stopped),
+                **options,
+            )
+    assert_same(run(tmp_path / "b", **options), expected)
+
+
+def test_metrics_of_several_numbers_and_validation_weights(tmp_path):
+    x, y = generations_worker.data()
+    y = np.eye(3, dtype="float32")[y]
+    weight = np.where(y[:, 0], 1.0, 0.0)
+    options = {
+        "dataset": kd.datasets.batches(x, y, 16),
+        "loss": keras.losses.CategoricalCrossentropy(from_logits=True),
+        "metrics": [keras.metrics.F1Score(average=None, name="f1")],
+        "validation_data": (x, y, weight),
+        "generations": 1,
+    }
+    with pytest.raises(Interrupted):
+        run(tmp_path, lambda number: [At(1, interrupt)], **options)
+    found = run(tmp_path, **options)
+    for history, metrics in zip(found.histories, found.metrics):
+        assert np.shape(history["f1"]) == (3, 3)
+        assert np.shape(metrics["f1"]) == (3,)
+    assert len(str(found).splitlines()[2].split()) == 4 + 3 + 1
+    for model, metrics in zip(found.models, found.metrics):
+        logits = model.predict(x, verbose=0)
+        losses = keras.losses.categorical_crossentropy(
+            y, logits, from_logits=True
+        )
+        expected = np.mean(weight * losses)
+        assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_a_killed_run_left_first(tmp_path):
+    (tmp_path / ".writing-settings.json").write_text("{")
+    run(tmp_path, generations=1, validation_data=None, epochs=1)
+
+
 def test_a_damaged_backup(tmp_path):
     settings = {"generations": 1, "validation_data": None}
     with pytest.raises(Interrupted):

@@ -227,6 +227,70 @@ def test_of_something_else(built, what, given):
     assert digests(built) == before
 
 
+def changed(sample):
+    x = building_worker.x()
+    x[sample] += 1
+    return x
+
+
+@pytest.mark.parametrize("sample", [0, 50, 82])
+def test_of_other_arrays(built, sample):
+    """A finished cache, wherever they differ."""
+    message = f"another data set: sample {sample} is not"
+    with pytest.raises(ValueError, match=message):
+        build(built, dataset=changed(sample))
+
+
+def test_going_on_with_other_samples(tmp_path, monkeypatch):
+    """Of a pipeline the last whole shard is compared."""
+
+    def stopped(path, header):
+        written(path, header)
+        if len(header["shards"]) == 2:
+            raise Killed
+
+    def samples(x):
+        return tf.data.Dataset.from_tensor_slices(x)
+
+    written = headers.write
+    with monkeypatch.context() as patched:
+        patched.setattr(headers, "write", stopped)
+        with pytest.raises(Killed):
+            build(tmp_path)
+    for number in (0, 32):
+        with pytest.raises(ValueError, match=f"sample {number} is not"):
+            build(tmp_path, dataset=samples(changed(number)))
+    with pytest.raises(ValueError, match="sample 50 is not"):
+        build(tmp_path, dataset=changed(50))
+    # Samples that were not reached yet are only known from now on.
+    build(tmp_path, dataset=samples(changed(70)))
+    build(tmp_path, dataset=changed(70))
+
+
+def test_of_a_teacher_that_computes_something_else(copy):
+    """Its weights, and so its fingerprint, are the same."""
+    before = digests(copy)
+    other = building_worker.teacher()
+    other.layers[0].activation = keras.activations.tanh
+    with pytest.raises(ValueError, match="of another teacher's configurat"):
+        build(copy, teacher=other)
+    batches = kd.datasets.batches(building_worker.x(), indexed=True)
+    with pytest.raises(ValueError, match="of another teacher's configurat"):
+        kd.TeacherCache(copy).join(batches, teacher=other)
+    with pytest.raises(ValueError, match="of another teacher's head: None,"):
+        build(copy, teacher=scaled(1.0, "softmax"))
+    assert digests(copy) == before
+    # A cache from before this was written down, or of another Keras.
+    header = headers.read(copy)
+    header["teacher"]["computation"]["keras"] = "3.0.0"
+    headers.write(copy, header)
+    build(copy, teacher=other)
+    del header["teacher"]["computation"]
+    headers.write(copy, header)
+    build(copy, teacher=other)
+    kd.TeacherCache(copy).join(batches, teacher=other)
+
+
 @pytest.mark.parametrize(
     "file", ["epoch_0001_part_0001.tfrecord", "inputs.crc32"]
 )

@@ -268,6 +268,14 @@ def test_pipelines_that_cannot_be_joined(one, message, pipeline):
         one.join(pipeline())
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_an_empty_pipeline(three, check):
+    """Of several epochs, the next batch would be sought for ever."""
+    empty = samples().batch(SAMPLES + 1, drop_remainder=True)
+    with pytest.raises(ValueError, match="not one batch"):
+        three.join(empty, check_inputs=check)
+
+
 def test_joined_twice(one):
     joined = one.join(samples().batch(8))
     with pytest.raises(ValueError, match="carries teacher outputs already"):

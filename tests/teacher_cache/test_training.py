@@ -287,6 +287,18 @@ def test_another_teacher(plain):
         distiller(teacher(seed=8)).fit(joined, verbose=0)
 
 
+def test_another_teacher_of_the_same_weights(plain):
+    joined = plain.join(pipeline())
+    inputs = keras.Input((8, 8, 3))
+    rescaled = keras.Model(
+        inputs, teacher()(keras.layers.Rescaling(2.0)(inputs))
+    )
+    for other in (rescaled, teacher(head="softmax")):
+        student = distiller(other, given=kd.losses.HardLabels())
+        with pytest.raises(ValueError, match="weights are the same, but"):
+            student.fit(joined, verbose=0)
+
+
 def test_other_views_and_another_seed(plain, varied):
     steps = {"steps_per_epoch": 3, "verbose": 0}
     joined = varied.join(pipeline())
@@ -321,6 +333,48 @@ def test_views_that_differ_for_the_student_only(varied):
     )
     student.compile("sgd")
     student.fit(varied.join(pipeline()), steps_per_epoch=3, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.r_[0:20, 40:52],
+        np.r_[0:20, 20:25],
+        np.r_[0:20, 25:30],
+        np.r_[0:10, 0:10],
+    ],
+    ids=str,
+)
+def test_batches_with_parts_of_groups(varied, index):
+    """Of every batch, whatever its size and place."""
+    x, y = data(SAMPLES)
+    whole = np.r_[10:20, 50:60]
+    order = np.concatenate([whole, index])
+    x = {"keras_distill/inputs": x[order], "keras_distill/sample_index": order}
+    x["keras_distill/sample_index"] = order.astype("int32")
+    rows = tf.data.Dataset.from_tensor_slices((x, y[order]))
+    batches = rows.take(20).batch(20).concatenate(rows.skip(20).batch(50))
+    joined = iter(varied.join(batches))
+    next(joined)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="part of a group"):
+        next(joined)
+
+
+def test_the_last_group_of_a_cache_may_be_partial(tmp_path):
+    cache = kd.TeacherCache.build(
+        teacher(),
+        data(25)[0],
+        tmp_path,
+        views=views(),
+        epochs=2,
+        verbose=False,
+    )
+    rows = tf.data.Dataset.from_tensor_slices(data(25))
+    grouped = kd.views.grouped_batches(
+        rows, 20, group_size=GROUP, shuffle_buffer_size=25, seed=0
+    )
+    sizes = [len(y) for _, y in cache.join(grouped).take(4)]
+    assert sizes == [20, 5, 20, 5]
 
 
 def test_a_layer_that_is_not_in_the_cache(plain, tmp_path):

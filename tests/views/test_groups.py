@@ -61,6 +61,22 @@ def test_check_groups():
         check_groups(np.arange(32), 16, replicas=4)
     with pytest.raises(ValueError, match="group of sample 16 only 15 are"):
         check_groups(np.r_[0:31, 47], 16)
+    check_groups(np.r_[16:40, 0:16], 16)  # a shuffled data set in one batch
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.r_[0:16, 24:32],  # the second half of a group
+        np.r_[0:16, 32:40],  # there is a gap, so there are more batches
+        np.r_[8:24],
+        np.r_[0:16, 16:32, 16],
+    ],
+    ids=str,
+)
+def test_parts_of_groups_that_are_not_the_last(index):
+    with pytest.raises(ValueError, match="group of sample"):
+        check_groups(index, 16)
 
 
 def test_bad_batches():
