@@ -92,6 +92,7 @@ def test_raw_images_of_a_camera(quantization, shape, tmp_path):
         assert export.lite_model.float_tensors(path) == []
 
 
+@pytest.mark.slow
 def test_bytes_stay_bytes_until_the_converter_runs(tmp_path, monkeypatch):
     kept, convert = [], conversion.convert
 

@@ -153,7 +153,7 @@ def test_other_folders_are_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("steps", [6, 4])
+@pytest.mark.parametrize("steps", [6, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_dataset_that_ends(tmp_path, steps):
     """As long as an epoch, and longer: it goes on from epoch to epoch."""
     options = {
@@ -175,6 +175,7 @@ def test_a_dataset_that_ends(tmp_path, steps):
     assert_same(run(tmp_path / "b", **options), expected)
 
 
+@pytest.mark.slow
 def test_metrics_of_several_numbers_and_validation_weights(tmp_path):
     x, y = generations_worker.data()
     y = np.eye(3, dtype="float32")[y]
