@@ -155,8 +155,9 @@ class Distiller(LoggedModel):
         """
         teacher = as_teacher(teacher)
         validation.check_teacher(teacher, self.student)
-        validation.check_same_teacher(teacher, self, check)
-        validation.tell_of_another_teacher(teacher, self)
+        if validation.is_another_teacher(teacher, self, check):
+            for loss in self.distillation_losses.values():
+                loss.teacher_changed()
         self.pair().set_teacher(teacher)
         # One that changes with the student is saved with it.
         self.moving_teacher = self.pair().moving_teacher

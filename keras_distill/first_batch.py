@@ -99,6 +99,10 @@ class FirstBatch:
         # Anything else (None, a torch DataLoader) is Keras's to judge.
         return x
 
+    def forget(self):
+        """Data of kinds that were checked is checked again."""
+        self._checked.clear()
+
     def check_kind(self, x, y=None):
         """Checks a batch, if it is the first of its kind."""
         kinds = keras.tree.map_structure(

@@ -4,6 +4,7 @@ or of the layer, that it looks at."""
 import keras
 import tensorflow as tf
 
+from keras_distill.losses.positions import fitting_weight
 from keras_distill.masks import mask_of
 
 
@@ -68,7 +69,4 @@ def _with_mask(sample_weight, mask, replica):
     weight = mask * tf.math.divide_no_nan(size, counted)
     if sample_weight is None:
         return weight
-    sample_weight = tf.cast(sample_weight, tf.float32)
-    missing = len(mask.shape) - len(sample_weight.shape)
-    shape = tf.concat([tf.shape(sample_weight), [1] * missing], axis=0)
-    return weight * tf.reshape(sample_weight, shape)
+    return weight * fitting_weight(sample_weight, weight)

@@ -6,6 +6,7 @@ import warnings
 
 import keras
 
+from keras_distill.configuration import teacher_fingerprint
 from keras_distill.losses.heads import final_activation
 from keras_distill.teacher import fingerprint
 from keras_distill.views import Views
@@ -49,8 +50,13 @@ def check_teacher(teacher, student):
         )
 
 
-def check_same_teacher(teacher, distiller, check=True):
-    """Raises for another teacher than a loaded Distiller's own."""
+def is_another_teacher(teacher, distiller, check=True):
+    """Whether a teacher is another than the one before, by fingerprint.
+
+    Raises:
+        ValueError: with `check`, for another one than a loaded Distiller's
+            own; always, where that moves with the student.
+    """
     if distiller.pair().moving_teacher is not None:
         raise ValueError(
             "This Distiller has a teacher that moves with its student, "
@@ -58,30 +64,18 @@ def check_same_teacher(teacher, distiller, check=True):
             "leave teacher= away. For another one make a new kd.Distiller with "
             "its student."
         )
-    expected = distiller._teacher_fingerprint
-    if expected is None or not check:
-        return
-    given = fingerprint(teacher)
-    if given != expected:
+    before = teacher_fingerprint(distiller)
+    if before is None:
+        return False
+    given, expected = fingerprint(teacher), distiller._teacher_fingerprint
+    if check and expected not in (None, given):
         raise ValueError(
             "This is not the teacher that the Distiller was saved with: its "
             f"weights have the fingerprint {given[:12]}..., expected "
             f"{expected[:12]}... Load the teacher of that run, or go on with "
             "another on purpose: distiller.set_teacher(teacher, check=False)."
         )
-
-
-def tell_of_another_teacher(teacher, distiller):
-    """Lets losses forget what they know of the teacher before."""
-    before = distiller.pair().teacher
-    if teacher is before:
-        return
-    known = distiller._teacher_fingerprint
-    if before is not None:
-        known = fingerprint(before)
-    if known is not None and known != fingerprint(teacher):
-        for loss in distiller.distillation_losses.values():
-            loss.teacher_changed()
+    return given != before
 
 
 def is_number(value):

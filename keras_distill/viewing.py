@@ -111,7 +111,7 @@ class Viewing:
         # Data of a kind that was looked at before is not looked at again.
         is_whole, self._is_whole = self._is_whole, False
         if is_whole and steps is not None and steps > 1:
-            self.distiller._first_batch.value._checked.clear()
+            self.distiller._first_batch.value.forget()
             group_size = self.distiller.views.mixup_group_size
             raise ValueError(
                 f"mixup blends samples of a group of {group_size} neighbours "

@@ -7,11 +7,9 @@ import numpy as np
 
 from keras_distill.cost import multiply_accumulates
 from keras_distill.losses.heads import final_activation
+from keras_distill.losses.values import FEW
 from keras_distill.losses.values import check_finite
 from keras_distill.losses.values import look_like_probabilities
-
-# So many values of one unit, all in [0, 1], are taken for probabilities.
-_TELLING = 32
 
 
 class Classifier:
@@ -61,7 +59,7 @@ class Classifier:
         # Rows that sum to 1 are no accident. Single values in [0, 1] may be
         # one: it takes many of them, and a head that hides its activation.
         hidden = not getattr(model, "outputs", None)
-        telling = hidden and output.size >= _TELLING if one else True
+        telling = hidden and output.size >= FEW if one else True
         if self.head == "logits" and telling:
             if look_like_probabilities(output, squashing):
                 self.head = squashing

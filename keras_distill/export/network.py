@@ -7,7 +7,7 @@ that both mean the same by "preprocessed".
 import keras
 import tensorflow as tf
 
-from keras_distill.losses.heads import final_activation
+from keras_distill.losses.heads import activation_of
 from keras_distill.symbolic import symbolic_inputs
 from keras_distill.views import for_network
 
@@ -85,12 +85,8 @@ def check_activation(model, activation):
     """
     if activation is None:
         return
-    outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
-    for output in outputs:
-        alone = model
-        if len(outputs) > 1:
-            alone = keras.Model(model.inputs, output)
-        found = final_activation(alone)
+    for output in getattr(model, "outputs", None) or []:
+        found = activation_of(output)
         if found is not None:
             raise ValueError(
                 f"'{model.name}' ends in a {found} already: `activation="

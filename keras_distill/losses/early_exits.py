@@ -227,11 +227,11 @@ class EarlyExits(DistillationLoss):
         *_, deepest, output = in_order(student_outputs, self.student_layer_name)
         deepest, output = ops.stop_gradient(deepest), ops.stop_gradient(output)
         labels = label_distribution(y, at_least_float32(output), self.name)
+        counted = labelled(labels)
         total, logs = 0.0, {}
         maps, logits = self.exits(student_outputs, training=True)
         for number, (map_i, z) in enumerate(zip(maps, logits), start=1):
             z, teacher = same_precision(z, output)
-            counted = ops.cast(labelled(labels), z.dtype)
             values = self.values(z, teacher, ops.cast(labels, z.dtype))
             if self.feature_weight:
                 distance = self.feature_distance(map_i, deepest)
@@ -243,7 +243,7 @@ class EarlyExits(DistillationLoss):
                 ops.argmax(z, axis=-1), ops.argmax(labels, axis=-1)
             )
             logs[f"{number}_loss"] = loss
-            right = ops.cast(right, z.dtype) * counted
+            right = ops.cast(right, counted.dtype) * counted
             logs[f"{number}_accuracy"] = ops.divide_no_nan(
                 ops.sum(right), ops.sum(counted)
             )

@@ -75,7 +75,7 @@ def final_activation(model, layer_name=None):
         return _of_named_layer(model, layer_name)
     outputs = getattr(model, "outputs", None)
     if outputs is not None:
-        return _of_tensor(outputs[0]) if len(outputs) == 1 else None
+        return activation_of(outputs[0]) if len(outputs) == 1 else None
     if isinstance(model, keras.Sequential):  # Not built: no tensors yet.
         for layer in reversed(model.layers):
             found = _of_layer(layer)
@@ -92,7 +92,7 @@ def _of_named_layer(model, layer_name):
     nodes = getattr(layer, "_inbound_nodes", ())
     index = int(call) if call.isdigit() else 0
     if index < len(nodes):
-        return _of_tensor(nodes[index].output_tensors[0])
+        return activation_of(nodes[index].output_tensors[0])
     found = _of_layer(layer)
     return None if found == _LOOK_BEFORE else found
 
@@ -114,7 +114,8 @@ def _find_layer(model, name):
     return next((layer for layer in found if layer is not None), None)
 
 
-def _of_tensor(tensor):
+def activation_of(tensor):
+    """What `final_activation` says, of one symbolic output of a model."""
     # `_keras_history` and `_inbound_nodes` are not public, but the public
     # `layer.input` and `layer.output` raise for a layer that is called twice,
     # and nothing public leads from a model's output to the layer that made it.

@@ -15,6 +15,7 @@ from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.heads import final_activation
 from keras_distill.losses.structures import several_outputs
 from keras_distill.losses.structures import shapes_of
+from keras_distill.losses.values import FEW
 from keras_distill.losses.values import look_like_probabilities
 
 
@@ -197,8 +198,7 @@ class ResponseLoss(DistillationLoss):
                 f"{sums.max():.4g}. Pass teacher_probabilities=False if these "
                 "are logits."
             )
-        # A few logits of independent classes may lie in [0, 1] by chance.
-        few = self.activation == "sigmoid" and values.size < 32
+        few = self.activation == "sigmoid" and values.size < FEW
         if found and self.reads_teacher_logits and not few:
             raise ValueError(
                 f"teacher: {name} compares logits, but the teacher's values on "

@@ -2,6 +2,10 @@
 
 import numpy as np
 
+# Of fewer values of one unit (of independent classes), all may lie in [0, 1] by
+# chance.
+FEW = 32
+
 
 def check_finite(values, layer_name=None):
     """Raises `ValueError` if an array holds NaN or infinite values."""

@@ -332,13 +332,9 @@ class MutualDistiller(Distiller):
 
         return super()._in_evaluation(evaluated, *args, **kwargs)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        batch = self._batch_to_build_for(iterator, data_batch)
-        if batch is None:
-            return
-        with self.distribute_strategy.scope():
-            for member in self.members.values():
-                member.build_for(batch, not self._evaluating)
+    def build_for(self, batch, with_optimizer):
+        for member in self.members.values():
+            member.build_for(batch, with_optimizer)
 
     # Logs.
 

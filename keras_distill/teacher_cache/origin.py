@@ -47,12 +47,12 @@ def origin_of(header):
         _number(json.dumps(views, sort_keys=True)),
         _NO_SEED if seed is None else int(seed) % 2**31,
         int(header["teacher"]["head"] == "sigmoid"),
-        _computes(header["teacher"]),
+        _computes(header["teacher"].get("computation")),
     )
 
 
-def _computes(description):
-    found = hash_here(description.get("computation"))
+def _computes(described):
+    found = hash_here(described)
     return _NOT_KNOWN if found is None else _number(found)
 
 
@@ -100,10 +100,10 @@ def check_origin(given, distiller):
             f"Distiller's, whose fingerprint is {teacher[:12]}... Build a "
             "cache of this teacher, or give the Distiller the one of the cache."
         )
-    if teacher is not None and distiller.pair().teacher is not None:
-        description = teacher_description(distiller.pair().teacher)
-        computes = _computes(description)
-        if int(description["head"] == "sigmoid") != given.sigmoid or (
+    network = distiller.pair().teacher
+    if teacher is not None and network is not None:
+        computes = _computes(computation(network))
+        if int(final_activation(network) == "sigmoid") != given.sigmoid or (
             computes != given.computes
             and _NOT_KNOWN not in (computes, given.computes)
         ):
