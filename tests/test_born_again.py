@@ -130,6 +130,7 @@ def test_one_generation_is_one_fit_of_a_distiller():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_generations():
     first, second = born_again(), born_again()
     for a, b in zip(first.models, second.models):

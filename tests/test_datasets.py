@@ -139,6 +139,7 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert sum(other[:3], []) != epochs[1]
 
 
+@pytest.mark.slow
 def test_order_is_the_same_in_another_process():
     code = (
         "import numpy as np; from keras_distill import datasets;"

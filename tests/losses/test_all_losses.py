@@ -161,8 +161,9 @@ CASES = {
 
 # Variants of losses that train or compile something large.
 SLOW = ("factor_transfer_", "contrastive_representation_")
-# What compiles or fits is done fast for one variant of each loss.
-SLOW_CHECKS = ("jit", "drop_in")
+# What compiles is slow; what fits is done fast for one variant of each loss.
+SLOW_CHECKS = ("jit",)
+SLOW_BUT_ONE = ("drop_in",)
 
 
 def rows():
@@ -172,8 +173,10 @@ def rows():
         first = case.make_loss.func not in seen
         seen.add(case.make_loss.func)
         for check in CHECKS:
-            is_slow = name.startswith(SLOW) or (
-                check in SLOW_CHECKS and not first
+            is_slow = (
+                name.startswith(SLOW)
+                or check in SLOW_CHECKS
+                or (check in SLOW_BUT_ONE and not first)
             )
             marks = [pytest.mark.slow] if is_slow else []
             yield pytest.param(case, check, marks=marks, id=f"{name}-{check}")

@@ -79,6 +79,7 @@ def test_the_networks_have_the_papers_layers():
     assert {id(v) for v in loss.trainable_variables} == ids
 
 
+@pytest.mark.slow
 def test_the_paraphraser_learns_to_reconstruct():
     keras.utils.set_random_seed(0)
     basis = normal(2, 6, seed=3)

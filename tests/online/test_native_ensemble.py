@@ -192,6 +192,7 @@ def test_weighted_metrics_and_metric_objects():
         )
 
 
+@pytest.mark.slow
 def test_what_ships(tmp_path):
     made = one(convnet(batch_norm=True))
     fit(made)
