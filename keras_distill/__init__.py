@@ -11,15 +11,15 @@ from keras_distill import recipes
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
-from keras_distill.born_again import born_again
-from keras_distill.diagnose import diagnose
-from keras_distill.distiller import Distiller
-from keras_distill.ensemble import Ensemble
-from keras_distill.moving_average_teacher import MovingAverageTeacher
-from keras_distill.online import MutualDistiller
-from keras_distill.online import NativeEnsembleDistiller
-from keras_distill.self_distillation import BeYourOwnTeacher
-from keras_distill.teacher import load_distiller
+from keras_distill.diagnosis.diagnose import diagnose
+from keras_distill.distillers import BeYourOwnTeacher
+from keras_distill.distillers import Distiller
+from keras_distill.distillers import MutualDistiller
+from keras_distill.distillers import NativeEnsembleDistiller
+from keras_distill.distillers import born_again
+from keras_distill.distillers import load_distiller
+from keras_distill.teachers import Ensemble
+from keras_distill.teachers import MovingAverageTeacher
 
 __all__ = [
     "BeYourOwnTeacher",
@@ -48,9 +48,12 @@ __all__ = [
 
 # These import tensorflow, which the losses do not need: they are there when
 # first used, and the losses run where tensorflow is not installed.
-_LATER = ("datasets", "export", "teacher_cache")
+_LATER = ("datasets", "export")
 # Names that live in such a module.
-_LATER_NAMES = {"TeacherCache": "teacher_cache", "write_report": "report"}
+_LATER_NAMES = {
+    "TeacherCache": "teachers.cache.cache",
+    "write_report": "report",
+}
 
 
 def __getattr__(name):

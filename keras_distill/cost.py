@@ -11,8 +11,8 @@ import warnings
 
 import keras
 
-from keras_distill.intercept import intercepted
-from keras_distill.symbolic import symbolic_inputs
+from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.method_patching import intercepted
 
 layers = keras.layers
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_distill.samples import indexed as with_index
-from keras_distill.samples import with_epoch
+from keras_distill._data.batch_fields import indexed as with_index
+from keras_distill._data.batch_fields import with_epoch
 
 DEBIAN_FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
 

@@ -10,11 +10,11 @@ import dataclasses
 import keras
 
 from keras_distill import losses
-from keras_distill.losses.base import one_of
+from keras_distill._arguments import one_of
+from keras_distill._arguments import positive
+from keras_distill._arguments import whole
 from keras_distill.views import FunctionMatching
 from keras_distill.views import Views
-from keras_distill.views.arguments import positive
-from keras_distill.views.arguments import whole
 
 _PUBLISHED_BATCH_SIZE = 4096
 _EXPONENTS = {"none": 0.0, "square_root": 0.5, "linear": 1.0}

@@ -36,7 +36,8 @@ def public_objects():
         kd.recipes,
         importlib.import_module("keras_distill.report"),
         kd.taps,
-        kd.teacher_cache,
+        kd.teachers,
+        importlib.import_module("keras_distill.teachers.cache.cache"),
         kd.views,
     ]
     seen = {}

@@ -132,7 +132,7 @@ FIXED_COST = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class TeacherStudent:
     """Two networks and their data.
 
     Args:
@@ -179,11 +179,11 @@ def one_layer(classes=2):
 
 
 def pairs(quick):
-    """Name -> `Pair`."""
+    """Name -> `TeacherStudent`."""
     partial = functools.partial
     width, size, batches = (8, 32, (16, 8)) if quick else (32, 96, (64, 64))
     return {
-        "residual": Pair(
+        "residual": TeacherStudent(
             teacher=partial(resnet, width, 2),
             student=partial(resnet, width, 1),
             shape=(32, 32, 3),
@@ -192,7 +192,7 @@ def pairs(quick):
             tap="stage2",
             comparisons=WITH_FEATURES + LOGITS_ONLY,
         ),
-        "MobileNetV2": Pair(
+        "MobileNetV2": TeacherStudent(
             teacher=partial(mobilenet, 1.0, size),
             student=partial(mobilenet, 0.35, size),
             shape=(size, size, 3),
@@ -201,7 +201,7 @@ def pairs(quick):
             tap="out_relu",
             comparisons=WITH_FEATURES + LOGITS_ONLY,
         ),
-        "one-layer": Pair(
+        "one-layer": TeacherStudent(
             teacher=one_layer,
             student=one_layer,
             shape=(1,),

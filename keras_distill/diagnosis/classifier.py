@@ -5,8 +5,8 @@ import warnings
 import keras
 import numpy as np
 
+from keras_distill._keras.heads import final_activation
 from keras_distill.cost import multiply_accumulates
-from keras_distill.losses.heads import final_activation
 from keras_distill.losses.values import FEW
 from keras_distill.losses.values import check_finite
 from keras_distill.losses.values import look_like_probabilities

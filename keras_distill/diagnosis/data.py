@@ -6,7 +6,7 @@ import reprlib
 import keras
 import numpy as np
 
-from keras_distill.samples import plain_batch
+from keras_distill._data.batch_fields import plain_batch
 
 
 class Data:

@@ -1,13 +1,13 @@
 """From a Keras model to a file that ships, and proof of what the file does."""
 
 from keras_distill.export.errors import ExportError
-from keras_distill.export.file_metadata import metadata
+from keras_distill.export.file.file_metadata import metadata
+from keras_distill.export.file.lite_model import LiteModel
+from keras_distill.export.file.lite_model import load
 from keras_distill.export.formats import export_model
-from keras_distill.export.lite_model import LiteModel
-from keras_distill.export.lite_model import load
-from keras_distill.export.result import Verification
-from keras_distill.export.result import VerificationError
-from keras_distill.export.verification import verify
+from keras_distill.export.verification.result import Verification
+from keras_distill.export.verification.result import VerificationError
+from keras_distill.export.verification.verification import verify
 from keras_distill.export.writing import tflite
 
 __all__ = [

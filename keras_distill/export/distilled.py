@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_distill.export import model_inputs
-from keras_distill.export.formats import chosen_format
+from keras_distill._data.sources import MappedData
 from keras_distill.export.formats import export_model
 from keras_distill.export.network import student_input
+from keras_distill.export.paths import chosen_format
 
 
 def export_distilled(distiller, filepath, format=None, **options):
@@ -51,7 +51,7 @@ def export_distilled(distiller, filepath, format=None, **options):
             x = student_input(model, x, views)
             return keras.tree.map_structure(np.asarray, x)
 
-        options["representative_dataset"] = model_inputs.Seen(data, seen)
+        options["representative_dataset"] = MappedData(data, seen)
     return export_model(model, filepath, format=format, **options)
 
 

@@ -7,8 +7,8 @@ that both mean the same by "preprocessed".
 import keras
 import tensorflow as tf
 
-from keras_distill.losses.heads import activation_of
-from keras_distill.symbolic import symbolic_inputs
+from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.heads import activation_of
 from keras_distill.views import for_network
 
 ACTIVATIONS = (None, "softmax", "sigmoid")

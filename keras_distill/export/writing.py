@@ -11,20 +11,21 @@ import time
 
 import keras
 
-from keras_distill.export import acceptance
+from keras_distill._data.sources import check_model
 from keras_distill.export import camera
-from keras_distill.export import conversion
-from keras_distill.export import file_metadata
 from keras_distill.export import model_inputs
-from keras_distill.export import notes
 from keras_distill.export.atomic_write import written_whole
-from keras_distill.export.formats import checked_path
-from keras_distill.export.lite_model import details
+from keras_distill.export.conversion import conversion
+from keras_distill.export.file import acceptance
+from keras_distill.export.file import file_metadata
+from keras_distill.export.file import notes
+from keras_distill.export.file.lite_model import details
 from keras_distill.export.network import ACTIVATIONS
 from keras_distill.export.network import Network
 from keras_distill.export.network import check_activation
 from keras_distill.export.network import check_preprocessing
 from keras_distill.export.network import check_units
+from keras_distill.export.paths import checked_path
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
 INTEGER = ("int8", "int16x8")
@@ -142,7 +143,7 @@ def tflite(
     logits = kd.export.load(path)(images)
     ```
     """
-    model_inputs.check_model(model)
+    check_model(model)
     check_preprocessing(preprocessing)
     integer = quantization in INTEGER
     filepath = checked_path(filepath, "litert", overwrite)

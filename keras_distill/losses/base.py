@@ -11,7 +11,7 @@ import re
 import keras
 from keras import ops
 
-from keras_distill.losses.positions import fitting_weight
+from keras_distill.losses.ops.positions import fitting_weight
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain
@@ -51,16 +51,6 @@ def safe_sqrt(x, tiny=1e-30):
 def absolute(x):
     """`|x|` whose gradient at 0 is 0 on every backend (JAX's own is 1)."""
     return x * ops.stop_gradient(ops.sign(x))
-
-
-def one_of(argument, value, options):
-    """Returns `value` if it is one of `options`, else raises with all."""
-    if not any(value is option or value == option for option in options):
-        raise ValueError(
-            f"{argument} must be one of {', '.join(map(repr, options))}. "
-            f"Received: {value!r}"
-        )
-    return value
 
 
 def weighted_mean(values, sample_weight=None):

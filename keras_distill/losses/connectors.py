@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 from keras import ops
 
-from keras_distill.losses.base import one_of
+from keras_distill._arguments import one_of
 
 REGRESSORS = ("auto", "conv1x1", "conv_bn_relu", "dense", None)
 

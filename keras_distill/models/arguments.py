@@ -2,7 +2,7 @@
 
 import numbers
 
-from keras_distill.views.arguments import whole
+from keras_distill._arguments import whole
 
 
 def blocks_of_depth(depth, per_block, others, stages=3):

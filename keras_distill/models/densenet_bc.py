@@ -6,10 +6,10 @@ import numbers
 import keras
 from keras import layers
 
+from keras_distill._arguments import whole
 from keras_distill.models.arguments import blocks_of_depth
 from keras_distill.models.preactivation import convolution
 from keras_distill.models.preactivation import normalized
-from keras_distill.views.arguments import whole
 
 
 def densenet_bc(

@@ -4,11 +4,11 @@ import functools
 
 import keras
 
+from keras_distill._arguments import whole
 from keras_distill.models.arguments import blocks_of_depth
 from keras_distill.models.arguments import share
 from keras_distill.models.preactivation import basic
 from keras_distill.models.preactivation import network
-from keras_distill.views.arguments import whole
 
 
 def wide_resnet(

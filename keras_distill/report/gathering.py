@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 
+from keras_distill._data.sources import batches
 from keras_distill.cost import multiply_accumulates
 from keras_distill.export import model_inputs
 from keras_distill.report import provenance
@@ -13,7 +14,7 @@ from keras_distill.report.images import picture
 from keras_distill.report.images import to_bytes
 from keras_distill.report.measuring import Measurement
 from keras_distill.report.runs import of_runs
-from keras_distill.report.words import summary
+from keras_distill.report.summary_text import summary
 from keras_distill.views import for_network
 
 # Samples of a batch that are shown as the networks see them.
@@ -182,7 +183,7 @@ def _on_one_scale(images):
 
 def _first_training_batch(dataset, views, models):
     """What both networks see of it: facts and pictures."""
-    batch = next(model_inputs.batches(dataset, "train_dataset"), None)
+    batch = next(batches(dataset, "train_dataset"), None)
     if batch is None:
         raise ValueError("`train_dataset` is empty: there is nothing to show.")
     x = keras.tree.map_structure(keras.ops.convert_to_tensor, batch[0])

@@ -9,10 +9,10 @@ import collections
 import keras
 import numpy as np
 
+from keras_distill._data.sources import batches
 from keras_distill.calibration import reliability
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import class_indices
-from keras_distill.export import model_inputs
 from keras_distill.report.images import are_images
 from keras_distill.report.provenance import plain
 from keras_distill.views import for_network
@@ -54,7 +54,7 @@ class Measurement:
             verbose=1 if verbose else 0,
             unit_name="batch",
         )
-        for x, y in model_inputs.batches(dataset, "dataset"):
+        for x, y in batches(dataset, "dataset"):
             if self.first_x is None:
                 _check_labels(y)
                 self.first_x = x

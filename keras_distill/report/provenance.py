@@ -12,8 +12,8 @@ import types
 import keras
 import numpy as np
 
+from keras_distill._keras.fingerprint import fingerprint
 from keras_distill._version import __version__
-from keras_distill.teacher import fingerprint
 
 _PACKAGES = ("tensorflow", "keras-cv", "tensorflow-datasets", "ai-edge-litert")
 # What Keras adds to every configuration and nobody chose.

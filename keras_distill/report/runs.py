@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
+from keras_distill._arguments import is_number
 from keras_distill.report.statistics import interval
-from keras_distill.validation import is_number
 
 NETWORKS = ("teacher", "alone", "distilled")
 

@@ -10,8 +10,8 @@ from keras_distill.report.html import figure
 from keras_distill.report.html import percent
 from keras_distill.report.html import table
 from keras_distill.report.sections import section
-from keras_distill.report.words import NAMES
-from keras_distill.report.words import class_name
+from keras_distill.report.summary_text import NAMES
+from keras_distill.report.summary_text import class_name
 
 _MOST_CLASSES = 20
 

@@ -14,8 +14,8 @@ from keras_distill.report.html import percent
 from keras_distill.report.html import plus_minus
 from keras_distill.report.html import size
 from keras_distill.report.html import table
-from keras_distill.report.words import NAMES
-from keras_distill.report.words import smallest_file
+from keras_distill.report.summary_text import NAMES
+from keras_distill.report.summary_text import smallest_file
 
 # Key of a row of a Verification, title of its column, how it is printed.
 # What the files answer, and what they cost.

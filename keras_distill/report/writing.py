@@ -6,19 +6,20 @@ import pathlib
 
 import keras
 
-from keras_distill import validation
-from keras_distill.distiller import Distiller
-from keras_distill.export import model_inputs
+from keras_distill._data.sources import check_model
+from keras_distill.distillers import checks
+from keras_distill.distillers.distiller import Distiller
 from keras_distill.export.atomic_write import check_free
 from keras_distill.export.atomic_write import written_whole
-from keras_distill.export.verification import Verification
+from keras_distill.export.verification.verification import Verification
 from keras_distill.report import provenance
 from keras_distill.report.gathering import gather
 from keras_distill.report.page import page
 from keras_distill.report.runs import checked_histories
 from keras_distill.report.runs import checked_shares
-from keras_distill.teacher import as_teacher
+from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
+from keras_distill.views.base import checked_views
 
 
 def write_report(
@@ -120,7 +121,7 @@ def write_report(
     """
     path = _checked_path(path, overwrite)
     numbers = path.with_suffix(".json")
-    views = validation.checked_views(views)
+    views = checked_views(views)
     given = {"teacher": as_teacher(teacher), "alone": alone}
     if isinstance(student, Distiller):
         configured = provenance.of_distiller(student)
@@ -130,7 +131,7 @@ def write_report(
         optional = teacher is None and not student.pair().comparable
         student = student.deployable_student()
     else:
-        validation.check_student(student)
+        checks.check_student(student)
         configured, optional = provenance.of_training(student), False
     _check_networks(student, **given)
     if verification is not None and not isinstance(verification, Verification):
@@ -194,9 +195,9 @@ def _checked_path(path, overwrite):
 
 
 def _check_networks(student, teacher, alone):
-    model_inputs.check_model(student)
+    check_model(student)
     if teacher is not None:
-        validation.check_teacher(teacher, student)
+        checks.check_teacher(teacher, student)
     if alone is not None:
         if not isinstance(alone, keras.Model):
             raise TypeError(
@@ -205,7 +206,7 @@ def _check_networks(student, teacher, alone):
                 f"`accuracies`. Received: {alone!r} of type "
                 f"{type(alone).__name__}"
             )
-        model_inputs.check_model(alone)
+        check_model(alone)
 
 
 def _now():

@@ -1,16 +1,16 @@
 """What each network sees of a batch."""
 
-from keras_distill.samples import indexed
+from keras_distill._data.batch_fields import indexed
+from keras_distill._data.for_network import for_network
 from keras_distill.views.base import Preprocessing
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
-from keras_distill.views.base import for_network
+from keras_distill.views.function_matching import Consistent
+from keras_distill.views.function_matching import FixedTeacher
+from keras_distill.views.function_matching import FunctionMatching
+from keras_distill.views.function_matching import IndependentNoise
 from keras_distill.views.groups import grouped_batches
 from keras_distill.views.preview import preview
-from keras_distill.views.teachings import Consistent
-from keras_distill.views.teachings import FixedTeacher
-from keras_distill.views.teachings import FunctionMatching
-from keras_distill.views.teachings import IndependentNoise
 
 __all__ = [
     "Consistent",

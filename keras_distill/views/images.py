@@ -3,12 +3,12 @@
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_layer
+from keras_distill._arguments import checked_range
+from keras_distill._arguments import checked_size
+from keras_distill._arguments import positive
+from keras_distill._arguments import whole
 from keras_distill.views import crop
-from keras_distill.views.arguments import checked_layer
-from keras_distill.views.arguments import checked_range
-from keras_distill.views.arguments import checked_size
-from keras_distill.views.arguments import positive
-from keras_distill.views.arguments import whole
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
 from keras_distill.views.groups import check_groups

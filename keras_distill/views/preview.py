@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_distill.samples import unpacked_batch
+from keras_distill._data.batch_fields import unpacked_batch
 
 _GAP, _WHITE = 2, 255
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import layers
 
 from keras_distill.losses import AttentionTransfer
-from keras_distill.losses.attention import attention_map
-from keras_distill.losses.attention import unit_maps
+from keras_distill.losses.feature.attention import attention_map
+from keras_distill.losses.feature.attention import unit_maps
 
 FORMS = ("paper", "code")
 

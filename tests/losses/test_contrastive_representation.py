@@ -1,22 +1,17 @@
 """CRD: the loss, its memories and its draws."""
 
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import random
-
-import keras_distill as kd
-from keras_distill.losses import ContrastiveRepresentation
-from keras_distill.losses import memory_bank
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from networks import convnet  # noqa: E402
 from networks import crossentropy  # noqa: E402
 from networks import data  # noqa: E402
+
+import keras_distill as kd
+from keras_distill.losses import ContrastiveRepresentation
+from keras_distill.losses.relation import memory_bank
 
 X, Y = data(20)
 

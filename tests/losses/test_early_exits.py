@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from keras_distill.losses import EarlyExits
-from keras_distill.losses.early_exits import make_bottleneck
-from keras_distill.losses.early_exits import make_classifier
+from keras_distill.losses.own_layers.early_exits import make_bottleneck
+from keras_distill.losses.own_layers.early_exits import make_classifier
 
 NAMES = ["first", "second", "deepest", "logits"]
 SHAPES = {

@@ -8,8 +8,8 @@ from keras import layers
 
 import keras_distill as kd
 from keras_distill.losses import FactorTransfer
-from keras_distill.losses.paraphraser import Paraphraser
-from keras_distill.losses.paraphraser import train
+from keras_distill.losses.feature.paraphraser import Paraphraser
+from keras_distill.losses.feature.paraphraser import train
 
 
 def transfer(**kwargs):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_distill.losses.heads import final_activation
+from keras_distill._keras.heads import final_activation
 from keras_distill.losses.values import look_like_probabilities
 
 

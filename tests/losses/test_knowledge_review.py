@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_distill.losses import KnowledgeReview
-from keras_distill.losses.fusion import resize_nearest
-from keras_distill.losses.knowledge_review import hierarchical_context
+from keras_distill.losses.feature.fusion import resize_nearest
+from keras_distill.losses.feature.knowledge_review import hierarchical_context
 
 
 def review(**kwargs):

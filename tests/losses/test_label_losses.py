@@ -1,14 +1,15 @@
 """DecoupledKD, DIST and the ablations of born-again networks, in NumPy."""
 
 import itertools
-import sys
 import types
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import convnet  # noqa: E402
+from networks import crossentropy  # noqa: E402
+from networks import data  # noqa: E402
 
 import keras_distill as kd
 from keras_distill.losses import DIST
@@ -16,16 +17,11 @@ from keras_distill.losses import ConfidenceWeightedByTeacherMax
 from keras_distill.losses import DarkKnowledgeWithPermutedPredictions
 from keras_distill.losses import DecoupledKD
 from keras_distill.losses import SoftTargets
-from keras_distill.losses import gathering
-from keras_distill.losses.dark_knowledge_with_permuted_predictions import (
+from keras_distill.losses.ops import gathering
+from keras_distill.losses.response.dist import pearson_correlation
+from keras_distill.losses.response.permuted_predictions import (
     random_permutation,
 )
-from keras_distill.losses.dist import pearson_correlation
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from networks import convnet  # noqa: E402
-from networks import crossentropy  # noqa: E402
-from networks import data  # noqa: E402
 
 LABELS = np.array([0, 3, 3, 6, 1])
 

@@ -9,10 +9,12 @@ import tensorflow as tf
 
 import keras_distill as kd
 from keras_distill.losses import LayerAlignedVariationalInformation
-from keras_distill.losses.layer_aligned_variational import gaussian_entropy
-from keras_distill.losses.layer_alignment import aligned
-from keras_distill.losses.layer_alignment import make_projection
-from keras_distill.losses.running_moments import RunningMoments
+from keras_distill.losses.information.layer_aligned_variational import (
+    gaussian_entropy,
+)
+from keras_distill.losses.information.layer_alignment import aligned
+from keras_distill.losses.information.layer_alignment import make_projection
+from keras_distill.losses.information.running_moments import RunningMoments
 
 ENTROPIES = (None, "gaussian", "standardized")
 

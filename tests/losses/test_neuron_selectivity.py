@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 
 from keras_distill.losses import NeuronSelectivityTransfer
-from keras_distill.losses.neuron_selectivity import polynomial_discrepancy
-from keras_distill.losses.neuron_selectivity import selectivities
+from keras_distill.losses.feature.neuron_selectivity import (
+    polynomial_discrepancy,
+)
+from keras_distill.losses.feature.neuron_selectivity import selectivities
 
 
 def nst(**kwargs):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_distill import losses
-from keras_distill.losses.norms import over_norm
+from keras_distill.losses.ops.norms import over_norm
 
 TAPS = {"teacher_layer_name": "t", "student_layer_name": "s"}
 

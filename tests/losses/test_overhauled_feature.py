@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from keras_distill.losses import OverhauledFeature
-from keras_distill.losses.overhauled_feature import batch_norm_margin
+from keras_distill.losses.feature.overhauled_feature import batch_norm_margin
 
 
 def overhauled(**kwargs):

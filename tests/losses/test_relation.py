@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from keras_distill import losses
-from keras_distill.losses import pairwise
-from keras_distill.losses.relation import METRICS
-from keras_distill.losses.relation import POTENTIALS
+from keras_distill.losses.ops import pairwise
+from keras_distill.losses.relation.relation import METRICS
+from keras_distill.losses.relation.relation import POTENTIALS
 
 
 def features(*shape, seed=0):

@@ -11,7 +11,7 @@ from test_relation import features
 from test_relation import value
 
 from keras_distill import losses
-from keras_distill.losses import gathering
+from keras_distill.losses.ops import gathering
 
 COUPLED = [
     losses.Relation,

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_distill.losses import FlowOfSolutionProcedure
 from keras_distill.losses import InterChannelCorrelation
-from keras_distill.losses.pooling import adaptive_max_pool
+from keras_distill.losses.ops.pooling import adaptive_max_pool
 
 TAPS = {
     "teacher_layer_name": ["a", "b"],

@@ -11,7 +11,7 @@ from keras import layers
 from keras_distill.losses import HardLabels
 from keras_distill.losses import LogitsMSE
 from keras_distill.losses import SoftTargets
-from keras_distill.losses.probabilities import standardized
+from keras_distill.losses.ops.probabilities import standardized
 
 ALL = {
     "soft_targets": SoftTargets,

@@ -10,7 +10,7 @@ from keras import layers
 
 import keras_distill as kd
 from keras_distill.losses import SelfAttention
-from keras_distill.losses.self_attention import resize_bilinear
+from keras_distill.losses.own_layers.self_attention import resize_bilinear
 
 
 def self_attention(*names, **kwargs):

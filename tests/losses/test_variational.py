@@ -8,8 +8,10 @@ import pytest
 import tensorflow as tf
 
 from keras_distill.losses import VariationalInformation
-from keras_distill.losses.variational import inverse_softplus_variance
-from keras_distill.losses.variational import softplus_variance
+from keras_distill.losses.information.variational import (
+    inverse_softplus_variance,
+)
+from keras_distill.losses.information.variational import softplus_variance
 
 
 def vid(**kwargs):

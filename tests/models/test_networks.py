@@ -6,7 +6,7 @@ import pytest
 from networks import crossentropy
 
 import keras_distill as kd
-from keras_distill.export import conversion
+from keras_distill.export.conversion import conversion
 
 models = kd.models
 ENDS = ["stage1", "stage2", "stage3"]

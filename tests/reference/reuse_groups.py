@@ -6,11 +6,11 @@ from gradients import value_and_gradients
 from keras import ops
 
 from keras_distill import losses
-from keras_distill.losses.confidence_weighted_by_teacher_max import (
+from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.response.confidence_weighting import (
     confidence_weights,
 )
-from keras_distill.losses.decoupled_kd import decoupled_divergences
-from keras_distill.losses.probabilities import log_probabilities
+from keras_distill.losses.response.decoupled_kd import decoupled_divergences
 
 
 def of_logits(loss, inputs, terms):

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_distill.report.runs import of_runs
-from keras_distill.report.words import summary
+from keras_distill.report.summary_text import summary
 
 
 def facts(**options):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 import keras_distill as kd
-from keras_distill.samples import unpacked
+from keras_distill._data.batch_fields import unpacked
 from keras_distill.views.groups import check_groups
 
 

@@ -1,0 +1,1 @@
+"""Replicas and several machines: all that knows there is more than one."""

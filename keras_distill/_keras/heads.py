@@ -1,0 +1,225 @@
+"""Does a network end in a softmax or a sigmoid?
+
+A loss on logits that is given probabilities runs, and teaches next to nothing.
+This look at the structure finds the mistake at construction; `values.py` looks
+at the numbers.
+"""
+
+import keras
+from keras import layers
+
+_WITH_ACTIVATION = (
+    layers.Activation,
+    layers.Dense,
+    layers.EinsumDense,
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Conv1DTranspose,
+    layers.Conv2DTranspose,
+    layers.Conv3DTranspose,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv2D,
+)
+_SHAPE_ONLY = (
+    layers.ActivityRegularization,
+    layers.Dropout,
+    layers.Flatten,
+    layers.Identity,
+    layers.Masking,
+    layers.Permute,
+    layers.Reshape,
+)
+# `keras.ops` on symbolic tensors leave operations whose classes are not public.
+_SHAPE_ONLY_OPERATIONS = {
+    "Cast",
+    "ExpandDims",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "StopGradient",
+    "Transpose",
+}
+_LOOK_BEFORE = "look at the layer before"
+
+
+def final_activation(model, layer_name=None):
+    """The squashing function that a model's output went through, if known.
+
+    Looks through nested models, casts, `Identity`, `Dropout`, `Reshape` and
+    `Flatten`. A best effort: `None` does not prove that the output is logits.
+
+    Args:
+        model: A `keras.Model`.
+        layer_name: The layer to look at, with the syntax of a tap
+            (`"backbone/head"`, `"head#1"`), or `None` for the model's output.
+
+    Returns:
+        `"softmax"`, `"sigmoid"`, or `None`: another one, none at all, or not
+        to be seen (subclassed models, several outputs, unknown layers).
+
+    Example:
+
+    ```python
+    from keras_distill._keras.heads import final_activation
+
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, activation="softmax")]
+    )
+    final_activation(model)  # "softmax"
+    ```
+    """
+    if not isinstance(model, keras.Model):
+        return None
+    if layer_name is not None:
+        return _of_named_layer(model, layer_name)
+    outputs = getattr(model, "outputs", None)
+    if outputs is not None:
+        return activation_of(outputs[0]) if len(outputs) == 1 else None
+    if isinstance(model, keras.Sequential):  # Not built: no tensors yet.
+        for layer in reversed(model.layers):
+            found = _of_layer(layer)
+            if found != _LOOK_BEFORE:
+                return found
+    return None
+
+
+def _of_named_layer(model, layer_name):
+    layer = find_layer(model, layer_name)
+    call = layer_name.split("/")[-1].partition("#")[2]
+    if isinstance(layer, keras.Model):
+        return final_activation(layer)
+    nodes = getattr(layer, "_inbound_nodes", ())
+    index = int(call) if call.isdigit() else 0
+    if index < len(nodes):
+        return activation_of(nodes[index].output_tensors[0])
+    found = _of_layer(layer)
+    return None if found == _LOOK_BEFORE else found
+
+
+def find_layer(model, layer_name):
+    """A layer by the name of a tap (`"backbone/head#1"`), or `None`."""
+    for part in layer_name.split("/"):
+        model = _find_layer(model, part.partition("#")[0])
+    return model
+
+
+def _find_layer(model, name):
+    """A layer by name, at any depth; a wrong name is not reported here."""
+    inside = getattr(model, "layers", ())
+    for layer in inside:
+        if layer.name == name:
+            return layer
+    found = (_find_layer(layer, name) for layer in inside)
+    return next((layer for layer in found if layer is not None), None)
+
+
+def activation_of(tensor):
+    """What `final_activation` says, of one symbolic output of a model."""
+    # `_keras_history` and `_inbound_nodes` are not public, but the public
+    # `layer.input` and `layer.output` raise for a layer that is called twice,
+    # and nothing public leads from a model's output to the layer that made it.
+    while True:
+        history = getattr(tensor, "_keras_history", None)
+        if history is None:
+            return None
+        operation = history.operation
+        if isinstance(operation, keras.Model):
+            outputs = getattr(operation, "outputs", None)
+            if outputs is None:
+                return None
+            tensor = outputs[history.tensor_index]
+            continue
+        found = _of_layer(operation)
+        if found != _LOOK_BEFORE:
+            return found
+        inputs = operation._inbound_nodes[history.node_index].input_tensors
+        if len(inputs) != 1:
+            return None
+        tensor = inputs[0]
+
+
+def _of_layer(layer):
+    """By the layer alone: what `final_activation` gives, or `_LOOK_BEFORE`."""
+    if isinstance(layer, keras.Model):
+        return final_activation(layer)
+    if not isinstance(layer, layers.Layer):
+        name = type(layer).__name__
+        if name in _SHAPE_ONLY_OPERATIONS:
+            return _LOOK_BEFORE
+        return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(name)
+    if isinstance(layer, layers.Softmax):
+        return "softmax"
+    if isinstance(
+        layer, (layers.TimeDistributed, layers.SpectralNormalization)
+    ):
+        return _of_layer(layer.layer)
+    if isinstance(layer, _SHAPE_ONLY):
+        return _LOOK_BEFORE
+    if not isinstance(layer, _WITH_ACTIVATION):
+        return None
+    found = _of_function(layer.activation)
+    is_cast = isinstance(layer, layers.Activation) and (
+        layer.activation is keras.activations.linear
+    )
+    return _LOOK_BEFORE if is_cast else found
+
+
+def _of_function(activation):
+    if isinstance(activation, layers.Softmax):
+        return "softmax"
+    # By name: `tf.nn.softmax` and `jax.nn.softmax` are as good as Keras's own.
+    name = getattr(activation, "__name__", "")
+    names = {
+        "softmax": "softmax",
+        "softmax_v2": "softmax",
+        "sigmoid": "sigmoid",
+    }
+    return names.get(name)
+
+
+def output_classifier(model):
+    """The layer that makes a model's output: its last `Dense`.
+
+    Looks through nested models, activations, `Dropout`, `Reshape` and the like;
+    a 1x1 convolution counts too.
+
+    Args:
+        model: A `keras.Model`.
+
+    Returns:
+        The layer, or `None`: there is no such layer, or it is not to be seen
+        (subclassed models, several outputs).
+    """
+    outputs = getattr(model, "outputs", None) or ()
+    if len(outputs) != 1:
+        return None
+    tensor = outputs[0]
+    passed = (*_SHAPE_ONLY, layers.Activation, layers.Softmax)
+    while True:
+        history = getattr(tensor, "_keras_history", None)
+        if history is None:
+            return None
+        operation = history.operation
+        if isinstance(operation, keras.Model):
+            return output_classifier(operation)
+        if is_classifier(operation):
+            return operation
+        name = type(operation).__name__
+        if not isinstance(operation, passed) and name not in (
+            *_SHAPE_ONLY_OPERATIONS,
+            "Sigmoid",
+            "Softmax",
+        ):
+            return None
+        inputs = operation._inbound_nodes[history.node_index].input_tensors
+        if len(inputs) != 1:
+            return None
+        tensor = inputs[0]
+
+
+def is_classifier(layer):
+    """Whether a layer is a `Dense`, or a 1x1 convolution."""
+    if isinstance(layer, layers.Conv2D):
+        return layer.kernel_size == (1, 1) and layer.groups == 1
+    return isinstance(layer, layers.Dense)

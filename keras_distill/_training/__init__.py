@@ -1,0 +1,1 @@
+"""One training step, its inputs and its logs. TensorFlow lives here."""

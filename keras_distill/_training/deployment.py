@@ -1,0 +1,229 @@
+"""What ships, where that is more than the student.
+
+A loss may put something behind the student's features and deploy it: a
+connector and the teacher's classifier. It then defines
+
+    deployed_logits(student_outputs, training)   # its taps -> what ships
+
+and optionally
+
+    connect(student_outputs, training)           # what it shares with its
+                                                 # compute_loss: runs once, and
+                                                 # is given to both, connected=
+    deployed_graph(student_outputs)              # the same on symbolic tensors,
+                                                 # plain Keras layers only
+
+Nothing here knows a loss by its class.
+"""
+
+import contextlib
+import functools
+import warnings
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+from keras_distill._keras.graph import symbolic_inputs
+
+
+class Deployed(NamedTuple):
+    """A student's pass with the deployed logits in the place of its output.
+
+    Attributes:
+        output: The deployed logits.
+        student: The student's own `ForwardOutputs`: every loss gets its
+            taps from there.
+        loss: The loss that deploys them.
+        connected: What its `connect` gave.
+    """
+
+    output: Any
+    student: Any
+    loss: Any
+    connected: Any = None
+
+    def of(self, layer_names):
+        return self.student.of(layer_names)
+
+    def shared_with(self, loss):
+        """Further arguments of a loss's `compute_loss`."""
+        if loss is not self.loss or self.connected is None:
+            return {}
+        return {"connected": self.connected}
+
+
+class Deployment:
+    """The deployed logits of one loss.
+
+    Args:
+        loss: The loss that defines `deployed_logits`.
+    """
+
+    def __init__(self, loss):
+        self.loss = loss
+
+    def of(self, seen, training):
+        """A student's `ForwardOutputs` -> `Deployed`."""
+        taps = seen.of(self.loss.student_layer_name)
+        training = bool(training)
+        if not hasattr(self.loss, "connect"):
+            logits = self.loss.deployed_logits(taps, training=training)
+            return Deployed(logits, seen, self.loss)
+        connected = self.loss.connect(taps, training=training)
+        logits = self.loss.deployed_logits(
+            taps, training=training, connected=connected
+        )
+        return Deployed(logits, seen, self.loss, connected)
+
+    def shape(self, seen):
+        """The shape of the logits, from a `ForwardOutputs` of shapes."""
+        shapes = seen.of(self.loss.student_layer_name)
+        symbolic = keras.tree.map_structure(
+            lambda shape: keras.KerasTensor(tuple(shape)), shapes
+        )
+        probe = _Probe(self.loss)
+        return type(keras.tree.flatten(shapes)[0])(
+            probe.compute_output_spec(symbolic).shape
+        )
+
+    def model(self, student, tap_layers):
+        """Student and what is behind it as one plain Keras model.
+
+        Args:
+            student: The student.
+            tap_layers: Name of a tap -> (layer, number of its call).
+
+        Returns:
+            A `keras.Model` on the layers of the student and of the loss.
+
+        Raises:
+            ValueError: if the student has no graph of its layers.
+        """
+        _check_symbolic(student, self.loss)
+        self.check_built()
+        names = self.loss.student_layer_name
+        taps = {
+            name: symbolic_output(student, *tap_layers[name])
+            for name in ([names] if isinstance(names, str) else names)
+        }
+        missing = [name for name, tensor in taps.items() if tensor is None]
+        if missing:
+            raise _no_graph(
+                student,
+                self.loss,
+                f"its layers {missing} are inside of a subclassed layer",
+            )
+        graph = getattr(self.loss, "deployed_graph", None)
+        if graph is None:
+            graph = functools.partial(self.loss.deployed_logits, training=False)
+        outputs = graph(taps[names] if isinstance(names, str) else taps)
+        return keras.Model(
+            symbolic_inputs(student), outputs, name=f"{student.name}_deployed"
+        )
+
+    def check_built(self):
+        """Raises if the loss has no weights yet."""
+        if not self.loss.built:
+            raise ValueError(
+                f"The deployed network is not built: the loss "
+                f"'{self.loss.name}', behind the student, has not met the "
+                "networks yet. Call fit or train_on_batch first."
+            )
+
+
+def find_deployment(losses):
+    """-> the `Deployment` of the one loss that has one, or `None`.
+
+    Args:
+        losses: A dict name -> distillation loss.
+
+    Raises:
+        ValueError: if several losses define `deployed_logits`.
+    """
+    names = [
+        n for n, loss in losses.items() if hasattr(loss, "deployed_logits")
+    ]
+    if len(names) > 1:
+        described = ", ".join(
+            f"'{name}' ({type(losses[name]).__name__})" for name in names
+        )
+        raise ValueError(
+            "Only one distillation loss can decide what ships, but these "
+            f"define deployed logits: {described}. Keep one of them; to match "
+            "features beside it, use a loss such as kd.losses.Hint."
+        )
+    return Deployment(losses[names[0]]) if names else None
+
+
+@contextlib.contextmanager
+def untrained_head(deployment):
+    """Keras warns of weights without a gradient. Where a loss deploys its own
+    logits the student's head has none, and rightly so."""
+    if deployment is None:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gradients do not exist")
+        yield
+
+
+def symbolic_output(model, layer, index=None):
+    """The output of a layer as a tensor of a model's graph.
+
+    Args:
+        model: A Functional or Sequential model.
+        layer: One of its layers, or a layer of a model in it.
+        index: Number of the layer's call. Defaults to the first.
+
+    Returns:
+        A `keras.KerasTensor` that depends on the inputs of `model`, or `None`
+        if the layer is in none of the graphs.
+    """
+    # Where a Sequential keeps its graph; there is no public name for it, nor
+    # for the nodes of a graph: a layer may be part of other graphs too.
+    graph = getattr(model, "_functional", model)
+    depths = getattr(graph, "_nodes_by_depth", {})
+    nodes = {id(node) for depth in depths.values() for node in depth}
+    for operation in getattr(graph, "operations", ()):
+        own = [n for n in operation._inbound_nodes if id(n) in nodes]
+        if operation is layer:
+            return own[index or 0].output_tensors[0]
+        if not own or not isinstance(operation, keras.Model):
+            continue
+        inner = symbolic_output(operation, layer, index)
+        if inner is not None:
+            part = keras.Model(operation.inputs, inner)
+            return part(list(own[0].input_tensors))
+    return None
+
+
+class _Probe(keras.Operation):
+    def __init__(self, loss):
+        super().__init__()
+        self._loss = loss
+
+    def call(self, student_outputs):
+        return self._loss.deployed_logits(student_outputs, training=False)
+
+
+def _check_symbolic(student, loss):
+    if not getattr(student, "inputs", None):
+        raise _no_graph(student, loss, "it is a subclassed model")
+    own_call = [
+        c.__name__
+        for c in type(student).__mro__
+        if "call" in vars(c) and not c.__module__.startswith("keras.")
+    ]
+    if own_call:
+        raise _no_graph(student, loss, f"{own_call[0]} overrides `call`")
+
+
+def _no_graph(student, loss, reason):
+    return ValueError(
+        f"The student '{student.name}' and what '{loss.name}' puts behind it "
+        "cannot be made one plain Keras model: that needs the graph of the "
+        f"student's layers, and {reason}. Write the student with the "
+        "Functional API, or as a keras.Sequential. (Training, evaluate and "
+        "predict of this Distiller work as they are.)"
+    )

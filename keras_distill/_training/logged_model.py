@@ -1,0 +1,125 @@
+"""What a model that distills logs: fused means, and the compiled metrics."""
+
+from typing import NamedTuple
+
+import keras
+
+from keras_distill._keras.untracked import Untracked
+from keras_distill._training.fused_means import FusedMeans
+
+
+class Logs(NamedTuple):
+    """Held outside of Keras's tracking: a new compile() starts new ones."""
+
+    training: FusedMeans
+    evaluation: FusedMeans
+    of_teacher: list
+
+
+class LoggedModel(keras.Model):
+    """A model whose losses are logged by one variable each for training and
+    evaluation, beside its compiled metrics."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._logs = Untracked(None)
+        self._evaluating = False
+        self._trained_with_labels = True
+
+    def make_train_function(self, force=False):
+        before = self.train_function
+        super().make_train_function(force)
+        if self.train_function is not before:
+            self.train_function = self._several(self.train_function)
+
+    def make_test_function(self, force=False):
+        before = self.test_function
+        super().make_test_function(force)
+        if self.test_function is not before:
+            self.test_function = self._several(self.test_function)
+
+    def _several(self, function):
+        from keras_distill._distribute.several_steps import (
+            several_steps_at_once,
+        )
+
+        steps = self.steps_per_execution
+        if steps == 1 or self._distribute_strategy is None:
+            return function
+        return several_steps_at_once(self, function, steps)
+
+    def start_logs(self, training, evaluation, of_teacher=()):
+        """New running numbers, for `compile`.
+
+        Args:
+            training, evaluation: Their names.
+            of_teacher: Metrics that compare with the teacher.
+        """
+        with self.distribute_strategy.scope():
+            self._logs = Untracked(
+                Logs(
+                    training=FusedMeans(training, "training_log"),
+                    evaluation=FusedMeans(evaluation, "evaluation_log"),
+                    of_teacher=list(of_teacher),
+                )
+            )
+
+    def logs(self):
+        """The running numbers of training and evaluation, a `Logs`."""
+        return self._logs.value
+
+    @property
+    def metrics(self):
+        # Keras's own tracker of the loss is not updated: see FusedMeans.
+        metrics = [m for m in super().metrics if m is not self._loss_tracker]
+        logs = self.logs()
+        if logs is None:
+            return metrics
+        return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
+
+    def _flatten_metrics_in_order(self, logs):
+        # Keras's lists begin with the loss.
+        others = {name: logs[name] for name in logs if name != "loss"}
+        values = super()._flatten_metrics_in_order(others)
+        if "loss" not in logs:
+            return values
+        values = values if isinstance(values, list) else [values]
+        return [logs["loss"], *values] if values else logs["loss"]
+
+    def update_metrics(self, y, output, sample_weight, teacher_output):
+        """Updates the compiled metrics and returns the logs."""
+        if self._compile_metrics is not None and y is not None:
+            self._compile_metrics.update_state(y, output, sample_weight)
+        for metric in self.logs().of_teacher:
+            self.pair().compare(metric, teacher_output, output)
+        if not self._evaluating:
+            self._trained_with_labels = y is not None
+        return self.get_metrics_result()
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Called by Keras only to build the metrics.
+        if self._compile_metrics is not None and y is not None:
+            self._compile_metrics.update_state(y, y_pred, sample_weight)
+        return {}
+
+    def get_metrics_result(self):
+        training, evaluation, _ = self.logs()
+        hidden = [training if self._evaluating else evaluation]
+        if not self._evaluating and not self._trained_with_labels:
+            hidden.append(self._compile_metrics)
+        return results_of(
+            metric
+            for metric in self.metrics
+            if not any(metric is other for other in hidden)
+        )
+
+
+def results_of(metrics):
+    """What metrics stand at, by name; one may have several numbers."""
+    results = {}
+    for metric in metrics:
+        result = metric.result()
+        if not isinstance(result, dict):
+            result = {metric.name: result}
+        results.update(result)
+    return results

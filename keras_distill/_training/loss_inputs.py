@@ -1,0 +1,72 @@
+"""Which labels, weights and mask a distillation loss gets: those of the output,
+or of the layer, that it looks at."""
+
+import keras
+import tensorflow as tf
+
+from keras_distill._keras.masks import mask_of
+from keras_distill.losses.ops.positions import fitting_weight
+
+
+def labels_and_weight(distiller, name, student, view, replica):
+    """
+    Args:
+        distiller: The `Distiller`.
+        name: Name of the loss.
+        student: The student's pass, see `TeacherStudent.student_pass`.
+        view: The batch, a `View`.
+        replica: Whose samples these are, a `Replica`.
+
+    Returns:
+        Labels and weights, each `None` where there are none.
+
+    Raises:
+        ValueError: for weights per output, if it is none that the loss sees.
+    """
+    loss = distiller.distillation_losses[name]
+    tap = student.of(loss.student_layer_name)
+    y, weight = view.y, view.sample_weight
+    outputs = keras.tree.flatten(student.output)
+    if len(outputs) > 1:
+        place = [i for i, output in enumerate(outputs) if output is tap]
+        if keras.tree.is_nested(weight) and not place:
+            raise ValueError(
+                "sample_weight has a part for each output, and the loss "
+                f"'{name}' looks at {loss.student_layer_name!r}, which is none "
+                "of them. Give one weight per sample, for all outputs."
+            )
+        if place:
+            names = distiller.output_names
+            if isinstance(student.output, dict):
+                names = sorted(student.output)
+            y = _part(y, place[0], names)
+            weight = _part(weight, place[0], names)
+    return y, _with_mask(weight, _mask(tap), replica)
+
+
+def _part(structure, place, names):
+    if isinstance(structure, dict):
+        return structure.get(names[place])
+    if isinstance(structure, (list, tuple)):
+        return structure[place]
+    return structure
+
+
+def _mask(tap):
+    """Of one tap, or of several that all have one."""
+    masks = [mask_of(tensor) for tensor in keras.tree.flatten(tap)]
+    return None if any(mask is None for mask in masks) else masks[0]
+
+
+def _with_mask(sample_weight, mask, replica):
+    """Folds the mask of a sequence into the weights, as Keras's losses do:
+    the mean is then over the positions that count."""
+    if mask is None:
+        return sample_weight
+    mask = tf.cast(mask, tf.float32)
+    size = tf.cast(tf.size(mask), tf.float32)
+    size, counted = replica.summed([size, tf.reduce_sum(mask)])
+    weight = mask * tf.math.divide_no_nan(size, counted)
+    if sample_weight is None:
+        return weight
+    return weight * fitting_weight(sample_weight, weight)

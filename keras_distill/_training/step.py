@@ -1,0 +1,169 @@
+"""One step of distillation. TensorFlow lives here.
+
+    views -> teacher (inference, outside the tape) -> student once, with taps
+          -> L = objective(L_S, sum_k w_k L_k) + R
+          -> gradients to student and connectors -> update -> logs
+
+Why it is not `Model.train_step` with another `compute_loss`: the losses need
+taps of the same forward pass that gives the prediction, and under tf.distribute
+every term must be scaled alike (_distribute/replicas.py).
+"""
+
+import warnings
+
+import tensorflow as tf
+
+from keras_distill._data.batch_fields import plain_batch
+from keras_distill._data.batch_fields import unpacked_batch
+from keras_distill._distribute import replicas
+from keras_distill._distribute.optimizer_step import apply_gradients
+from keras_distill._distribute.task_loss import number
+from keras_distill._distribute.task_loss import task_loss
+from keras_distill._keras.masks import masked
+from keras_distill._keras.masks import masks_of
+from keras_distill._training.compilation import networks_of_step
+from keras_distill._training.compilation import teacher_of_step
+from keras_distill._training.deployment import untrained_head
+from keras_distill._training.loss_inputs import labels_and_weight
+from keras_distill.losses.ops.gathering import gathering
+
+
+def train_step(distiller, data):
+    batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
+    sample, y, weight = batch
+    view = distiller.viewing().training(sample, y, weight)
+    pair = distiller.pair()
+    pair.check_bound()
+    teacher_pass = teacher_of_step(
+        distiller,
+        lambda: pair.teacher_pass(view.teacher, sample.teacher_outputs),
+    )
+
+    def networks():
+        teacher = teacher_pass()
+        with (
+            tf.GradientTape() as tape,
+            replica.statistics_of_real_samples(distiller),
+            gathering(None if replica.share is None else replica),
+        ):
+            student = pair.student_pass(view.student, training=True)
+            terms = loss_terms(
+                distiller, teacher, student, view, sample.sample_index, replica
+            )
+            terms = replica.zero_if_empty(terms)
+            loss = replica.scaled(terms["loss"])
+            loss = distiller.optimizer.scale_loss(loss)
+        gradients = gradients_of(distiller, tape, loss, replica)
+        outputs = student.output, teacher and teacher.output
+        return terms, gradients, outputs, masks_of(outputs)
+
+    networks = networks_of_step(distiller, networks)
+    terms, gradients, outputs, masks = networks()
+    # They do not come out of a compiled function by themselves.
+    output, teacher_output = masked(outputs, masks)
+    update(distiller, gradients)
+
+    y, weight, output, teacher_output = replica.real(
+        (view.y, view.sample_weight, output, teacher_output)
+    )
+    if teacher_output is not None and pair.comparable:
+        same = tf.cast(pair.agreement(teacher_output, output), tf.float32)
+        terms.update(replica.zero_if_empty({"agreement": tf.reduce_mean(same)}))
+    distiller.logs().training.update_state(terms, replica.count)
+    return replicas.reducible(
+        distiller.update_metrics(y, output, weight, teacher_output)
+    )
+
+
+def gradients_of(distiller, tape, loss, replica):
+    """Of student and connectors; zeros on an empty replica."""
+    variables = distiller.trainable_variables
+    return replica.zero_if_empty(tape.gradient(loss, variables))
+
+
+def update(distiller, gradients):
+    """Takes one step of the optimizer on student and connectors."""
+    variables = distiller.trainable_variables
+    if not variables:
+        warnings.warn(
+            "Nothing is trained: no weight of the student, nor of a "
+            "connector, is trainable.",
+            stacklevel=2,
+        )
+        return
+    pair = distiller.pair()
+    with untrained_head(pair.deployment), pair.followed(distiller.optimizer):
+        apply_gradients(distiller.optimizer, gradients, variables)
+
+
+def test_step(distiller, data):
+    (x, y, weight), replica = replicas.pad_empty_replica(plain_batch(data))
+    y = distiller.views.evaluation_labels(y)
+    output = distiller(x, training=False)
+    teacher_output = None
+    if distiller.logs().of_teacher:
+        seen = distiller.views.teacher_evaluation(x)
+        teacher_output = distiller.pair().teacher_pass(seen).output
+    y, weight, output, teacher_output = replica.real(
+        (y, weight, output, teacher_output)
+    )
+    loss = task_loss(distiller, y, output, weight, replica)
+    if loss is not None:
+        additional = additional_losses(distiller)
+        loss = loss if additional is None else loss + additional
+        terms = replica.zero_if_empty({"loss": loss})
+        distiller.logs().evaluation.update_state(terms, replica.count)
+    return replicas.reducible(
+        distiller.update_metrics(y, output, weight, teacher_output)
+    )
+
+
+def predict_step(distiller, data):
+    x, _, _ = plain_batch(data)
+    x, replica = replicas.pad_empty_replica(x)
+    return replica.real(distiller(x, training=False))
+
+
+def loss_terms(distiller, teacher, student, view, sample_index, replica):
+    """All numbers of the objective: a dict with `loss` and its parts.
+
+    Every number is a mean over the samples of this replica.
+    """
+    terms = {}
+    student_loss = task_loss(
+        distiller, view.y, student.output, view.sample_weight, replica
+    )
+    if student_loss is not None:
+        terms["student_loss"] = student_loss
+
+    total = number(0.0)
+    for name, loss in distiller.distillation_losses.items():
+        y, weight = labels_and_weight(distiller, name, student, view, replica)
+        more = student.shared_with(loss)
+        if loss.needs_sample_index:
+            more["sample_index"] = sample_index
+        value, logs = loss.compute_loss_and_logs(
+            teacher.taps_for(loss) if teacher else None,
+            student.of(loss.student_layer_name),
+            y=y,
+            sample_weight=weight,
+            **more,
+        )
+        terms[f"{name}_loss"] = value
+        terms.update({f"{name}_{key}": logs[key] for key in logs})
+        scale = distiller.distillation_loss_weights[name]
+        total += scale * number(value)
+    terms["distillation_loss"] = total
+
+    loss = distiller.objective(student_loss, total)
+    additional = additional_losses(distiller)
+    terms["loss"] = loss if additional is None else loss + additional
+    return terms
+
+
+def additional_losses(distiller):
+    """Regularizers and `add_loss` of student and connectors, or `None`."""
+    losses = distiller.losses
+    if not losses:
+        return None
+    return tf.add_n([number(loss) for loss in losses])

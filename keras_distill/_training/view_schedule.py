@@ -1,0 +1,194 @@
+"""How a Distiller uses its views: when, on which samples, and do they fit.
+
+A random view is a function of (seed, epoch, sample index). The index travels
+with the data; the epoch too where the data knows it, else it is a variable
+here, set at the beginning of every epoch. It is no part of a checkpoint: a
+run that goes on with `initial_epoch` sees the views it would have seen.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_distill._distribute.strategies import callbacks_here
+from keras_distill._keras.optimizers import steps_taken
+from keras_distill.views import for_network
+from keras_distill.views.groups import advice
+
+
+class Viewing:
+    """
+    Args:
+        distiller: The `Distiller`.
+    """
+
+    def __init__(self, distiller):
+        self.distiller = distiller
+        self._warned = self._is_whole = False
+        with distiller.distribute_strategy.scope():
+            self.epoch = keras.Variable(
+                0, dtype="int32", trainable=False, name="epoch"
+            )
+
+    # The step.
+
+    def training(self, sample, y, sample_weight):
+        """The batch as the networks see it in the training step: a `View`."""
+        views, index = self.distiller.views, sample.sample_index
+        if index is None:
+            epoch = self._step_number()
+        else:
+            epoch = self.epoch.value if sample.epoch is None else sample.epoch
+        return views.training(
+            sample.inputs, y, sample_weight, epoch=epoch, sample_index=index
+        )
+
+    def _step_number(self):
+        """A number for each step and replica, to draw by."""
+        step = tf.cast(steps_taken(self.distiller.optimizer), tf.int32)
+        strategy = tf.distribute.get_strategy()
+        context = tf.distribute.get_replica_context()
+        if strategy.num_replicas_in_sync == 1 or context is None:
+            return step
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
+        return step * strategy.num_replicas_in_sync + replica
+
+    def callbacks(self, callbacks):
+        """The callbacks of `fit` that this machine has to do, and one that
+        sets the epoch."""
+        ours = EpochSetter(self)
+        strategy = self.distiller.distribute_strategy
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            here = callbacks_here(callbacks.callbacks, strategy)
+            callbacks.callbacks = here
+            callbacks.append(ours)
+            return callbacks
+        if callbacks is None:
+            callbacks = []
+        if isinstance(callbacks, keras.callbacks.Callback):
+            callbacks = [callbacks]
+        return [*callbacks_here(callbacks, strategy), ours]
+
+    # Checks, on the first batch.
+
+    def check(self, sample):
+        """Raises if what the views give does not fit the networks."""
+        distiller = self.distiller
+        views = distiller.views
+        for network, role, see in (
+            (distiller.student, "student", views.evaluation),
+            (distiller.pair().teacher, "teacher", views.teacher_evaluation),
+        ):
+            if network is None:
+                continue
+            seen = for_network(network, see(sample.inputs), role)
+            _check_fits(network, seen, role, views)
+            if not self._warned:
+                self._warned = _warn_of_range(network, seen, role)
+        self.check_index(sample)
+
+    def check_index(self, sample):
+        """Raises if the views of these samples cannot be replayed."""
+        views = self.distiller.views
+        if sample.sample_index is not None:
+            strategy = self.distiller.distribute_strategy
+            index = np.asarray(sample.sample_index)
+            views.validate_sample_index(index, strategy.num_replicas_in_sync)
+            # Data that knows its epochs may go on with the next one.
+            self._is_whole = sample.epoch is None and views.is_whole_data_set(
+                index
+            )
+
+    def check_steps(self, steps):
+        """Raises if a batch that can only be the whole data set is followed
+        by others.
+
+        Args:
+            steps: Number of batches of an epoch; `None` if it is not known.
+        """
+        # Data of a kind that was looked at before is not looked at again.
+        is_whole, self._is_whole = self._is_whole, False
+        if is_whole and steps is not None and steps > 1:
+            self.distiller._first_batch.value.forget()
+            group_size = self.distiller.views.mixup_group_size
+            raise ValueError(
+                f"mixup blends samples of a group of {group_size} neighbours "
+                "in the data set, so that a view can be replayed; but the "
+                f"first of {steps} batches ends within a group. "
+                + advice(group_size)
+            )
+
+    def check_shuffled(self, sample, batch_size):
+        """Raises if the views do not stand arrays that Keras shuffles."""
+        if sample.sample_index is not None:
+            order = np.random.default_rng(0).permutation(sample.sample_index)
+            self.distiller.views.validate_sample_index(order[:batch_size])
+
+    def check_labels(self, y):
+        """Raises if the task loss does not take the views' labels."""
+        views, loss = self.distiller.views, self.distiller.loss
+        given = views.evaluation_labels(y)
+        # Float labels may come back as they are, and are blended too.
+        changed = given is not y or getattr(views, "mixup", False)
+        if not isinstance(loss, str):
+            loss = getattr(loss, "__name__", type(loss).__name__)
+        if changed and "sparse" in loss.lower():
+            raise ValueError(
+                f"{type(views).__name__} blends labels: they become numbers "
+                f"of shape {tuple(given.shape)}, but the task loss is {loss}. "
+                "Give integer or one-hot labels. Compile with "
+                "CategoricalCrossentropy and metrics for one-hot labels; or "
+                "leave labels out, with alpha=1."
+            )
+
+
+class EpochSetter(keras.callbacks.Callback):
+    """Tells the views which epoch it is."""
+
+    def __init__(self, viewing):
+        super().__init__()
+        self._viewing = viewing
+
+    def on_train_begin(self, logs=None):
+        self._viewing.check_steps(self.params.get("steps"))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._viewing.epoch.assign(epoch)
+
+
+def _check_fits(network, seen, role, views):
+    expected = getattr(network, "inputs", None)
+    if not expected or keras.tree.is_nested(seen) or len(expected) != 1:
+        return
+    shape, wanted = tuple(seen.shape), tuple(expected[0].shape)
+    if len(shape) != len(wanted) or any(
+        None not in (a, b) and a != b for a, b in zip(shape[1:], wanted[1:])
+    ):
+        raise ValueError(
+            f"The views give the {role} inputs of shape {shape}, but "
+            f"'{network.name}' takes {wanted}. Give another size or "
+            f"preprocessing to {type(views).__name__}."
+        )
+
+
+def _warn_of_range(network, seen, role):
+    """Images in [0, 255] for a network that does not rescale them."""
+    if keras.tree.is_nested(seen) or len(seen.shape) != 4:
+        return False
+    values = np.asarray(seen)
+    if not values.size or values.min() < 0 or values.max() <= 2.0:
+        return False
+    scaling = (keras.layers.Rescaling, keras.layers.Normalization)
+    early = list(network._flatten_layers(include_self=False))[:6]
+    if any(isinstance(layer, scaling) for layer in early):
+        return False
+    warnings.warn(
+        f"The {role} '{network.name}' gets images in [{values.min():.3g}, "
+        f"{values.max():.3g}] and has no layer that rescales them. If it was "
+        f"built for [0, 1], pass {role}_preprocess=keras.layers.Rescaling("
+        f"1 / 255) (kd.views.Preprocessing({role}=...)).",
+        stacklevel=2,
+    )
+    return True

@@ -1,0 +1,201 @@
+"""Checks of what the user gives a Distiller: early, and with the fix."""
+
+import warnings
+
+import keras
+
+from keras_distill._arguments import is_number
+from keras_distill._keras.fingerprint import fingerprint
+from keras_distill._keras.heads import final_activation
+from keras_distill.teachers.teacher_fingerprint import teacher_fingerprint
+
+
+def check_backend():
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            "kd.Distiller trains on Keras's tensorflow backend; this process "
+            f"uses '{backend}'. Set KERAS_BACKEND=tensorflow before importing "
+            "keras. (The losses in kd.losses run on every backend.)"
+        )
+
+
+def check_student(student):
+    if not isinstance(student, keras.Model):
+        raise TypeError(
+            "student must be a keras.Model. Received: "
+            f"{student!r} of type {type(student).__name__}"
+        )
+
+
+def check_teacher(teacher, student):
+    if not isinstance(teacher, keras.Model):
+        raise TypeError(
+            "teacher must be a keras.Model, a list of them or None. Received: "
+            f"{teacher!r} of type {type(teacher).__name__}"
+        )
+    if teacher is student:
+        raise ValueError(
+            f"student and teacher are the same object ('{student.name}'). For "
+            "self-distillation give a copy: keras.models.clone_model(student) "
+            "with set_weights(student.get_weights())."
+        )
+    if not teacher.built:
+        raise ValueError(
+            f"The teacher '{teacher.name}' is not built: it has no weights, so "
+            "it cannot have been trained. Call it on a batch, or "
+            "`teacher.build(input_shape)`, and load its weights first."
+        )
+
+
+def is_another_teacher(teacher, distiller, check=True):
+    """Whether a teacher is another than the one before, by fingerprint.
+
+    Raises:
+        ValueError: with `check`, for another one than a loaded Distiller's
+            own; always, where that moves with the student.
+    """
+    if distiller.pair().moving_teacher is not None:
+        raise ValueError(
+            "This Distiller has a teacher that moves with its student, "
+            f"'{distiller.pair().moving_teacher.name}', and its file holds it: "
+            "leave teacher= away. For another one make a new kd.Distiller with "
+            "its student."
+        )
+    before = teacher_fingerprint(distiller)
+    if before is None:
+        return False
+    given, expected = fingerprint(teacher), distiller._teacher_fingerprint
+    if check and expected not in (None, given):
+        raise ValueError(
+            "This is not the teacher that the Distiller was saved with: its "
+            f"weights have the fingerprint {given[:12]}..., expected "
+            f"{expected[:12]}... Load the teacher of that run, or go on with "
+            "another on purpose: distiller.set_teacher(teacher, check=False)."
+        )
+    return given != before
+
+
+def checked_alpha(alpha):
+    if isinstance(alpha, keras.optimizers.schedules.LearningRateSchedule):
+        return alpha
+    if not is_number(alpha) or not 0.0 <= alpha <= 1.0:
+        raise ValueError(
+            "alpha is the share of distillation in the objective: a number in "
+            "[0, 1], or a keras.optimizers.schedules.LearningRateSchedule of "
+            f"the step. Received: alpha={alpha!r}"
+        )
+    return float(alpha)
+
+
+def loss_weights(weights, losses):
+    """-> a dict name -> float."""
+    names = list(losses)
+    if weights is None:
+        return dict.fromkeys(names, 1.0)
+    if isinstance(weights, dict):
+        unknown = sorted(set(weights) - set(names))
+        missing = sorted(set(names) - set(weights))
+        if unknown or missing:
+            raise ValueError(
+                "distillation_loss_weights must have the names of the "
+                f"distillation losses, {names}. Unknown: {unknown}; missing: "
+                f"{missing}."
+            )
+        weights = {name: weights[name] for name in names}
+    else:
+        values = weights if isinstance(weights, (list, tuple)) else [weights]
+        if len(values) != len(names):
+            raise ValueError(
+                f"distillation_loss_weights needs one number per distillation "
+                f"loss ({len(names)}: {names}). Received: {weights!r}"
+            )
+        weights = dict(zip(names, values))
+    for name, weight in weights.items():
+        if not is_number(weight) or weight < 0:
+            raise ValueError(
+                f"The weight of distillation loss '{name}' must be a finite "
+                f"number >= 0. Received: {weight!r}"
+            )
+    return {name: float(weight) for name, weight in weights.items()}
+
+
+def check_compile(loss, alpha):
+    if loss is None and alpha != 1.0:
+        share = "" if callable(alpha) else f" has the share {1 - alpha:g} and"
+        raise ValueError(
+            f"compile() needs loss=...: the task loss{share} is part of the "
+            f"objective while alpha < 1. Received: loss=None, alpha={alpha}. "
+            "For pure distillation construct the Distiller with alpha=1."
+        )
+
+
+def warn_of_probabilities(loss, student, deployed=False):
+    """A crossentropy of probabilities on a head that gives logits is a slip
+    that Keras lets pass, and that trains badly. Deployed logits are logits
+    whatever the student's own head gives."""
+    if not isinstance(loss, (str, keras.losses.Loss)):
+        return
+    resolved = keras.losses.get(loss)
+    name = getattr(resolved, "name", getattr(resolved, "__name__", ""))
+    if "crossentropy" not in name or getattr(resolved, "from_logits", False):
+        return
+    symbolic = bool(getattr(student, "inputs", None))
+    if deployed or (symbolic and final_activation(student) is None):
+        what = f"the student '{student.name}' gives logits"
+        if deployed:
+            what = "the deployed output is logits"
+        warnings.warn(
+            f"compile(loss={name!r}) expects probabilities, but {what}. Use "
+            "the loss object with from_logits=True, such as "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True).",
+            stacklevel=3,
+        )
+
+
+def check_log_names(losses, student):
+    outputs = getattr(student, "output_names", None) or []
+    for name in losses:
+        if len(outputs) > 1 and name in outputs:
+            raise ValueError(
+                f"Distillation loss '{name}' would be logged as '{name}_loss', "
+                f"which is the task loss of the student's output '{name}'. "
+                "Give the distillation loss another name."
+            )
+
+
+def split_metrics(metrics):
+    """-> (metrics that compare with the teacher, Keras's own metrics)."""
+    if not isinstance(metrics, (list, tuple)):
+        if getattr(metrics, "compares_with_teacher", False):
+            return [metrics], None
+        return [], metrics
+    own = [m for m in metrics if getattr(m, "compares_with_teacher", False)]
+    others = [m for m in metrics if m not in own]
+    return own, others or None
+
+
+def check_teacher_metrics(distiller):
+    if distiller.logs() is None:
+        return
+    for metric in distiller.logs().of_teacher:
+        if distiller.pair().teacher is None:
+            raise ValueError(
+                f"The metric '{metric.name}' compares with the teacher, but "
+                "this Distiller has none. Call distiller.set_teacher(teacher)."
+            )
+
+
+def log_names(losses):
+    return [
+        "loss",
+        "student_loss",
+        "distillation_loss",
+        *(f"{name}_loss" for name in losses),
+        *(
+            f"{name}_{extra}"
+            for name, loss in losses.items()
+            for extra in loss.extra_log_names
+        ),
+        "agreement",
+    ]

@@ -1,0 +1,1 @@
+"""Networks that are taught by the generation before: `kd.born_again`."""

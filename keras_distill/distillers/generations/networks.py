@@ -1,0 +1,175 @@
+"""The networks of all generations, before any is trained."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_distill._data.batch_fields import plain_batch
+from keras_distill._keras.fingerprint import fingerprint
+from keras_distill._keras.heads import find_layer
+from keras_distill.teachers.ensemble import Ensemble
+
+# What a seed is for: two uses of one seed see different numbers.
+WEIGHTS, TRAINING = 0, 1
+
+
+def set_seeds(seed, generation, use):
+    """Sets the global seeds to numbers of this generation and use alone.
+
+    A hash: with `seed + generation`, generation 1 of one run would begin like
+    generation 0 of the run with the next seed.
+    """
+    hashed = np.random.SeedSequence([seed, generation, use])
+    keras.utils.set_random_seed(int(hashed.generate_state(1)[0]))
+
+
+def builders(build_student, generations):
+    """-> a dict generation -> function of no argument.
+
+    Args:
+        build_student: As for `kd.born_again`.
+        generations: The numbers of the generations that are trained.
+    """
+    if isinstance(build_student, (list, tuple)):
+        if len(build_student) != len(generations):
+            plain = " (0 is the plainly trained one)" * (0 in generations)
+            raise ValueError(
+                f"A list build_student needs {len(generations)} functions, "
+                f"for the generations {list(generations)}{plain}. Received: "
+                f"{len(build_student)}."
+            )
+        functions = list(build_student)
+    else:
+        functions = [build_student] * len(generations)
+    for function in functions:
+        if isinstance(function, keras.Model) or not callable(function):
+            raise TypeError(
+                "build_student must be a function that returns a new "
+                "keras.Model, or a list of such functions. Received: "
+                f"{function!r}. For a network at hand: lambda: "
+                "keras.models.clone_model(network)"
+            )
+    return dict(zip(generations, functions))
+
+
+def built(functions, seed, teacher, first_batch):
+    """Builds the networks of all generations, each from seeds of its own.
+
+    Args:
+        functions: What `builders` gives.
+        seed: An integer.
+        teacher: The given teacher, or `None`.
+        first_batch: A function that gives a batch of the data: for networks
+            that have no weights before they are called.
+
+    Returns:
+        A dict generation -> built `keras.Model`.
+
+    Raises:
+        TypeError: for what is no `keras.Model`.
+        ValueError: for a network that shares weights with another.
+    """
+    networks, starts = {}, {}
+    owners = {} if teacher is None else _owned(teacher, "the teacher")
+    for generation, function in functions.items():
+        set_seeds(seed, generation, WEIGHTS)
+        network = function()
+        if not isinstance(network, keras.Model):
+            raise TypeError(
+                "build_student must return a keras.Model. Received: "
+                f"{network!r} of type {type(network).__name__}"
+            )
+        name = f"generation {generation}"
+        if not network.built:
+            inputs, _, _ = plain_batch(first_batch())
+            network(inputs)
+        shared = {owners[id(v)] for v in network.weights if id(v) in owners}
+        if shared or any(network is other for other in networks.values()):
+            raise ValueError(
+                "build_student must build a new network in every call, but "
+                f"that of {name} has weights of {sorted(shared)}. Construct "
+                "its layers inside the function. (To take layers over from "
+                "the teacher: shared_layers.)"
+            )
+        owners.update(_owned(network, name))
+        start = fingerprint(network)
+        if start in starts:
+            warnings.warn(
+                f"The network of {name} begins with the same weights as that "
+                f"of {starts[start]}: build_student fixes a seed or loads "
+                "weights. Born-again generations begin from new ones.",
+                stacklevel=3,
+            )
+        starts[start] = name
+        networks[generation] = network
+    return networks
+
+
+def _owned(network, name):
+    return {id(variable): name for variable in network.weights}
+
+
+class SharedLayers:
+    """Layers that every generation takes over from the first teacher, frozen.
+
+    Args:
+        names: As for `kd.born_again`.
+    """
+
+    def __init__(self, names):
+        if names is None:
+            names = {}
+        elif isinstance(names, str):
+            names = [names]
+        if not isinstance(names, dict):
+            names = {name: name for name in names}
+        self.names = names
+
+    def check(self, network, teacher):
+        """Raises unless these layers are there and have the same shapes."""
+        if self.names and isinstance(teacher, Ensemble):
+            raise ValueError(
+                "shared_layers are taken over from one teacher, but the "
+                "teacher is an ensemble. Leave shared_layers out, or give one "
+                "network as teacher."
+            )
+        for own, other in self.names.items():
+            shapes = [
+                [tuple(w.shape) for w in _layer(model, name, role).weights]
+                for model, name, role in (
+                    (network, own, "student"),
+                    (teacher, other, "teacher"),
+                )
+            ]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"shared_layers: '{own}' of the student '{network.name}' "
+                    f"has weights of the shapes {shapes[0]}, but '{other}' of "
+                    f"the teacher '{teacher.name}' {shapes[1]}. Share layers "
+                    "of the same shape."
+                )
+
+    def copy(self, network, teacher):
+        """Copies the weights and freezes the layers of `network`."""
+        for own, other in self.names.items():
+            layer = find_layer(network, own)
+            layer.set_weights(find_layer(teacher, other).get_weights())
+            layer.trainable = False
+
+
+def _layer(model, name, role):
+    layer = find_layer(model, name)
+    if layer is None:
+        names = [layer.name for layer in model.layers]
+        raise ValueError(
+            f"shared_layers: the {role} '{model.name}' has no layer '{name}'. "
+            f"Its layers are {names}. Layers of different names: "
+            "shared_layers={student's name: teacher's name}."
+        )
+    if not layer.weights:
+        raise ValueError(
+            f"shared_layers: '{name}' of the {role} '{model.name}' has no "
+            "weights to share."
+        )
+    return layer

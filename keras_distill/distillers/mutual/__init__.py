@@ -1,0 +1,1 @@
+"""Students that teach each other: `kd.MutualDistiller`."""

@@ -1,0 +1,95 @@
+"""One step of mutual learning. TensorFlow lives here.
+
+views -> every student once, with taps
+      -> for each student: L from its own pass and what its peers show
+      -> gradients to it and its connectors -> its update
+      -> alternating only: it shows its peers what it says now
+"""
+
+import tensorflow as tf
+
+from keras_distill._data.batch_fields import plain_batch
+from keras_distill._data.batch_fields import unpacked_batch
+from keras_distill._distribute import replicas
+from keras_distill._distribute.task_loss import task_loss
+from keras_distill._training import step
+from keras_distill.distillers.mutual.member import stopped
+from keras_distill.losses.ops.gathering import gathering
+
+
+def train_step(cohort, data):
+    batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
+    sample, y, weight = batch
+    view = cohort.viewing().training(sample, y, weight)
+    members = cohort.members
+    same_learning_rate(members)
+
+    tapes, own, shown, logs = {}, {}, {}, {}
+    with (
+        replica.statistics_of_real_samples(cohort),
+        gathering(None if replica.share is None else replica),
+    ):
+        for name, member in members.items():
+            member.pair().check_bound()
+            tapes[name] = tf.GradientTape()
+            with tapes[name]:
+                own[name] = member.pair().student_pass(
+                    view.student, training=True
+                )
+            shown[name] = stopped(own[name])
+        last = name
+        for name, member in members.items():
+            with tapes[name]:
+                terms = step.loss_terms(
+                    member,
+                    member.peers(shown),
+                    own[name],
+                    view,
+                    sample.sample_index,
+                    replica,
+                )
+                terms = replica.zero_if_empty(terms)
+                loss = replica.scaled(terms["loss"])
+                loss = member.optimizer.scale_loss(loss)
+            gradients = step.gradients_of(member, tapes[name], loss, replica)
+            step.update(member, gradients)
+            logs.update(member.log(terms))
+            if cohort.update == "alternating" and name != last:
+                shown[name] = member.shown_again(view.student)
+
+    logs["loss"] = sum(logs[f"{name}_loss"] for name in members)
+    cohort.logs().training.update_state(logs, replica.count)
+    outputs = {name: seen.output for name, seen in own.items()}
+    y, weight, outputs = replica.real((view.y, view.sample_weight, outputs))
+    return replicas.reducible(cohort.update_members(y, outputs, weight))
+
+
+def test_step(cohort, data):
+    (x, y, weight), replica = replicas.pad_empty_replica(plain_batch(data))
+    y = cohort.views.evaluation_labels(y)
+    outputs = cohort(x, training=False)
+    y, weight, outputs = replica.real((y, weight, outputs))
+    logs = {}
+    for name, member in cohort.members.items():
+        loss = task_loss(member, y, outputs[name], weight, replica)
+        if loss is not None:
+            additional = step.additional_losses(member)
+            loss = loss if additional is None else loss + additional
+            logs[f"{name}_loss"] = loss
+    if logs:
+        logs["loss"] = sum(logs.values())
+        logs = replica.zero_if_empty(logs)
+        cohort.logs().evaluation.update_state(logs, replica.count)
+    return replicas.reducible(cohort.update_members(y, outputs, weight))
+
+
+def same_learning_rate(members):
+    """Callbacks change the learning rate of the first optimizer: the others
+    follow. Schedules go on by themselves, with every optimizer's own steps."""
+    first, *others = [member.optimizer for member in members.values()]
+    # A `MultiOptimizer` has none of its own.
+    rate = getattr(first, "learning_rate", None)
+    if rate is None or isinstance(rate, tf.Tensor):
+        return
+    for optimizer in others:
+        optimizer.learning_rate.assign(rate)

@@ -1,0 +1,1 @@
+"""Branches of one network that teach it: `kd.NativeEnsembleDistiller`."""

@@ -1,0 +1,1 @@
+"""What is in a TFLite file, and whether it runs."""

@@ -1,0 +1,1 @@
+"""What the files do on real data, beside the Keras student."""

@@ -1,0 +1,199 @@
+"""What `verify` compares: Keras models and files behind the same methods."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_distill.export import model_inputs
+from keras_distill.export import network
+from keras_distill.export.conversion import operators
+from keras_distill.export.file import file_metadata
+from keras_distill.export.file.lite_model import LiteModel
+from keras_distill.export.file.lite_model import milliseconds
+from keras_distill.export.verification import memory
+
+
+class KerasNetwork:
+    """A Keras model from NumPy to NumPy, by the names of its outputs.
+
+    Args:
+        label: Its name in the table.
+        model: The `keras.Model`.
+        preprocessing: As in `verify`.
+        role: `"student"` or `"teacher"`.
+    """
+
+    activation = None
+
+    def __init__(self, label, model, preprocessing, role):
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                f"The {label} must be a keras.Model. Received: {model!r}"
+            )
+        self.label = label
+        self.model = model
+        self._role = role
+        self._preprocessed = None
+        if preprocessing is not None:
+            self._preprocessed = _Traced(
+                lambda x: network.student_input(model, x, preprocessing, role)
+            )
+        self._function = _Traced(lambda x: model(x, training=False))
+
+    def input(self, x):
+        """The dataset's `x` as the model takes it, in NumPy."""
+        if self._preprocessed is None:
+            return network.student_input(self.model, x, None, self._role)
+        return keras.tree.map_structure(np.asarray, self._preprocessed(x))
+
+    def __call__(self, x):
+        """Its outputs for an `input(x)`: a dict name -> array."""
+        outputs = model_inputs.named_outputs(self._function(x))
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    def selected(self, outputs, output):
+        """-> the chosen output, half precision as float32."""
+        if len(outputs) == 1:
+            value = next(iter(outputs.values()))
+        elif output in outputs:
+            value = outputs[output]
+        else:
+            raise ValueError(
+                f"'{self.label}' has no output '{output}', only "
+                f"{list(outputs)}."
+            )
+        wide = value.dtype.kind in "iu" or value.dtype == np.float64
+        return value if wide else value.astype("float32")
+
+    def facts(self, output, one):
+        """What a row says without data."""
+        return {
+            "file": self.label,
+            "path": None,
+            "size_bytes": sum(
+                int(np.prod(w.shape)) * tf.as_dtype(w.dtype).size
+                for w in self.model.weights
+            ),
+            "input_dtype": None,
+            "output_dtype": None,
+            "operators": None,
+            "builtin_operators_only": None,
+            "foreign_operators": None,
+            "memory_bytes": None,
+        }
+
+    def latency(self, one, runs):
+        return milliseconds(lambda: self(one), runs)
+
+
+class _Traced:
+    """A function of one batch, traced once for batches of any size."""
+
+    def __init__(self, function):
+        self._function = tf.function(function, reduce_retracing=True)
+        self._is_traced = False
+
+    def __call__(self, x):
+        if not self._is_traced:
+            any_batch = keras.tree.map_structure(
+                lambda v: tf.TensorSpec((None, *v.shape[1:]), v.dtype), x
+            )
+            self._function.get_concrete_function(any_batch)
+            self._is_traced = True
+        return self._function(x)
+
+
+class File(KerasNetwork):
+    """A TFLite file behind the same methods.
+
+    Args:
+        label: Its name in the table.
+        filepath: The file.
+        num_threads: Threads of its interpreter.
+        inputs: The student's, from `model_inputs.input_signature`.
+        preprocessing: Whether `verify` was given one.
+        measure_memory: Whether `facts` measures it.
+    """
+
+    def __init__(
+        self, label, filepath, num_threads, inputs, preprocessing, memory
+    ):
+        self.label = label
+        self.model = LiteModel(filepath, num_threads)
+        self._inputs = inputs
+        self._memory = memory
+        self._num_threads = num_threads
+        notes = file_metadata.read(filepath) or {}
+        self.activation = notes.get("activation")
+        self.takes_raw_data = bool(notes.get("preprocessing"))
+        # LiteRT lists inputs by the alphabet, data has the call's order.
+        self._order = notes.get("input_order") or self.model.input_names
+        if self.takes_raw_data and not preprocessing:
+            raise ValueError(
+                f"'{label}' holds its preprocessing and takes raw data. Give "
+                "`verify` the same `preprocessing=` and a dataset of raw data."
+            )
+        # Input -> [low, high]: what the file was made for, and what it saw.
+        self.expected = {
+            name: tensor.get("range")
+            for name, tensor in notes.get("inputs", {}).items()
+        }
+        self.seen = {}
+
+    def feed(self, x, student_x):
+        """-> dict input name -> array, of the raw and the student's input."""
+        names = self.model.input_names
+        if not self.takes_raw_data:
+            arrays = model_inputs.feed(student_x, self._inputs, "dataset")
+            if len(arrays) == len(names) == 1:
+                arrays = dict(zip(names, arrays.values()))
+        elif isinstance(x, dict) and set(names) <= set(x):
+            arrays = {name: x[name] for name in names}
+        else:
+            values = x if isinstance(x, (list, tuple)) else [x]
+            if isinstance(x, dict) or len(values) != len(names):
+                given = keras.tree.map_structure(np.shape, x)
+                raise ValueError(
+                    f"`dataset` does not fit '{self.label}', which takes raw "
+                    f"data for {self._order}. Received a batch of shape "
+                    f"{given}."
+                )
+            arrays = dict(zip(self._order, values))
+        for name, array in arrays.items():
+            low, high = self.seen.get(name, (np.inf, -np.inf))
+            self.seen[name] = [
+                float(min(low, array.min())),
+                float(max(high, array.max())),
+            ]
+        return arrays
+
+    def __call__(self, arrays):
+        outputs = self.model(arrays)
+        if isinstance(outputs, dict):
+            return outputs
+        return {self.model.output_names[0]: outputs}
+
+    def facts(self, output, one):
+        dtypes = self.model.output_dtypes
+        found = operators.operators(self.model.filepath)
+        foreign = [o for o in found if not o.builtin]
+        return {
+            "file": self.label,
+            "path": str(self.model.filepath),
+            "size_bytes": self.model.size_in_bytes,
+            "input_dtype": "/".join(self.model.input_dtypes.values()),
+            "output_dtype": dtypes.get(output) or next(iter(dtypes.values())),
+            "operators": operators.counts(found),
+            "builtin_operators_only": not foreign,
+            "foreign_operators": list(operators.counts(foreign)),
+            "memory_bytes": memory.resident_memory(
+                self.model.filepath,
+                self.model.input_shapes(one),
+                self._num_threads,
+            )
+            if self._memory
+            else None,
+        }
+
+    def latency(self, one, runs):
+        return self.model.measure_latency(one, runs)

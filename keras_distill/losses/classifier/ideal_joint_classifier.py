@@ -1,0 +1,169 @@
+import keras
+from keras import ops
+
+from keras_distill._arguments import non_negative
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.classifier.deployed_classifier import (
+    DeployedClassifierLoss,
+)
+from keras_distill.losses.classifier.deployed_classifier import (
+    validated_reduction,
+)
+from keras_distill.losses.classifier.teacher_classifier import mean_square
+from keras_distill.losses.ops.labels import label_distribution
+from keras_distill.losses.ops.probabilities import cross_entropy
+from keras_distill.losses.ops.probabilities import log_probabilities
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class IdealJointClassifier(DeployedClassifierLoss):
+    """Trains the student's features for the teacher's frozen classifier.
+
+        z = connector(student)
+        l_s = W mean_hw(z) + b,   l_t = W mean_hw(teacher) + b
+        loss = cross_entropy_weight * mean -log softmax(l_s)_y
+             + logit_weight * mean (l_s - l_t)^2
+             + feature_weight * mean (z - teacher)^2
+        deployed logits = l_s
+
+    (IJCKD.) The connector is conv1x1 - conv3x3 - conv1x1, each with batch
+    normalization and ReLU; `W`, `b` are the teacher's classifier, copied and
+    frozen. The means are over batch and classes, and over all elements of the
+    map.
+
+    Why: the error of a student is at most the error of its teacher, plus the
+    discrepancy of the two as one shared classifier sees them, plus the error
+    of the ideal joint classifier, the one that is best for the features of
+    both together. The teacher's error is given. The logit term lowers the
+    discrepancy: how differently the shared classifier decides on the two
+    features. The feature term and the cross-entropy lower the error of the
+    ideal joint classifier: the first brings the features to where one
+    classifier can serve both, and the second keeps the teacher's classifier
+    right on the student's features. `kd.metrics.JointClassifierGap` measures
+    the terms on data.
+
+    What was trained, and what `evaluate`, `predict` and `export` use, is trunk
+    + connector + classifier, `distiller.deployable_student()`; the student's
+    own head is not trained. The paper's objective is `kd.Distiller(alpha=1)`.
+
+    Maps of unlike sizes: the larger is averaged down to the smaller.
+
+    Cost: 8 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): the connector is three
+    convolutions, one of them 3x3, trained too.
+
+    Args:
+        teacher_layer_name: The map that the teacher averages for its
+            classifier, after its ReLU.
+        student_layer_name: The student's last map.
+        teacher_classifier_layer_name: The teacher's classifier, a `Dense` or a
+            1x1 convolution. Defaults to the one that makes its output.
+        cross_entropy_weight: Defaults to 1, as in the authors' code. At 0 no
+            labels are needed.
+        logit_weight: Defaults to 1, as in the authors' code.
+        feature_weight: Defaults to 1, as in the authors' code.
+        reduction: The connector's bottleneck has `channels / reduction`
+            channels. Defaults to 2, as in the authors' code.
+        classes: see `TeacherClassifierLoss`; not to be given.
+        name: Defaults to `"ideal_joint_classifier"`.
+        dtype: dtype of connector and classifier. Defaults to `"float32"`.
+
+    Input shapes:
+        Maps `(batch, height, width, channels)`, sizes and channels may differ.
+        `y`: sparse `(batch,)`, or one-hot or mixed `(batch, classes)`.
+        `sample_weight`: `(batch,)`. The batch normalization of the connector
+        sees all samples, whatever their weight.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: for weights below 0 or a `reduction` below 1; in `bind`, if
+            the teacher has no such classifier; in `build`, for features that
+            are no maps, or a classifier that reads another number of channels;
+            without labels or for labels of another shape.
+
+    Example:
+
+    ```python
+    loss = kd.losses.IdealJointClassifier(
+        teacher_layer_name="conv2", student_layer_name="conv2"
+    )
+    distiller = kd.Distiller(
+        student=student, teacher=teacher, distillation_losses=loss, alpha=1.0
+    )
+    distiller.compile(optimizer="adam", metrics=["accuracy"])
+    distiller.fit(dataset, verbose=0)
+    distiller.deployable_student().output_shape  # the teacher's classes
+    ```
+
+    Reference:
+        Li et al., "Knowledge Distillation Under Ideal Joint Classifier
+        Assumption", 2024.
+    """
+
+    def __init__(
+        self,
+        *,
+        cross_entropy_weight=1.0,
+        logit_weight=1.0,
+        feature_weight=1.0,
+        reduction=2,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.cross_entropy_weight = non_negative(
+            "cross_entropy_weight", cross_entropy_weight
+        )
+        self.logit_weight = non_negative("logit_weight", logit_weight)
+        self.feature_weight = non_negative("feature_weight", feature_weight)
+        self.reduction = validated_reduction(reduction)
+        self.needs_labels = self.cross_entropy_weight > 0.0
+
+    def terms(self, teacher, student, y=None, sample_weight=None):
+        """Cross-entropy, logit and feature terms of two maps of one shape."""
+        features = mean_square(student, teacher)
+        teacher_logits = self.classify(ops.mean(teacher, axis=(1, 2)))
+        logits = self.classify(ops.mean(student, axis=(1, 2)))
+        errors = ops.zeros_like(logits[:, 0])
+        if self.needs_labels:
+            labels = label_distribution(y, logits, type(self).__name__)
+            errors = cross_entropy(labels, log_probabilities(logits))
+        return [
+            weighted_mean(values, sample_weight)
+            for values in (
+                errors,
+                mean_square(logits, teacher_logits),
+                features,
+            )
+        ]
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+        connected=None,
+    ):
+        teacher, student = self.features(
+            teacher_outputs, student_outputs, connected
+        )
+        errors, logits, features = self.terms(
+            teacher, student, y, sample_weight
+        )
+        return (
+            self.cross_entropy_weight * errors
+            + self.logit_weight * logits
+            + self.feature_weight * features
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "cross_entropy_weight": self.cross_entropy_weight,
+            "logit_weight": self.logit_weight,
+            "feature_weight": self.feature_weight,
+            "reduction": self.reduction,
+        }

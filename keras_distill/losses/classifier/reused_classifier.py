@@ -1,0 +1,98 @@
+import keras
+
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.classifier.deployed_classifier import (
+    DeployedClassifierLoss,
+)
+from keras_distill.losses.classifier.deployed_classifier import (
+    validated_reduction,
+)
+from keras_distill.losses.classifier.teacher_classifier import mean_square
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class ReusedClassifier(DeployedClassifierLoss):
+    """Fits the student's features to the teacher's, and ships its classifier.
+
+        z = connector(student)
+        loss = mean over all elements of (z - teacher)^2
+        deployed logits = W mean_hw(z) + b
+
+    (SimKD.) The connector is conv1x1 - conv3x3 - conv1x1, each with batch
+    normalization and ReLU, `channels / reduction` wide in between; `W`, `b`
+    are the teacher's classifier, copied and frozen. No label is needed, and
+    the student's own head is not trained: what was trained, and what
+    `evaluate`, `predict` and `export` use, is trunk + connector + classifier,
+    `distiller.deployable_student()`. The paper trains with this loss alone:
+    `kd.Distiller(alpha=1)`.
+
+    Maps of unlike sizes: the larger is averaged down to the smaller.
+
+    Cost: 7 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): the connector is three
+    convolutions, one of them 3x3, trained too.
+
+    Args:
+        teacher_layer_name: The map that the teacher averages for its
+            classifier, after its ReLU.
+        student_layer_name: The student's last map.
+        teacher_classifier_layer_name: The teacher's classifier, a `Dense` or a
+            1x1 convolution. Defaults to the one that makes its output.
+        reduction: The connector's bottleneck has `channels / reduction`
+            channels. Defaults to 2, as in the authors' code.
+        classes: see `TeacherClassifierLoss`; not to be given.
+        name: Defaults to `"reused_classifier"`.
+        dtype: dtype of connector and classifier. Defaults to `"float32"`.
+
+    Input shapes:
+        Maps `(batch, height, width, channels)`, sizes and channels may differ.
+        `sample_weight`: `(batch,)`. The batch normalization of the connector
+        sees all samples, whatever their weight.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: for a `reduction` below 1; in `bind`, if the teacher has no
+            such classifier; in `build`, for features that are no maps, or a
+            classifier that reads another number of channels.
+
+    Example:
+
+    ```python
+    loss = kd.losses.ReusedClassifier(
+        teacher_layer_name="conv2", student_layer_name="conv2"
+    )
+    distiller = kd.Distiller(
+        student=student, teacher=teacher, distillation_losses=loss, alpha=1.0
+    )
+    distiller.compile(optimizer="adam", metrics=["accuracy"])
+    distiller.fit(dataset, verbose=0)
+    distiller.deployable_student().output_shape  # the teacher's classes
+    ```
+
+    Reference:
+        Chen et al., "Knowledge Distillation with the Reused Teacher
+        Classifier", 2022.
+    """
+
+    def __init__(self, *, reduction=2, **kwargs):
+        super().__init__(**kwargs)
+        self.reduction = validated_reduction(reduction)
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+        connected=None,
+    ):
+        teacher, student = self.features(
+            teacher_outputs, student_outputs, connected
+        )
+        return weighted_mean(mean_square(student, teacher), sample_weight)
+
+    def get_config(self):
+        return {**super().get_config(), "reduction": self.reduction}

@@ -1,0 +1,115 @@
+import keras
+from keras import ops
+
+from keras_distill._arguments import non_negative
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.classifier.teacher_classifier import (
+    TeacherClassifierLoss,
+)
+from keras_distill.losses.classifier.teacher_classifier import conv_bn_relu
+from keras_distill.losses.classifier.teacher_classifier import mean_square
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class SoftmaxRegression(TeacherClassifierLoss):
+    """Passes the student's features through the teacher's own classifier.
+
+        z = relu(BN(conv1x1(student)))
+        m_t, m_s = means of teacher and z over height and width
+        loss = feature_weight * mean (m_s - m_t)^2
+             + logit_weight * mean (W m_s + b - W m_t - b)^2
+
+    (SRRL.) `W`, `b` are the teacher's classifier, copied and frozen: features
+    are alike where its decisions are. The means are over batch and channels,
+    and over batch and classes. The student keeps a head of its own, which is
+    trained by the labels and ships: the paper's objective, this plus the
+    cross-entropy, is `kd.Distiller(alpha=0.5)` up to the factor 2. The authors
+    take the squared difference of the logits in the place of the divergence of
+    their softmax, and so does this.
+
+    Args:
+        teacher_layer_name: The map that the teacher averages for its
+            classifier, after its ReLU.
+        student_layer_name: The student's last map.
+        teacher_classifier_layer_name: The teacher's classifier, a `Dense` or a
+            1x1 convolution. Defaults to the one that makes its output.
+        feature_weight: Weight of the difference of the averaged features.
+            Defaults to 1, as in the authors' code.
+        logit_weight: Weight of the difference of the logits. Defaults to 1, as
+            in the authors' code.
+        classes: see `TeacherClassifierLoss`; not to be given.
+        name: Defaults to `"softmax_regression"`.
+        dtype: dtype of connector and classifier. Defaults to `"float32"`.
+
+    Input shapes:
+        Maps `(batch, height, width, channels)`, sizes and channels may differ.
+        `sample_weight`: `(batch,)`. The batch normalization of the connector
+        sees all samples, whatever their weight.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: for weights below 0; in `bind`, if the teacher has no such
+            classifier; in `build`, for features that are no maps, or a
+            classifier that reads another number of channels.
+
+    Example:
+
+    ```python
+    loss = kd.losses.SoftmaxRegression(
+        teacher_layer_name="conv2", student_layer_name="conv2"
+    )
+    distiller = kd.Distiller(
+        student=student, teacher=teacher, distillation_losses=loss
+    )
+    loss.classifier_kernel.shape  # channels and classes of the teacher
+    ```
+
+    Reference:
+        Yang et al., "Knowledge Distillation via Softmax Regression
+        Representation Learning", 2021.
+    """
+
+    def __init__(self, *, feature_weight=1.0, logit_weight=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.feature_weight = non_negative("feature_weight", feature_weight)
+        self.logit_weight = non_negative("logit_weight", logit_weight)
+
+    def connector_layers(self, channels):
+        return conv_bn_relu(channels, 1, self.dtype)
+
+    def pooled(self, features):
+        # Only the means over positions are compared.
+        return features
+
+    def terms(self, teacher_outputs, student_outputs, sample_weight=None):
+        """The difference of the averaged features, and that of the logits."""
+        teacher, student = self.features(teacher_outputs, student_outputs)
+        teacher = ops.mean(teacher, axis=(1, 2))
+        student = ops.mean(student, axis=(1, 2))
+        logits = self.classify(teacher), self.classify(student)
+        return (
+            weighted_mean(mean_square(student, teacher), sample_weight),
+            weighted_mean(mean_square(*logits), sample_weight),
+        )
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        features, logits = self.terms(
+            teacher_outputs, student_outputs, sample_weight
+        )
+        return self.feature_weight * features + self.logit_weight * logits
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "feature_weight": self.feature_weight,
+            "logit_weight": self.logit_weight,
+        }

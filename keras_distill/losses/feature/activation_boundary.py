@@ -1,0 +1,135 @@
+import keras
+from keras import ops
+
+from keras_distill._arguments import one_of
+from keras_distill.losses.base import LayerPairLoss
+from keras_distill.losses.base import same_precision
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.feature.feature_maps import PreActivationConnectors
+from keras_distill.losses.feature.feature_maps import sum_per_sample
+
+
+def boundary_distance(teacher, student, margin=1.0):
+    """How far each response is from the teacher's side of its boundary.
+
+        relu(margin - student)  where teacher > 0
+        relu(margin + student)  elsewhere
+
+    Args:
+        teacher: Responses before the activation.
+        student: The same shape.
+        margin: A positive number.
+    """
+    side = ops.where(teacher > 0, ops.ones_like(teacher), -1.0)
+    return ops.relu(margin - side * student)
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
+    """Makes the same neurons fire: a hinge on responses before the activation.
+
+        d = relu(margin - r(student))  where teacher > 0
+            relu(margin + r(student))  elsewhere
+        l = (1 / batch) sum_b sum over positions and channels of d^2
+        form="paper":  loss = sum over pairs of layer_weight * l
+        form="code":   loss = 3 / 1000 * the same, and the weight of pair k of
+                       n is 2^(k - n + 1) if none is given (k from 0)
+
+    `"code"` is RepDistiller's scaling; list the layers from the first to the
+    last. Both want layers whose output has *not* passed the activation: tap
+    the convolution or batch normalization before it. `r` is the connector,
+    trained with the student and not part of it.
+
+    Maps of unlike sizes: the larger is averaged down to the smaller.
+
+    Cost: 17 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): on three maps; connectors of
+    1x1 convolution and batch normalization, trained too.
+
+    Args:
+        teacher_layer_name: A layer before its activation, or a list of them.
+        student_layer_name: The same, paired one to one.
+        margin: A positive number. Defaults to 1, as in the paper.
+        form: `"paper"` or `"code"`. Defaults to `"paper"`.
+        connector: `"auto"`: 1x1 convolution and batch normalization (with the
+            statistics of the batch) where the channels differ, as in the
+            paper. `"conv_bn"`: always. `None`: never.
+        layer_weights: One weight per pair. Defaults to 1 each (`"paper"`).
+        name: Defaults to `"activation_boundary"`.
+        dtype: dtype of the connector's weights. Defaults to `"float32"`.
+
+    Input shapes:
+        Per pair `(batch, height, width, channels)`. `sample_weight`:
+        `(batch,)`; weights per position are averaged per sample.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: for arguments outside the lists; in `build`, for features
+            that are not maps or, without connector, have unlike channels.
+
+    Example:
+
+    ```python
+    loss = kd.losses.ActivationBoundary(
+        teacher_layer_name="a", student_layer_name="b"
+    )
+    teacher = np.full((1, 1, 1, 2), 3.0, "float32")  # Both neurons fire.
+    student = np.array([[[[5.0, -1.0]]]], "float32")  # Here only the first.
+    loss.compute_loss(teacher, student)  # 0 + (1 + 1)^2 = 4.0
+    ```
+
+    Reference:
+        Heo et al., "Knowledge Transfer via Distillation of Activation
+        Boundaries Formed by Hidden Neurons", 2019 (AAAI).
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher_layer_name,
+        student_layer_name,
+        margin=1.0,
+        form="paper",
+        connector="auto",
+        layer_weights=None,
+        **kwargs,
+    ):
+        super().__init__(
+            teacher_layer_name=teacher_layer_name,
+            student_layer_name=student_layer_name,
+            connector=connector,
+            layer_weights=layer_weights,
+            **kwargs,
+        )
+        if not 0 < margin < float("inf"):
+            raise ValueError(
+                f"margin must be a positive number. Received: {margin!r}"
+            )
+        self.margin = float(margin)
+        self.form = one_of("form", form, ("paper", "code"))
+
+    def pair_loss(self, index, teacher, student, sample_weight=None):
+        teacher, student = match_spatial(teacher, student)
+        student = self.connected(index, student)
+        teacher, student = same_precision(teacher, student)
+        distance = boundary_distance(teacher, student, self.margin)
+        values = sum_per_sample(ops.square(distance))
+        loss = weighted_mean(values, sample_weight)
+        return loss * self._scale(index)
+
+    def _scale(self, index):
+        if self.form == "paper":
+            return 1.0
+        if self.layer_weights is not None:
+            return 3.0 / 1000.0
+        return 3.0 / 1000.0 * 2.0 ** (index - len(self.connectors) + 1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "margin": self.margin,
+            "form": self.form,
+        }

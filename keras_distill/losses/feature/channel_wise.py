@@ -1,0 +1,128 @@
+import keras
+from keras import ops
+
+from keras_distill._arguments import one_of
+from keras_distill.losses.base import LayerPairLoss
+from keras_distill.losses.base import same_precision
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.connectors import make_regressor
+from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.feature.feature_maps import check_maps
+from keras_distill.losses.response.soft_targets import validated_temperature
+
+
+def log_position_probabilities(x, temperature=1.0):
+    """Per channel, the logarithm of a softmax over positions.
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        temperature: A positive number.
+
+    Returns:
+        `(batch, height * width, channels)`.
+    """
+    batch, height, width, channels = ops.shape(x)
+    x = ops.reshape(x, (batch, height * width, channels))
+    return ops.log_softmax(x / temperature, axis=1)
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class ChannelWise(LayerPairLoss):
+    """Matches, channel by channel, how activity is spread over positions.
+
+        phi(x_c) = softmax over positions of x_c / T
+        l = (1 / batch) sum_b T^2 / C sum_c KL(phi(t_c) || phi(r(s)_c))
+        loss = sum over pairs of layer_weight * l
+
+    `r` is the connector, trained with the student and not part of it. For
+    logit maps of dense prediction, tap both networks' logits.
+
+    Maps of unlike sizes: the larger is averaged down to the smaller.
+
+    Args:
+        teacher_layer_name: A layer that gives a map, or a list of them.
+        student_layer_name: The same, paired one to one.
+        temperature: T, a positive number. Defaults to 4, as in the paper.
+        connector: `"auto"`: a 1x1 convolution where the channels differ, as
+            in the paper. `"conv1x1"`: always. `None`: never.
+        layer_weights: One weight per pair. Defaults to 1 each.
+        name: Defaults to `"channel_wise"`.
+        dtype: dtype of the connector's weights. Defaults to `"float32"`.
+
+    Input shapes:
+        Per pair `(batch, height, width, channels)`. `sample_weight`:
+        `(batch,)`; weights per position are averaged per sample.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is).
+
+    Raises:
+        TypeError: for a temperature that is no number.
+        ValueError: for arguments outside the lists; in `build`, for features
+            that are not maps or, without connector, have unlike channels.
+
+    Example:
+
+    ```python
+    loss = kd.losses.ChannelWise(
+        teacher_layer_name="a", student_layer_name="b", temperature=1.0
+    )
+    teacher = np.zeros((1, 1, 2, 3), "float32")
+    student = np.zeros((1, 1, 2, 3), "float32")
+    teacher[:, :, 0] = 20.0  # All on the left; the student: everywhere.
+    loss.compute_loss(teacher, student)  # log(2) = 0.693
+    ```
+
+    Reference:
+        Shu et al., "Channel-wise Knowledge Distillation for Dense Prediction",
+        2021.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher_layer_name,
+        student_layer_name,
+        temperature=4.0,
+        connector="auto",
+        layer_weights=None,
+        **kwargs,
+    ):
+        super().__init__(
+            teacher_layer_name=teacher_layer_name,
+            student_layer_name=student_layer_name,
+            layer_weights=layer_weights,
+            **kwargs,
+        )
+        self.temperature = validated_temperature(temperature)
+        self.connector = one_of(
+            "connector", connector, ("auto", "conv1x1", None)
+        )
+        self.connectors = []  # One per pair, `None` where none is needed.
+
+    def build_pair(self, index, teacher_shape, student_shape):
+        way_out = 'Pass connector="auto".' if self.connector is None else None
+        check_maps(self, teacher_shape, student_shape, way_out)
+        self.connectors.append(
+            make_regressor(
+                self.connector, teacher_shape, student_shape, self.dtype
+            )
+        )
+
+    def pair_loss(self, index, teacher, student, sample_weight=None):
+        teacher, student = match_spatial(teacher, student)
+        if self.connectors[index] is not None:
+            student = self.connectors[index](student)
+        teacher, student = same_precision(teacher, student)
+        log_p = log_position_probabilities(teacher, self.temperature)
+        log_q = log_position_probabilities(student, self.temperature)
+        divergence = ops.sum(ops.exp(log_p) * (log_p - log_q), axis=1)
+        values = self.temperature**2 * ops.mean(divergence, axis=-1)
+        return weighted_mean(values, sample_weight)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "temperature": self.temperature,
+            "connector": self.connector,
+        }

@@ -1,0 +1,271 @@
+import keras
+import numpy as np
+from keras import ops
+
+from keras_distill._arguments import one_of
+from keras_distill.losses.base import DistillationLoss
+from keras_distill.losses.base import at_least_float32
+from keras_distill.losses.base import same_precision
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.information.layer_alignment import aligned
+from keras_distill.losses.information.layer_alignment import checked_alignment
+from keras_distill.losses.information.layer_alignment import fixed_alignment
+from keras_distill.losses.information.layer_alignment import make_projection
+from keras_distill.losses.information.running_moments import RunningMoments
+from keras_distill.losses.information.variational import check_variances
+from keras_distill.losses.information.variational import gaussian_energy
+from keras_distill.losses.information.variational import (
+    inverse_softplus_variance,
+)
+from keras_distill.losses.information.variational import over_channels
+from keras_distill.losses.information.variational import softplus_variance
+from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import in_order
+from keras_distill.losses.structures import plain
+from keras_distill.losses.structures import shape_list
+from keras_distill.losses.structures import shapes_of
+
+
+def gaussian_entropy(variance, epsilon=1e-5):
+    """Entropy per element of a Gaussian, without `log(2 pi) / 2`.
+
+    The least mean energy of all predictions that know nothing and whose
+    variance is at least epsilon. So no information is 0, and not the
+    1/2 that a dead channel would get from `log(variance) / 2 + 1 / 2`.
+    """
+    held = ops.maximum(variance, epsilon)
+    return 0.5 * (ops.log(held) + variance / held)
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class LayerAlignedVariationalInformation(DistillationLoss):
+    """Shares out the layers of a teacher over those of a student.
+
+        I(t_i, s_j) = H(t_i) - sum_{c,h,w} [log sigma_c
+                             + (t_i - mu_ij(s_j))^2 / (2 sigma_c^2)]
+        loss = - sum_ij lambda_ij I(t_i, s_j),    sum_i lambda_ij = 1
+        sigma_c^2 = softplus(alpha_ijc) + epsilon
+
+    `I` is a lower bound of the information in nats, a mean over the batch (and
+    with `reduction="mean"` over the elements of `t_i`); `mu` is linear. With a
+    fixed lambda, `H` is a constant and left out. With a learned one, leaving
+    it out makes lambda prefer layers of small values, whatever they tell:
+    `log sigma` is low there. Networks may differ in kind and depth: a vector
+    is projected and repeated over the positions of a map, a map is averaged
+    and projected to meet a vector, and maps of unlike sizes take the size of
+    the teacher's. The share of this loss in the objective is alpha of
+    `kd.Distiller`; the paper's beta is 1 - alpha.
+
+    On several replicas the running moments are always those of all samples,
+    as on one device; there is no `cross_replica`. It costs little: two numbers
+    per sample and channel of the teacher's layers are sent around.
+
+    Cost: 25 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): all to all of three layers, 9
+    % one to one; every pair with a share has a connector of its own, trained
+    too.
+
+    Args:
+        teacher_layer_name: T layers: a name or a list of them.
+        student_layer_name: S layers alike.
+        alignment: lambda. `"uniform"`: 1 / T, all to all. `"identity"`: one to
+            one, in order. `"learned"`: a softmax over the teacher's layers of
+            trained numbers, from uniform. Or a T x S matrix; pairs where it is
+            0 cost nothing. Defaults to `"uniform"`.
+        entropy: `"gaussian"`: H from the running variance per channel of the
+            teacher's layer. `"standardized"`: the teacher's layers are brought
+            to running mean 0 and variance 1, and H with them. `None`: H is
+            left out. Defaults to `"auto"`: `"gaussian"` for a learned lambda,
+            else `None`.
+        reduction: `"sum"` or `"mean"`. Defaults to `"sum"`, the paper's. With
+            a learned lambda the sum favours layers of many elements; the mean
+            compares the information per element.
+        momentum: Of the running moments. Defaults to 0.99.
+        initial_variance: sigma^2 at the start. Defaults to 1.
+        epsilon: Smallest variance. Defaults to 1e-5, as in
+            `VariationalInformation`.
+        name: Defaults to `"layer_aligned_variational_information"`.
+        dtype: dtype of the weights. Defaults to `"float32"`.
+
+    Input shapes:
+        Each tap `(batch, height, width, channels)`, `(batch, time, channels)`
+        or `(batch, channels)`. `sample_weight`: `(batch,)`, or one weight per
+        position of a sequence.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: for arguments outside the lists, a matrix of another shape
+            or whose columns do not sum to 1; in `build`, for a sequence and a
+            map, or sequences of unlike length, with both shapes.
+
+    Example:
+
+    ```python
+    loss = kd.losses.LayerAlignedVariationalInformation(
+        teacher_layer_name=["t1", "t2"],
+        student_layer_name=["s1"],
+        alignment="learned",
+    )
+    maps, vectors = np.ones((2, 4, 4, 3)), np.ones((2, 8))
+    loss.compute_loss({"t1": maps, "t2": vectors}, {"s1": vectors})
+    loss.alignment_matrix()  # [[0.5], [0.5]]
+    ```
+
+    Reference:
+        - Oleinik 2023, distillation over pairs of layers by variational
+          information.
+        - Ahn et al., "Variational Information Distillation for Knowledge
+          Transfer", 2019.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher_layer_name,
+        student_layer_name,
+        alignment="uniform",
+        entropy="auto",
+        reduction="sum",
+        momentum=0.99,
+        initial_variance=1.0,
+        epsilon=1e-5,
+        **kwargs,
+    ):
+        super().__init__(
+            teacher_layer_name=teacher_layer_name,
+            student_layer_name=student_layer_name,
+            **kwargs,
+        )
+        self._count = (
+            len(as_list(self.teacher_layer_name)),
+            len(as_list(self.student_layer_name)),
+        )
+        self.alignment = checked_alignment(plain(alignment), *self._count)
+        self.entropy = one_of(
+            "entropy", entropy, ("auto", "gaussian", "standardized", None)
+        )
+        self.reduction = one_of("reduction", reduction, ("sum", "mean"))
+        if not 0.0 <= momentum < 1.0:
+            raise ValueError(
+                f"momentum must lie in [0, 1). Received: {momentum!r}"
+            )
+        self.momentum = float(momentum)
+        check_variances(initial_variance, epsilon)
+        self.initial_variance = float(initial_variance)
+        self.epsilon = float(epsilon)
+        # The moments are those of the batch, too.
+        self.batch_coupled = self._used_entropy() is not None
+        self.logits = None  # Of a learned lambda.
+        self.projections = []  # One per pair that counts, see `_pairs`.
+        self.scales = []
+        self.moments = []  # One per layer of the teacher.
+
+    def _used_entropy(self):
+        if self.entropy == "auto":
+            return "gaussian" if self.alignment == "learned" else None
+        return self.entropy
+
+    def _pairs(self):
+        """`(i, j)` of all pairs of layers that count."""
+        matrix = fixed_alignment(self.alignment, *self._count)
+        return [(int(i), int(j)) for i, j in np.argwhere(matrix > 0.0)]
+
+    def build(self, teacher_shape, student_shape):
+        teachers = shape_list(teacher_shape, self.teacher_layer_name, "teacher")
+        students = shape_list(student_shape, self.student_layer_name, "student")
+        if self.alignment == "learned":
+            self.logits = self.add_weight(
+                name="alignment", shape=self._count, initializer="zeros"
+            )
+        scale = inverse_softplus_variance(self.initial_variance, self.epsilon)
+        for i, j in self._pairs():
+            self.projections.append(
+                make_projection(teachers[i], students[j], self.dtype)
+            )
+            self.scales.append(
+                self.add_weight(
+                    name="scale",
+                    shape=(teachers[i][-1],),
+                    initializer=keras.initializers.Constant(scale),
+                )
+            )
+        if self._used_entropy() is not None:
+            self.moments = [
+                RunningMoments(shape[-1], self.momentum, self.dtype)
+                for shape in teachers
+            ]
+
+    def alignment_matrix(self):
+        """lambda as it is now: a tensor `(T, S)`, its columns sum to 1."""
+        if self.alignment == "learned":
+            return ops.softmax(ops.convert_to_tensor(self.logits), axis=0)
+        matrix = fixed_alignment(self.alignment, *self._count)
+        return ops.convert_to_tensor(matrix, dtype=self.dtype)
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        if not self.built:
+            self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
+        teachers = [
+            self._with_entropy(i, ops.stop_gradient(at_least_float32(x)))
+            for i, x in enumerate(
+                in_order(teacher_outputs, self.teacher_layer_name)
+            )
+        ]
+        students = in_order(student_outputs, self.student_layer_name)
+        matrix = self.alignment_matrix()
+        total = 0.0
+        for index, (i, j) in enumerate(self._pairs()):
+            information = weighted_mean(
+                self._information(index, *teachers[i], students[j]),
+                sample_weight,
+            )
+            total = total - ops.cast(matrix[i, j], information.dtype) * (
+                information
+            )
+        return total
+
+    def _with_entropy(self, i, teacher):
+        """-> the teacher's layer and its entropy per element."""
+        entropy = self._used_entropy()
+        if entropy is None:
+            return teacher, 0.0
+        mean, variance = self.moments[i].update(teacher)
+        if entropy == "gaussian":
+            return teacher, gaussian_entropy(variance, self.epsilon)
+        # A dead channel has the variance 0, and not 1, afterwards.
+        held = ops.maximum(variance, self.epsilon)
+        teacher = (teacher - mean) / ops.sqrt(held)
+        return teacher, gaussian_entropy(variance / held, self.epsilon)
+
+    def _information(self, index, teacher, entropy, student):
+        """`(batch, ...)`, to be averaged."""
+        student = at_least_float32(student)
+        mean = aligned(self.projections[index], student, teacher)
+        teacher, mean, scale = same_precision(teacher, mean, self.scales[index])
+        energy = gaussian_energy(
+            teacher, mean, softplus_variance(scale, self.epsilon)
+        )
+        information = ops.sum(ops.cast(entropy, energy.dtype)) - energy
+        return over_channels(information, teacher.shape[-1], self.reduction)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alignment": self.alignment
+            if isinstance(self.alignment, str)
+            else [plain(row) for row in self.alignment],
+            "entropy": self.entropy,
+            "reduction": self.reduction,
+            "momentum": self.momentum,
+            "initial_variance": self.initial_variance,
+            "epsilon": self.epsilon,
+        }

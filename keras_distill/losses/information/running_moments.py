@@ -1,0 +1,79 @@
+import keras
+from keras import ops
+
+from keras_distill.losses.ops.gathering import gather_replicas
+
+
+class RunningMoments(keras.layers.Layer):
+    """Mean and variance per channel of all that was seen, the old fading.
+
+    The first batch counts alone, the n-th `1 / n`, later ones `1 - momentum`.
+    On several replicas a batch is all of their samples: the moments are those
+    of one device. Two numbers per sample and channel are sent around for it.
+
+    Args:
+        channels: Of the features.
+        momentum: In [0, 1).
+        dtype: dtype of the moments.
+    """
+
+    def __init__(self, channels, momentum, dtype):
+        super().__init__(name="running_moments", dtype=dtype)
+        self.momentum = momentum
+        options = {
+            "initializer": "zeros",
+            "trainable": False,
+            # All replicas compute the same update.
+            "aggregation": "only_first_replica",
+        }
+        self.mean = self.add_weight(name="mean", shape=(channels,), **options)
+        self.variance = self.add_weight(
+            name="variance", shape=(channels,), **options
+        )
+        self.seen = self.add_weight(name="seen", shape=(), **options)
+        self.built = True
+
+    def update(self, x):
+        """Takes in `(batch, ..., channels)` -> `(mean, variance)`."""
+        mean, variance = batch_moments(x)
+        old_mean, old_variance, seen = (
+            ops.cast(w, x.dtype) for w in (self.mean, self.variance, self.seen)
+        )
+        keep = ops.minimum(seen / (seen + 1.0), self.momentum)
+        change = mean - old_mean
+        new_mean = old_mean + (1.0 - keep) * change
+        # Exact for a mixture: also the means of the batches vary.
+        new_variance = (
+            keep * (old_variance + (1.0 - keep) * ops.square(change))
+            + (1.0 - keep) * variance
+        )
+        for weight, value in (
+            (self.mean, new_mean),
+            (self.variance, new_variance),
+            (self.seen, seen + 1.0),
+        ):
+            weight.assign(ops.cast(value, weight.dtype))
+        return new_mean, new_variance
+
+
+def batch_moments(x):
+    """Mean and variance per channel over the samples of all replicas.
+
+        mean = mean_b m_b,   variance = mean_b (v_b + (m_b - mean)^2)
+
+    with `m_b` and `v_b` those of sample b over its positions.
+
+    Args:
+        x: `(batch, ..., channels)`, a constant.
+
+    Returns:
+        Two tensors `(channels,)`.
+    """
+    x = ops.stop_gradient(x)
+    positions = tuple(range(1, len(x.shape) - 1))
+    means = ops.mean(x, axis=positions) if positions else x
+    variances = ops.var(x, axis=positions) if positions else ops.zeros_like(x)
+    means, variances = gather_replicas(means), gather_replicas(variances)
+    mean = ops.mean(means, axis=0)
+    spread = variances + ops.square(means - mean)
+    return mean, ops.mean(spread, axis=0)

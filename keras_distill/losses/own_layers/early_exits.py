@@ -1,0 +1,336 @@
+import keras
+from keras import layers
+from keras import ops
+
+from keras_distill._arguments import non_negative
+from keras_distill._arguments import one_of
+from keras_distill._arguments import whole_number
+from keras_distill._keras.heads import final_activation
+from keras_distill.losses.base import DistillationLoss
+from keras_distill.losses.base import at_least_float32
+from keras_distill.losses.base import mean_per_sample
+from keras_distill.losses.base import same_precision
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.ops.labels import label_distribution
+from keras_distill.losses.ops.labels import labelled
+from keras_distill.losses.ops.probabilities import cross_entropy
+from keras_distill.losses.ops.probabilities import kl_divergence
+from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.response.soft_targets import validated_temperature
+from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import in_order
+from keras_distill.losses.structures import shape_list
+from keras_distill.losses.structures import shapes_of
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class EarlyExits(DistillationLoss):
+    """Classifiers at shallow layers, taught by the network's own output.
+
+        F_i = bottleneck_i(layer_i)         z_i = classifier_i(mean_hw F_i)
+        p = softmax(z_C / T)                q_i = softmax(z_i / T)
+        l_i = (1 - alpha) CE(softmax(z_i), y) + alpha sum_c p_c log(p_c / q_ic)
+              + feature_weight * d(F_i, F_C)
+        feature_form="mean":   d = mean over all elements of (F_i - F_C)^2
+        feature_form="paper":  d = (1 / batch) sum_b ||F_i - F_C||^2
+        loss = sum over exits of l_i
+
+    `C` is the deepest classifier, the network's own; no gradient flows into
+    its `z_C` and `F_C` from here. Its loss from the labels, which the paper
+    adds with weight 1, is the Distiller's `L_S`: `kd.BeYourOwnTeacher` adds
+    the two so, and finds the last two layers by itself.
+
+    A bottleneck is a 1x1, a strided and a 1x1 convolution, each with batch
+    normalization and ReLU; the stride brings its map to the size of the
+    deepest (where it does not divide, the larger of the two is averaged down
+    for `d`). A classifier is a mean over positions and a dense layer. All are
+    plain Keras layers, trained with the student and not part of it.
+
+    `"mean"` is the default although the paper writes the squared norm: it does
+    not grow with the map, so one weight suits every network. The authors' code
+    takes the norm, unsquared, of all pooled features of a batch.
+
+    Cost: 8 % of the student's forward and backward pass with two exits, of a
+    ResNet-20 at batch 128 (`examples/benchmarks/losses.py --losses
+    EarlyExits`).
+
+    Args:
+        student_layer_name: The layers of the exits, from the first on; then
+            the deepest map, which the student pools; then the student's
+            logits. Three or more.
+        alpha: Share of the deepest classifier in what an exit learns, in
+            [0, 1]. Defaults to 0.3, as in the authors' code.
+        temperature: T, a positive number. Defaults to 3, as in their code.
+        feature_weight: Weight of the features, >= 0. Defaults to 0.03, as in
+            their code (on another norm, see above).
+        feature_form: `"mean"` or `"paper"`. Defaults to `"mean"`.
+        scale_by_temperature_squared: Multiply the divergence by T^2 (Hinton et
+            al. 2015). Defaults to `False`: paper and authors' code do not.
+        reduction: The bottleneck has `channels / reduction` channels inside.
+            Defaults to 4, as in a ResNet.
+        name: Defaults to `"early_exits"`.
+        dtype: dtype of the exits. Defaults to `"float32"`.
+
+    Input shapes:
+        A dict of `(batch, height, width, channels)` maps, sizes known, and
+        `(batch, classes)` logits; `teacher_outputs` is not looked at. `y`:
+        sparse or one-hot. `sample_weight`: `(batch,)`.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss_and_logs` adds `<k>_loss` (`l_k`) and `<k>_accuracy` of
+        exit k = 1, 2, ...
+
+    Raises:
+        ValueError: for fewer than three layers, a `teacher_layer_name`,
+            numbers out of range; in `bind`, for a head that ends in a softmax
+            or sigmoid; in `build`, for an exit without positions.
+
+    Example:
+
+    ```python
+    loss = kd.losses.EarlyExits(
+        student_layer_name=["early", "last_map", "logits"], alpha=0.3
+    )
+    taps = {
+        "early": np.ones((2, 8, 8, 4), "float32"),
+        "last_map": np.ones((2, 4, 4, 16), "float32"),
+        "logits": np.zeros((2, 5), "float32"),
+    }
+    value, logs = loss.compute_loss_and_logs(None, taps, y=np.array([0, 3]))
+    logs["1_accuracy"]
+    ```
+
+    Reference:
+        Zhang et al., "Be Your Own Teacher: Improve the Performance of
+        Convolutional Neural Networks via Self Distillation", 2019, section 3.
+    """
+
+    needs_teacher = False
+    needs_labels = True
+
+    def __init__(
+        self,
+        *,
+        student_layer_name,
+        alpha=0.3,
+        temperature=3.0,
+        feature_weight=0.03,
+        feature_form="mean",
+        scale_by_temperature_squared=False,
+        reduction=4,
+        **kwargs,
+    ):
+        super().__init__(student_layer_name=student_layer_name, **kwargs)
+        if self.teacher_layer_name is not None:
+            raise ValueError(
+                "EarlyExits are taught by the student's own output and have "
+                "no teacher. Received: teacher_layer_name="
+                f"{self.teacher_layer_name!r}"
+            )
+        if len(as_list(self.student_layer_name)) < 3:
+            raise ValueError(
+                "student_layer_name must list the layer of one exit or more, "
+                "the deepest map and the logits. Received: "
+                f"{student_layer_name!r}"
+            )
+        self.alpha = non_negative("alpha", alpha)
+        if self.alpha > 1.0:
+            raise ValueError(
+                "alpha is the deepest classifier's share in what an exit "
+                f"learns: a number in [0, 1]. Received: {alpha!r}"
+            )
+        self.temperature = validated_temperature(temperature)
+        self.feature_weight = non_negative("feature_weight", feature_weight)
+        self.feature_form = one_of(
+            "feature_form", feature_form, ("mean", "paper")
+        )
+        self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
+        self.reduction = whole_number("reduction", reduction)
+        self.bottlenecks = []
+        self.classifiers = []
+
+    @property
+    def number_of_exits(self):
+        return len(self.student_layer_name) - 2
+
+    @property
+    def extra_log_names(self):
+        numbers = range(1, self.number_of_exits + 1)
+        return [f"{k}_{x}" for k in numbers for x in ("loss", "accuracy")]
+
+    def bind(self, teacher, student):
+        found = final_activation(student, self.student_layer_name[-1])
+        if found is not None:
+            raise ValueError(
+                f"EarlyExits compare logits, but the student '{student.name}' "
+                f"ends in a {found}. Build its last layer with "
+                "activation=None and compile(loss=...(from_logits=True))."
+            )
+
+    def build(self, teacher_shape, student_shape):
+        names = self.student_layer_name
+        *exits, deepest, logits = shape_list(student_shape, names, "student")
+        for name, shape in zip(names, [*exits, deepest]):
+            if len(shape) != 4 or None in shape[1:]:
+                raise ValueError(
+                    "An exit needs a map (batch, height, width, channels) of "
+                    f"known size, but layer '{name}' has shape {shape}. A "
+                    "vector has no positions: take a layer before the pooling "
+                    "and the classifier."
+                )
+        if len(logits) != 2 or logits[-1] is None or logits[-1] < 2:
+            raise ValueError(
+                "EarlyExits take logits (batch, classes) with two classes or "
+                f"more. Received: layer '{names[-1]}' of shape {logits}."
+            )
+        for number, shape in enumerate(exits, start=1):
+            self.bottlenecks.append(
+                make_bottleneck(
+                    shape, deepest, self.reduction, self.dtype, number
+                )
+            )
+            self.classifiers.append(
+                make_classifier(deepest[-1], logits[-1], self.dtype, number)
+            )
+
+    def exits(self, student_outputs, training=False):
+        """-> the exits' maps and logits, two lists, from the first on."""
+        taps = in_order(student_outputs, self.student_layer_name)[:-2]
+        maps = [
+            bottleneck(tap, training=training)
+            for bottleneck, tap in zip(self.bottlenecks, taps)
+        ]
+        return maps, [f(x) for f, x in zip(self.classifiers, maps)]
+
+    def deployed_graph(self, student_outputs):
+        """Logits by name: `"exit_1"`, ..., and `"output"`, the deepest's."""
+        _, logits = self.exits(student_outputs)
+        named = {f"exit_{k}": z for k, z in enumerate(logits, start=1)}
+        return {**named, "output": student_outputs[self.student_layer_name[-1]]}
+
+    def compute_loss(self, *args, **kwargs):
+        return self.compute_loss_and_logs(*args, **kwargs)[0]
+
+    def compute_loss_and_logs(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        if not self.built:
+            self.build(None, shapes_of(student_outputs))
+        *_, deepest, output = in_order(student_outputs, self.student_layer_name)
+        deepest, output = ops.stop_gradient(deepest), ops.stop_gradient(output)
+        labels = label_distribution(y, at_least_float32(output), self.name)
+        counted = labelled(labels)
+        total, logs = 0.0, {}
+        maps, logits = self.exits(student_outputs, training=True)
+        for number, (map_i, z) in enumerate(zip(maps, logits), start=1):
+            z, teacher = same_precision(z, output)
+            values = self.values(z, teacher, ops.cast(labels, z.dtype))
+            if self.feature_weight:
+                distance = self.feature_distance(map_i, deepest)
+                values = values + self.feature_weight * ops.cast(
+                    distance, values.dtype
+                )
+            loss = weighted_mean(values, sample_weight)
+            right = ops.equal(
+                ops.argmax(z, axis=-1), ops.argmax(labels, axis=-1)
+            )
+            logs[f"{number}_loss"] = loss
+            right = ops.cast(right, counted.dtype) * counted
+            logs[f"{number}_accuracy"] = ops.divide_no_nan(
+                ops.sum(right), ops.sum(counted)
+            )
+            total = total + loss
+        return total, logs
+
+    def values(self, logits, teacher, labels):
+        """What an exit learns from labels and deepest classifier, `(batch,)`"""
+        hard = cross_entropy(labels, log_probabilities(logits))
+        log_p = log_probabilities(teacher, self.temperature)
+        log_q = log_probabilities(logits, self.temperature)
+        soft = kl_divergence(ops.exp(log_p), log_p, log_q)
+        if self.scale_by_temperature_squared:
+            soft = soft * self.temperature**2
+        return (1.0 - self.alpha) * hard + self.alpha * soft
+
+    def feature_distance(self, exit_map, deepest):
+        """`d(F_i, F_C)` per sample."""
+        exit_map, deepest = match_spatial(*same_precision(exit_map, deepest))
+        squares = ops.square(exit_map - deepest)
+        mean = self.feature_form == "mean"
+        return (mean_per_sample if mean else sum_per_sample)(squares)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "temperature": self.temperature,
+            "feature_weight": self.feature_weight,
+            "feature_form": self.feature_form,
+            "scale_by_temperature_squared": self.scale_by_temperature_squared,
+            "reduction": self.reduction,
+        }
+
+
+def make_bottleneck(shape, deepest, reduction=4, dtype="float32", number=1):
+    """1x1 - strided - 1x1 convolutions, each with batch norm and ReLU.
+
+    Args:
+        shape: `(batch, height, width, channels)` of the exit's layer.
+        deepest: The same of the deepest map: the result has its channels and,
+            where it divides, its size.
+        reduction: Channels of the deepest to those inside.
+        dtype: dtype of the weights.
+        number: Number of the exit, for the name.
+    """
+    inside = max(1, deepest[-1] // reduction)
+    strides = [max(1, n // m) for n, m in zip(shape[1:3], deepest[1:3])]
+    stages = (
+        (inside, (1, 1), (1, 1)),
+        (inside, [max(3, s) for s in strides], strides),
+        (deepest[-1], (1, 1), (1, 1)),
+    )
+    stack = []
+    for channels, kernel, stride in stages:
+        stack += [
+            layers.Conv2D(
+                channels,
+                tuple(kernel),
+                strides=tuple(stride),
+                padding="same",
+                use_bias=False,
+                data_format="channels_last",
+                dtype=dtype,
+            ),
+            layers.BatchNormalization(
+                # Only this backend has it, and only there it is needed.
+                synchronized=keras.backend.backend() == "tensorflow",
+                dtype=dtype,
+            ),
+            layers.ReLU(dtype=dtype),
+        ]
+    bottleneck = keras.Sequential(stack, name=f"exit_{number}_bottleneck")
+    bottleneck.build((None, *shape[1:]))
+    return bottleneck
+
+
+def make_classifier(channels, classes, dtype="float32", number=1):
+    """The mean over positions and a dense layer: logits of an exit."""
+    classifier = keras.Sequential(
+        [
+            layers.GlobalAveragePooling2D(
+                data_format="channels_last", dtype=dtype
+            ),
+            layers.Dense(classes, dtype=dtype),
+        ],
+        name=f"exit_{number}_classifier",
+    )
+    classifier.build((None, None, None, channels))
+    return classifier

@@ -1,0 +1,318 @@
+import math
+
+import keras
+from keras import layers
+from keras import ops
+
+from keras_distill._arguments import one_of
+from keras_distill._arguments import whole_number
+from keras_distill.losses.base import DistillationLoss
+from keras_distill.losses.base import same_precision
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.ops.gathering import gather_replicas
+from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.pairwise import flat
+from keras_distill.losses.ops.seeded import Seeded
+from keras_distill.losses.relation.memory_bank import all_inside
+from keras_distill.losses.relation.memory_bank import class_indices
+from keras_distill.losses.relation.memory_bank import concrete
+from keras_distill.losses.relation.memory_bank import contrast_scores
+from keras_distill.losses.relation.memory_bank import draw_others
+from keras_distill.losses.relation.memory_bank import log_mean_exp
+from keras_distill.losses.relation.memory_bank import moved_rows
+from keras_distill.losses.relation.memory_bank import noise_contrastive
+from keras_distill.losses.relation.memory_bank import weights_of_other_classes
+from keras_distill.losses.structures import in_order
+from keras_distill.losses.structures import shape_list
+from keras_distill.losses.structures import shapes_of
+
+NOT_ESTIMATED = -1e9  # In place of the logarithm of a normalizer.
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class ContrastiveRepresentation(Seeded, DistillationLoss):
+    """Tells the teacher's view of the same image from that of others (CRD).
+
+        v = (dense layer of the features) / its L2 norm
+        o_k = exp(v_student . M_teacher[index_k] / T),  k = 0: the sample
+              itself, k = 1..K: others, drawn anew in each step
+        x_k = o_k / Z,   m = K / sample_count
+        l_student = -log(x_0 / (x_0 + m + 1e-7))
+                    - sum_{k=1..K} log(m / (x_k + m + 1e-7))
+        loss = sum(weight * (l_student + l_teacher)) / batch
+
+    `l_teacher` has teacher and student exchanged. `M` are two memories of one
+    vector per sample of the training set, which follow the dense layers:
+    after the loss, `M[index_0] <- momentum * M[index_0] + (1 - momentum) * v`
+    over its norm. Both dense layers are trained.
+
+    form="code" (the authors'): `Z = mean(o) * sample_count` of the first
+    step, a constant from then on. form="paper": `Z = 1` and no 1e-7.
+
+    A step costs `batch * min(sample_count, K * embedding_size)` numbers and
+    writes both memories. On several replicas loss, draws and memories are
+    those of one device with the same global batch: each replica draws for all
+    samples and takes its own.
+
+    `kd.Distiller` passes the sample index where the data carries it:
+    `kd.views.indexed(dataset)`. Of a sample that is twice in one batch, only
+    one of the two moves the memory.
+
+    Cost: 28 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): with the defaults and 50 000
+    samples, each sample is compared with thousands of remembered ones, and
+    both memories are written.
+
+    Args:
+        sample_count: Size of the training set: sample indices are 0 to
+            `sample_count - 1`.
+        embedding_size: Width of v. Defaults to 128, as in the paper.
+        negatives: K. Defaults to 16384, as in the authors' code. A drawing
+            can hold a sample twice, so K may exceed `sample_count`.
+        negatives_from: `"other_samples"`: all but the sample itself.
+            `"other_classes"`: those of its class are left out and the others
+            weigh more instead (the authors' setting for labelled data); needs
+            integer or one-hot labels. Defaults to `"other_samples"`.
+        temperature: T. Defaults to 0.07, as in the authors' code.
+        momentum: Defaults to 0.5, as in the authors' code.
+        form: `"code"` or `"paper"`. Defaults to `"code"`, with which the
+            published numbers were made.
+        seed: Of memories and draws. Defaults to 0; `None`: another each time.
+        teacher_layer_name: One layer; `None`: the model's output. Usually the
+            features before the classifier.
+        student_layer_name: The same.
+        name: Defaults to `"contrastive_representation"`.
+        dtype: dtype of dense layers and memories. Defaults to `"float32"`.
+
+    Input shapes:
+        `(batch, ...)` each, flattened. `sample_index`: `(batch,)` integers.
+        `sample_weight`: `(batch,)`; weights per position are averaged.
+
+    Returns:
+        `compute_loss`: a scalar in the dtype of the loss.
+
+    Raises:
+        ValueError: for arguments out of range; in `build`, for unknown widths;
+            in `compute_loss`, without `sample_index`, or for an index outside
+            of the memory (in compiled code, where nothing can be raised, the
+            loss is NaN).
+
+    Example:
+
+    ```python
+    loss = kd.losses.ContrastiveRepresentation(sample_count=50, negatives=9)
+    teacher, student = np.eye(4, 6), np.eye(4, 3)
+    loss.compute_loss(teacher, student, sample_index=np.array([7, 0, 49, 3]))
+    ```
+
+    Reference:
+        Tian, Krishnan, Isola, "Contrastive Representation Distillation", 2020.
+    """
+
+    needs_sample_index = True
+
+    def __init__(
+        self,
+        *,
+        sample_count,
+        embedding_size=128,
+        negatives=16384,
+        negatives_from="other_samples",
+        temperature=0.07,
+        momentum=0.5,
+        form="code",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.sample_count = whole_number("sample_count", sample_count, 2)
+        self.embedding_size = whole_number("embedding_size", embedding_size, 1)
+        self.negatives = whole_number("negatives", negatives, 1)
+        self.negatives_from = one_of(
+            "negatives_from", negatives_from, ("other_samples", "other_classes")
+        )
+        if not (0.0 < temperature < math.inf and 0.0 <= momentum < 1.0):
+            raise ValueError(
+                "temperature must be positive and momentum in [0, 1). Received:"
+                f" temperature={temperature!r}, momentum={momentum!r}"
+            )
+        self.temperature = float(temperature)
+        self.momentum = float(momentum)
+        self.form = one_of("form", form, ("code", "paper"))
+        self.needs_labels = negatives_from == "other_classes"
+
+    def build(self, teacher_shape, student_shape):
+        widths = {}
+        for role, shape, name in (
+            ("teacher", teacher_shape, self.teacher_layer_name),
+            ("student", student_shape, self.student_layer_name),
+        ):
+            shapes = shape_list(shape, name, role)
+            if len(shapes) != 1 or len(shapes[0]) < 2 or None in shapes[0][1:]:
+                raise ValueError(
+                    "ContrastiveRepresentation needs one tap per network, "
+                    "(batch, ...) of known sizes. Received: teacher "
+                    f"{teacher_shape}, student {student_shape}. Name one "
+                    f"layer, such as the last pooling: {role}_layer_name=."
+                )
+            widths[role] = math.prod(shapes[0][1:])
+        super().build(teacher_shape, student_shape)
+        for role, width in widths.items():
+            dense = layers.Dense(
+                self.embedding_size, name=f"{role}_dense", dtype=self.dtype
+            )
+            dense.build((None, width))
+            setattr(self, f"{role}_dense", dense)
+        bound = math.sqrt(3.0 / self.embedding_size)  # The authors' draw.
+        for offset, role in enumerate(("teacher", "student")):
+            seed = None if self.seed is None else self.seed + offset
+            draw = keras.initializers.RandomUniform(-bound, bound, seed)
+            shape = (self.sample_count, self.embedding_size)
+            memory = self._state(f"{role}_memory", shape, draw)
+            setattr(self, f"{role}_memory", memory)
+        unknown = keras.initializers.Constant(NOT_ESTIMATED)
+        # One for each side: (l_student's, l_teacher's).
+        self.log_normalizers = self._state("log_normalizers", (2,), unknown)
+        if self.needs_labels:
+            unknown = keras.initializers.Constant(-1)
+            self.label_memory = self._state(
+                "label_memory", (self.sample_count,), unknown, "int32"
+            )
+
+    def _state(self, name, shape, initializer, dtype=None):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            dtype=dtype,
+            trainable=False,
+            # All replicas compute the same update.
+            aggregation="only_first_replica",
+        )
+
+    def teacher_changed(self):
+        if self.built:  # The old one's rows fade from the memory by themselves.
+            unknown = ops.full((2,), NOT_ESTIMATED)
+            self.log_normalizers.assign(unknown)
+
+    def draw_contrast(self, sample_index):
+        """`(batch, 1 + negatives)` indices: each sample itself, then others."""
+        return draw_others(
+            sample_index,
+            self.negatives,
+            self.sample_count,
+            self.seed_generator,
+        )
+
+    def validate_sample_index(self, sample_index):
+        """Looks at concrete indices.
+
+        Args:
+            sample_index: `(batch,)` NumPy integers.
+
+        Raises:
+            ValueError: for one that the memory has no row for.
+        """
+        outside = (sample_index < 0) | (sample_index >= self.sample_count)
+        if outside.any():
+            raise ValueError(
+                f"The memory bank of '{self.name}' has {self.sample_count} "
+                f"rows, for indices 0 to {self.sample_count - 1}. Received "
+                f"sample indices from {sample_index.min()} to "
+                f"{sample_index.max()}. Pass sample_count= the number of "
+                "samples of the training set."
+            )
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        self._check_extras(y, sample_index)
+        if not self.built:
+            self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
+        sample_index = ops.convert_to_tensor(sample_index)
+        (teacher,) = in_order(teacher_outputs, self.teacher_layer_name)
+        (student,) = in_order(student_outputs, self.student_layer_name)
+        teacher, student = same_precision(teacher, student)
+        teacher = ops.stop_gradient(teacher)
+        teacher = over_norm(self.teacher_dense(flat(teacher)))
+        student = over_norm(self.student_dense(flat(student)))
+        indices = self.draw_contrast(sample_index)
+        labels = weights = None
+        if self.needs_labels:
+            labels = class_indices(y)
+            drawn = ops.take(self.label_memory, indices[:, 1:], axis=0)
+            weights = weights_of_other_classes(labels, drawn, self.dtype)
+        epsilon = 1e-7 if self.form == "code" else 0.0
+        sides = (student, self.teacher_memory), (teacher, self.student_memory)
+        values, normalizers = 0.0, []
+        for side, (vectors, memory) in enumerate(sides):
+            memory = ops.convert_to_tensor(memory)
+            scores = contrast_scores(vectors, memory, indices)
+            scores = scores / self.temperature
+            normalizers.append(self._log_normalizer(side, scores))
+            values = values + noise_contrastive(
+                scores, normalizers[-1], self.sample_count, epsilon, weights
+            )
+        loss = weighted_mean(values, sample_weight)
+        self._remember(sample_index, teacher, student, labels, normalizers)
+        # Compiled lookups do not raise: no training on another sample's row.
+        inside = all_inside(sample_index, self.sample_count)
+        return ops.where(inside, loss, float("nan"))
+
+    def _log_normalizer(self, side, scores):
+        """log Z: the stored one, or on the first step that of these scores."""
+        if self.form == "paper":
+            return ops.zeros((), scores.dtype)
+        estimate = log_mean_exp(scores) + math.log(self.sample_count)
+        stored = ops.cast(self.log_normalizers[side], scores.dtype)
+        return ops.where(stored == NOT_ESTIMATED, estimate, stored)
+
+    def _remember(self, sample_index, teacher, student, labels, normalizers):
+        index = gather_replicas(sample_index)
+        for memory, vectors in (
+            (self.teacher_memory, teacher),
+            (self.student_memory, student),
+        ):
+            vectors = gather_replicas(ops.stop_gradient(vectors))
+            vectors = ops.cast(vectors, memory.dtype)
+            memory.assign(moved_rows(memory, index, vectors, self.momentum))
+        if labels is not None:
+            known = ops.convert_to_tensor(self.label_memory)
+            labels = gather_replicas(labels)
+            known = ops.scatter_update(known, index[:, None], labels)
+            self.label_memory.assign(known)
+        if self.form == "code":
+            self.log_normalizers.assign(ops.stack(normalizers))
+
+    def _check_extras(self, y, sample_index):
+        if sample_index is None:
+            raise ValueError(
+                f"'{self.name}' keeps a vector per training sample and needs "
+                "to know which samples these are. Received: sample_index=None. "
+                "Pass the index of each sample in the training set; "
+                "kd.Distiller takes it from kd.views.indexed(dataset)."
+            )
+        if self.needs_labels and y is None:
+            raise ValueError(
+                f"'{self.name}' takes its negatives from other classes and "
+                "needs labels. Received: y=None. Pass labels, or "
+                'negatives_from="other_samples".'
+            )
+        if (index := concrete(sample_index)) is not None:
+            self.validate_sample_index(index)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "sample_count": self.sample_count,
+            "embedding_size": self.embedding_size,
+            "negatives": self.negatives,
+            "negatives_from": self.negatives_from,
+            "temperature": self.temperature,
+            "momentum": self.momentum,
+            "form": self.form,
+        }

@@ -1,0 +1,138 @@
+import keras
+from keras import ops
+
+from keras_distill._arguments import one_of
+from keras_distill.losses.base import LayerPairLoss
+from keras_distill.losses.base import mean_per_sample
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.connectors import REGRESSORS
+from keras_distill.losses.connectors import make_regressor
+from keras_distill.losses.ops.gathering import samples_everywhere
+from keras_distill.losses.ops.norms import over_norm
+
+
+def channel_similarity(x):
+    """How alike two channels are: inner products over the positions.
+
+        G = F^T F, each row over max(its L2 norm, 1e-12)
+
+    Args:
+        x: `(batch, height, width, channels)`, or any number of positions.
+
+    Returns:
+        `(batch, channels, channels)`.
+    """
+    shape = ops.shape(x)
+    x = ops.reshape(x, (shape[0], -1, x.shape[-1]))
+    return over_norm(ops.matmul(ops.transpose(x, (0, 2, 1)), x))
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class InterChannelCorrelation(LayerPairLoss):
+    """Matches how the channels of a map go together.
+
+        G = F^T F (channels by channels), each row over max(its L2 norm, 1e-12)
+        form="paper":  l = (1 / batch) sum_b ||G_teacher,b - G_student,b||_F^2
+                               / channels^2
+        form="code":   l = sum_b ||G_teacher,b - G_student,b||_F^2
+                               / (channels * batch^2)
+        loss = sum over pairs of layer_weight * l
+
+    The authors' code (and torchdistill) divides by the batch twice: `"code"`
+    is `channels / batch` times `"paper"` and changes with the batch size.
+
+    The number of positions may differ between teacher and student. The
+    student's channels are brought to the teacher's number by a regressor.
+
+    Cost: 10 % of the student's forward and backward pass, of a ResNet-20 at
+    batch 128 (`examples/benchmarks/losses.py`): on one map; the channels of
+    every sample are compared in every pair, and a 1x1 convolution is trained.
+
+    Args:
+        teacher_layer_name: A layer that gives a map, or a list of them.
+        student_layer_name: The same, paired one to one.
+        regressor: `"auto"`: a 1x1 convolution where the channels differ, else
+            none. `"conv1x1"`, `"conv_bn_relu"`: always. `None`: never.
+            Defaults to `"auto"`. Trained with the student, not part of it.
+        form: `"paper"` or `"code"`. Defaults to `"paper"`.
+        layer_weights: One weight per pair. Defaults to 1 each.
+        name: Defaults to `"inter_channel_correlation"`.
+        dtype: dtype of the regressor's weights. Defaults to `"float32"`.
+
+    Input shapes:
+        Per pair `(batch, height, width, channels)`. `sample_weight`:
+        `(batch,)`; weights per position are averaged per sample.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: for arguments outside the lists; in `build`, for features
+            that are not maps or that the regressor cannot join, with both
+            shapes.
+
+    Example:
+
+    ```python
+    loss = kd.losses.InterChannelCorrelation(
+        teacher_layer_name="a", student_layer_name="b"
+    )
+    teacher = np.ones((1, 4, 4, 2), "float32")  # Two channels as one.
+    student = np.zeros((1, 2, 2, 2), "float32")
+    student[0, 0, 0, 0] = student[0, 1, 1, 1] = 1.0  # Two that never meet.
+    loss.compute_loss(teacher, student)  # 1 - sqrt(1/2) = 0.293
+    ```
+
+    Reference:
+        Liu et al., "Exploring Inter-Channel Correlation for
+        Diversity-Preserved Knowledge Distillation", 2021 (ICKD-C).
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher_layer_name,
+        student_layer_name,
+        regressor="auto",
+        form="paper",
+        **kwargs,
+    ):
+        super().__init__(
+            teacher_layer_name=teacher_layer_name,
+            student_layer_name=student_layer_name,
+            **kwargs,
+        )
+        self.regressor = one_of("regressor", regressor, REGRESSORS)
+        self.form = one_of("form", form, ("paper", "code"))
+        self.regressors = []  # One per pair, `None` where none is needed.
+
+    def build_pair(self, index, teacher_shape, student_shape):
+        if len(teacher_shape) != 4 or len(student_shape) != 4:
+            raise ValueError(
+                "InterChannelCorrelation compares maps (batch, height, width, "
+                f"channels). Received: teacher {tuple(teacher_shape)}, student "
+                f"{tuple(student_shape)}. Tap layers before the pooling with "
+                "teacher_layer_name= and student_layer_name=."
+            )
+        self.regressors.append(
+            make_regressor(
+                self.regressor, teacher_shape, student_shape, self.dtype
+            )
+        )
+
+    def pair_loss(self, index, teacher, student, sample_weight=None):
+        if self.regressors[index] is not None:
+            student = self.regressors[index](student, training=True)
+        difference = channel_similarity(student) - channel_similarity(teacher)
+        values = mean_per_sample(ops.square(difference))
+        loss = weighted_mean(values, sample_weight)
+        if self.form == "code":
+            loss = loss * teacher.shape[-1] / samples_everywhere(values)
+        return loss
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "regressor": self.regressor,
+            "form": self.form,
+        }

@@ -1,0 +1,248 @@
+"""What the losses on a network's outputs have in common.
+
+`ResponseLoss` checks that two outputs can be compared class by class, before
+the first step; `SoftTargets`, `LogitsMSE`, `HardLabels` and others say how.
+"""
+
+import numbers
+
+import numpy as np
+from keras import ops
+
+from keras_distill._keras.heads import final_activation
+from keras_distill.losses.base import DistillationLoss
+from keras_distill.losses.base import same_precision
+from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.structures import several_outputs
+from keras_distill.losses.structures import shapes_of
+from keras_distill.losses.values import FEW
+from keras_distill.losses.values import look_like_probabilities
+
+
+class ResponseLoss(DistillationLoss):
+    """Base class of the losses on outputs `(batch, ..., classes)`.
+
+        loss = sum(weight * position_loss) / number of positions
+
+    A position is a sample, a time step or a pixel. Subclasses implement
+    `position_loss(teacher, student)` and set, as class attribute or in
+    `__init__`, what the networks have to give:
+
+    - `activation`: `"softmax"` (one class of many), `"sigmoid"` (independent
+      classes), or `None` (any numbers);
+    - `teacher_probabilities`: `False` (logits), `True` or `"as_given"`;
+    - `reads_teacher_logits`, `reads_student_logits`: whether a head that gives
+      probabilities instead of logits is an error.
+
+    Args:
+        class_map: `None`, or one index per class of the student:
+            `teacher_outputs[..., class_map]` are the student's classes.
+        **kwargs: see `DistillationLoss`.
+    """
+
+    activation = "softmax"
+    teacher_probabilities = False
+    reads_teacher_logits = True
+    reads_student_logits = True
+
+    def __init__(self, *, class_map=None, **kwargs):
+        super().__init__(**kwargs)
+        self.class_map = _validated_class_map(class_map)
+        for argument in ("teacher_layer_name", "student_layer_name"):
+            if isinstance(getattr(self, argument), list):
+                raise ValueError(
+                    f"{type(self).__name__} compares one output per network, "
+                    f"so {argument} must be one layer name or None. Received: "
+                    f"{getattr(self, argument)}. Use one loss per output."
+                )
+
+    def position_loss(self, teacher, student):
+        """`(batch, ..., classes)` twice -> `(batch, ...)`."""
+        raise NotImplementedError
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        teacher, student = self.comparable(teacher_outputs, student_outputs)
+        values = self.position_loss(teacher, student)
+        return weighted_mean(values, sample_weight)
+
+    def comparable(self, teacher_outputs, student_outputs):
+        """Both outputs in one precision, with the student's classes."""
+        if not self.built:
+            self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
+        teacher, student = same_precision(teacher_outputs, student_outputs)
+        if self.class_map is not None:
+            teacher = ops.take(teacher, list(self.class_map), axis=-1)
+        return ops.stop_gradient(teacher), student
+
+    def bind(self, teacher, student):
+        if self.reads_student_logits:
+            self._check_head(student, "student")
+        if teacher is not None:
+            self._check_head(teacher, "teacher")
+
+    def _check_head(self, model, role):
+        layer_name = getattr(self, f"{role}_layer_name")
+        found = final_activation(model, layer_name)
+        if found is None:
+            return
+        where = f"the {role} '{model.name}'"
+        if layer_name is not None:
+            where = f"layer '{layer_name}' of {where}"
+        if role == "teacher" and self.teacher_probabilities:
+            if found != self.activation:
+                raise ValueError(
+                    f"teacher: {where} ends in a {found}, but "
+                    f"{type(self).__name__} has activation="
+                    f"{self.activation!r}. Pass activation={found!r} if the "
+                    "student's head is meant to be read the same way."
+                )
+        elif role == "student" or self.reads_teacher_logits:
+            raise ValueError(
+                f"{role}: {type(self).__name__} compares logits, but {where} "
+                f"ends in a {found}. " + self.how_to_get_logits(role)
+            )
+
+    def how_to_get_logits(self, role):
+        """The way out that an error message offers."""
+        return (
+            "Expected raw outputs: give the last layer activation=None "
+            "(classifier_activation=None for keras.applications), or set "
+            f"`{role}.layers[-1].activation = keras.activations.linear`, and "
+            "use from_logits=True in losses and metrics that read it."
+        )
+
+    def build(self, teacher_shape, student_shape):
+        teacher_shape = self._single_shape(teacher_shape, "teacher")
+        student_shape = self._single_shape(student_shape, "student")
+        both = f"teacher {teacher_shape}, student {student_shape}"
+        if not _agree(teacher_shape[1:-1], student_shape[1:-1]):
+            raise ValueError(
+                f"{type(self).__name__} compares outputs position by position, "
+                f"but their shapes differ before the class axis: {both}. "
+                "Expected equal shapes (batch, ..., classes): choose other "
+                "outputs with teacher_layer_name= and student_layer_name=."
+            )
+        self._check_classes(teacher_shape[-1], student_shape[-1], both)
+
+    def _single_shape(self, shape, role):
+        several = several_outputs(shape)
+        if several or not shape or len(shape) < 2 or shape[-1] is None:
+            problem = (
+                "several outputs"
+                if several
+                else "an output that is not (batch, ..., classes) with a known "
+                "number of classes"
+            )
+            raise ValueError(
+                f"{type(self).__name__} compares one tensor (batch, ..., "
+                f"classes) per network. Received: the {role} has {problem}: "
+                f"{shape}. Name the layer to compare: "
+                f'{role}_layer_name="head".'
+            )
+        return tuple(shape)
+
+    def _check_classes(self, teacher, student, both):
+        name = type(self).__name__
+        if self.class_map is None:
+            if teacher != student:
+                raise ValueError(
+                    f"{name} compares class by class, but the teacher has "
+                    f"{teacher} classes and the student {student} (shapes: "
+                    f"{both}). If the student's classes are among the "
+                    "teacher's, pass class_map=: a list with the teacher's "
+                    f"index of each of the student's {student} classes."
+                )
+        elif len(self.class_map) != student:
+            raise ValueError(
+                f"{name}: class_map must hold one of the teacher's classes per "
+                f"class of the student ({student}). Received "
+                f"{len(self.class_map)} indices (shapes: {both})."
+            )
+        elif max(self.class_map) >= teacher:
+            outside = [c for c in self.class_map if c >= teacher]
+            raise ValueError(
+                f"{name}: class_map must hold indices of the teacher's "
+                f"classes, 0 to {teacher - 1}. Received: {outside} (shapes: "
+                f"{both})."
+            )
+        if self.activation == "softmax" and student < 2:
+            raise ValueError(
+                f"{name} with activation='softmax' needs at least 2 classes: "
+                f"over one class a softmax is always 1. Received: {both}. For "
+                "a binary head with one output take "
+                "SoftTargets(activation='sigmoid')."
+            )
+
+    def validate_teacher_values(self, teacher_outputs):
+        super().validate_teacher_values(teacher_outputs)
+        values = np.asarray(teacher_outputs)
+        if values.size == 0:
+            return
+        name = type(self).__name__
+        found = look_like_probabilities(values, self.activation)
+        if self.teacher_probabilities and not found:
+            sums = values.astype("float64").sum(axis=-1)
+            raise ValueError(
+                f"teacher: {name} has teacher_probabilities="
+                f"{self.teacher_probabilities!r} and activation="
+                f"{self.activation!r}, but the teacher's values on the first "
+                f"batch are no such probabilities: from {values.min():.4g} to "
+                f"{values.max():.4g}, rows sum to {sums.min():.4g} up to "
+                f"{sums.max():.4g}. Pass teacher_probabilities=False if these "
+                "are logits."
+            )
+        few = self.activation == "sigmoid" and values.size < FEW
+        if found and self.reads_teacher_logits and not few:
+            raise ValueError(
+                f"teacher: {name} compares logits, but the teacher's values on "
+                "the first batch are probabilities: all in [0, 1]"
+                + (
+                    "."
+                    if self.activation == "sigmoid"
+                    else ", every row sums to 1."
+                )
+                + f" {self.how_to_get_logits('teacher')}"
+            )
+
+    def get_config(self):
+        class_map = self.class_map
+        return {
+            **super().get_config(),
+            "class_map": None if class_map is None else list(class_map),
+        }
+
+
+def _validated_class_map(class_map):
+    if class_map is None:
+        return None
+    if isinstance(class_map, np.ndarray):
+        class_map = class_map.tolist()
+    if (
+        not isinstance(class_map, (list, tuple))
+        or not class_map
+        or not all(
+            isinstance(c, numbers.Integral) and not isinstance(c, bool)
+            for c in class_map
+        )
+        or min(class_map) < 0
+    ):
+        raise ValueError(
+            "class_map must be a list of the teacher's class indices (integers "
+            "from 0), one per class of the student, or None. Received: "
+            f"{class_map!r}"
+        )
+    return [int(c) for c in class_map]
+
+
+def _agree(shape_1, shape_2):
+    """Same rank and same sizes, as far as they are known."""
+    return len(shape_1) == len(shape_2) and all(
+        a is None or b is None or a == b for a, b in zip(shape_1, shape_2)
+    )

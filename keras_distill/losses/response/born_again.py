@@ -1,0 +1,60 @@
+"""What the two ablations of born-again networks have in common."""
+
+from keras import ops
+
+from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.response.base import ResponseLoss
+
+GRADIENT_PARTS = ("correct_class", "dark_knowledge")
+
+
+def gradient_parts(target, student, correct):
+    """Sizes of the two parts of the gradient of a cross-entropy.
+
+        g = softmax(student) - target           (by the student's logits)
+        correct class:   |g_c|,  c the correct class
+        dark knowledge:  sqrt(sum_{k != c} g_k^2)
+
+    The parts are those of the paper; it writes their sums over classes, which
+    cancel each other in every sample, so here their norms are given.
+
+    Args:
+        target: Probabilities `(batch, ..., classes)` that the student is
+            shown.
+        student: Logits of the same shape.
+        correct: One-hot, the same shape: the correct class.
+
+    Returns:
+        Both norms, `(batch, ...)`.
+    """
+    gradient = ops.softmax(student, axis=-1) - target
+    correct_class = ops.abs(ops.sum(correct * gradient, axis=-1))
+    squares = (1.0 - correct) * ops.square(gradient)
+    return correct_class, safe_sqrt(ops.sum(squares, axis=-1))
+
+
+class BornAgainLoss(ResponseLoss):
+    """What the two ablations of born-again networks share: the option to log
+    the parts of the gradient.
+
+    Args:
+        log_gradient_parts: see the subclasses.
+        **kwargs: see `ResponseLoss`.
+    """
+
+    def __init__(self, *, log_gradient_parts=False, **kwargs):
+        super().__init__(**kwargs)
+        self.log_gradient_parts = bool(log_gradient_parts)
+
+    @property
+    def extra_log_names(self):
+        return GRADIENT_PARTS if self.log_gradient_parts else ()
+
+    def compute_loss(self, *args, **kwargs):
+        return self.compute_loss_and_logs(*args, **kwargs)[0]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "log_gradient_parts": self.log_gradient_parts,
+        }

@@ -1,0 +1,183 @@
+import keras
+from keras import ops
+
+from keras_distill._arguments import non_negative
+from keras_distill._arguments import one_of
+from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.positions import flat_positions
+from keras_distill.losses.relation.coupled import BatchCoupled
+from keras_distill.losses.response.base import ResponseLoss
+from keras_distill.losses.response.soft_targets import validated_temperature
+
+EPSILON = 1e-8
+
+
+def pearson_correlation(a, b, axis=-1, weight=None, epsilon="add"):
+    """Pearson's correlation of two arrays along an axis.
+
+        rho = a'.b' / (|a'| |b'| + 1e-8)                        "add"
+        rho = a'.b' / (max(|a'|, 1e-8) max(|b'|, 1e-8))         "clamp"
+
+    with `a' = a - mean(a)`. Something constant up to rounding (the uniform
+    softmax of a head that starts at zero, a batch of one sample) correlates
+    with nothing: there `|a'|` is taken as 1, where the formula would divide
+    rounding errors by 1e-8 and give gradients of 1e8.
+
+    Args:
+        a: Any shape, float32 or higher.
+        b: The same shape and dtype.
+        axis: What is correlated.
+        weight: `None`, or weights >= 0 that broadcast against `a`: an entry
+            counts as often as its weight says.
+        epsilon: `"add"` or `"clamp"`.
+
+    Returns:
+        The correlations, `a` without `axis`.
+    """
+    if weight is None:
+        weight = ops.ones_like(a)
+    a, norm_a = _centered(a, axis, weight)
+    b, norm_b = _centered(b, axis, weight)
+    product = ops.sum(weight * a * b, axis=axis)
+    if epsilon == "add":
+        return product / (norm_a * norm_b + EPSILON)
+    return product / (
+        ops.maximum(norm_a, EPSILON) * ops.maximum(norm_b, EPSILON)
+    )
+
+
+def _centered(x, axis, weight):
+    """-> x - mean, and its norm without `axis`."""
+    total = ops.sum(weight * ops.ones_like(x), axis=axis, keepdims=True)
+    mean = ops.divide_no_nan(
+        ops.sum(weight * x, axis=axis, keepdims=True), total
+    )
+    x = x - mean
+    norm = safe_sqrt(ops.sum(weight * ops.square(x), axis=axis))
+    wide = keras.backend.standardize_dtype(x.dtype) == "float64"
+    size = ops.squeeze(ops.abs(mean) * safe_sqrt(total), axis=axis)
+    rounding = ops.maximum((1e-14 if wide else 1e-6) * size, 1e-15)
+    # The threshold is no part of the function to differentiate.
+    constant = norm <= ops.stop_gradient(rounding)
+    return x, ops.where(constant, ops.ones_like(norm), norm)
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class DIST(BatchCoupled, ResponseLoss):
+    """Asks for correlated predictions instead of equal ones.
+
+        p = softmax(teacher / T)        q = softmax(student / T)
+        inter = T^2 (1 - mean over samples b of rho(q[b, :], p[b, :]))
+        intra = T^2 (1 - mean over classes c of rho(q[:, c], p[:, c]))
+        loss = beta * inter + gamma * intra
+
+    `rho` is Pearson's correlation: a stronger teacher may be surer than its
+    student can be, as long as both order the classes (inter), and the samples
+    for each class (intra), alike. In sequences and maps every position counts
+    as a sample.
+
+    `intra` compares the samples of a batch, so its value depends on the batch
+    size. A `sample_weight` says how often a sample counts in it, and the loss
+    is multiplied by the mean weight: `sum(w * l) / batch` where there is no
+    such coupling.
+
+    Args:
+        beta: Weight of `inter`, >= 0. Defaults to 1, as in the authors' code.
+        gamma: Weight of `intra`, >= 0. Defaults to 1, as in the authors' code.
+        temperature: T, a positive number. Defaults to 1, as in the authors'
+            code.
+        epsilon: What keeps the quotient finite: `"add"`, 1e-8 added to the
+            product of the norms (the authors' code, mmrazor), or `"clamp"`,
+            each norm at least 1e-8 (torchdistill). Differ by 1e-4 with 1000
+            classes. Defaults to `"add"`.
+        cross_replica: Compare with the samples of all replicas. Defaults to
+            `False`.
+        class_map: List of the teacher's class index of each student class.
+        teacher_layer_name: The teacher's logits. Defaults to its output.
+        student_layer_name: The student's logits. Defaults to its output.
+        name: Defaults to `"dist"`.
+        dtype: see `DistillationLoss`; this loss has no weights.
+
+    Input shapes:
+        Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
+        classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
+        per position; what has weight 0 is as if it were not there.
+
+    Returns:
+        `compute_loss`: a scalar, float32 (float64 if an input is). With one
+        sample there is nothing to correlate: `intra` is `T^2`, without
+        gradient.
+
+    Raises:
+        TypeError: for a temperature that is no number.
+        ValueError: for weights below 0 or an unknown `epsilon`; in `bind`, for
+            a head that ends in a softmax or sigmoid; in `build`, for unlike
+            classes or positions.
+
+    Example:
+
+    ```python
+    loss = kd.losses.DIST()
+    teacher = np.array([[2.0, 0.0, 1.0], [0.0, 4.0, 0.0]], "float32")
+    loss.compute_loss(teacher, teacher)  # 0.0
+    loss.compute_loss(teacher, -teacher)  # 3.93
+    ```
+
+    Reference:
+        Huang et al., "Knowledge Distillation from A Stronger Teacher", 2022.
+    """
+
+    def __init__(
+        self,
+        *,
+        beta=1.0,
+        gamma=1.0,
+        temperature=1.0,
+        epsilon="add",
+        class_map=None,
+        **kwargs,
+    ):
+        super().__init__(class_map=class_map, **kwargs)
+        self.beta = non_negative("beta", beta)
+        self.gamma = non_negative("gamma", gamma)
+        self.temperature = validated_temperature(temperature)
+        self.epsilon = one_of("epsilon", epsilon, ("add", "clamp"))
+
+    def terms(self, teacher, student, sample_weight=None):
+        """`inter` and `intra` of two comparable outputs."""
+        p = ops.softmax(teacher / self.temperature, axis=-1)
+        q = ops.softmax(student / self.temperature, axis=-1)
+        p, q, weight = flat_positions(p, q, sample_weight)
+        scale = self.temperature**2
+        mean_weight = ops.mean(weight)
+        samples = pearson_correlation(q, p, axis=-1, epsilon=self.epsilon)
+        classes = pearson_correlation(
+            q, p, axis=0, weight=weight[:, None], epsilon=self.epsilon
+        )
+        return (
+            scale * ops.mean(weight * (1.0 - samples)),
+            scale * mean_weight * (1.0 - ops.mean(classes)),
+        )
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        teacher, student = self.comparable(teacher_outputs, student_outputs)
+        inter, intra = self.terms(
+            *self.together(teacher, student, sample_weight)
+        )
+        return self.beta * inter + self.gamma * intra
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "beta": self.beta,
+            "gamma": self.gamma,
+            "temperature": self.temperature,
+            "epsilon": self.epsilon,
+        }

@@ -1,0 +1,83 @@
+"""Numbers that compare a student with its teacher."""
+
+import keras
+from keras import ops
+
+from keras_distill._keras.heads import final_activation
+from keras_distill._training.fused_means import FusedMeans
+from keras_distill.metrics.joint_classifier import JointClassifierGap
+
+__all__ = [
+    "Agreement",
+    "FusedMeans",
+    "JointClassifierGap",
+    "decision_threshold",
+    "same_decision",
+]
+
+
+def decision_threshold(model):
+    """Where a head of one unit says yes: 0 for logits, 0.5 for a sigmoid."""
+    return 0.5 if final_activation(model) == "sigmoid" else 0.0
+
+
+def same_decision(
+    teacher_output, student_output, teacher_threshold=0.0, student_threshold=0.0
+):
+    """Where both networks decide alike.
+
+    Args:
+        teacher_output: `(..., classes)` logits or probabilities.
+        student_output: The same shape.
+        teacher_threshold: Used with one class only, see `decision_threshold`.
+        student_threshold: The same for the student.
+
+    Returns:
+        Booleans of shape `(...,)`: equal argmax; with one class, both above
+        or both below their threshold.
+    """
+    if teacher_output.shape[-1] == 1:
+        return ops.equal(
+            ops.squeeze(teacher_output > teacher_threshold, -1),
+            ops.squeeze(student_output > student_threshold, -1),
+        )
+    return ops.equal(
+        ops.argmax(teacher_output, axis=-1), ops.argmax(student_output, axis=-1)
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class Agreement(keras.metrics.Mean):
+    """Share of samples for which teacher and student predict the same class.
+
+        agreement = (1 / n) * sum_i [argmax teacher(x_i) == argmax student(x_i)]
+
+    `kd.Distiller` reports it in training at no cost. In `evaluate` the teacher
+    does not run, unless this metric asks for it:
+    `distiller.compile(..., metrics=["accuracy", kd.metrics.Agreement()])`.
+
+    Args:
+        name: Name in the logs. Defaults to `"agreement"`.
+        dtype: dtype of the state.
+
+    Input shapes:
+        `update_state(teacher_output, student_output, sample_weight=None)`:
+        `(batch, ..., classes)`, logits or probabilities.
+
+    Reference: Stanton et al. 2021, "Does Knowledge Distillation Really Work?"
+    (average top-1 agreement).
+    """
+
+    compares_with_teacher = True
+
+    def __init__(self, name="agreement", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.thresholds = (0.0, 0.0)
+
+    def update_state(self, teacher_output, student_output, sample_weight=None):
+        same = same_decision(
+            ops.convert_to_tensor(teacher_output),
+            ops.convert_to_tensor(student_output),
+            *self.thresholds,
+        )
+        super().update_state(ops.cast(same, self.dtype), sample_weight)

@@ -1,0 +1,195 @@
+"""The terms of the bound behind `kd.losses.IdealJointClassifier`, on data."""
+
+import numpy as np
+from keras import ops
+
+from keras_distill._data.batch_fields import plain_batch
+
+
+class JointClassifierGap:
+    """Measures what bounds the error of a student with a shared classifier.
+
+        h:  the shared classifier;  h*: the ideal joint classifier
+        student_error     = P[h(f_s) != y]
+        teacher_error     = P[h(f_t) != y]
+        discrepancy       = |P[h(f_s) != h*(f_s)] - P[h(f_t) != h*(f_t)]|
+        ideal_joint_error = P[h*(f_s) != y] + P[h*(f_t) != y]
+        bound             = teacher_error + discrepancy + ideal_joint_error
+
+    `f_s`, `f_t` are the features of student (after its connector) and teacher
+    that the shared classifier reads. `student_error <= bound` holds for any
+    `h*`, by the triangle inequality; the better `h*`, the tighter the bound.
+    `h*` is the linear classifier with the least joint error that was met on
+    the way of a softmax regression on both features together, beginning at
+    `h`; the least of all would be NP-hard to find.
+
+    Args:
+        kernel: Of the shared classifier, `(channels, classes)`.
+        bias: `(classes,)`. Defaults to zeros.
+        steps: Steps of the regression (Adam on all features at once). Defaults
+            to 300.
+
+    Input shapes:
+        `update_state(teacher_features, student_features, y)`: `(batch,
+        channels)` twice, and sparse `(batch,)` or one-hot `(batch, classes)`
+        labels. Keeps all features in memory.
+
+    Returns:
+        `result()`: a dict of the five numbers above, and `disagreement`, the
+        share `P[h(f_s) != h(f_t)]`.
+
+    Raises:
+        ValueError: for features of another width than the classifier's, or a
+            `result()` without data.
+
+    Example:
+
+    ```python
+    gap = kd.metrics.JointClassifierGap(np.eye(2))
+    teacher_features = np.array([[1.0, 0.0], [0.0, 1.0]])
+    student_features = np.array([[1.0, 0.0], [0.5, 0.2]])
+    gap.update_state(teacher_features, student_features, np.array([0, 1]))
+    gap.result()["student_error"]  # 0.5
+    ```
+
+    Reference:
+        Li et al., "Knowledge Distillation Under Ideal Joint Classifier
+        Assumption", 2024. The discrepancy is written as in Ben-David et al.,
+        "A theory of learning from different domains", 2010, on which bounds of
+        this form rest.
+    """
+
+    def __init__(self, kernel, bias=None, *, steps=300):
+        self.kernel = np.asarray(ops.convert_to_numpy(kernel), "float64")
+        if bias is None:
+            bias = np.zeros(self.kernel.shape[-1:])
+        self.bias = np.asarray(ops.convert_to_numpy(bias), "float64")
+        self.steps = steps
+        self.reset_state()
+
+    @classmethod
+    def measure(cls, distiller, dataset, **kwargs):
+        """The terms of a trained `kd.Distiller` on a dataset.
+
+        Args:
+            distiller: One with a teacher and a loss that reuses its
+                classifier (`IdealJointClassifier`, `ReusedClassifier`).
+            dataset: Yields batches `(x, y)`.
+            **kwargs: As in the constructor.
+
+        Returns:
+            What `result()` gives.
+        """
+        pair = distiller.pair()
+        loss = getattr(pair.deployment, "loss", None)
+        if pair.teacher is None or not hasattr(loss, "classifier_kernel"):
+            raise ValueError(
+                "JointClassifierGap.measure needs a Distiller with a teacher "
+                "and a loss that deploys the teacher's classifier, such as "
+                "kd.losses.IdealJointClassifier. Received: teacher "
+                f"{pair.teacher!r}, losses {list(pair.losses)}."
+            )
+        gap = cls(loss.classifier_kernel, loss.classifier_bias, **kwargs)
+        for batch in dataset:
+            x, y, _ = plain_batch(batch)
+            teacher = pair.teacher_pass(distiller.views.teacher_evaluation(x))
+            student = pair.student_pass(
+                distiller.views.evaluation(x), training=False
+            )
+            teacher = loss.pooled(teacher.of(loss.teacher_layer_name))
+            means = [
+                ops.mean(features, axis=(1, 2))
+                for features in (teacher, student.connected)
+            ]
+            gap.update_state(*means, y)
+        return gap.result()
+
+    def reset_state(self):
+        self._batches = []
+
+    def update_state(self, teacher_features, student_features, y):
+        """Adds a batch of features and labels."""
+        features = [
+            np.asarray(ops.convert_to_numpy(x), "float64")
+            for x in (teacher_features, student_features)
+        ]
+        channels = len(self.kernel)
+        for x in features:
+            if x.ndim != 2 or x.shape[1] != channels:
+                raise ValueError(
+                    "JointClassifierGap needs features (batch, "
+                    f"{channels}), as the classifier reads them. Received: "
+                    f"{x.shape}"
+                )
+        y = np.asarray(ops.convert_to_numpy(y))
+        if y.ndim > 1 and y.shape[-1] > 1:
+            y = y.argmax(-1)
+        self._batches.append((*features, y.reshape(-1)))
+
+    def result(self):
+        """-> a dict of floats."""
+        if not self._batches:
+            raise ValueError(
+                "JointClassifierGap has no data: call update_state first."
+            )
+        teacher, student, y = (np.concatenate(x) for x in zip(*self._batches))
+        both = np.concatenate([teacher, student])
+        kernel, bias = ideal_joint_classifier(
+            both, np.concatenate([y, y]), self.kernel, self.bias, self.steps
+        )
+        shared, ideal = [
+            [(x @ w + b).argmax(-1) for x in (teacher, student)]
+            for w, b in ((self.kernel, self.bias), (kernel, bias))
+        ]
+        unlike = [np.mean(a != b) for a, b in zip(shared, ideal)]
+        terms = {
+            "student_error": np.mean(shared[1] != y),
+            "teacher_error": np.mean(shared[0] != y),
+            "discrepancy": abs(unlike[1] - unlike[0]),
+            "ideal_joint_error": np.mean(ideal[0] != y)
+            + np.mean(ideal[1] != y),
+        }
+        terms["bound"] = (
+            terms["teacher_error"]
+            + terms["discrepancy"]
+            + terms["ideal_joint_error"]
+        )
+        terms["disagreement"] = np.mean(shared[0] != shared[1])
+        return {name: float(value) for name, value in terms.items()}
+
+
+def ideal_joint_classifier(features, y, kernel, bias, steps=300):
+    """The best linear classifier met in a softmax regression.
+
+    Args:
+        features: `(n, channels)`.
+        y: `(n,)` integers.
+        kernel: `(channels, classes)`: where to begin.
+        bias: `(classes,)`.
+        steps: Steps of Adam, rate 0.05, on standardized features.
+
+    Returns:
+        `(kernel, bias)` with the least share of errors of all steps; the given
+        ones if nothing was better.
+    """
+    mean, std = features.mean(0), features.std(0) + 1e-8
+    # A column of ones for the bias.
+    x = np.pad((features - mean) / std, ((0, 0), (0, 1)), constant_values=1.0)
+    weights = np.vstack([kernel * std[:, None], bias + mean @ kernel])
+    target = np.eye(kernel.shape[-1])[y]
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    best, least = weights, np.inf
+    for step in range(steps + 1):
+        logits = x @ weights
+        errors = np.mean(logits.argmax(-1) != y)
+        if errors < least:
+            best, least = weights, errors
+        p = np.exp(logits - logits.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        gradient = x.T @ (p - target) / len(x)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        size = np.sqrt(second / (1 - 0.999 ** (step + 1))) + 1e-8
+        weights = weights - 0.05 * first / (1 - 0.9 ** (step + 1)) / size
+    kernel = best[:-1] / std[:, None]
+    return kernel, best[-1] - mean @ kernel

@@ -1,0 +1,24 @@
+"""Names of the layers inside a model, as taps take them."""
+
+
+def layer_paths(model):
+    """All layers below a model: a dict path -> layer, in order of creation.
+
+    A layer that can be reached in several ways is listed once, under the
+    first. Layers inside layers count too, such as the convolution inside a
+    `TimeDistributed`.
+    """
+    paths, seen = {}, {id(model)}
+
+    def walk(layer, prefix):
+        # Keras has no public way to list the layers inside a layer.
+        for child in layer._flatten_layers(include_self=False, recursive=False):
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            path = prefix + child.name
+            paths.setdefault(path, child)
+            walk(child, path + "/")
+
+    walk(model, "")
+    return paths

@@ -1,0 +1,250 @@
+"""Which layers of two networks to compare: a proposal."""
+
+import contextlib
+import math
+import re
+from typing import NamedTuple
+
+import keras
+
+from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.method_patching import intercepted
+
+# What only moves, crops or drops says nothing new about the image.
+_PASSED_OVER = (
+    keras.layers.Cropping2D,
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.Identity,
+    keras.layers.SpatialDropout2D,
+    keras.layers.ZeroPadding2D,
+)
+
+# What kd.models calls the ends of stages, also in a nested model.
+_STAGE_END = re.compile(r"(^|/)stage\d+$")
+
+
+class Stage(NamedTuple):
+    """The last layer of one resolution, or the one named as a stage's end.
+
+    Attributes:
+        name: Name of the layer, as a tap.
+        shape: Shape of its output, batch axis first.
+        octave: How often the input's size was halved, rounded.
+    """
+
+    name: str
+    shape: tuple
+    octave: int
+
+
+class Suggestion:
+    """Pairs of layers, early to late; prints as a table.
+
+    Args:
+        pairs: A list of (teacher's `Stage`, student's `Stage`).
+
+    Attributes:
+        teacher_layer_names: For `teacher_layer_name=` of a loss.
+        student_layer_names: For `student_layer_name=` of a loss.
+    """
+
+    def __init__(self, pairs):
+        self.pairs = list(pairs)
+        self.teacher_layer_names = [teacher.name for teacher, _ in self.pairs]
+        self.student_layer_names = [student.name for _, student in self.pairs]
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __str__(self):
+        rows = [("teacher", "output", "student", "output")]
+        for pair in self.pairs:
+            row = ()
+            for stage in pair:
+                row += (stage.name, " x ".join(map(str, stage.shape[1:])))
+            rows.append(row)
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths))
+            for row in rows
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(line.rstrip() for line in lines)
+
+    __repr__ = __str__
+
+
+def suggest(teacher, student):
+    """Proposes pairs of layers for losses that compare feature maps.
+
+    In each network, the last layer of each resolution: what it knows before it
+    halves the map; or, where a network names the ends of its stages
+    `"stage1"`, `"stage2"`, ... as those of `kd.models` do, these: with
+    pre-activation, layers of the next stage still follow at the same
+    resolution. The last layers of both are a pair. Before them, layers are
+    paired from the end where both networks have halved their input equally
+    often; a resolution that only one of them has is left out.
+
+    A proposal: look at the table. Losses on early layers ask more of a small
+    student than they give; the last pairs alone may serve it better.
+
+    Args:
+        teacher: A `keras.Model` with symbolic inputs of known size.
+        student: The same.
+
+    Returns:
+        A `Suggestion`: `print` it, and pass on `teacher_layer_names` and
+        `student_layer_names`.
+
+    Raises:
+        ValueError: for a subclassed model, free image sizes, or a network
+            without maps `(batch, height, width, channels)`.
+
+    Example:
+
+    ```python
+    suggestion = kd.taps.suggest(teacher, student)
+    print(suggestion)
+    loss = kd.losses.AttentionTransfer(
+        teacher_layer_name=suggestion.teacher_layer_names,
+        student_layer_name=suggestion.student_layer_names,
+    )
+    ```
+    """
+    left, right = stages(teacher, "teacher"), stages(student, "student")
+    pairs = [(left.pop(), right.pop())]
+    while left and right:
+        if left[-1].octave == right[-1].octave:
+            pairs.append((left.pop(), right.pop()))
+        elif left[-1].octave > right[-1].octave:
+            left.pop()
+        else:
+            right.pop()
+    return Suggestion(reversed(pairs))
+
+
+def stages(model, role="model"):
+    """The last layer of each resolution of a network, large to small.
+
+    Where layers of a resolution are named `"stage<number>"`, the last of them.
+    Of a network that goes up again, the layers on the way up are listed. What a
+    convolution without padding takes off is no change of resolution. Maps of
+    one position are left out.
+
+    Args:
+        model: A `keras.Model` with symbolic inputs of known size.
+        role: `"teacher"` or `"student"`, for messages.
+
+    Returns:
+        A list of `Stage`.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise ValueError(
+            f"The {role} '{model.name}' has no symbolic inputs (a subclassed "
+            "model), so its layers cannot be looked through without data. Name "
+            "the layers yourself; kd.taps.layer_paths(model) lists them."
+        )
+    maps = [t.shape for t in inputs if len(t.shape) == 4]
+    if len(maps) != 1 or None in maps[0][1:3]:
+        raise ValueError(
+            f"The {role} '{model.name}' needs one image input (batch, height, "
+            "width, channels) of known size to compare resolutions. Received "
+            f"inputs of shapes {[t.shape for t in inputs]}."
+        )
+    found = [x for x in _maps_in_order(model) if x[1][1:3] != (1, 1)]
+    octaves = _octaves(_size(maps[0]), {_size(shape) for _, shape in found})
+    last = {}
+    for name, shape in found:
+        octave = octaves[_size(shape)]
+        ended = octave in last and _STAGE_END.search(last[octave].name)
+        if not ended or _STAGE_END.search(name):
+            last[octave] = Stage(name, shape, octave)
+    if not last:
+        raise ValueError(
+            f"The {role} '{model.name}' has no layer with an output (batch, "
+            "height, width, channels) of known size. Name the layers yourself; "
+            "kd.taps.layer_paths(model) lists them."
+        )
+    return [last[octave] for octave in sorted(last)]
+
+
+def _octaves(of_input, sizes):
+    """Size -> how often the input was halved to get there, rounded.
+
+    A size that is nearly the next larger one (above 0.58 of it: a convolution
+    without padding) belongs to it; 7 -> 4 still is half.
+    """
+    octaves, previous = {}, None
+    for size in sorted(sizes, reverse=True):
+        if previous is not None and size > 0.58 * previous:
+            octaves[size] = octaves[previous]
+        else:
+            octaves[size] = round(math.log2(of_input / size))
+        previous = size
+    return octaves
+
+
+def _maps_in_order(model):
+    """-> (name, shape) of every map after the first layer with weights."""
+    from keras_distill.taps.paths import layer_paths
+
+    names = {
+        id(layer): (path, layer)
+        for path, layer in layer_paths(model).items()
+        if not isinstance(layer, keras.Model)
+    }
+    calls = []
+
+    def record(layer, method, *args, **kwargs):
+        outputs = method(*args, **kwargs)
+        calls.append((layer, getattr(outputs, "shape", ())))
+        return outputs
+
+    with contextlib.ExitStack() as stack:
+        for _, layer in names.values():
+            stack.enter_context(intercepted([layer], "call", record))
+        _Probe(model).compute_output_spec(
+            [
+                keras.KerasTensor((None, *t.shape[1:]), t.dtype)
+                for t in keras.tree.flatten(symbolic_inputs(model))
+            ]
+        )
+    return list(_named(calls, names))
+
+
+def _named(calls, names):
+    """Calls of layers -> taps: `"conv#1"` where a layer runs several times."""
+    total, number, started = {}, {}, False
+    for layer, _ in calls:
+        total[id(layer)] = total.get(id(layer), 0) + 1
+    for layer, shape in calls:
+        index = number[id(layer)] = number.get(id(layer), -1) + 1
+        # Rescaling, augmentation: still the image.
+        started = started or bool(layer.weights)
+        is_map = len(shape) == 4 and None not in tuple(shape)[1:3]
+        if not started or not is_map or isinstance(layer, _PASSED_OVER):
+            continue
+        path, _ = names[id(layer)]
+        several = total[id(layer)] > 1
+        yield f"{path}#{index}" if several else path, tuple(shape)
+
+
+class _Probe(keras.Operation):
+    def __init__(self, model):
+        super().__init__()
+        self._model = model
+
+    def call(self, inputs):
+        structure = getattr(self._model, "input", None)
+        if isinstance(self._model, keras.Sequential):
+            return self._model(inputs[0], training=False)
+        inputs = keras.tree.pack_sequence_as(structure, inputs)
+        return self._model(inputs, training=False)
+
+
+def _size(shape):
+    """Side of the square of the same area."""
+    return math.sqrt(shape[1] * shape[2])

@@ -1,0 +1,243 @@
+"""Several networks as one."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.heads import final_activation
+from keras_distill.losses.values import look_like_probabilities
+from keras_distill.taps.taps import Taps
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class Ensemble(keras.Model):
+    """The mean of several classifiers' probabilities, as one Keras model.
+
+        f(x) = log( sum_i w_i softmax(f_i(x)) ),   sum_i w_i = 1
+
+    The logarithm makes the output logits again (their softmax is the mean), so
+    that an ensemble teaches, evaluates and exports like any network.
+
+    Args:
+        models: Built `keras.Model`s with the same inputs and classes, whose
+            heads give logits or softmax probabilities. They may be different
+            networks, ensembles themselves, and have the same name.
+        weights: One number per model, >= 0. Defaults to equal weights.
+        probabilities: Whether a model gives probabilities, one bool per model.
+            Defaults to what the last layer says, and where it says nothing
+            (subclassed models, an average of softmaxes) to what the model says
+            of some numbers.
+        name: Name of the model.
+
+    Input shapes:
+        What its members take.
+
+    Returns:
+        `(batch, ..., classes)` log-probabilities, float32.
+
+    Raises:
+        ValueError: for no models, models of different inputs or classes,
+            sigmoid heads and heads of one unit (there is no softmax to
+            average), or weights that do not fit. Subclassed models show their
+            shapes only on data.
+
+    Example:
+
+    ```python
+    teacher = kd.Ensemble([first, second, third])
+    teacher.export("teacher.tflite", format="litert")
+    ```
+
+    Reference: Furlanello et al. 2018, "Born-Again Neural Networks" (ensembles
+    of generations, the mean of their predictions).
+    """
+
+    def __init__(
+        self, models, weights=None, probabilities=None, name="ensemble"
+    ):
+        # Inputs are the members' business: each casts to its own policy.
+        super().__init__(name=name, autocast=False)
+        models = list(models)
+        for model in models:
+            if not isinstance(model, keras.Model) or not model.built:
+                raise ValueError(
+                    f"Ensemble takes built keras.Models. Received: {model!r}"
+                )
+        if not models:
+            raise ValueError("Ensemble needs at least one model.")
+        _check_members(models)
+        weights = [1.0] * len(models) if weights is None else list(weights)
+        if len(weights) != len(models) or min(weights) < 0 or not sum(weights):
+            raise ValueError(
+                f"weights needs {len(models)} numbers >= 0, not all 0. "
+                f"Received: {weights}"
+            )
+        if probabilities is None:
+            probabilities = [gives_probabilities(model) for model in models]
+        elif len(probabilities) != len(models):
+            raise ValueError(
+                f"probabilities needs {len(models)} booleans, one per model. "
+                f"Received: {probabilities}"
+            )
+        self.probabilities = [bool(given) for given in probabilities]
+        self.models = models
+        self.member_weights = [w / sum(weights) for w in weights]
+        if self.inputs:
+            # Called once, Keras knows the input shape: for `export`.
+            self(keras.tree.map_structure(_symbol, self.input))
+        self.built = True
+
+    # What a Functional model has: from it `kd.export`, `kd.cost` and losses
+    # know what goes in and out, before there is data.
+
+    @property
+    def inputs(self):
+        """The symbolic inputs of the first member that has some, or `None`."""
+        given = (getattr(model, "inputs", None) for model in self.models)
+        return next(filter(None, given), None)
+
+    @property
+    def input(self):
+        """The same, as a member takes them: a tensor, a list or a dict."""
+        for model in self.models:
+            if getattr(model, "inputs", None):
+                return symbolic_inputs(model)
+        return None
+
+    def build(self, input_shape=None):
+        # The members are built.
+        self.built = True
+
+    def call(self, inputs, training=None):
+        total = 0.0
+        for model, weight, given in zip(
+            self.models, self.member_weights, self.probabilities
+        ):
+            if model._call_has_training_arg:
+                output = model(inputs, training=training)
+            else:
+                output = model(inputs)
+            output = ops.cast(output, "float32")
+            if output.shape[-1] == 1:
+                raise _one_unit(model, "one unit")
+            if not given:
+                output = ops.softmax(output, axis=-1)
+            total = total + weight * output
+        # The smallest normal float32: log stays finite where all say 0.
+        return ops.log(ops.maximum(total, 1.2e-38))
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "models": [serialize(model) for model in self.models],
+            "weights": self.member_weights,
+            "probabilities": self.probabilities,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        deserialize = keras.saving.deserialize_keras_object
+        config["models"] = [deserialize(model) for model in config["models"]]
+        return cls(**config)
+
+
+def gives_probabilities(model):
+    """Whether a built model ends in a softmax."""
+    head = final_activation(model)
+    if head is not None or not _may_hide_a_softmax(model):
+        return head == "softmax"
+    output = _of_some_numbers(model)
+    return output is not None and look_like_probabilities(output, "softmax")
+
+
+def _may_hide_a_softmax(model):
+    outputs = getattr(model, "outputs", None)
+    if not outputs:
+        return True
+    last = outputs[0]._keras_history.operation
+    return not isinstance(last, (keras.layers.Dense, keras.layers.Activation))
+
+
+def _of_some_numbers(model):
+    """The output for inputs of the shapes the model was built with, as a NumPy
+    array; `None` where these are not known or it does not take such."""
+    shapes = (model.get_build_config() or {}).get("input_shape")
+    if getattr(model, "inputs", None):
+        symbols = symbolic_inputs(model)
+    elif shapes is None or keras.tree.is_nested(shapes[0]):
+        return None
+    else:
+        symbols = keras.KerasTensor(shapes)
+
+    def numbers(symbol):
+        shape = (4, *(size or 32 for size in symbol.shape[1:]))
+        draw = np.random.default_rng(0).uniform(size=shape)
+        return ops.convert_to_tensor(draw.astype(symbol.dtype))
+
+    try:
+        output = model(keras.tree.map_structure(numbers, symbols))
+    except Exception:
+        # The user's own `call` may take other numbers, or not one tensor.
+        return None
+    if keras.tree.is_nested(output) or len(output.shape) < 2:
+        return None
+    return ops.convert_to_numpy(ops.cast(output, "float32"))
+
+
+def _symbol(tensor):
+    return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype)
+
+
+def _check_members(models):
+    """Raises unless these classify the same inputs into the same classes."""
+    inputs, outputs = [], []
+    for model in models:
+        head = final_activation(model)
+        shapes = Taps(model, []).shapes()
+        if shapes is not None:
+            structure = symbolic_inputs(model)
+            inputs.append((model.name, _shapes(structure)))
+            outputs.append((model.name, tuple(shapes[0])))
+        if head == "sigmoid" or (shapes and shapes[0][-1] == 1):
+            raise _one_unit(
+                model, "a sigmoid" if head == "sigmoid" else "one unit"
+            )
+    if len({shape[-1] for _, shape in outputs}) > 1:
+        raise ValueError(
+            "The members of an ensemble must have the same classes. "
+            f"Output shapes: {outputs}"
+        )
+    for name, shapes in inputs[1:]:
+        if not _fit(inputs[0][1], shapes):
+            raise ValueError(
+                "The members of an ensemble must take the same inputs. "
+                f"'{inputs[0][0]}' takes {inputs[0][1]}, '{name}' {shapes}."
+            )
+
+
+def _one_unit(model, end):
+    return ValueError(
+        "Ensemble averages the softmax probabilities of two classes or more. "
+        f"'{model.name}' ends in {end}."
+    )
+
+
+def _shapes(structure):
+    """Input name (or place) -> shape without the batch axis."""
+    if not isinstance(structure, dict):
+        structure = dict(enumerate(keras.tree.flatten(structure)))
+    return {key: tuple(tensor.shape[1:]) for key, tensor in structure.items()}
+
+
+def _fit(some, others):
+    return some.keys() == others.keys() and all(
+        len(others[key]) == len(shape)
+        and all(
+            None in pair or len(set(pair)) == 1
+            for pair in zip(shape, others[key])
+        )
+        for key, shape in some.items()
+    )

@@ -1,0 +1,212 @@
+"""A teacher made of the student's own past weights."""
+
+import keras
+from keras import ops
+
+from keras_distill._arguments import is_number
+from keras_distill._arguments import one_of
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class MovingAverageTeacher(keras.Model):
+    """The moving average of a student's weights, as its teacher.
+
+        own_t = m_t * own_(t-1) + (1 - m_t) * student_t     after every update
+        warm_up="average":     m_t = min(momentum, 1 - 1 / (t + 1))
+        warm_up="tensorflow":  m_t = min(momentum, (1 + t) / (10 + t))
+        warm_up=None:          m_t = momentum                    t = 1, 2, ...
+
+    Given as `teacher=` of a `kd.Distiller`. It begins as a copy of the
+    student. `t` counts the updates of the student's weights: a step in which
+    the optimizer only accumulates gradients, or skips one that overflowed
+    (`LossScaleOptimizer`), leaves the average alone. Taps have the names of
+    the student's layers.
+
+    Trainable weights are averaged, as in the paper's code; all others are
+    copied after every update. The moving statistics of batch normalization are
+    averages already: averaged again they lag twice, and the teacher, which
+    runs in inference mode, is far off in its first hundreds of steps. (The
+    paper's teacher runs in training mode, on statistics of the batch.)
+
+    Unlike other teachers it changes in training, so it is part of the
+    Distiller: `save`, checkpoints and `kd.load_distiller(path)` hold it, and
+    `distiller.moving_teacher` is it. Under a `tf.distribute` strategy make it
+    inside of the scope, as the student.
+
+    Args:
+        student: The built `keras.Model` whose weights are averaged. It is
+            copied, and not changed.
+        momentum: In [0, 1); 0 is the student after each update. Defaults to
+            0.999 (the paper's, and its code's from the ramp-up on).
+        warm_up: `"average"`: the plain mean of all weights so far, until that
+            weighs the past as `momentum` does; `"tensorflow"`: the rule of
+            `tf.train.ExponentialMovingAverage`; or `None`. Defaults to
+            `"average"`, as in the authors' PyTorch code.
+        name: Name of the model.
+
+    Attributes:
+        network: The averaged network, a plain `keras.Model` that evaluates,
+            saves and exports as any: `kd.export.export_model(teacher.network,
+            "teacher.tflite")`.
+
+    Input shapes:
+        What the student takes.
+
+    Raises:
+        TypeError: for a student that is no `keras.Model`.
+        ValueError: for a momentum outside of [0, 1), an unknown `warm_up`, a
+            student that is not built, that cannot be copied, or whose weights
+            are of half precision: steps of 1 - momentum vanish in it.
+
+    Example:
+
+    ```python
+    distiller = kd.Distiller(
+        student=student,
+        teacher=kd.MovingAverageTeacher(student, momentum=0.99),
+        distillation_losses=kd.losses.SoftTargets(),
+    )
+    distiller.compile(
+        "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    distiller.fit(dataset, verbose=0)
+    averaged = distiller.moving_teacher.network
+    ```
+
+    Reference: Tarvainen and Valpola 2017, "Mean teachers are better role
+    models", eq. 1.
+    """
+
+    def __init__(
+        self,
+        student,
+        momentum=0.999,
+        *,
+        warm_up="average",
+        name="moving_average_teacher",
+    ):
+        super().__init__(name=name)
+        if not is_number(momentum) or not 0.0 <= momentum < 1.0:
+            raise ValueError(
+                "momentum is the share of the average's own past: a number in "
+                f"[0, 1), usually 0.99 to 0.9999. Received: {momentum!r}"
+            )
+        self.momentum = float(momentum)
+        self.warm_up = one_of(
+            "warm_up", warm_up, ("average", "tensorflow", None)
+        )
+        self.network = copy_of(student)
+        self.steps = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", name="steps"
+        )
+        self.trainable = False
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.network(inputs, training=training)
+
+    def follow(self, student, moved):
+        """Takes in the student's weights; called by the training step.
+
+        Args:
+            student: The student, after the optimizer.
+            moved: Scalar boolean: whether the optimizer moved its weights.
+        """
+        check_replicated(self.steps)
+        self.steps.assign_add(ops.cast(moved, "int32"))
+        share = ops.where(moved, 1.0 - self.current_momentum(), 0.0)
+        for own, new in zip(self.network.weights, student.weights, strict=True):
+            if new.trainable:
+                part = ops.cast(share, own.dtype)
+                own.assign((1.0 - part) * own + part * new)
+            else:
+                own.assign(ops.where(moved, new, own))
+
+    def current_momentum(self):
+        """`m_t` of the latest update."""
+        t = ops.cast(self.steps, "float32")
+        if self.warm_up == "average":
+            return ops.minimum(self.momentum, 1.0 - 1.0 / (t + 1.0))
+        if self.warm_up == "tensorflow":
+            return ops.minimum(self.momentum, (1.0 + t) / (10.0 + t))
+        return ops.cast(self.momentum, "float32")
+
+    def get_config(self):
+        return {
+            "student": configuration_of(self.network),
+            "momentum": self.momentum,
+            "warm_up": self.warm_up,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        student = config.pop("student")
+        student = keras.saving.deserialize_keras_object(student)
+        return cls(student, **config)
+
+
+def configuration_of(model):
+    """A model without what it was compiled with: JSON-serializable."""
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    return config
+
+
+def copy_of(model):
+    """A second model with the same layers, names and values of weights."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "student must be a keras.Model. Received: "
+            f"{model!r} of type {type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(
+            f"The student '{model.name}' is not built: it has no weights to "
+            "average yet. Call it on a batch, or `student.build(input_shape)`, "
+            "first."
+        )
+    # Classes that were never registered are found all the same.
+    known = {type(x).__name__: type(x) for x in model._flatten_layers()}
+    copy, problem = None, None
+    try:
+        copy = keras.saving.deserialize_keras_object(
+            configuration_of(model), custom_objects=known, safe_mode=False
+        )
+    except Exception as error:
+        problem = error
+    shapes = [tuple(v.shape) for v in model.weights]
+    if copy is None or [tuple(v.shape) for v in copy.weights] != shapes:
+        reason = str(problem or "the copy has other weights").strip()
+        reason = " ".join(reason.split("\n\n")[0].split())
+        raise ValueError(
+            f"The student '{model.name}' could not be copied by its "
+            f"configuration: {reason} A "
+            "subclassed model needs `get_config` with its arguments, and "
+            "`build(input_shape)` if the layers inside of it make their "
+            "weights when called."
+        ) from problem
+    half = [v.path for v in model.weights if v.dtype in ("float16", "bfloat16")]
+    if half:
+        raise ValueError(
+            f"The weights of '{model.name}' are of half precision, in which a "
+            f"moving average stands still: {half[:3]}. Use a mixed policy "
+            '(keras.DTypePolicy("mixed_float16")), which keeps them in float32.'
+        )
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def check_replicated(variable):
+    """Raises for a variable that several replicas would all write to."""
+    import tensorflow as tf
+
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    own = isinstance(variable.value, tf.distribute.DistributedValues)
+    if replicas > 1 and not own:
+        raise ValueError(
+            f"The moving-average teacher was made outside of the strategy, so "
+            f"its weights would be updated {replicas} times a step. Make it "
+            "inside of `with strategy.scope():`, after the student."
+        )

@@ -1,0 +1,239 @@
+"""What `verify` says of the costs of a file, and of its data."""
+
+import json
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from networks import convnet
+from networks import data
+
+import keras_distill as kd
+from keras_distill import export
+from keras_distill._data.sources import batches
+from keras_distill.export.conversion import conversion
+from keras_distill.export.verification import memory
+from keras_distill.export.verification import verification
+from keras_distill.export.verification.comparison import class_numbers
+from keras_distill.export.verification.result import Verification
+
+layers = keras.layers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_this_process():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "IN_CHILD", False)
+        yield
+
+
+def quiet(model, path, **options):
+    return export.tflite(model, path, verbose=False, **options)
+
+
+def test_costs_of_a_file(tmp_path):
+    student, (x, y) = convnet(), data(40)
+    files = {
+        "float32": quiet(student, tmp_path / "a.tflite"),
+        "int8": quiet(
+            student,
+            tmp_path / "b.tflite",
+            quantization="int8",
+            representative_dataset=x,
+        ),
+    }
+    found = export.verify(
+        files, student, (x, y), num_threads=2, latency_runs=7, verbose=False
+    )
+    products = kd.cost.multiply_accumulates(student)
+    assert {row["multiply_accumulates"] for row in found.rows} == {products}
+    keras_row, float32, int8 = found.rows
+    assert float32["operators"] == {
+        "CONV_2D": 2,
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+    }
+    assert int8["operators"]["QUANTIZE"] == 1
+    assert float32["builtin_operators_only"] is True
+    assert keras_row["operators"] is keras_row["memory_bytes"] is None
+    assert 2**18 < float32["memory_bytes"] < 2**25
+    assert found.num_threads == 2
+    text = str(found)
+    assert "this machine, not on a phone; 2 threads, 7 calls" in text
+    assert "4 builtin" in text and f"{products:,}" in text
+    assert max(map(len, text.splitlines())) < 120
+    assert json.loads(found.to_json()) == found.as_dict()
+    found = export.verify(
+        files, student, x, measure_memory=False, latency_runs=0, verbose=False
+    )
+    assert found.rows[1]["memory_bytes"] is None
+    assert "memory" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("y", "output", "found"),
+    [
+        ({"z": 0, "y": 1}, "output_0", r"dict with labels for \['z', 'y'\]"),
+        ((0, 1), "z", r"tuple with labels for \['output_0', 'output_1'\]"),
+        ([0, 1], "output_2", r"list with labels for \['output_0', 'output_1'"),
+        ((None, 1), "output_0", r"tuple with labels for \['output_1'\]"),
+    ],
+)
+def test_labels_that_do_not_come_as_the_outputs_do(y, output, found):
+    with pytest.raises(ValueError, match=f"'{output}'.*Received: a {found}"):
+        class_numbers(y, np.zeros((4, 3)), output)
+
+
+def test_labels_come_as_the_outputs_do():
+    y, other, z = np.arange(3), np.zeros(3), np.zeros((3, 3))
+    for labels, output in (
+        (y, "output_0"),
+        ((other, y), "output_1"),
+        ({"z": y, "y": other}, "z"),
+    ):
+        np.testing.assert_array_equal(class_numbers(labels, z, output), y)
+
+
+def test_arrays_of_different_lengths_are_refused():
+    for arrays in (
+        (np.ones((10, 6)), np.ones(9)),
+        {"x": np.ones((10, 6)), "y": np.ones(9)},
+    ):
+        with pytest.raises(ValueError, match=r"of `dataset`.*\[10, 9\]"):
+            list(batches(arrays, "dataset"))
+    given = list(batches((np.ones((40, 6)), None), "dataset"))
+    assert [len(x) for x, _ in given] == [32, 8]
+
+
+def test_memory_grows_with_the_network(tmp_path):
+    inputs = keras.Input((512,))
+    wide = layers.Dense(8192)
+    model = keras.Model(inputs, layers.Dense(2)(wide(inputs)))
+    large = quiet(model, tmp_path / "a.tflite")
+    small = quiet(convnet(), tmp_path / "b.tflite")
+    # 16 MiB of weights were read, by a process that never saw TensorFlow.
+    grown = memory.resident_memory(large, {}) - memory.resident_memory(
+        small, {}
+    )
+    assert 14 * 2**20 < grown < 80 * 2**20
+    damaged = tmp_path / "c.tflite"
+    damaged.write_bytes(large.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="memory of '.*c.tflite' could not"):
+        assert memory.resident_memory(damaged, {}) is None
+
+
+def test_products_that_cannot_be_counted_are_left_out(tmp_path):
+    class Own(layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], 2))
+
+        def call(self, x):
+            return keras.ops.matmul(x, self.kernel)
+
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, Own()(inputs))
+    path = quiet(model, tmp_path / "a.tflite")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = export.verify(
+            path, model, np.ones((4, 6)), verbose=False, latency_runs=0
+        )
+    assert found.rows[0]["multiply_accumulates"] is None
+
+
+def test_an_error_while_products_are_counted_costs_one_cell(monkeypatch):
+    def fails(model, shape):
+        raise TypeError("in a layer of the user's own")
+
+    monkeypatch.setattr(kd.cost, "multiply_accumulates", fails)
+    one = np.ones((1, 8, 8, 3), "float32")
+    assert verification._multiply_accumulates(convnet(), one) is None
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_data_in_another_range_is_told_with_both_ranges(labelled, tmp_path):
+    student = convnet()
+    x = np.random.default_rng(0).uniform(0, 1, (60, 8, 8, 3)).astype("float32")
+    paths = [
+        quiet(
+            student,
+            tmp_path / f"{name}.tflite",
+            quantization=name,
+            representative_dataset=255 * x[:30],
+        )
+        for name in ("int8", "int16x8")
+    ]
+    y = np.zeros(30)
+    dataset = (x[30:], y) if labelled else x[30:]
+    with pytest.warns(UserWarning) as seen:
+        export.verify(paths, student, dataset, verbose=False, latency_runs=0)
+    (message,) = (str(w.message) for w in seen if "lies in" in str(w.message))
+    assert "'image' lies in [" in message and ", 1]" in message
+    assert "['int8.tflite', 'int16x8.tflite'] expect [0." in message
+    assert ", 255]" in message
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        right = (255 * x[30:], y)
+        export.verify(paths, student, right, verbose=False, latency_runs=0)
+
+
+def test_foreign_operators_stand_in_the_table():
+    row = {
+        "file": "a",
+        "operators": {"CONV_2D": 3, "FlexErf": 2},
+        "builtin_operators_only": False,
+        "foreign_operators": ["FlexErf"],
+    }
+    text = str(Verification([row], 1, "output_0", 1, 0))
+    assert "5, not builtin: FlexErf" in text
+
+
+@pytest.mark.slow
+def test_bounds_on_fashion_mnist(tmp_path):
+    try:
+        split = kd.datasets.fashion_mnist()
+    except ConnectionError:
+        pytest.skip("Fashion-MNIST is not there")
+    student = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), name="image"),
+            layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10),
+        ]
+    )
+    student.compile(
+        keras.optimizers.Adam(3e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    x, y = split.x_train[:20000], split.y_train[:20000]
+    student.fit(x, y, batch_size=64, epochs=4, verbose=0)
+    files = {
+        str(name): quiet(
+            student,
+            tmp_path / f"{name}.tflite",
+            quantization=name,
+            representative_dataset=x,
+        )
+        for name in (None, "float16", "int8")
+    }
+    found = export.verify(
+        files,
+        student,
+        (split.x_test, split.y_test),
+        max_accuracy_drop=0.5,
+        latency_runs=0,
+        verbose=False,
+    )
+    print(found)
+    rows = {row["file"]: row for row in found.rows}
+    assert rows["student (Keras)"]["accuracy"] > 0.75
+    assert rows["None"]["max_relative_difference"] <= 1e-4
+    assert rows["float16"]["agreement"] >= 0.999
+    assert rows["int8"]["accuracy_drop_points"] <= 0.5
