@@ -1,10 +1,13 @@
 import os
 import pathlib
 
-TESTS = pathlib.Path(__file__).parent
 # Processes that tests start find the package and `networks` as tests do.
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    [
+        str(pathlib.Path(__file__).parents[1]),
+        str(pathlib.Path(__file__).parent),
+        os.environ.get("PYTHONPATH", ""),
+    ]
 ).rstrip(os.pathsep)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The tests are small; two threads per operator only fight over two cores.

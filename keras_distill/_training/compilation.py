@@ -13,7 +13,7 @@ def takes_over_compilation(distiller):
     Keras itself then compiles nothing."""
     wanted = distiller.jit_compile
     distiller.jit_compile = False
-    teacher = distiller.pair().teacher
+    teacher = distiller._networks().teacher
     if wanted and teacher is not None:
         unsupported = [
             layer.name
@@ -55,7 +55,7 @@ def networks_of_step(distiller, function):
         function: Without arguments; what it uses of the step becomes inputs.
     """
     names = exchanges(distiller)
-    if names and distiller.compiles_networks:
+    if names and distiller._compiles_networks:
         warnings.warn(
             "jit_compile=True: of the networks only the teacher is compiled "
             f"here. XLA cannot compile what {names} exchange between replicas "
@@ -68,7 +68,7 @@ def networks_of_step(distiller, function):
 
 
 def _compiled(distiller, function):
-    if not distiller.compiles_networks or tf.executing_eagerly():
+    if not distiller._compiles_networks or tf.executing_eagerly():
         return function
     return tf.function(function, jit_compile=True, autograph=False)
 
@@ -85,8 +85,8 @@ def teacher_of_step(distiller, function):
     Returns:
         A function without arguments that gives the same.
     """
-    device = distiller.pair().teacher_device()
-    apart = distiller.compiles_networks and exchanges(distiller)
+    device = distiller._networks().teacher_device()
+    apart = distiller._compiles_networks and exchanges(distiller)
     if device is None and not apart:
         return function
     with tf.device(device) if device else contextlib.nullcontext():

@@ -67,7 +67,10 @@ class FirstBatch:
             # A dataset of a kind that was checked before is not started
             # again: its shuffle buffer would be filled for nothing. But caches
             # of different teachers and views give data of one kind.
-            spec = (str(x.element_spec), id(self.distiller.pair().teacher))
+            spec = (
+                str(x.element_spec),
+                id(self.distiller._networks().teacher),
+            )
             if spec not in self._checked or carries_teacher_outputs(x):
                 self._check_batch(_first(x))
                 self._checked.add(spec)
@@ -95,7 +98,9 @@ class FirstBatch:
                 raise _nothing()
             self._check_sample_index(unpacked(x))
             if arguments.get("shuffle", True):
-                self.distiller.viewing().check_shuffled(unpacked(x), size)
+                self.distiller._view_schedule().check_shuffled(
+                    unpacked(x), size
+                )
             self._check_batch(
                 keras.tree.map_structure(
                     lambda a: None if a is None else a[:size], (x, y)
@@ -114,7 +119,7 @@ class FirstBatch:
             lambda a: a if a is None else (np.shape(a)[1:], str(a.dtype)),
             (unpacked(x), y),
         )
-        kind = (str(kinds), id(self.distiller.pair().teacher))
+        kind = (str(kinds), id(self.distiller._networks().teacher))
         cached = unpacked(x).teacher_outputs is not None
         if kind not in self._checked or cached:
             self.check(x, y)
@@ -124,7 +129,7 @@ class FirstBatch:
         """Checks one batch against networks, losses and objective."""
         self._check_labels_are_there(y)
         self._check_sample_index(unpacked(x))
-        pair = self.distiller.pair()
+        pair = self.distiller._networks()
         cached = unpacked(x).teacher_outputs
         if cached is not None:
             check_cached(cached, self.distiller)
@@ -136,7 +141,7 @@ class FirstBatch:
                 "`kd.load_distiller(path, teacher=teacher)`. Or data with a "
                 "teacher's outputs: `kd.TeacherCache(path).join(dataset)`."
             )
-        self.distiller.viewing().check(unpacked(x))
+        self.distiller._view_schedule().check(unpacked(x))
         x = unpacked(x).inputs
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
         teacher = self._teacher_values(x, cached)
@@ -152,7 +157,7 @@ class FirstBatch:
                 )
         if y is not None:
             self._check_sparse_labels(y)
-            self.distiller.viewing().check_labels(y)
+            self.distiller._view_schedule().check_labels(y)
 
     def _check_strategy(self):
         from keras_distill._distribute import strategies
@@ -167,7 +172,7 @@ class FirstBatch:
 
     def _networks(self):
         """Pairs of a network (or `None`) and its role."""
-        pair = self.distiller.pair()
+        pair = self.distiller._networks()
         return (pair.student, "student"), (pair.teacher, "teacher")
 
     def _check_batch(self, batch, of_one_replica=False):
@@ -203,7 +208,7 @@ class FirstBatch:
                 "labels, or construct the Distiller with alpha=1 for pure "
                 "distillation."
             )
-        for name, loss in distiller.pair().losses.items():
+        for name, loss in distiller._networks().losses.items():
             if loss.needs_labels:
                 raise ValueError(
                     f"Distillation loss '{name}' needs labels, but the data "
@@ -212,7 +217,7 @@ class FirstBatch:
 
     def _needing_index(self):
         """The losses that are to be told which samples they see."""
-        losses = self.distiller.pair().losses.items()
+        losses = self.distiller._networks().losses.items()
         return {n: loss for n, loss in losses if loss.needs_sample_index}
 
     def _check_sample_index(self, sample):
@@ -245,7 +250,7 @@ class FirstBatch:
 
     def _teacher_values(self, x, cached):
         """The teacher on the batch as NumPy arrays, `None` without one."""
-        distiller, pair = self.distiller, self.distiller.pair()
+        distiller, pair = self.distiller, self.distiller._networks()
         if pair.teacher is None and cached is None:
             return None
 
@@ -284,7 +289,7 @@ class FirstBatch:
     def _build(self, x, teacher, thresholds):
         """Builds the student and, with the shapes now known, the losses."""
         distiller = self.distiller
-        pair = distiller.pair()
+        pair = distiller._networks()
         x = distiller.views.evaluation(x)
         x = for_network(distiller.student, x, "student")
         free = lambda a: (None, *a.shape[1:])  # noqa: E731
@@ -307,7 +312,7 @@ class FirstBatch:
 
     def _check_sparse_labels(self, y):
         """Sparse labels must be classes of the student."""
-        shape = self.distiller.pair().student_output_shape
+        shape = self.distiller._networks().student_output_shape
         if keras.tree.is_nested(y) or keras.tree.is_nested(shape):
             return
         y = np.asarray(y)

@@ -48,7 +48,7 @@ class LoggedModel(keras.Model):
             return function
         return several_steps_at_once(self, function, steps)
 
-    def start_logs(self, training, evaluation, of_teacher=()):
+    def _start_logs(self, training, evaluation, of_teacher=()):
         """New running numbers, for `compile`.
 
         Args:
@@ -64,7 +64,7 @@ class LoggedModel(keras.Model):
                 )
             )
 
-    def logs(self):
+    def _current_logs(self):
         """The running numbers of training and evaluation, a `Logs`."""
         return self._logs.value
 
@@ -72,7 +72,7 @@ class LoggedModel(keras.Model):
     def metrics(self):
         # Keras's own tracker of the loss is not updated: see FusedMeans.
         metrics = [m for m in super().metrics if m is not self._loss_tracker]
-        logs = self.logs()
+        logs = self._current_logs()
         if logs is None:
             return metrics
         return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
@@ -86,12 +86,12 @@ class LoggedModel(keras.Model):
         values = values if isinstance(values, list) else [values]
         return [logs["loss"], *values] if values else logs["loss"]
 
-    def update_metrics(self, y, output, sample_weight, teacher_output):
+    def _update_metrics(self, y, output, sample_weight, teacher_output):
         """Updates the compiled metrics and returns the logs."""
         if self._compile_metrics is not None and y is not None:
             self._compile_metrics.update_state(y, output, sample_weight)
-        for metric in self.logs().of_teacher:
-            self.pair().compare(metric, teacher_output, output)
+        for metric in self._current_logs().of_teacher:
+            self._networks().compare(metric, teacher_output, output)
         if not self._evaluating:
             self._trained_with_labels = y is not None
         return self.get_metrics_result()
@@ -103,7 +103,7 @@ class LoggedModel(keras.Model):
         return {}
 
     def get_metrics_result(self):
-        training, evaluation, _ = self.logs()
+        training, evaluation, _ = self._current_logs()
         hidden = [training if self._evaluating else evaluation]
         if not self._evaluating and not self._trained_with_labels:
             hidden.append(self._compile_metrics)

@@ -35,7 +35,7 @@ class TeacherBatches:
         import tensorflow as tf
 
         self.names = distiller.distillation_losses[loss_name].teacher_layer_name
-        pair, views = distiller.pair(), distiller.views
+        pair, views = distiller._networks(), distiller.views
         self.batch_size = arguments.get("batch_size") or 32
         self.limit = arguments.get("steps_per_epoch")
         self.x = x

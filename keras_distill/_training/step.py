@@ -31,8 +31,8 @@ from keras_distill.losses.ops.gathering import gathering
 def train_step(distiller, data):
     batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
     sample, y, weight = batch
-    view = distiller.viewing().training(sample, y, weight)
-    pair = distiller.pair()
+    view = distiller._view_schedule().training(sample, y, weight)
+    pair = distiller._networks()
     pair.check_bound()
     teacher_pass = teacher_of_step(
         distiller,
@@ -69,9 +69,9 @@ def train_step(distiller, data):
     if teacher_output is not None and pair.comparable:
         same = tf.cast(pair.agreement(teacher_output, output), tf.float32)
         terms.update(replica.zero_if_empty({"agreement": tf.reduce_mean(same)}))
-    distiller.logs().training.update_state(terms, replica.count)
+    distiller._current_logs().training.update_state(terms, replica.count)
     return replicas.reducible(
-        distiller.update_metrics(y, output, weight, teacher_output)
+        distiller._update_metrics(y, output, weight, teacher_output)
     )
 
 
@@ -91,7 +91,7 @@ def update(distiller, gradients):
             stacklevel=2,
         )
         return
-    pair = distiller.pair()
+    pair = distiller._networks()
     with untrained_head(pair.deployment), pair.followed(distiller.optimizer):
         apply_gradients(distiller.optimizer, gradients, variables)
 
@@ -101,9 +101,9 @@ def test_step(distiller, data):
     y = distiller.views.evaluation_labels(y)
     output = distiller(x, training=False)
     teacher_output = None
-    if distiller.logs().of_teacher:
+    if distiller._current_logs().of_teacher:
         seen = distiller.views.teacher_evaluation(x)
-        teacher_output = distiller.pair().teacher_pass(seen).output
+        teacher_output = distiller._networks().teacher_pass(seen).output
     y, weight, output, teacher_output = replica.real(
         (y, weight, output, teacher_output)
     )
@@ -112,9 +112,9 @@ def test_step(distiller, data):
         additional = additional_losses(distiller)
         loss = loss if additional is None else loss + additional
         terms = replica.zero_if_empty({"loss": loss})
-        distiller.logs().evaluation.update_state(terms, replica.count)
+        distiller._current_logs().evaluation.update_state(terms, replica.count)
     return replicas.reducible(
-        distiller.update_metrics(y, output, weight, teacher_output)
+        distiller._update_metrics(y, output, weight, teacher_output)
     )
 
 

@@ -18,7 +18,7 @@ from keras_distill.views import for_network
 from keras_distill.views.groups import advice
 
 
-class Viewing:
+class ViewSchedule:
     """
     Args:
         distiller: The `Distiller`.
@@ -79,7 +79,11 @@ class Viewing:
         views = distiller.views
         for network, role, see in (
             (distiller.student, "student", views.evaluation),
-            (distiller.pair().teacher, "teacher", views.teacher_evaluation),
+            (
+                distiller._networks().teacher,
+                "teacher",
+                views.teacher_evaluation,
+            ),
         ):
             if network is None:
                 continue
@@ -147,15 +151,15 @@ class Viewing:
 class EpochSetter(keras.callbacks.Callback):
     """Tells the views which epoch it is."""
 
-    def __init__(self, viewing):
+    def __init__(self, schedule):
         super().__init__()
-        self._viewing = viewing
+        self._schedule = schedule
 
     def on_train_begin(self, logs=None):
-        self._viewing.check_steps(self.params.get("steps"))
+        self._schedule.check_steps(self.params.get("steps"))
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._viewing.epoch.assign(epoch)
+        self._schedule.epoch.assign(epoch)
 
 
 def _check_fits(network, seen, role, views):

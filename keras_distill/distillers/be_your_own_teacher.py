@@ -135,7 +135,7 @@ class BeYourOwnTeacher(Distiller):
         Raises:
             ValueError: for a subclassed student, which has no graph.
         """
-        layers = self.pair().student_taps.layers
+        layers = self._networks().student_taps.layers
         model = Deployment(self.exit_loss()).model(self.student, layers)
         outputs = dict(model.output)
         if ensemble:
@@ -178,7 +178,7 @@ class BeYourOwnTeacher(Distiller):
 
     def _exit_classes(self, x):
         loss = self.exit_loss()
-        seen = self.pair().student_pass(self.views.evaluation(x), False)
+        seen = self._networks().student_pass(self.views.evaluation(x), False)
         logits = loss.deployed_graph(seen.of(loss.student_layer_name))
         logits = {k: ops.cast(z, "float32") for k, z in logits.items()}
         logits["ensemble"] = sum(logits.values()) / len(logits)
@@ -187,7 +187,7 @@ class BeYourOwnTeacher(Distiller):
     def _check_order(self):
         """An exit must be on the way to the deepest map."""
         *exits, deepest, _ = self.exit_loss().student_layer_name
-        tapped = self.pair().student_taps.layers
+        tapped = self._networks().student_taps.layers
         before = _tensors_before(
             symbolic_output(self.student, *tapped[deepest])
         )

@@ -55,10 +55,11 @@ def is_another_teacher(teacher, distiller, check=True):
         ValueError: with `check`, for another one than a loaded Distiller's
             own; always, where that moves with the student.
     """
-    if distiller.pair().moving_teacher is not None:
+    moving = distiller._networks().moving_teacher
+    if moving is not None:
         raise ValueError(
             "This Distiller has a teacher that moves with its student, "
-            f"'{distiller.pair().moving_teacher.name}', and its file holds it: "
+            f"'{moving.name}', and its file holds it: "
             "leave teacher= away. For another one make a new kd.Distiller with "
             "its student."
         )
@@ -176,10 +177,10 @@ def split_metrics(metrics):
 
 
 def check_teacher_metrics(distiller):
-    if distiller.logs() is None:
+    if distiller._current_logs() is None:
         return
-    for metric in distiller.logs().of_teacher:
-        if distiller.pair().teacher is None:
+    for metric in distiller._current_logs().of_teacher:
+        if distiller._networks().teacher is None:
             raise ValueError(
                 f"The metric '{metric.name}' compares with the teacher, but "
                 "this Distiller has none. Call distiller.set_teacher(teacher)."

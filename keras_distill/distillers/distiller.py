@@ -115,7 +115,7 @@ class Distiller(LoggedModel):
         name="distiller",
     ):
         checks.check_backend()
-        from keras_distill._training.view_schedule import Viewing
+        from keras_distill._training.view_schedule import ViewSchedule
 
         # Inputs are the networks' business: each casts to its own policy.
         super().__init__(name=name, dtype="float32", autocast=False)
@@ -135,9 +135,9 @@ class Distiller(LoggedModel):
             checked_teacher_dtype(teacher_dtype),
             checked_teacher_batch_size(teacher_batch_size),
         )
-        self._pair = Untracked(pair)
+        self._held_networks = Untracked(pair)
         self._first_batch = Untracked(FirstBatch(self))
-        self._viewing = Untracked(Viewing(self))
+        self._held_view_schedule = Untracked(ViewSchedule(self))
         if teacher is not None:
             self.set_teacher(teacher)
         else:
@@ -146,9 +146,9 @@ class Distiller(LoggedModel):
 
     # The networks.
 
-    def pair(self):
+    def _networks(self):
         """The two networks with their taps, a `TeacherStudent`."""
-        return self._pair.value
+        return self._held_networks.value
 
     def set_teacher(self, teacher, check=True):
         """Gives a loaded Distiller its teacher.
@@ -163,27 +163,27 @@ class Distiller(LoggedModel):
         if checks.is_another_teacher(teacher, self, check):
             for loss in self.distillation_losses.values():
                 loss.teacher_changed()
-        self.pair().set_teacher(teacher)
+        self._networks().set_teacher(teacher)
         # One that changes with the student is saved with it.
-        self.moving_teacher = self.pair().moving_teacher
+        self.moving_teacher = self._networks().moving_teacher
         self._bind_if_shapes_are_known()
         # Functions traced without this teacher are of no use.
         self.train_function = None
         self.test_function = None
 
-    def viewing(self):
-        """How the views are used in training, a `Viewing`."""
-        return self._viewing.value
+    def _view_schedule(self):
+        """How the views are used in training, a `ViewSchedule`."""
+        return self._held_view_schedule.value
 
     def _bind_if_shapes_are_known(self):
         with self.distribute_strategy.scope():
-            self.pair().bind_if_shapes_are_known()
-        self.views.set_output_shape(self.pair().student_output_shape)
+            self._networks().bind_if_shapes_are_known()
+        self.views.set_output_shape(self._networks().student_output_shape)
 
     def call(self, x, training=None):
         """What ships, on the batch as evaluation sees it."""
         x = self.views.evaluation(unpacked(x).inputs)
-        return self.pair().deployed_output(x, training)
+        return self._networks().deployed_output(x, training)
 
     def build(self, input_shape=None):
         # The student builds itself when it is first called.
@@ -201,7 +201,7 @@ class Distiller(LoggedModel):
         Raises:
             ValueError: if such a model cannot be made of a subclassed student.
         """
-        return self.pair().deployable_student()
+        return self._networks().deployable_student()
 
     def export(self, filepath, format=None, **options):
         """Exports the deployable student, see `kd.export.export_model`.
@@ -251,7 +251,7 @@ class Distiller(LoggedModel):
 
         checks.check_compile(loss, self.alpha)
         checks.warn_of_probabilities(
-            loss, self.student, self.pair().deployment is not None
+            loss, self.student, self._networks().deployment is not None
         )
         checks.check_log_names(self.distillation_losses, self.student)
         own, others = checks.split_metrics(metrics)
@@ -266,20 +266,20 @@ class Distiller(LoggedModel):
             **kwargs,
         )
         self._compile_config.config["metrics"] = metrics
-        self.compiles_networks = compilation.takes_over_compilation(self)
+        self._compiles_networks = compilation.takes_over_compilation(self)
         if auto_scale_loss and computes_in_float16(self.student):
             self.optimizer = with_loss_scaling(self.optimizer)
         names = checks.log_names(self.distillation_losses)
-        self.start_logs(names, ["loss"], own)
+        self._start_logs(names, ["loss"], own)
 
-    def current_alpha(self):
+    def _current_alpha(self):
         if callable(self.alpha):
             return keras.ops.cast(
-                self.alpha(self.steps_taken()), keras.config.floatx()
+                self.alpha(self._steps_taken()), keras.config.floatx()
             )
         return self.alpha
 
-    def steps_taken(self):
+    def _steps_taken(self):
         """What schedules are asked for, of alpha as of the learning rate."""
         from keras_distill._keras.optimizers import steps_taken
 
@@ -292,7 +292,7 @@ class Distiller(LoggedModel):
             student_loss: `L_S`, a scalar; `None` without labels or loss.
             distillation_loss: `sum_k w_k L_k`, a scalar.
         """
-        alpha = self.current_alpha()
+        alpha = self._current_alpha()
         if student_loss is None or self.alpha == 1.0:
             return alpha * distillation_loss
         return alpha * distillation_loss + (1.0 - alpha) * student_loss
@@ -319,7 +319,9 @@ class Distiller(LoggedModel):
         x = self._first_batch.value.prepare(x, y, given.arguments)
         prepare_losses(self, x, given.arguments)
         callbacks = given.arguments.get("callbacks")
-        given.arguments["callbacks"] = self.viewing().callbacks(callbacks)
+        given.arguments["callbacks"] = self._view_schedule().callbacks(
+            callbacks
+        )
         given.arguments["x"] = x
         return super().fit(*given.args, **given.kwargs)
 
@@ -355,7 +357,7 @@ class Distiller(LoggedModel):
         batch = self._batch_to_build_for(iterator, data_batch)
         if batch is not None:
             with self.distribute_strategy.scope():
-                self.build_for(batch, not self._evaluating)
+                self._build_for(batch, not self._evaluating)
 
     def _batch_to_build_for(self, iterator, data_batch):
         """That of `fit`; in an evaluation before it the given one, and `None`
@@ -371,7 +373,7 @@ class Distiller(LoggedModel):
             )
         return first.plain(data_batch)
 
-    def build_for(self, batch, with_optimizer):
+    def _build_for(self, batch, with_optimizer):
         """Makes the variables of metrics and optimizer before the first step.
 
         Args:

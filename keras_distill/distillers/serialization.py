@@ -9,7 +9,7 @@ def to_config(distiller):
     """-> a JSON-serializable dict, with the teacher's fingerprint in it."""
     serialize = keras.saving.serialize_keras_object
     alpha = distiller.alpha
-    moving = distiller.pair().moving_teacher
+    moving = distiller._networks().moving_teacher
     return {
         "student": serialize(distiller.student),
         "distillation_losses": {
@@ -19,8 +19,8 @@ def to_config(distiller):
         "distillation_loss_weights": dict(distiller.distillation_loss_weights),
         "alpha": serialize(alpha) if callable(alpha) else alpha,
         "views": serialize(distiller.views),
-        "teacher_dtype": distiller.pair().teacher_dtype,
-        "teacher_batch_size": distiller.pair().teacher_batch_size,
+        "teacher_dtype": distiller._networks().teacher_dtype,
+        "teacher_batch_size": distiller._networks().teacher_batch_size,
         "name": distiller.name,
         "teacher_fingerprint": teacher_fingerprint(distiller),
         **({} if moving is None else {"teacher": serialize(moving)}),

@@ -80,7 +80,7 @@ class JointClassifierGap:
         Returns:
             What `result()` gives.
         """
-        pair = distiller.pair()
+        pair = distiller._networks()
         loss = getattr(pair.deployment, "loss", None)
         if pair.teacher is None or not hasattr(loss, "classifier_kernel"):
             raise ValueError(

@@ -124,7 +124,7 @@ def of_training(model):
 
 def of_distiller(distiller):
     """The settings of a `Distiller`."""
-    teacher = distiller.pair().teacher
+    teacher = distiller._networks().teacher
     return {
         "distillation_losses": {
             name: {

@@ -127,8 +127,8 @@ def write_report(
         configured = provenance.of_distiller(student)
         views = views or student.views
         if teacher is None:
-            given["teacher"] = student.pair().teacher
-        optional = teacher is None and not student.pair().comparable
+            given["teacher"] = student._networks().teacher
+        optional = teacher is None and not student._networks().comparable
         student = student.deployable_student()
     else:
         checks.check_student(student)

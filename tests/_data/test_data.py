@@ -78,7 +78,7 @@ def test_multi_label_heads():
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         losses=kd.losses.SoftTargets(activation="sigmoid", temperature=2.0),
     )
-    p = tf.sigmoid(convert(distiller.pair().teacher(X)) / 2)
+    p = tf.sigmoid(convert(distiller._networks().teacher(X)) / 2)
     q = tf.sigmoid(convert(distiller.student(X)) / 2)
     kl = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
     logs = distiller.train_on_batch(X, y, return_dict=True)

@@ -60,10 +60,10 @@ def test_xla_compiles_the_networks_alone(monkeypatch, jit_compile):
 
 def test_a_teacher_that_xla_cannot_compile():
     distiller = distill()
-    distiller.pair().teacher.layers[1].supports_jit = False
+    distiller._networks().teacher.layers[1].supports_jit = False
     with pytest.warns(UserWarning, match="jit_compile is False here.*conv1"):
         distiller.compile("sgd", crossentropy(), jit_compile=True)
-    assert not distiller.compiles_networks
+    assert not distiller._compiles_networks
 
 
 def test_the_compiled_step_updates_batch_statistics():

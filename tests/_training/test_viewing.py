@@ -179,7 +179,7 @@ def test_compiled_training_sees_the_same(x, y, jit_compile):
         jit_compile=jit_compile,
     )
     history = distiller.fit(batches(x, y), verbose=0).history
-    assert distiller.compiles_networks == jit_compile
+    assert distiller._compiles_networks == jit_compile
     test_compiled_training_sees_the_same.losses[jit_compile] = history["loss"]
     losses = test_compiled_training_sees_the_same.losses
     if len(losses) == 2:
@@ -194,7 +194,8 @@ def test_a_saved_distiller_keeps_its_views(x, y, tmp_path):
     distiller.fit(batches(x, y), verbose=0)
     distiller.save(tmp_path / "distiller.keras")
     again = kd.load_distiller(
-        tmp_path / "distiller.keras", teacher=distiller.pair().teacher
+        tmp_path / "distiller.keras",
+        teacher=distiller._networks().teacher,
     )
     assert again.views.get_config() == distiller.views.get_config()
     np.testing.assert_allclose(

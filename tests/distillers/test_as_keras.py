@@ -105,7 +105,7 @@ class Seen(keras.callbacks.Callback):
         self.alphas = []
 
     def on_train_batch_end(self, batch, logs=None):
-        self.alphas.append(float(self.model.current_alpha()))
+        self.alphas.append(float(self.model._current_alpha()))
 
 
 def test_schedules_and_draws_go_by_batches_also_while_gradients_accumulate():

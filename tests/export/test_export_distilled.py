@@ -181,11 +181,11 @@ def test_dicts_for_both_networks_reach_verify(tmp_path):
         path,
         trained.student,
         ({"student": x, "teacher": x[:, ::-1]}, y),
-        teacher=trained.pair().teacher,
+        teacher=trained._networks().teacher,
         verbose=False,
         latency_runs=0,
     )
-    teacher = np.asarray(trained.pair().teacher(x[:, ::-1])).argmax(-1)
+    teacher = np.asarray(trained._networks().teacher(x[:, ::-1])).argmax(-1)
     student = np.asarray(trained.student(x)).argmax(-1)
     assert found.rows[1]["agreement"] == 1.0
     assert found.rows[1]["teacher_agreement"] == pytest.approx(

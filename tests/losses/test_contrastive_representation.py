@@ -273,7 +273,7 @@ def test_every_sample_has_its_row(compile):
     loss = distiller.distillation_losses["crd"]
     np.testing.assert_array_equal(loss.label_memory.numpy(), Y)
     for role, model in (
-        ("teacher", distiller.pair().teacher),
+        ("teacher", distiller._networks().teacher),
         ("student", distiller.student),
     ):
         pool = model.get_layer("pool").output

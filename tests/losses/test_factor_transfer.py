@@ -153,14 +153,14 @@ def test_fit_prepares_once(kind, tmp_path):
         "sequence": Batches(X),
     }[kind]
     before = [w.numpy() for w in loss.paraphrasers[0].weights]
-    teacher = [w.numpy() for w in model.pair().teacher.weights]
+    teacher = [w.numpy() for w in model._networks().teacher.weights]
     assert loss.needs_preparation
     history = model.fit(data, epochs=3, verbose=0).history["loss"]
     assert history[-1] < history[0]
     prepared = [w.numpy() for w in loss.paraphrasers[0].weights]
     assert any(np.any(a != b) for a, b in zip(before, prepared))
     assert not loss.needs_preparation
-    for old, now in zip(teacher, model.pair().teacher.weights):
+    for old, now in zip(teacher, model._networks().teacher.weights):
         np.testing.assert_array_equal(old, now)
     # Nothing of it changes while the student trains, now or later.
     model.fit(data, verbose=0)

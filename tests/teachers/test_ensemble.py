@@ -106,7 +106,7 @@ def test_it_teaches_its_own_member(members):
         alpha=1.0,
     )
     # Before there is data: it has symbolic inputs.
-    assert distiller.pair().bound
+    assert distiller._networks().bound
     distiller.compile(keras.optimizers.Adam(0.01))
     target = probabilities(teacher)
 

@@ -119,7 +119,7 @@ def test_what_it_says_is_what_the_student_is_taught():
     distiller = distill(momentum=0.9)
     steps(distiller, 4)
     teacher = distiller.moving_teacher
-    seen = distiller.pair().teacher_pass(tf.constant(X[:4])).output
+    seen = distiller._networks().teacher_pass(tf.constant(X[:4])).output
     np.testing.assert_allclose(seen, teacher.network(X[:4]), atol=1e-6)
     np.testing.assert_allclose(seen, teacher(X[:4]), atol=1e-6)
     assert np.abs(seen - distiller.student(X[:4])).max() > 1e-3
@@ -191,7 +191,7 @@ def test_a_name_that_a_nested_network_has_too():
     student = keras.Model(inputs, outputs)
     taps = {"teacher_layer_name": "conv", "student_layer_name": "conv"}
     distiller = distill(student, kd.losses.Hint(**taps))
-    assert distiller.pair().teacher_taps.shapes()[1]["conv"][-1] == 4
+    assert distiller._networks().teacher_taps.shapes()[1]["conv"][-1] == 4
 
 
 def test_only_when_the_optimizer_steps():

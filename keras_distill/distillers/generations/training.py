@@ -139,7 +139,7 @@ class Training(NamedTuple):
                 distillation_loss_weights=self.distillation_loss_weights,
                 alpha=self.alpha,
             )
-            if model.pair().deployment is not None:
+            if model._networks().deployment is not None:
                 raise ValueError(
                     "A loss that puts the teacher's classifier behind the "
                     "student deploys more than the student, and born_again "

@@ -34,13 +34,13 @@ class CohortBatch(FirstBatch):
                 "data itself; for a cached teacher see kd.Distiller."
             )
         for member in cohort.members.values():
-            member.viewing().check(sample)
-        cohort.viewing().check_index(sample)  # it is told the steps
+            member._view_schedule().check(sample)
+        cohort._view_schedule().check_index(sample)  # it is told the steps
         self._build_students(sample)
         if y is not None:
             first = next(iter(cohort.members.values()))
             FirstBatch(first)._check_sparse_labels(y)
-            first.viewing().check_labels(y)
+            first._view_schedule().check_labels(y)
 
     def _networks(self):
         members = self.distiller.members.values()
@@ -65,8 +65,8 @@ class CohortBatch(FirstBatch):
                 specs = keras.tree.map_structure(
                     lambda a: keras.KerasTensor(free(a), a.dtype.name), x
                 )
-                if not cohort.pair().bound:
-                    taps = member.pair().student_taps
+                if not cohort._networks().bound:
+                    taps = member._networks().student_taps
                     shapes[name] = ForwardOutputs(*taps.shapes_on(specs))
             cohort.built = True
             if shapes:

@@ -84,7 +84,7 @@ class Member(Distiller):
         self._kinds = Untracked(distillation_losses)
         self._peer_names = tuple(peers)
         losses = dict(self.distillation_losses)
-        self._pair = Untracked(MemberPair(student, losses))
+        self._held_networks = Untracked(MemberPair(student, losses))
         self._peer_of = {
             id(losses[_key(peer, kind)]): peer for peer, kind in keys
         }
@@ -102,7 +102,7 @@ class Member(Distiller):
             shapes: Name of a student -> `ForwardOutputs` of shapes, of the
                 whole cohort.
         """
-        own = self.pair()
+        own = self._networks()
         with self.distribute_strategy.scope():
             for peer, pair in self._pairs.value.items():
                 pair.bind(shapes[peer], shapes[self.name])
@@ -138,7 +138,7 @@ class Member(Distiller):
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
         before = [ops.copy(variable) for variable in statistics]
-        seen = stopped(self.pair().student_pass(x, training=True))
+        seen = stopped(self._networks().student_pass(x, training=True))
         for variable, value in zip(statistics, before):
             variable.assign(value)
         return seen

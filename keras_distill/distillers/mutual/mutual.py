@@ -106,7 +106,7 @@ class MutualDistiller(Distiller):
         name="mutual_distiller",
     ):
         checks.check_backend()
-        from keras_distill._training.view_schedule import Viewing
+        from keras_distill._training.view_schedule import ViewSchedule
 
         # Past Distiller.__init__: there is no one student and no teacher.
         LoggedModel.__init__(self, name=name, dtype="float32", autocast=False)
@@ -139,7 +139,7 @@ class MutualDistiller(Distiller):
         self._kinds = Untracked(losses)
         self._evaluations = Untracked(Evaluations())
         self._first_batch = Untracked(CohortBatch(self))
-        self._viewing = Untracked(Viewing(self))
+        self._held_view_schedule = Untracked(ViewSchedule(self))
         self._bind_if_shapes_are_known()
         self.built = all(student.built for student in students.values())
 
@@ -154,9 +154,9 @@ class MutualDistiller(Distiller):
     def distillation_losses(self):
         return self._kinds.value
 
-    def pair(self):
+    def _networks(self):
         """The first student with its taps; see `members` for all."""
-        return next(iter(self.members.values())).pair()
+        return next(iter(self.members.values()))._networks()
 
     def set_teacher(self, teacher, check=True):
         raise ValueError(
@@ -166,7 +166,7 @@ class MutualDistiller(Distiller):
 
     def _bind_if_shapes_are_known(self):
         shapes = {
-            name: member.pair().student_taps.shapes()
+            name: member._networks().student_taps.shapes()
             for name, member in self.members.items()
         }
         if all(shapes.values()):
@@ -183,13 +183,13 @@ class MutualDistiller(Distiller):
             member.bind(shapes)
             # Some losses know only now that they need a stage of their own.
             cohort_checks.check_losses(member.distillation_losses)
-        self.views.set_output_shape(self.pair().student_output_shape)
+        self.views.set_output_shape(self._networks().student_output_shape)
 
     def call(self, x, training=None):
         """Every student's output, a dict, as evaluation sees the batch."""
         x = self.views.evaluation(unpacked(x).inputs)
         return {
-            name: member.pair().deployed_output(x, training)
+            name: member._networks().deployed_output(x, training)
             for name, member in self.members.items()
         }
 
@@ -296,7 +296,7 @@ class MutualDistiller(Distiller):
             # Callbacks look for `optimizer`.
             self.optimizer = next(iter(self.members.values())).optimizer
         losses = ["loss", *(f"{name}_loss" for name in self.members)]
-        self.start_logs(self._log_names(), losses)
+        self._start_logs(self._log_names(), losses)
 
     def fit(self, *args, **kwargs):
         def of_each(first, finalize, variables):
@@ -326,7 +326,7 @@ class MutualDistiller(Distiller):
     def _in_evaluation(self, function, *args, **kwargs):
         def evaluated(*args, **kwargs):
             result = function(*args, **kwargs)
-            logs = self.logs().evaluation.result()
+            logs = self._current_logs().evaluation.result()
             for name, member in self.members.items():
                 loss = logs.get(f"{name}_loss")
                 found = member.results() | (
@@ -337,9 +337,9 @@ class MutualDistiller(Distiller):
 
         return super()._in_evaluation(evaluated, *args, **kwargs)
 
-    def build_for(self, batch, with_optimizer):
+    def _build_for(self, batch, with_optimizer):
         for member in self.members.values():
-            member.build_for(batch, with_optimizer)
+            member._build_for(batch, with_optimizer)
 
     # Logs.
 
@@ -349,9 +349,9 @@ class MutualDistiller(Distiller):
 
     @property
     def metrics(self):
-        if self.logs() is None:
+        if self._current_logs() is None:
             return []
-        training, evaluation, _ = self.logs()
+        training, evaluation, _ = self._current_logs()
         of_members = [m.compiled_metrics() for m in self.members.values()]
         return [training, evaluation, *(m for ms in of_members for m in ms)]
 
@@ -367,7 +367,7 @@ class MutualDistiller(Distiller):
         return self.get_metrics_result()
 
     def get_metrics_result(self):
-        training, evaluation, _ = self.logs()
+        training, evaluation, _ = self._current_logs()
         results = dict((evaluation if self._evaluating else training).result())
         if not self._evaluating and not self._trained_with_labels:
             return results

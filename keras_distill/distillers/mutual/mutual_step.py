@@ -20,7 +20,7 @@ from keras_distill.losses.ops.gathering import gathering
 def train_step(cohort, data):
     batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
     sample, y, weight = batch
-    view = cohort.viewing().training(sample, y, weight)
+    view = cohort._view_schedule().training(sample, y, weight)
     members = cohort.members
     same_learning_rate(members)
 
@@ -30,10 +30,10 @@ def train_step(cohort, data):
         gathering(None if replica.share is None else replica),
     ):
         for name, member in members.items():
-            member.pair().check_bound()
+            member._networks().check_bound()
             tapes[name] = tf.GradientTape()
             with tapes[name]:
-                own[name] = member.pair().student_pass(
+                own[name] = member._networks().student_pass(
                     view.student, training=True
                 )
             shown[name] = stopped(own[name])
@@ -58,7 +58,7 @@ def train_step(cohort, data):
                 shown[name] = member.shown_again(view.student)
 
     logs["loss"] = sum(logs[f"{name}_loss"] for name in members)
-    cohort.logs().training.update_state(logs, replica.count)
+    cohort._current_logs().training.update_state(logs, replica.count)
     outputs = {name: seen.output for name, seen in own.items()}
     y, weight, outputs = replica.real((view.y, view.sample_weight, outputs))
     return replicas.reducible(cohort.update_members(y, outputs, weight))
@@ -79,7 +79,7 @@ def test_step(cohort, data):
     if logs:
         logs["loss"] = sum(logs.values())
         logs = replica.zero_if_empty(logs)
-        cohort.logs().evaluation.update_state(logs, replica.count)
+        cohort._current_logs().evaluation.update_state(logs, replica.count)
     return replicas.reducible(cohort.update_members(y, outputs, weight))
 
 

@@ -162,7 +162,7 @@ class NativeEnsembleDistiller(Distiller):
     def _bind_if_shapes_are_known(self):
         super()._bind_if_shapes_are_known()
         # One for all outputs: the labels are compared with it.
-        pair = self.pair()
+        pair = self._networks()
         pair.student_output_shape = pair.student_output_shape[ENSEMBLE]
         self.views.set_output_shape(pair.student_output_shape)
 
@@ -244,13 +244,13 @@ class NativeEnsembleDistiller(Distiller):
         weight = self.distillation_loss_weight
         if callable(weight):
             weight = ops.cast(
-                weight(self.steps_taken()), distillation_loss.dtype
+                weight(self._steps_taken()), distillation_loss.dtype
             )
         return student_loss + weight * distillation_loss
 
-    def update_metrics(self, y, output, sample_weight, teacher_output):
+    def _update_metrics(self, y, output, sample_weight, teacher_output):
         y = self._labels_of_each(y)
-        return super().update_metrics(y, output, sample_weight, teacher_output)
+        return super()._update_metrics(y, output, sample_weight, teacher_output)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         y = self._labels_of_each(y)

@@ -19,7 +19,7 @@ def check_cached(outputs, distiller):
         from keras_distill.teachers.cache.origin import check_origin
 
         check_origin(outputs["origin"], distiller)
-    pair = distiller.pair()
+    pair = distiller._networks()
     for name in pair.needs_teacher:
         loss = pair.losses[name]
         _check_stored(name, loss, outputs)

@@ -100,7 +100,7 @@ def check_origin(given, distiller):
             f"Distiller's, whose fingerprint is {teacher[:12]}... Build a "
             "cache of this teacher, or give the Distiller the one of the cache."
         )
-    network = distiller.pair().teacher
+    network = distiller._networks().teacher
     if teacher is not None and network is not None:
         computes = _computes(computation(network))
         if int(final_activation(network) == "sigmoid") != given.sigmoid or (

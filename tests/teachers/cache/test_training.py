@@ -156,7 +156,7 @@ def test_the_teacher_does_not_run_if_there_is_one(plain):
     student = distiller(model)
     joined = plain.join(pipeline())
     calls = []
-    student.pair().run_teacher.taps = lambda *a, **k: calls.append(a)
+    student._networks().run_teacher.taps = lambda *a, **k: calls.append(a)
     student.fit(joined, verbose=0)
     assert not calls
 
