@@ -12,17 +12,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._data.for_network import for_network
 from keras_distill._distribute.strategies import callbacks_here
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.optimizers import steps_taken
-from keras_distill.views import for_network
 from keras_distill.views.mixup import advice
 from keras_distill.views.mixup import check_groups
 from keras_distill.views.mixup import is_whole_data_set
 
 
 class ViewSchedule:
-    """
+    """Shows each batch through a Distiller's views, and checks them.
+
     Args:
         distiller: The `Distiller`.
     """

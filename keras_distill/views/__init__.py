@@ -1,7 +1,7 @@
 """What each network sees of a batch."""
 
 from keras_distill._data.batch_fields import indexed
-from keras_distill._data.for_network import for_network
+from keras_distill._data.for_network import for_network  # noqa: F401
 from keras_distill.views.augmented import Augmented
 from keras_distill.views.base import Preprocessing
 from keras_distill.views.base import View
@@ -26,7 +26,6 @@ __all__ = [
     "Preprocessing",
     "View",
     "Views",
-    "for_network",
     "grouped_batches",
     "indexed",
     "preview",

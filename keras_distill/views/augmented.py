@@ -44,6 +44,8 @@ class Augmented(Views):
     you create inside `strategy.scope()` draw the same numbers on every replica:
     create them before it. A saved Distiller with keras-cv's `RandomApply`,
     `RandomChoice` or `JitteredResize` cannot be loaded (keras-cv 0.9).
+    Some layers do not run in float16 (`RandAugment` of keras-cv, `MixUp` of
+    Keras): create them before you set a mixed precision policy.
 
     Args:
         layers: An augmentation layer, a list of them, or a `keras.Sequential`
@@ -218,10 +220,12 @@ def _blended(layer, x, y, sample_weight):
     rows = rows or [ops.zeros((batch, 1))]
     inputs = {"images": x, "labels": ops.concatenate(rows, axis=1)}
     outputs = _called(layer, inputs)
+    # Under a mixed policy they come back in float16.
+    blended = ops.cast(outputs["labels"], "float32")
     start, results = 0, []
     for shape in shapes:
         end = start + math.prod(shape)
-        part = outputs["labels"][:, start:end]
+        part = blended[:, start:end]
         results.append(ops.reshape(part, (batch, *shape)))
         start = end
     y, sample_weight = (
