@@ -6,6 +6,7 @@ Numbers marked "config" are from google-research/big_vision,
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 
@@ -26,20 +27,20 @@ class DecoupledAdam(keras.optimizers.AdamW):
 
         w <- w - schedule * (learning_rate * adam + weight_decay * w)
 
-    for kernels, and without the last term for everything else (biases, scales
-    and offsets of normalizations). `schedule` is the learning rate over its
-    peak. `keras.optimizers.AdamW` multiplies its weight decay by the learning
-    rate: it is given `weight_decay / peak_learning_rate`.
+    This is the step for kernels; everything else (biases, scales and offsets of
+    normalizations) has no last term. `schedule` is the learning rate divided by
+    its peak. `keras.optimizers.AdamW` multiplies its weight decay by the
+    learning rate, so it gets `weight_decay / peak_learning_rate`.
 
     Args:
         learning_rate: A float or a schedule.
         peak_learning_rate: The largest rate of the schedule.
-        weight_decay: Share of each kernel that one step takes away where the
-            schedule is at its peak; 0: none. Defaults to 0.0003, config.
+        weight_decay: Share of each kernel that one step takes away at the
+            peak of the schedule; 0: none. Defaults to 0.0003, config.
         **kwargs: As in `keras.optimizers.Adam`.
 
     Raises:
-        ValueError: for a peak that is not positive, or a negative decay.
+        ValueError: If the peak is not positive or the decay is negative.
 
     Example:
 
@@ -55,16 +56,20 @@ class DecoupledAdam(keras.optimizers.AdamW):
     """
 
     def __init__(
-        self, learning_rate, peak_learning_rate, weight_decay=3e-4, **kwargs
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        peak_learning_rate: float,
+        weight_decay: float = 3e-4,
+        **kwargs: Any,
     ):
         peak = positive("peak_learning_rate", peak_learning_rate)
         share = _decay(weight_decay)
         super().__init__(learning_rate, weight_decay=share / peak, **kwargs)
         self._peak, self._share = peak, share
-        # Whatever is not called "kernel" (":0": tf.Variable's name).
+        # All that is not called "kernel" (":0" ends the names of tf.Variable).
         self.exclude_from_weight_decay(var_names=[r"^(?!.*kernel(:\d+)?$)"])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "peak_learning_rate": self._peak,
@@ -77,16 +82,16 @@ class Recipe:
     """A training recipe; take from it what you need.
 
     Attributes:
-        views: What the networks see, for `kd.Distiller`.
-        distillation_losses: The same.
-        alpha: The same.
-        batch_size: Of the global batch.
-        steps: Length of the training, whose epochs have
-            `kd.datasets.steps_per_epoch(samples, batch_size)` each.
-        learning_rate: Where it is largest, after the warm-up.
+        views: Argument of `kd.Distiller`: what the networks see.
+        distillation_losses: Argument of `kd.Distiller`.
+        alpha: Argument of `kd.Distiller`.
+        batch_size: Samples of the global batch.
+        steps: Length of the training. Each epoch has
+            `kd.datasets.steps_per_epoch(samples, batch_size)` of them.
+        learning_rate: Largest learning rate, after the warm-up.
         warmup_steps: Steps in which the rate rises from 0.
-        weight_decay: Share of each kernel that one step takes away where the
-            schedule is at its peak.
+        weight_decay: Share of each kernel that one step takes away at the
+            peak of the schedule.
         clip_norm: Largest norm of all gradients together.
     """
 
@@ -100,16 +105,16 @@ class Recipe:
     weight_decay: float
     clip_norm: float
 
-    def distiller_arguments(self):
-        """-> a dict, for `kd.Distiller(student=..., teacher=..., **dict)`."""
+    def distiller_arguments(self) -> dict[str, Any]:
+        """Arguments for `kd.Distiller(student=..., teacher=..., **dict)`."""
         return {
             "views": self.views,
             "distillation_losses": self.distillation_losses,
             "alpha": self.alpha,
         }
 
-    def schedule(self):
-        """-> the learning rate by step: linear warm-up, then half a cosine."""
+    def schedule(self) -> keras.optimizers.schedules.CosineDecay:
+        """The learning rate by step: linear warm-up, then half a cosine."""
         warm = self.warmup_steps > 0
         return keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0 if warm else self.learning_rate,
@@ -118,57 +123,58 @@ class Recipe:
             warmup_steps=self.warmup_steps,
         )
 
-    def optimizer(self):
-        """-> a new `DecoupledAdam`, for one training."""
+    def optimizer(self) -> DecoupledAdam:
+        """A new optimizer, for one training."""
         return DecoupledAdam(
             self.schedule(),
             peak_learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            epsilon=1e-8,  # optax's, which big_vision does not change
+            epsilon=1e-8,  # optax's default, which big_vision keeps
             global_clipnorm=self.clip_norm,
         )
 
 
 def function_matching(
-    image_size=224,
+    image_size: int | tuple[int, int] = 224,
     *,
-    samples,
-    epochs=1200,
-    batch_size=4096,
-    temperature=1.0,
-    learning_rate=0.03,
-    learning_rate_scaling="none",
-    warmup_steps=5000,
-    weight_decay=3e-4,
-    clip_norm=1.0,
-    **views,
-):
+    samples: int,
+    epochs: int = 1200,
+    batch_size: int = 4096,
+    temperature: float = 1.0,
+    learning_rate: float = 0.03,
+    learning_rate_scaling: str = "none",
+    warmup_steps: int = 5000,
+    weight_decay: float = 3e-4,
+    clip_norm: float = 1.0,
+    **views: Any,
+) -> Recipe:
     """The recipe of Beyer et al. 2022: patient, consistent, without labels.
 
-    Crop and mixup alike for both networks, KL divergence as the only loss,
-    Adam with decoupled weight decay, warm-up and cosine, and long training.
-    The numbers are for ImageNet and a ResNet-50 without batch normalization
-    (`kd.models.bit_resnet50`). For small data sets the same authors train with
-    `batch_size=512, warmup_steps=1500`, and choose on held-out images: rate
-    0.0003 to 0.01, decay 1e-5 to 1e-3, temperature 1 to 10, 1000 to 1 000 000
-    epochs (big_vision, `bigsweep_flowers_pet.py`).
+    Both networks see the same crop and mixup. The KL divergence is the only
+    loss, the optimizer is Adam with decoupled weight decay, warm-up and cosine,
+    and training is long. The numbers are for ImageNet and a ResNet-50 without
+    batch normalization (`kd.models.bit_resnet50`). For small data sets the same
+    authors train with `batch_size=512, warmup_steps=1500`, and choose on
+    held-out images: rate 0.0003 to 0.01, decay 1e-5 to 1e-3, temperature 1 to
+    10, 1000 to 1 000 000 epochs (big_vision, `bigsweep_flowers_pet.py`).
 
     Args:
-        image_size: What the student sees, in pixels: a side, or (height,
-            width). Defaults to 224, config.
+        image_size: Size of the student's images in pixels: one side, or
+            (height, width). Defaults to 224, config.
         samples: Number of training images.
         epochs: Passes over them. Defaults to 1200: "a good middle-ground",
             config.
-        batch_size: Of the global batch. Defaults to 4096, config.
-        temperature: Of the KL divergence. Defaults to 1, config.
+        batch_size: Samples of the global batch. Defaults to 4096, config.
+        temperature: Temperature of the KL divergence. Defaults to 1, config.
         learning_rate: Largest learning rate. Defaults to 0.03, config.
-        learning_rate_scaling: Of the rate with the batch size: `"linear"`:
-            times `batch_size / 4096`. `"square_root"`: times its root.
-            Defaults to `"none"`: as given. Neither is in the config.
-        warmup_steps: Defaults to 5000, config; give less for a training of
-            less than, say, 50 000 steps.
+        learning_rate_scaling: `"linear"` multiplies the rate by
+            `batch_size / 4096`, `"square_root"` by its root. Defaults to
+            `"none"`. The config has neither.
+        warmup_steps: Steps in which the rate rises from 0. Defaults to 5000,
+            config; take fewer if the training has less than, say, 50 000 steps.
         weight_decay: See `DecoupledAdam`. Defaults to 0.0003, config.
-        clip_norm: Of all gradients together. Defaults to 1, config.
+        clip_norm: Largest norm of all gradients together. Defaults to 1,
+            config.
         **views: More arguments of `kd.views.FunctionMatching`. Its defaults
             are those of the paper.
 
@@ -176,8 +182,8 @@ def function_matching(
         A `Recipe`.
 
     Raises:
-        ValueError: for numbers that are not positive (a decay may be 0), or a
-            warm-up that is as long as the training.
+        ValueError: If a number is not positive (a decay may be 0), or the
+            warm-up is as long as the training.
 
     Example:
 
@@ -211,9 +217,9 @@ def function_matching(
     if warmup_steps >= steps:
         raise ValueError(
             f"warmup_steps must be less than the {steps} steps of the training "
-            f"(epochs={epochs} of samples={samples} in batches of "
-            f"{batch_size}). Received: warmup_steps={warmup_steps}. A tenth of "
-            "the training or less is usual."
+            f"(epochs={epochs}, samples={samples}, batch_size={batch_size}). "
+            f"Received: warmup_steps={warmup_steps}. A tenth of the training "
+            "or less is usual."
         )
     scale = (batch_size / _PUBLISHED_BATCH_SIZE) ** _EXPONENTS[scaling]
     return Recipe(

@@ -125,7 +125,9 @@ def main():
     x = np.random.uniform(size=(options.samples, SIZE, SIZE, 3))
     x = x.astype("float32")
     y = np.random.randint(0, CLASSES, options.samples).astype("int32")
-    views = kd.views.FunctionMatching(SIZE, num_classes=CLASSES)
+    views = kd.views.FunctionMatching(
+        SIZE, mixup=kd.views.Mixup(num_classes=CLASSES)
+    )
     steps = options.samples // options.batch_size
 
     def batches():  # without tf.data's autotuner

@@ -87,7 +87,7 @@ def main():
         "keras-cv RandomCropAndResize + MixUp": keras_cv_layers(),
         "FunctionMatching": our_view(),
         "FunctionMatching without an index": our_view(indexed=False),
-        "FunctionMatching, Beta(0.2, 0.2)": our_view(mixup_concentration=0.2),
+        "FunctionMatching, Beta(0.2, 0.2)": our_view(mixup=kd.views.Mixup(0.2)),
         "FunctionMatching, teacher at 96x96": our_view(teacher_image_size=96),
         "FunctionMatching, jit_compile=True": our_view(jit_compile=True),
     }

@@ -1,9 +1,9 @@
 """How a Distiller uses its views: when, on which samples, and do they fit.
 
 A random view is a function of (seed, epoch, sample index). The index travels
-with the data; the epoch too where the data knows it, else it is a variable
-here, set at the beginning of every epoch. It is no part of a checkpoint: a
-run that goes on with `initial_epoch` sees the views it would have seen.
+with the data. So does the epoch if the data knows it; otherwise it is a
+variable here, set at the beginning of every epoch. A checkpoint does not hold
+it: a run that continues with `initial_epoch` sees the views it would have seen.
 """
 
 import warnings
@@ -12,14 +12,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._data.for_network import for_network
 from keras_distill._distribute.strategies import callbacks_here
+from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.optimizers import steps_taken
-from keras_distill.views import for_network
-from keras_distill.views.groups import advice
+from keras_distill.views.mixup import advice
+from keras_distill.views.mixup import check_groups
+from keras_distill.views.mixup import is_whole_data_set
 
 
 class ViewSchedule:
-    """
+    """Shows each batch through a Distiller's views, and checks them.
+
     Args:
         distiller: The `Distiller`.
     """
@@ -46,7 +50,7 @@ class ViewSchedule:
         )
 
     def _step_number(self):
-        """A number for each step and replica, to draw by."""
+        """A number of its own for each step and replica."""
         step = tf.cast(steps_taken(self.distiller.optimizer), tf.int32)
         strategy = tf.distribute.get_strategy()
         context = tf.distribute.get_replica_context()
@@ -56,8 +60,8 @@ class ViewSchedule:
         return step * strategy.num_replicas_in_sync + replica
 
     def callbacks(self, callbacks):
-        """The callbacks of `fit` that this machine has to do, and one that
-        sets the epoch."""
+        """The callbacks of `fit` for this machine, and one that sets the
+        epoch."""
         ours = EpochSetter(self)
         strategy = self.distiller.distribute_strategy
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -87,27 +91,27 @@ class ViewSchedule:
         ):
             if network is None:
                 continue
-            seen = for_network(network, see(sample.inputs), role)
-            _check_fits(network, seen, role, views)
+            x = for_network(network, see(sample.inputs), role)
+            _check_fits(network, x, role, views)
             if not self._warned:
-                self._warned = _warn_of_range(network, seen, role)
+                self._warned = _warn_of_range(network, x, role)
         self.check_index(sample)
 
     def check_index(self, sample):
         """Raises if the views of these samples cannot be replayed."""
-        views = self.distiller.views
-        if sample.sample_index is not None:
-            strategy = self.distiller.distribute_strategy
-            index = np.asarray(sample.sample_index)
-            views.validate_sample_index(index, strategy.num_replicas_in_sync)
-            # Data that knows its epochs may go on with the next one.
-            self._is_whole = sample.epoch is None and views.is_whole_data_set(
-                index
-            )
+        if sample.sample_index is None or self._group_size == 1:
+            return
+        index = np.asarray(sample.sample_index)
+        strategy = self.distiller.distribute_strategy
+        check_groups(index, self._group_size, strategy.num_replicas_in_sync)
+        # Data that knows its epochs may continue with the next one.
+        self._is_whole = sample.epoch is None and is_whole_data_set(
+            index, self._group_size
+        )
 
     def check_steps(self, steps):
-        """Raises if a batch that can only be the whole data set is followed
-        by others.
+        """Raises if a batch that must be the whole data set is not the only
+        one.
 
         Args:
             steps: Number of batches of an epoch; `None` if it is not known.
@@ -116,36 +120,37 @@ class ViewSchedule:
         is_whole, self._is_whole = self._is_whole, False
         if is_whole and steps is not None and steps > 1:
             self.distiller._first_batch.value.forget()
-            group_size = self.distiller.views.mixup_group_size
             raise ValueError(
-                f"mixup blends samples of a group of {group_size} neighbours "
-                "in the data set, so that a view can be replayed; but the "
-                f"first of {steps} batches ends within a group. "
-                + advice(group_size)
+                f"mixup blends samples of a group of {self._group_size} "
+                "neighbours in the data set, so that a view can be replayed. "
+                f"But the first of {steps} batches ends within a group. "
+                + advice(self._group_size)
             )
 
     def check_shuffled(self, sample, batch_size):
-        """Raises if the views do not stand arrays that Keras shuffles."""
-        if sample.sample_index is not None:
+        """Raises if Keras shuffles arrays whose groups must stay whole."""
+        if sample.sample_index is not None and self._group_size > 1:
             order = np.random.default_rng(0).permutation(sample.sample_index)
-            self.distiller.views.validate_sample_index(order[:batch_size])
+            check_groups(order[:batch_size], self._group_size)
 
     def check_labels(self, y):
         """Raises if the task loss does not take the views' labels."""
         views, loss = self.distiller.views, self.distiller.loss
-        given = views.evaluation_labels(y)
-        # Float labels may come back as they are, and are blended too.
-        changed = given is not y or getattr(views, "mixup", False)
         if not isinstance(loss, str):
             loss = getattr(loss, "__name__", type(loss).__name__)
-        if changed and "sparse" in loss.lower():
-            raise ValueError(
-                f"{type(views).__name__} blends labels: they become numbers "
-                f"of shape {tuple(given.shape)}, but the task loss is {loss}. "
-                "Give integer or one-hot labels. Compile with "
-                "CategoricalCrossentropy and metrics for one-hot labels; or "
-                "leave labels out, with alpha=1."
-            )
+        if not views.blends_labels or "sparse" not in loss.lower():
+            return
+        shape = tuple(views.evaluation_labels(y).shape)
+        raise ValueError(
+            f"{type(views).__name__} blends labels: they become numbers of "
+            f"shape {shape}, but the task loss is {loss}. Give integer or "
+            "one-hot labels. Compile with CategoricalCrossentropy and metrics "
+            "for one-hot labels; or leave labels out, with alpha=1."
+        )
+
+    @property
+    def _group_size(self):
+        return self.distiller.views.group_size
 
 
 class EpochSetter(keras.callbacks.Callback):
@@ -162,11 +167,11 @@ class EpochSetter(keras.callbacks.Callback):
         self._schedule.epoch.assign(epoch)
 
 
-def _check_fits(network, seen, role, views):
+def _check_fits(network, x, role, views):
     expected = getattr(network, "inputs", None)
-    if not expected or keras.tree.is_nested(seen) or len(expected) != 1:
+    if not expected or keras.tree.is_nested(x) or len(expected) != 1:
         return
-    shape, wanted = tuple(seen.shape), tuple(expected[0].shape)
+    shape, wanted = tuple(x.shape), tuple(expected[0].shape)
     if len(shape) != len(wanted) or any(
         None not in (a, b) and a != b for a, b in zip(shape[1:], wanted[1:])
     ):
@@ -177,15 +182,15 @@ def _check_fits(network, seen, role, views):
         )
 
 
-def _warn_of_range(network, seen, role):
-    """Images in [0, 255] for a network that does not rescale them."""
-    if keras.tree.is_nested(seen) or len(seen.shape) != 4:
+def _warn_of_range(network, x, role):
+    """Warns of images in [0, 255] for a network that does not rescale them."""
+    if keras.tree.is_nested(x) or len(x.shape) != 4:
         return False
-    values = np.asarray(seen)
+    values = np.asarray(x)
     if not values.size or values.min() < 0 or values.max() <= 2.0:
         return False
     scaling = (keras.layers.Rescaling, keras.layers.Normalization)
-    early = list(network._flatten_layers(include_self=False))[:6]
+    early = flatten_layers(network, include_self=False)[:6]
     if any(isinstance(layer, scaling) for layer in early):
         return False
     warnings.warn(

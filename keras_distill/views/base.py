@@ -4,10 +4,13 @@ A view turns the dataset's batch into the student's input and the teacher's
 input. It runs inside the training step, on the device, in every replica.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import keras
+
+from keras_distill._arguments import checked_layer
 
 
 class View(NamedTuple):
@@ -23,84 +26,87 @@ class View(NamedTuple):
 class Views(keras.layers.Layer):
     """Base class: both networks see the batch as the dataset gives it.
 
-    Subclasses override `training` for what is seen in the training step and
-    `evaluation` (`teacher_evaluation`) for what is seen without randomness:
+    Override `training` for what the networks see in the training step, and
+    `evaluation` (`teacher_evaluation`) for what they see without randomness:
     in `evaluate`, `predict` and export.
 
     Attributes:
-        jit_compile: Whether XLA compiles what a subclass does, in a step of
-            your own; a Distiller runs its views outside of what it compiles.
+        teacher_varies: Whether the teacher sees a sample differently in every
+            epoch.
+        replayable: Whether a view is a function of seed, epoch and sample
+            index.
+        group_size: Size of the groups of neighbours in an indexed data set
+            within which samples are blended; 1 if none are.
+        blends_labels: Whether `training` blends the labels.
+        student_layer: The Keras layer between the data and the student, which
+            ships with it, or `None`.
+        jit_compile: Set it if XLA compiles the view in a step of your own. A
+            Distiller runs its views outside of what it compiles.
     """
 
-    # Whether the teacher sees another view of a sample in every epoch.
     teacher_varies = False
-    # Whether a view is a function of seed, epoch and sample index.
     replayable = True
-    # The Keras layer between the data and the student, which ships with it.
-    student_layer = None
+    group_size = 1
+    blends_labels = False
+    student_layer: keras.layers.Layer | None = None
 
-    def __init__(self, name=None):
+    def __init__(self, name: str | None = None):
         super().__init__(name=name)
         self.built = True
         self.jit_compile = False
 
     def training(
-        self, x, y=None, sample_weight=None, epoch=None, sample_index=None
-    ):
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        epoch: Any = None,
+        sample_index: Any = None,
+    ) -> View:
         """The batch as the two networks see it in the training step.
 
         Args:
             x: The batch's inputs.
             y: Labels, or `None`.
             sample_weight: Weights, or `None`.
-            epoch: A scalar integer tensor: what is random should be a function
-                of it, of the index and of a seed.
-            sample_index: `(batch,)` int32, each sample's position in the data
-                set; `None` if the data carries none.
+            epoch: A scalar integer tensor. Make random numbers a function of
+                it, of the index and of a seed.
+            sample_index: `(batch,)` int32, the position of each sample in the
+                data set; `None` if the data carries none.
 
         Returns:
-            `View`: student's input, teacher's input, labels and weights.
+            A `View`: the student's input, the teacher's input, labels and
+            weights.
         """
         return View(
             self.evaluation(x), self.teacher_evaluation(x), y, sample_weight
         )
 
-    def evaluation(self, x):
-        """-> the student's input, without randomness."""
+    def evaluation(self, x: Any) -> Any:
+        """The student's input, without randomness."""
         return x
 
-    def teacher_evaluation(self, x):
-        """-> the teacher's input, without randomness."""
+    def teacher_evaluation(self, x: Any) -> Any:
+        """The teacher's input, without randomness."""
         return x
 
-    def set_output_shape(self, shape):
-        """Told the shape of the student's output, or `None`, by a Distiller."""
-
-    def validate_sample_index(self, sample_index, replicas=1):
-        """Raises if views of these samples cannot be replayed.
-
-        Args:
-            sample_index: NumPy array `(batch,)`, the first batch's.
-            replicas: Number of replicas that share the batch.
-        """
-
-    def is_whole_data_set(self, sample_index):
-        """Whether what `validate_sample_index` took is right only if there is
-        no second batch; the same argument."""
-        return False
-
-    def evaluation_labels(self, y):
-        """-> labels of the kind that `training` gives."""
+    def evaluation_labels(self, y: Any) -> Any:
+        """Labels of the kind that `training` gives, not blended."""
         return y
 
-    def teacher_config(self):
-        """The part of the configuration that what the teacher sees, in
-        training, depends on: its outputs can be used wherever it is equal."""
+    def set_output_shape(self, shape: Any) -> None:
+        """A Distiller tells the shape of the student's output, or `None`."""
+
+    def teacher_config(self) -> dict[str, Any]:
+        """The configuration of what the teacher sees in training.
+
+        Cached outputs of a teacher fit all views for which it is equal.
+        """
         config = self.get_config()
         config.pop("name", None)
         return config
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"name": self.name}
 
 
@@ -109,10 +115,14 @@ class Preprocessing(Views):
     """Gives each network its own resolution, range or layout.
 
     Args:
-        student: A Keras layer or model applied to the student's input, such
-            as `keras.layers.Resizing(96, 96)` or a `keras.Sequential` of
-            several. `None`: as the dataset gives it.
+        student: A Keras layer or model that is applied to the student's input,
+            such as `keras.layers.Resizing(96, 96)` or a `keras.Sequential` of
+            several. Defaults to `None`: the batch as it is.
         teacher: The same for the teacher.
+        name: Name of the layer.
+
+    Raises:
+        TypeError: If `student` or `teacher` is not a Keras layer.
 
     Example:
 
@@ -124,51 +134,78 @@ class Preprocessing(Views):
     ```
     """
 
-    def __init__(self, student=None, teacher=None, name=None):
+    def __init__(
+        self,
+        student: keras.layers.Layer | None = None,
+        teacher: keras.layers.Layer | None = None,
+        name: str | None = None,
+    ):
         super().__init__(name=name)
-        for argument, layer in (("student", student), ("teacher", teacher)):
-            if layer is not None and not isinstance(layer, keras.layers.Layer):
-                raise TypeError(
-                    f"{argument} must be a Keras layer or model, or None. "
-                    f"Received: {layer!r}"
-                )
-        self.student = student
-        self.teacher = teacher
+        self.student = self.student_layer = checked_layer("student", student)
+        self.teacher = checked_layer("teacher", teacher)
 
-    @property
-    def student_layer(self):
-        return self.student
+    def evaluation(self, x: Any) -> Any:
+        return preprocessed(self.student, x)
 
-    def evaluation(self, x):
-        return x if self.student is None else self.student(x, training=False)
+    def teacher_evaluation(self, x: Any) -> Any:
+        return preprocessed(self.teacher, x)
 
-    def teacher_evaluation(self, x):
-        return x if self.teacher is None else self.teacher(x, training=False)
-
-    def teacher_config(self):
+    def teacher_config(self) -> dict[str, Any]:
         return {"teacher": self.get_config()["teacher"]}
 
-    def get_config(self):
-        serialize = keras.saving.serialize_keras_object
+    def get_config(self) -> dict[str, Any]:
         return {
-            "student": self.student and serialize(self.student),
-            "teacher": self.teacher and serialize(self.teacher),
+            "student": serialized(self.student),
+            "teacher": serialized(self.teacher),
             "name": self.name,
         }
 
     @classmethod
-    def from_config(cls, config):
-        deserialize = keras.saving.deserialize_keras_object
-        config = dict(config)
-        for network in ("student", "teacher"):
-            config[network] = config[network] and deserialize(config[network])
-        return cls(**config)
+    def from_config(cls, config: dict[str, Any]) -> "Preprocessing":
+        return cls(**deserialized(config))
 
 
-def checked_views(views):
-    if views is not None and not isinstance(views, Views):
-        raise TypeError(
-            "views must be a kd.views.Views (such as kd.views.Preprocessing) "
-            f"or None. Received: {views!r} of type {type(views).__name__}"
-        )
-    return views
+def preprocessed(layer, x):
+    """What a preprocessing layer, or `None`, makes of x."""
+    return x if layer is None else layer(x, training=False)
+
+
+def serialized(value):
+    """A Keras object, a list of them or `None`, for a configuration."""
+    if isinstance(value, (list, tuple)):
+        return [serialized(item) for item in value]
+    return value and keras.saving.serialize_keras_object(value)
+
+
+def deserialized(config):
+    """A configuration whose serialized objects are objects again."""
+
+    def restored(value):
+        if isinstance(value, dict) and "class_name" in value:
+            return keras.saving.deserialize_keras_object(value)
+        if isinstance(value, list):
+            return [restored(item) for item in value]
+        return value
+
+    return {key: restored(value) for key, value in config.items()}
+
+
+def checked_views(
+    views: "Views | keras.layers.Layer | Sequence[keras.layers.Layer] | None",
+) -> Views | None:
+    """`Views` or `None`: Keras layers become `kd.views.Augmented`."""
+    if views is None or isinstance(views, Views):
+        return views
+    layers = views if isinstance(views, (list, tuple)) else [views]
+    if layers and all(isinstance(v, keras.layers.Layer) for v in layers):
+        from keras_distill.views.augmented import Augmented
+
+        *layers, last = layers
+        if isinstance(last, Views):
+            return Augmented(layers, last)
+        return Augmented([*layers, last])
+    raise TypeError(
+        "views must be a kd.views.Views (such as kd.views.FunctionMatching), "
+        "an augmentation layer of Keras or keras-cv, a list of them, or None. "
+        f"Received: {views!r} of type {type(views).__name__}"
+    )

@@ -1,28 +1,32 @@
 """The inception crop: where to cut, and cutting.
 
-A box is [y1, x1, y2, x2] relative to the image, as TensorFlow has it. A box
-whose x1 is right of its x2 is mirrored, so a flip costs nothing.
+A box is [y1, x1, y2, x2] relative to the image, as in TensorFlow. A box whose
+x1 is right of its x2 is mirrored, so a flip costs nothing.
+
+The pixels are those of `keras_cv.layers.RandomCropAndResize`, but one operator
+cuts the whole batch. keras-cv's layer cuts image by image, which takes twice as
+long (examples/benchmarks/views.py), and its draws cannot be replayed.
 """
 
 from keras import ops
 
 from keras_distill.views import draws
 
-# Tries for a box inside of the image, as torchvision's crop of this kind has.
+# Tries for a box inside the image, as in torchvision's crop of this kind.
 # The chance that ten fail is about 1e-8 with the published area and aspect.
 TRIES = 10
 
 
 def random_boxes(key, shape, area, aspect):
-    """Boxes of the distribution in Szegedy et al. 2015, section 6.
+    """Random boxes as in Szegedy et al. 2015, section 6.
 
-    The area is uniform in `area` (relative to the image), the aspect ratio
-    (width / height, in pixels) uniform in `aspect`; of a few tries the first
-    that fits into the image is taken, at a uniform place. If none fits, it is
+    The area is uniform in `area` (relative to the image) and the aspect ratio
+    (width / height, in pixels) uniform in `aspect`. The box is the first of a
+    few tries that fits into the image, at a uniform place. If none fits, it is
     the largest centred box whose aspect ratio lies in the range.
 
     Args:
-        key: Tuple of coordinates for `draws`, with `(batch,)` tensors.
+        key: Coordinates of the draws, a tuple with `(batch,)` tensors.
         shape: (height, width) of the images; numbers or scalar tensors.
         area: (least, largest) share of the image's area.
         aspect: (least, largest) width / height.
@@ -45,18 +49,18 @@ def random_boxes(key, shape, area, aspect):
         return ops.take_along_axis(values, first, axis=1)[:, 0]
 
     fallback = ops.clip(width / height, *aspect) * height / width
-    found = ops.any(fits, axis=1)
-    wide = ops.where(found, chosen(wide), ops.minimum(fallback, 1.0))
-    high = ops.where(found, chosen(high), ops.minimum(1.0 / fallback, 1.0))
+    any_fits = ops.any(fits, axis=1)
+    wide = ops.where(any_fits, chosen(wide), ops.minimum(fallback, 1.0))
+    high = ops.where(any_fits, chosen(high), ops.minimum(1.0 / fallback, 1.0))
     key = [c if isinstance(c, int) else c[..., 0] for c in key]
-    at_y = ops.where(found, draws.uniform(*key, 2), 0.5)
-    at_x = ops.where(found, draws.uniform(*key, 3), 0.5)
+    at_y = ops.where(any_fits, draws.uniform(*key, 2), 0.5)
+    at_x = ops.where(any_fits, draws.uniform(*key, 3), 0.5)
     y1, x1 = at_y * (1.0 - high), at_x * (1.0 - wide)
     return ops.stack([y1, x1, y1 + high, x1 + wide], axis=1)
 
 
 def centre_boxes(batch, side):
-    """The centred box of this share of each side: `(batch, 4)` float32."""
+    """Centred boxes with this share of each side, `(batch, 4)` float32."""
     low = (1.0 - side) / 2.0
     box = ops.convert_to_tensor([[low, low, low + side, low + side]], "float32")
     return ops.tile(box, [batch, 1])
@@ -71,17 +75,16 @@ def flipped(boxes, key):
 def crop_and_resize(images, boxes, size, compiled=False):
     """Cuts a box out of each image and resizes it, bilinearly.
 
-    A pixel (i, j) of the result is read at y1 (H - 1) + i (y2 - y1) (H - 1) /
-    (size - 1), and so for x: `tf.image.crop_and_resize`, which is what
-    `keras_cv.layers.RandomCropAndResize` calls for each image.
+    Row i of the result is read at y1 (H - 1) + i (y2 - y1) (H - 1) /
+    (size - 1), columns alike, as in `tf.image.crop_and_resize`.
 
     Args:
         images: `(batch, H, W, channels)`.
         boxes: `(batch, 4)`.
         size: (height, width) of the result.
-        compiled: Whether XLA compiles it, which has no kernel for that
-            operator on CPU: two matrix products, one for each axis, give the
-            same pixels.
+        compiled: Whether XLA compiles it. XLA has no kernel for that operator
+            on CPU: two matrix products, one for each axis, give the same
+            pixels. Defaults to `False`.
 
     Returns:
         `(batch, *size, channels)` float32.

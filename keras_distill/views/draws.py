@@ -1,16 +1,16 @@
 """Random numbers that are functions of their coordinates.
 
-A draw is a hash of (seed, epoch, sample index, number of the draw). It is the
-same in another process, on another number of replicas, in another order of the
-samples, compiled or not; and nothing has to be saved to draw it again.
+A draw is a hash of (seed, epoch, sample index, number of the draw). It stays
+the same in another process, on another number of replicas, in another order of
+the samples, compiled or not. Nothing has to be saved to draw it again.
 """
 
 import keras
 import numpy as np
 from keras import ops
 
-# The increment of splitmix: 2^32 divided by the golden ratio. It sets
-# coordinates apart that differ by little.
+# The increment of splitmix: 2^32 divided by the golden ratio. It separates
+# coordinates that differ by little.
 _INCREMENT = 0x9E3779B9
 
 
@@ -46,9 +46,9 @@ def bernoulli(*coordinates):
 class SymmetricBeta:
     """Draws from Beta(a, a), by its inverse distribution function.
 
-    TensorFlow's own sampler does not compile on every device, and rejects a
-    varying number of times. The table is exact to 1e-3 for a up to 2 (mixup
-    is published with 0.1 to 1). With a = 1, the uniform distribution, there is
+    TensorFlow's sampler does not compile on every device, and it draws a
+    varying number of times. The table used here is exact to 1e-3 for a up to 2
+    (mixup is published with 0.1 to 1). a = 1, the uniform distribution, needs
     none.
 
     Args:
@@ -64,10 +64,10 @@ class SymmetricBeta:
             self._table = lower_quantiles(concentration, self._SIZE)
 
     def __call__(self, probability):
-        """Quantiles: a float32 tensor in [0, 1) to one of its shape."""
+        """The quantiles of a float32 tensor of probabilities in [0, 1)."""
         if self._table is None:
             return probability
-        # Both halves are alike, and near 0 floats are finer than near 1.
+        # The halves are symmetric, and floats are finer near 0 than near 1.
         lower = ops.minimum(probability, 1.0 - probability)
         place = lower * (2 * self._SIZE)
         left = ops.minimum(ops.cast(place, "int32"), self._SIZE - 1)
@@ -83,8 +83,8 @@ class SymmetricBeta:
 def lower_quantiles(concentration, size):
     """Quantiles of Beta(a, a) at `size` + 1 probabilities from 0 to 1/2.
 
-    In u = x^a the density (1 - x)^(a - 1) / a is smooth up to x = 1/2,
-    however steep that in x is at 0.
+    As a function of u = x^a, the density (1 - x)^(a - 1) / a is smooth up to
+    x = 1/2, however steep it is in x near 0.
 
     Returns:
         A float64 NumPy array of x^a, not of x.

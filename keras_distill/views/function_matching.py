@@ -3,10 +3,12 @@
     Beyer, Zhai, Royer, Markeeva, Anil and Kolesnikov, "Knowledge distillation:
     A good teacher is patient and consistent", CVPR 2022, section 3.1.
 
-From the worst to the best in their figure 3: the teacher sees the plain image
+From the worst to the best in their figure 3: the teacher sees the whole image
 (`FixedTeacher`), another crop than the student (`IndependentNoise`), the same
 crop (`Consistent`), the same crop and the same mixup (`FunctionMatching`).
 """
+
+from typing import Any
 
 import keras
 
@@ -14,26 +16,15 @@ from keras_distill._arguments import one_of
 from keras_distill.views import crop
 from keras_distill.views import images
 from keras_distill.views.images import ImageViews
+from keras_distill.views.mixup import Mixup
 
-_CROPS = ("inception", "mild")
+_MILD_SIDE = 224 / 256
 
-
-class _CropViews(ImageViews):
-    """Views whose crop has two variants in the paper."""
-
-    def __init__(self, image_size, *, crop="inception", **kwargs):
-        self.crop = one_of("crop", crop, _CROPS)
-        if crop == "mild":
-            area = images.MILD_SIDE**2
-            kwargs = {
-                "crop_area": (area, area),
-                "crop_aspect": (1.0, 1.0),
-                **kwargs,
-            }
-        super().__init__(image_size, **kwargs)
-
-    def get_config(self):
-        return {**super().get_config(), "crop": self.crop}
+#: The paper's milder crop ("rc"): 224/256 of each side, at a uniform place.
+MILD_CROP: dict[str, Any] = {
+    "crop_area": (_MILD_SIDE**2, _MILD_SIDE**2),
+    "crop_aspect": (1.0, 1.0),
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -43,63 +34,50 @@ class FunctionMatching(ImageViews):
         x = weight * crop(x_i) + (1 - weight) * crop(x_j),   y likewise,
         weight ~ U[0, 1], or Beta(a, a)
 
-    The teacher is a function that the student matches, on many more inputs
-    than there are images: so it needs no labels (`alpha=1`), and long
-    training. The crop is that of Inception: the area uniform in `crop_area`,
-    the aspect ratio in `crop_aspect`, at a uniform place.
+    The student matches the teacher as a function, on many more inputs than
+    there are images. So it needs no labels (`alpha=1`), but long training.
 
-    Every draw is a function of (`seed`, epoch, sample index), if the data
-    carries the index (`kd.views.indexed`): the same view can be shown in
-    another process or on another number of devices. Partners for mixup are
-    then sought among the sample's neighbours in the data set, groups of
-    `mixup_group_size`; `kd.views.grouped_batches` and
-    `kd.datasets.batches(..., group_size=)` keep them together while they
-    shuffle. The epoch is that of `fit`, unless the data knows its own
-    (`kd.datasets.batches(seed=)`, `kd.TeacherCache.join`): a second `fit`
-    shows the views of the first one again, if `initial_epoch=` does not say
-    where to go on, and `train_on_batch` stays with the epoch of the last
-    `fit`, at first 0.
+    If the data carries the index of each sample (`kd.views.indexed`), every
+    draw is a function of (`seed`, epoch, sample index): another process or
+    another number of devices shows the same view. A sample is then blended
+    with one of its neighbours in the data set, within groups
+    (`kd.views.Mixup`); `kd.views.grouped_batches` and
+    `kd.datasets.batches(..., group_size=)` shuffle whole groups. The epoch is
+    that of `fit`, unless the data knows its own (`kd.datasets.batches(seed=)`,
+    `kd.TeacherCache.join`). A second `fit` shows the views of the first again
+    unless you pass `initial_epoch=`; `train_on_batch` uses the epoch of the
+    last `fit`, 0 before the first.
 
-    Without an index draws differ by step, and the partner is any sample of
-    the (replica's) batch.
+    Without an index the draws differ in every step, and a sample is blended
+    with any other of its (replica's) batch.
 
     Args:
-        image_size: What the student sees, in pixels: a side, or (height,
-            width).
-        teacher_image_size: What the teacher sees of the same crop. Defaults to
+        image_size: Size of the student's images in pixels: one side, or
+            (height, width).
+        teacher_image_size: Size of the same crop for the teacher. Defaults to
             `image_size`.
-        crop_area: Share of the image's area, (least, largest). Defaults to
-            (0.05, 1), as in the paper.
-        crop_aspect: Width / height of the crop in pixels, (least, largest).
-            Defaults to (3/4, 4/3), as in the paper.
-        mixup: Defaults to `True`.
-        mixup_concentration: a of Beta(a, a). Defaults to 1.0: U[0, 1], as in
-            the paper.
-        mixup_group_size: Neighbours in an indexed data set that mixup may
-            blend. Defaults to 16.
-        num_classes: To blend sparse labels, which become one-hot, in
-            evaluation too: train with a loss and metrics for these
-            (`CategoricalCrossentropy`). Defaults to `None`: as the student's
-            output says, where it is `(batch, classes)`.
+        crop_area: Range of the crop's share of the image's area, (least,
+            largest), drawn uniformly. Defaults to (0.05, 1), as in the paper.
+        crop_aspect: Range of the crop's width / height in pixels, drawn
+            uniformly. Defaults to (3/4, 4/3), as in the paper.
+        mixup: `True`, `False` or a `kd.views.Mixup`. Defaults to `True`.
         flip: Whether half of the views are mirrored. Defaults to `True`.
-        augmentation: A Keras or keras-cv layer for whole images, before the
-            crop and so the same for both networks, such as
-            `keras_cv.layers.RandAugment((0, 255))`. Its draws are its own:
-            such views cannot be replayed. Defaults to `None`.
         student_preprocess: A Keras layer or model between view and student,
             such as `keras.layers.Rescaling(1 / 255)`. Defaults to `None`.
         teacher_preprocess: The same for the teacher.
-        seed: A whole number. Defaults to 0.
+        seed: Seed of the draws, an integer. Defaults to 0.
         name: Name of the layer.
 
     Input shapes:
-        `(batch, height, width, channels)`, any number type. What networks
-        see is float32 in the same range, before their preprocessing.
+        `(batch, height, width, channels)`, any number type. The networks see
+        float32 in the same range, before their preprocessing.
 
     Raises:
-        ValueError: for sizes, areas or aspects that are none; in training, for
-            images that are not 4-D, or sparse labels of unknown classes.
-        TypeError: for a preprocessing that is no Keras layer.
+        ValueError: If a size, area or aspect is out of range; in training, if
+            images are not 4-D, or labels are sparse and the number of classes
+            is not known.
+        TypeError: If a preprocessing is not a Keras layer, or `mixup` is
+            something else.
 
     Example:
 
@@ -120,26 +98,47 @@ class FunctionMatching(ImageViews):
         minimization", 2018.
     """
 
-    def __init__(self, image_size, *, mixup=True, **kwargs):
-        super().__init__(image_size, mixup=mixup, **kwargs)
+    def __init__(
+        self,
+        image_size: int | tuple[int, int],
+        *,
+        teacher_image_size: int | tuple[int, int] | None = None,
+        crop_area: tuple[float, float] = images.INCEPTION_AREA,
+        crop_aspect: tuple[float, float] = images.INCEPTION_ASPECT,
+        mixup: bool | Mixup = True,
+        flip: bool = True,
+        student_preprocess: keras.layers.Layer | None = None,
+        teacher_preprocess: keras.layers.Layer | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ):
+        super().__init__(
+            image_size,
+            teacher_image_size=teacher_image_size,
+            crop_area=crop_area,
+            crop_aspect=crop_aspect,
+            mixup=mixup,
+            flip=flip,
+            student_preprocess=student_preprocess,
+            teacher_preprocess=teacher_preprocess,
+            seed=seed,
+            name=name,
+        )
 
-    def boxes(self, key, batch, shape):
-        boxes = self.inception_boxes(key, images.CROP, shape)
-        boxes = self.flipped(boxes, key, images.FLIP)
+    def _boxes(self, key, batch, shape):
+        boxes = self._random_boxes(key, images.CROP, images.FLIP, shape)
         return boxes, boxes
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class Consistent(_CropViews):
+class Consistent(ImageViews):
     """Both networks see the same crop and flip of every image.
 
-    "Consistent teaching" of the paper: `FunctionMatching` without mixup.
+    This is "consistent teaching", same/ic of the paper: `FunctionMatching`
+    without mixup. `Consistent(224, **kd.views.MILD_CROP)` is same/rc.
 
     Args:
-        image_size: As in `FunctionMatching`, as is what is not listed here.
-        crop: `"inception"`: same/ic of the paper, `crop_area` and
-            `crop_aspect` apply. `"mild"`: same/rc, a square of 224/256 of each
-            side at a uniform place. Defaults to `"inception"`.
+        image_size: As in `FunctionMatching`, like all other arguments.
         mixup: Defaults to `False`.
 
     Reference:
@@ -147,71 +146,74 @@ class Consistent(_CropViews):
         consistent", 2022.
     """
 
-    boxes = FunctionMatching.boxes
+    _boxes = FunctionMatching._boxes
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class IndependentNoise(_CropViews):
-    """Each network sees a crop and flip of its own.
+class IndependentNoise(ImageViews):
+    """Each network sees its own crop and flip.
+
+    This is ind/ic of the paper. `IndependentNoise(224, **kd.views.MILD_CROP)`
+    is ind/rc.
 
     Args:
-        image_size: As in `FunctionMatching`, as is what is not listed here.
-        crop: `"inception"`: ind/ic of the paper. `"mild"`: ind/rc, see
-            `Consistent`. Defaults to `"inception"`.
-        mixup: Whether both are blended, alike. Defaults to `False`.
+        image_size: As in `FunctionMatching`, like all other arguments.
+        mixup: Blends the views of both networks alike. Defaults to `False`.
 
     Reference:
         Beyer et al., "Knowledge distillation: A good teacher is patient and
         consistent", 2022.
     """
 
-    def boxes(self, key, batch, shape):
-        student = self.inception_boxes(key, images.CROP, shape)
-        teacher = self.inception_boxes(key, images.TEACHER_CROP, shape)
+    def _boxes(self, key, batch, shape):
         return (
-            self.flipped(student, key, images.FLIP),
-            self.flipped(teacher, key, images.TEACHER_FLIP),
+            self._random_boxes(key, images.CROP, images.FLIP, shape),
+            self._random_boxes(
+                key, images.TEACHER_CROP, images.TEACHER_FLIP, shape
+            ),
         )
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class FixedTeacher(_CropViews):
+class FixedTeacher(ImageViews):
     """The student sees crops, the teacher always the same of each image.
 
-    So its outputs can be computed once for all epochs, which is why this is
-    common; the paper finds it to overfit. The variant that averages the
-    teacher over a thousand crops (fix/ic_ens) is not built.
+    So you can compute the teacher's outputs once for all epochs, which is why
+    this is common; the paper finds that it overfits. The paper's variant that
+    averages the teacher over a thousand crops (fix/ic_ens) is not included.
 
     Args:
-        image_size: As in `FunctionMatching`, as is what is not listed here.
+        image_size: As in `FunctionMatching`, like all other arguments.
         teacher_sees: `"image"`: the whole image (fix/rs of the paper).
-            `"centre"`: its central 224/256 (fix/cc). Defaults to `"image"`.
-        crop: What the student sees: `"inception"`, or `"mild"`, the paper's
-            for fix/cc; see `Consistent`. Defaults to `"inception"`.
-        mixup: Whether both are blended, alike. Defaults to `False`.
+            `"centre"`: its central 224/256; with `**kd.views.MILD_CROP` for
+            the student it is fix/cc. Defaults to `"image"`.
+        mixup: Blends the views of both networks alike. Defaults to `False`.
 
     Reference:
         Beyer et al., "Knowledge distillation: A good teacher is patient and
         consistent", 2022.
     """
 
-    def __init__(self, image_size, *, teacher_sees="image", **kwargs):
+    def __init__(
+        self,
+        image_size: int | tuple[int, int],
+        *,
+        teacher_sees: str = "image",
+        **kwargs: Any,
+    ):
+        super().__init__(image_size, **kwargs)
         self.teacher_sees = one_of(
             "teacher_sees", teacher_sees, ("image", "centre")
         )
-        super().__init__(image_size, **kwargs)
+        # Without mixup the teacher's view depends on the image only.
+        self.teacher_varies = self.mixup is not None
 
-    @property
-    def teacher_varies(self):
-        return self.mixup
-
-    def boxes(self, key, batch, shape):
-        student = self.inception_boxes(key, images.CROP, shape)
-        side = 1.0 if self.teacher_sees == "image" else images.MILD_SIDE
+    def _boxes(self, key, batch, shape):
+        side = 1.0 if self.teacher_sees == "image" else _MILD_SIDE
         return (
-            self.flipped(student, key, images.FLIP),
+            self._random_boxes(key, images.CROP, images.FLIP, shape),
             crop.centre_boxes(batch, side),
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "teacher_sees": self.teacher_sees}

@@ -1,36 +1,49 @@
 """What teacher and student see, as one picture."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_distill._data.batch_fields import unpacked_batch
+from keras_distill.views.base import Views
+from keras_distill.views.base import checked_views
 
 _GAP, _WHITE = 2, 255
 
 
-def preview(views, batch, filepath=None, *, samples=8, epoch=0):
+def preview(
+    views: Views | keras.layers.Layer | Sequence[keras.layers.Layer],
+    batch: Any,
+    filepath: str | os.PathLike | None = None,
+    *,
+    samples: int = 8,
+    epoch: int = 0,
+) -> np.ndarray:
     """Shows what the networks see of a batch of images, side by side.
 
-    A row per sample: the image as the data set gives it, what the student sees
-    of it in training, what the teacher sees. Each column is on one scale of
-    brightness, and of its own size.
+    Each sample is a row: the image in the data set, the student's view of it
+    in training, the teacher's view. Each column has one scale of brightness
+    and keeps its own size.
 
     Args:
-        views: A `kd.views.Views`.
-        batch: What the data set gives: `x`, `(x, y)` or `(x, y,
-            sample_weight)`, with an index (`kd.views.indexed`) or without; x
-            `(batch, height, width, 1 or 3)`.
-        filepath: Where to write the picture, a PNG file. Defaults to `None`:
-            nowhere.
-        samples: How many samples to show at most. Defaults to 8.
+        views: What you give to `kd.Distiller(views=...)`.
+        batch: A batch of the data set: `x`, `(x, y)` or `(x, y,
+            sample_weight)`, with or without an index (`kd.views.indexed`). x
+            has shape `(batch, height, width, 1 or 3)`.
+        filepath: PNG file to write the picture to. Defaults to `None`: no
+            file.
+        samples: Largest number of samples to show. Defaults to 8.
         epoch: The epoch whose views are shown. Defaults to 0.
 
     Returns:
         The picture, a uint8 NumPy array `(height, width, 3)`.
 
     Raises:
-        TypeError: if `views` is none.
-        ValueError: if the batch or what a network sees of it is no images.
+        TypeError: If `views` is `None` or not of this kind.
+        ValueError: If the batch, or what a network sees of it, is not images.
 
     Example:
 
@@ -43,10 +56,10 @@ def preview(views, batch, filepath=None, *, samples=8, epoch=0):
     """
     from keras_distill.report.images import are_images
     from keras_distill.report.images import to_bytes
-    from keras_distill.views import Views
 
-    if not isinstance(views, Views):
-        raise TypeError(f"views must be a kd.views.Views. Received: {views!r}")
+    views = checked_views(views)
+    if views is None:
+        raise TypeError("views must be a kd.views.Views. Received: None")
     sample, _, _ = unpacked_batch(batch)
     index = sample.sample_index
     view = views.training(
@@ -82,7 +95,7 @@ def preview(views, batch, filepath=None, *, samples=8, epoch=0):
 
 
 def _joined(pictures, axis):
-    """Pictures beside each other (axis 1) or below (axis 0), on white."""
+    """Pictures side by side (axis 1) or one below the other (axis 0)."""
     other = 1 - axis
     longest = max(p.shape[other] for p in pictures)
     padded = []

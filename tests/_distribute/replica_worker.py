@@ -442,7 +442,9 @@ def train(strategy, scenario, path, callbacks=None):
     views = None
     if scenario.get("views"):
         views = kd.views.FunctionMatching(
-            x.shape[1:3], num_classes=4, mixup_group_size=4, seed=1
+            x.shape[1:3],
+            mixup=kd.views.Mixup(num_classes=4, group_size=4),
+            seed=1,
         )
         samples = tf.data.Dataset.from_tensor_slices((x, y))
         dataset = kd.views.grouped_batches(

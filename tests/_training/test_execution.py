@@ -45,7 +45,9 @@ def compiled_parts(monkeypatch):
 @pytest.mark.parametrize("jit_compile", (True, False, "auto"))
 def test_xla_compiles_the_networks_alone(monkeypatch, jit_compile):
     x, y = data(16)
-    views = kd.views.FunctionMatching(8, num_classes=4, seed=1)
+    views = kd.views.FunctionMatching(
+        8, mixup=kd.views.Mixup(num_classes=4), seed=1
+    )
     distiller = distill(views=views, jit_compile=jit_compile)
     found = compiled_parts(monkeypatch)
     distiller.fit(kd.views.indexed(x), y, batch_size=16, verbose=0)

@@ -167,7 +167,9 @@ def test_the_step_does_not_leave_the_graph():
         kd.losses.SoftTargets(),
         hint(),
         contrastive,
-        views=kd.views.FunctionMatching(8, num_classes=4, seed=0),
+        views=kd.views.FunctionMatching(
+            8, mixup=kd.views.Mixup(num_classes=4), seed=0
+        ),
     )
     model.compile(
         "adam",

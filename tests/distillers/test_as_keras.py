@@ -110,7 +110,9 @@ class Seen(keras.callbacks.Callback):
 
 def test_schedules_and_draws_go_by_batches_also_while_gradients_accumulate():
     optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=4)
-    views = kd.views.FunctionMatching(8, num_classes=4, seed=1)
+    views = kd.views.FunctionMatching(
+        8, mixup=kd.views.Mixup(num_classes=4), seed=1
+    )
     steps = keras.optimizers.schedules.PolynomialDecay(1.0, 8, 0.0)
     distiller = kd.Distiller(
         student=convnet(),

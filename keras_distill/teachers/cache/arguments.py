@@ -15,12 +15,12 @@ DEFAULT_BATCH_SIZE = 128
 
 def checked_views(views):
     """Views whose draws can be replayed, or `None`."""
-    if views_or_none(views) is not None and not views.replayable:
+    views = views_or_none(views)
+    if views is not None and not views.replayable:
         raise ValueError(
-            f"The draws of {type(views).__name__}(augmentation=...) are the "
-            "layer's own, so what the teacher sees now cannot be shown to the "
-            "student later. Leave augmentation out, or train with a live "
-            "teacher."
+            "Augmentation layers of Keras and keras-cv draw their own random "
+            "numbers, so the student cannot be shown later what the teacher "
+            "sees now. Leave them out, or train with a live teacher."
         )
     return views
 
@@ -35,15 +35,14 @@ def check_teacher(teacher):
 
 def checked_batch_size(batch_size, views):
     """Batches are made of whole groups of samples that mixup may blend."""
-    mixup = getattr(views, "mixup", False)
-    group = getattr(views, "mixup_group_size", 1) if mixup else 1
+    group = 1 if views is None else views.group_size
     if batch_size is None:
         return -(-DEFAULT_BATCH_SIZE // group) * group
     whole("batch_size", batch_size, least=1)
     if batch_size % group:
         raise ValueError(
-            f"batch_size must be a multiple of {group}, the views' "
-            f"mixup_group_size. Received: batch_size={batch_size}"
+            f"batch_size must be a multiple of {group}, the group_size of "
+            f"the views' mixup. Received: batch_size={batch_size}"
         )
     return batch_size
 

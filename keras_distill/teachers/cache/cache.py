@@ -150,9 +150,9 @@ class TeacherCache:
             teacher_dtype: The precision that the teacher computes in, as in
                 `kd.Distiller`; what is written is `dtype`'s business. Defaults
                 to `None`, its own.
-            batch_size: Samples of a forward pass, a multiple of the views'
-                `mixup_group_size`. Defaults to `None`: 128, or the next
-                multiple above.
+            batch_size: Samples of a forward pass, a multiple of the
+                `group_size` of the views' mixup. Defaults to `None`: 128, or
+                the next multiple above.
             samples_per_shard: Samples of a file, a multiple of `batch_size`:
                 what is lost if the run is killed. Defaults to `None`: 16384,
                 or fewer if they take more than 64 MiB.

@@ -9,7 +9,7 @@ from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
 from keras_distill.teachers.cache.encoding import decoded
 from keras_distill.teachers.cache.origin import origin_of
-from keras_distill.views.groups import advice
+from keras_distill.views.mixup import advice
 
 
 def joined(cache, dataset, part, first_epoch=0, check_inputs=True):

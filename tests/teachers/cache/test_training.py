@@ -37,7 +37,9 @@ def pipeline(group=GROUP):
 
 
 def views(**kwargs):
-    return kd.views.FunctionMatching(8, mixup_group_size=GROUP, **kwargs)
+    return kd.views.FunctionMatching(
+        8, mixup=kd.views.Mixup(group_size=GROUP), **kwargs
+    )
 
 
 def losses():
@@ -324,7 +326,9 @@ def test_every_cache_is_checked(plain, tmp_path):
 def test_views_that_differ_for_the_student_only(varied):
     student = convnet(size=6)
     smaller = kd.views.FunctionMatching(
-        6, teacher_image_size=8, mixup_group_size=GROUP, num_classes=CLASSES
+        6,
+        teacher_image_size=8,
+        mixup=kd.views.Mixup(group_size=GROUP, num_classes=CLASSES),
     )
     student = kd.Distiller(
         student=student,
