@@ -69,8 +69,9 @@ def _inputs_of(model):
     if not shapes or None in shapes:
         raise ValueError(
             f"The model '{model.name}' does not know its input shape: it was "
-            "never called. Call it on a batch first, or give `input_signature="
-            '[tf.TensorSpec((1, ...), tf.float32, name="image")]`.'
+            "never called. Call it on a batch first, or give interface="
+            "kd.export.Interface(input_signature=[tf.TensorSpec((1, ...), "
+            'tf.float32, name="image")]).'
         )
     return [_shapes_to_tensors(shape) for shape in shapes]
 

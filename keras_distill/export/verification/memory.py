@@ -43,7 +43,7 @@ def resident_memory(filepath, shapes, num_threads=1):
         last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         warnings.warn(
             f"The memory of '{filepath}' could not be measured: {last}",
-            stacklevel=4,
+            stacklevel=5,
         )
         return None
     return json.loads(done.stdout.splitlines()[-1])

@@ -182,16 +182,15 @@ def verify(
     if not samples:
         raise ValueError("`dataset` is empty: there is nothing to verify on.")
     _warn_of_ranges(files)
-    rows = [
-        _row(network, total, output, sample, latency_runs)
-        for network, total, sample in zip(networks, totals, first)
-    ]
     products = _multiply_accumulates(student, first[0])
-    for row in rows:
+    rows = []
+    for network, total, sample in zip(networks, totals, first):
+        row = _row(network, total, output, sample, latency_runs)
         row["multiply_accumulates"] = products
         if row["accuracy"] is not None:
-            drop = 100 * (rows[0]["accuracy"] - row["accuracy"])
-            row["accuracy_drop_points"] = drop
+            best = (rows or [row])[0]["accuracy"]
+            row["accuracy_drop_points"] = 100 * (best - row["accuracy"])
+        rows.append(row)
     result = Verification(rows, samples, output, num_threads, latency_runs)
     return (
         result if max_accuracy_drop is None else result.check(max_accuracy_drop)
