@@ -21,7 +21,7 @@ _BYTES = (0.0, 255.0)
 
 
 def choose_file_inputs(inputs, preprocessing, quantization, dtype):
-    """Chooses one of the classes below.
+    """Chooses how a file takes its inputs.
 
     Args:
         inputs: From `model_inputs.input_signature`.
@@ -29,6 +29,9 @@ def choose_file_inputs(inputs, preprocessing, quantization, dtype):
         quantization: As in `kd.export.tflite`.
         dtype: What the converter makes of the inputs of an integer file that
             is not for a camera.
+
+    Returns:
+        A `FileInputs`.
     """
     is_camera = preprocessing is not None and all(
         spec.dtype == tf.uint8 for spec in inputs.values()
@@ -43,7 +46,7 @@ def choose_file_inputs(inputs, preprocessing, quantization, dtype):
         )
     if quantization == "int8":
         return QuantizedCameraInputs(preprocessing)
-    return CameraInputs(dtype)
+    return FileInputs(dtype, _BYTES)
 
 
 class FileInputs:
@@ -51,15 +54,12 @@ class FileInputs:
 
     Args:
         dtype: What the converter makes of the inputs of an integer file.
-
-    Attributes:
         range: The values to expect, (low, high), or `None` if unknown.
     """
 
-    range = None
-
-    def __init__(self, dtype="float32"):
+    def __init__(self, dtype, range=None):
         self.dtype = dtype
+        self.range = range
 
     def of_graph(self, inputs):
         """The `tf.TensorSpec`s of the graph: a structure like `inputs`."""
@@ -77,13 +77,7 @@ class FileInputs:
         """Checks the inputs of the converted file (`lite_model.details`)."""
 
 
-class CameraInputs(FileInputs):
-    """A camera's bytes, which the graph casts to float32."""
-
-    range = _BYTES
-
-
-class QuantizedCameraInputs(CameraInputs):
+class QuantizedCameraInputs(FileInputs):
     """A camera's bytes, which the file takes as quantized values.
 
     Args:
@@ -91,7 +85,7 @@ class QuantizedCameraInputs(CameraInputs):
     """
 
     def __init__(self, preprocessing):
-        super().__init__("uint8")
+        super().__init__("uint8", _BYTES)
         self._preprocessing = preprocessing
 
     def of_graph(self, inputs):

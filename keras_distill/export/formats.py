@@ -67,7 +67,7 @@ def export_model(
 
 
 def _check_options(options):
-    """`Model.export` has `input_signature=`, too: say where it is here."""
+    """Raises for fields of `Interface`, some of which `Model.export` takes."""
     for field in dataclasses.fields(Interface):
         if field.name in options:
             raise TypeError(

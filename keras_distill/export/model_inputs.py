@@ -15,7 +15,7 @@ from keras_distill._data.sources import check_model
 from keras_distill._keras.graph import symbolic_inputs
 
 
-def input_signature(model, given=None, batch_size=1):
+def input_signature(model, signature=None, batch_size=1):
     """Describes the inputs of a model as Keras's export takes them.
 
     Names are the keys of a dict, else the names of the model's inputs, else
@@ -23,7 +23,7 @@ def input_signature(model, given=None, batch_size=1):
 
     Args:
         model: A built `keras.Model`.
-        given: Replaces the model's own inputs: the `input_signature` of
+        signature: Replaces the model's inputs: the `input_signature` of
             `keras.Model.export`, a `tf.TensorSpec` (`keras.InputSpec`,
             `keras.KerasTensor`) per input. Missing names are filled in.
         batch_size: Batch size of the model's own inputs, `None` for an open
@@ -40,14 +40,14 @@ def input_signature(model, given=None, batch_size=1):
             one dict or list.
     """
     check_model(model)
-    if given is None:
+    if signature is None:
         positional = _inputs_of(model)
+    elif isinstance(signature, (list, tuple)):
+        positional = list(signature)
     else:
-        positional = (
-            list(given) if isinstance(given, (list, tuple)) else [given]
-        )
+        positional = [signature]
     names = [_lasting_name(t) for t in getattr(model, "inputs", None) or []]
-    batch = (batch_size,) if given is None else None
+    batch = (batch_size,) if signature is None else None
     if len(positional) > 1:
         specs = positional = _specs(positional, batch, names)
     else:

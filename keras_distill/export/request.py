@@ -43,9 +43,9 @@ class Interface:
         integer_io: Whether inputs and outputs of `"int8"` (`"int16x8"`) files
             are int8 (int16) too. Defaults to `False`: they stay float32.
         signature_name: Name of the file's signature. Defaults to TensorFlow's
-            own, `"serving_default"`.
-        allow_select_tf_ops: Whether TensorFlow operators (Flex) may stay
-            where TFLite has no operator. The app then has to bring
+            `"serving_default"`.
+        allow_select_tf_ops: Whether TensorFlow operators (Flex) may stay if
+            TFLite has no operator of that kind. The app then has to bring
             TensorFlow's Flex delegate, and the file cannot run here. Defaults
             to `False`.
 
@@ -207,8 +207,8 @@ def _checked_interface(interface, quantization):
 
 def _signature(model, preprocessing, interface):
     """Returns the file's inputs, see `model_inputs.input_signature`."""
-    given, source = interface.input_signature, model
-    if preprocessing is not None and given is None:
+    signature, source = interface.input_signature, model
+    if preprocessing is not None and signature is None:
         if not isinstance(preprocessing, keras.Model) or (
             not preprocessing.built
         ):
@@ -219,10 +219,10 @@ def _signature(model, preprocessing, interface):
                 "or (1, None, None, 3) for any size."
             )
         source = preprocessing
-    signature, inputs = model_inputs.input_signature(
-        source, given, interface.batch_size
+    positional, inputs = model_inputs.input_signature(
+        source, signature, interface.batch_size
     )
-    for key, spec in inputs.items() if given is None else ():
+    for key, spec in inputs.items() if signature is None else ():
         if None in tuple(spec.shape)[1:]:
             raise ValueError(
                 f"The input '{key}' of '{model.name}' leaves sizes open: "
@@ -231,7 +231,7 @@ def _signature(model, preprocessing, interface):
                 "[tf.TensorSpec((1, ...), tf.float32, "
                 f'name="{spec.name}")]).'
             )
-    return signature, inputs
+    return positional, inputs
 
 
 def _samples(dataset, inputs, quantization):

@@ -136,7 +136,6 @@ def _batch(group, settings):
 
 def main(folder):
     """Converts the contents of `folder`; prints `sample` before each one."""
-    faulthandler.enable()  # a crash leaves its Python frames on stderr
     folder = pathlib.Path(folder)
     try:
         data = converted(
@@ -155,4 +154,5 @@ def main(folder):
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # a crash leaves its Python frames on stderr
     sys.exit(main(*sys.argv[1:]))
