@@ -57,13 +57,13 @@ def export_model(
     if format == "litert":
         _check_options(options)
         return tflite(model, filepath, overwrite=overwrite, **options)
-    filepath = checked_path(filepath, format, overwrite)
-    with written_whole(filepath, overwrite) as temporary:
+    path = checked_path(filepath, format, overwrite)
+    with written_whole(path, overwrite) as temporary:
         if format == "keras":
             model.save(temporary, **options)
         else:
             model.export(str(temporary), format=format, **options)
-    return filepath
+    return path
 
 
 def _check_options(options):

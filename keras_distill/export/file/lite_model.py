@@ -96,7 +96,7 @@ class LiteModel:
         inputs = self._validated(inputs)
         count = len(next(iter(inputs.values())))
         size = self._batch_size(count)
-        results = {name: [] for name in self._outputs}
+        parts: dict[str, list] = {name: [] for name in self._outputs}
         for start in range(0, count, size):
             part = {k: v[start : start + size] for k, v in inputs.items()}
             real = len(next(iter(part.values())))
@@ -108,8 +108,8 @@ class LiteModel:
             self._set(part)
             self._interpreter.invoke()
             for name, value in self._get().items():
-                results[name].append(value[:real])
-        results = {k: np.concatenate(v) for k, v in results.items()}
+                parts[name].append(value[:real])
+        results = {k: np.concatenate(v) for k, v in parts.items()}
         return next(iter(results.values())) if len(results) == 1 else results
 
     def measure_latency(

@@ -28,6 +28,18 @@ class ComparedNetwork:
     def __init__(self, label):
         self.label = label
 
+    def __call__(self, inputs):
+        """Returns the outputs for a batch: a dict name -> array."""
+        raise NotImplementedError
+
+    def facts(self, output, sample):
+        """Returns the part of a row that needs no labels."""
+        raise NotImplementedError
+
+    def latency(self, sample, runs):
+        """Measures `(runs,)` milliseconds for a batch of one sample."""
+        raise NotImplementedError
+
     def select(self, outputs, output):
         """Returns the chosen output, half precision as float32."""
         if len(outputs) == 1:
@@ -75,12 +87,10 @@ class KerasNetwork(ComparedNetwork):
         return keras.tree.map_structure(np.asarray, self._preprocessed(x))
 
     def __call__(self, x):
-        """Returns the outputs for an `input(x)`: a dict name -> array."""
         outputs = model_inputs.named_outputs(self._function(x))
         return {name: np.asarray(value) for name, value in outputs.items()}
 
     def facts(self, output, sample):
-        """Returns the part of a row that needs no labels."""
         return {
             "file": self.label,
             "path": None,
@@ -97,7 +107,6 @@ class KerasNetwork(ComparedNetwork):
         }
 
     def latency(self, sample, runs):
-        """Measures `(runs,)` milliseconds for a batch of one sample."""
         return milliseconds(lambda: self(sample), runs)
 
 

@@ -141,13 +141,13 @@ def verify(
         "student (Keras)", student, preprocessing, "student"
     )
     has_preprocessing = preprocessing is not None
-    files = [
+    opened = [
         File(
             label, path, num_threads, inputs, has_preprocessing, measure_memory
         )
         for label, path in _labelled(files).items()
     ]
-    networks = [keras_student, *files]
+    networks = [keras_student, *opened]
     if teacher is not None:
         teacher = KerasNetwork("teacher", teacher, preprocessing, "teacher")
     totals = [Totals() for _ in networks]
@@ -159,7 +159,7 @@ def verify(
         if y is None and max_accuracy_drop is not None:
             raise ValueError(NO_LABELS)
         student_x = keras_student.input(x)
-        fed = [student_x, *(file.feed(x, student_x) for file in files)]
+        fed = [student_x, *(file.feed(x, student_x) for file in opened)]
         outputs = [network(value) for network, value in zip(networks, fed)]
         if not samples:
             output = _chosen_output(outputs[0], output)
@@ -181,9 +181,9 @@ def verify(
     progress.update(batch_count, finalize=True)
     if not samples:
         raise ValueError("`dataset` is empty: there is nothing to verify on.")
-    _warn_of_ranges(files)
+    _warn_of_ranges(opened)
     products = _multiply_accumulates(student, first[0])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for network, total, sample in zip(networks, totals, first):
         row = _row(network, total, output, sample, latency_runs)
         row["multiply_accumulates"] = products
@@ -191,7 +191,7 @@ def verify(
             best = (rows or [row])[0]["accuracy"]
             row["accuracy_drop_points"] = 100 * (best - row["accuracy"])
         rows.append(row)
-    result = Verification(rows, samples, output, num_threads, latency_runs)
+    result = Verification(rows, samples, str(output), num_threads, latency_runs)
     return (
         result if max_accuracy_drop is None else result.check(max_accuracy_drop)
     )
