@@ -1,4 +1,4 @@
-"""Where a report comes from: command, versions, machine, configuration."""
+"""Where a report comes from: command, versions, machine, settings."""
 
 import importlib.metadata
 import os
@@ -16,13 +16,13 @@ from keras_distill._keras.fingerprint import fingerprint
 from keras_distill._version import __version__
 
 _PACKAGES = ("tensorflow", "keras-cv", "tensorflow-datasets", "ai-edge-litert")
-# What Keras adds to every configuration and nobody chose.
+# What Keras adds to every configuration although nobody chose it.
 _NOISE = ("module", "registered_name", "build_config", "compile_config")
 
 
 def versions():
-    """A dict package -> version; only what is installed."""
-    found = {
+    """A dict from package to version, of installed packages only."""
+    versions = {
         "python": platform.python_version(),
         "keras_distill": __version__,
         "keras": keras.__version__,
@@ -30,10 +30,10 @@ def versions():
     }
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def machine():
@@ -51,7 +51,7 @@ def machine():
 
 
 def command():
-    """The command that runs, without the folders of whoever runs it."""
+    """The running command, without the names of folders."""
     arguments = list(sys.orig_argv[1:])
     if any("ipykernel" in argument for argument in arguments):
         return "a notebook"
@@ -62,7 +62,7 @@ def command():
 
 def _quoted(argument):
     text = without_folders(argument)
-    # A quoted ~ is no home.
+    # The shell does not expand a quoted ~.
     harmless = text.replace("~/", "")
     return text if shlex.quote(harmless) == harmless else shlex.quote(text)
 
@@ -70,8 +70,8 @@ def _quoted(argument):
 def without_folders(text):
     """Paths in a text relative to the working folder, or to home as `~`.
 
-    A report is sent to colleagues, and the names of one's folders are not
-    theirs to read.
+    A report is sent to colleagues, who need not know the names of your
+    folders.
     """
     text = str(text)
     here, home = str(pathlib.Path.cwd()), str(pathlib.Path.home())
@@ -84,63 +84,59 @@ def without_folders(text):
     return pathlib.Path(text).name if os.path.isabs(text) else text
 
 
-def plain(value):
-    """Anything as JSON knows it: what Keras can serialize, by its settings."""
+def to_json(value):
+    """Any value as JSON; what Keras can serialize, by its settings."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return to_json(value.tolist())
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
         noise = _NOISE if "class_name" in value and "config" in value else ()
         return {
-            str(key): plain(v) for key, v in value.items() if key not in noise
+            str(key): to_json(v) for key, v in value.items() if key not in noise
         }
     if isinstance(value, (list, tuple, set, range)):
-        return [plain(v) for v in value]
+        return [to_json(v) for v in value]
     if isinstance(value, os.PathLike):
         return without_folders(os.fspath(value))
     if isinstance(value, types.FunctionType):
         return value.__name__  # Keras would serialize a lambda's bytes.
     try:
-        return plain(keras.saving.serialize_keras_object(value))
+        return to_json(keras.saving.serialize_keras_object(value))
     except Exception:
-        # A loss of one's own may have no get_config: its name must do.
+        # Your own loss may have no get_config. Its name must do.
         return getattr(value, "__name__", type(value).__name__)
 
 
 def of_training(model):
-    """How a compiled `keras.Model` was trained: task loss and optimizer."""
-    found = {}
+    """Task loss and optimizer of a compiled `keras.Model`."""
+    settings = {}
     if getattr(model, "loss", None) is not None:
-        found["task_loss"] = plain(model.loss)
+        settings["task_loss"] = to_json(model.loss)
     if getattr(model, "optimizer", None) is not None:
-        found["optimizer"] = plain(model.optimizer)
-    return found
+        settings["optimizer"] = to_json(model.optimizer)
+    return settings
 
 
 def of_distiller(distiller):
     """The settings of a `Distiller`."""
     teacher = distiller._networks().teacher
-    return {
+    settings = {
         "distillation_losses": {
             name: {
                 "weight": distiller.distillation_loss_weights[name],
-                "loss": plain(loss),
+                "loss": to_json(loss),
             }
             for name, loss in distiller.distillation_losses.items()
         },
-        "alpha": plain(distiller.alpha),
-        "views": plain(distiller.views),
+        "alpha": to_json(distiller.alpha),
+        "views": to_json(distiller.views),
         **of_training(distiller),
-        **_fingerprint(teacher),
     }
-
-
-def _fingerprint(teacher):
-    if teacher is None:
-        return {}
-    return {"teacher_fingerprint": fingerprint(teacher)}
+    if teacher is not None:
+        settings["teacher_fingerprint"] = fingerprint(teacher)
+    return settings
