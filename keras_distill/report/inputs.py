@@ -19,7 +19,7 @@ from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
 from keras_distill.views.base import checked_views
 
-Shares = Mapping[str, float | Sequence[float]]
+_Shares = Mapping[str, float | Sequence[float]]
 _RUNS = ("teacher", "alone", "distilled")
 
 
@@ -55,7 +55,7 @@ class Networks:
         student, comparable = self.student, True
         views, teacher = checked_views(self.views), as_teacher(self.teacher)
         if isinstance(student, Distiller):
-            configuration = provenance.of_distiller(student)
+            configuration = provenance.distiller_settings(student)
             views = views or student.views
             if teacher is None:
                 teacher = student._networks().teacher
@@ -63,7 +63,7 @@ class Networks:
             student = student.deployable_student()
         else:
             checks.check_student(student)
-            configuration = provenance.of_training(student)
+            configuration = provenance.training_settings(student)
         check_model(student)
         if teacher is not None:
             checks.check_teacher(teacher, student)
@@ -102,8 +102,8 @@ class Evidence:
     """
 
     verification: Verification | None = None
-    accuracies: Shares | None = None
-    agreements: Shares | None = None
+    accuracies: _Shares | None = None
+    agreements: _Shares | None = None
     history: Any = None
     train_dataset: Any = None
 

@@ -9,6 +9,7 @@ import math
 import jinja2
 from markupsafe import Markup
 
+from keras_distill.report import provenance
 from keras_distill.report.charts import class_dots
 from keras_distill.report.charts import interval_chart
 from keras_distill.report.charts import legend_mark
@@ -23,8 +24,6 @@ from keras_distill.report.summary_text import size
 from keras_distill.report.summary_text import smallest_file
 
 _MOST_CLASSES = 20
-# A configuration of a deep model is long; report.json has all of it.
-_LONGEST_VALUE = 600
 # Key of a row of a Verification, title of its column, how it is written:
 # what the files answer, and what they cost.
 _FILE_ANSWERS = (
@@ -78,8 +77,8 @@ def page(facts, pictures):
         splits=_splits(facts),
         disagreements=_disagreements(facts),
         views=_views(facts),
-        settings=_settings(facts),
-        losses=_losses(facts),
+        settings=provenance.setting_rows(facts),
+        losses=provenance.loss_rows(facts),
     )
 
 
@@ -318,65 +317,3 @@ def _views(facts):
         if role in views
         for name, values in views[role].items()
     ]
-
-
-def _settings(facts):
-    """Pairs of a setting and its value."""
-    configuration = dict(facts["configuration"])
-    configuration.pop("distillation_losses", None)
-    if facts["seeds"] is not None:
-        configuration["seeds"] = facts["seeds"]
-    versions = [f"{name} {v}" for name, v in facts["versions"].items()]
-    return [
-        *(
-            (key.replace("_", " "), _value(value))
-            for key, value in configuration.items()
-            if value is not None
-        ),
-        ("command", _code(facts["command"])),
-        ("date", facts["date"]),
-        ("machine", facts["machine"]),
-        ("versions", ", ".join(versions)),
-    ]
-
-
-def _losses(facts):
-    losses = facts["configuration"].get("distillation_losses") or {}
-    return [
-        (name, f"{row['weight']:g}", _value(row["loss"]))
-        for name, row in losses.items()
-    ]
-
-
-def _value(value):
-    text = call_text(value)
-    if len(text) > _LONGEST_VALUE:
-        text = f"{text[:_LONGEST_VALUE]} ... (all in the JSON file)"
-    is_call = isinstance(value, dict) and "class_name" in value
-    is_word = isinstance(value, str) and " " not in value
-    return _code(text) if is_call or is_word else text
-
-
-def _code(text):
-    return Markup("<code>{}</code>").format(text)
-
-
-def call_text(value):
-    """What Keras serialized, as the call that would make it again."""
-    if isinstance(value, dict) and "class_name" in value:
-        config = value.get("config")
-        if not isinstance(config, dict):
-            return str(config or value["class_name"])
-        arguments = ", ".join(
-            f"{key}={call_text(v)}"
-            for key, v in config.items()
-            if v is not None and key not in ("name", "dtype", "trainable")
-        )
-        return f"{value['class_name']}({arguments})"
-    if isinstance(value, dict):
-        return ", ".join(f"{k}: {call_text(v)}" for k, v in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(call_text, value))
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return str(value)

@@ -11,6 +11,7 @@ import types
 
 import keras
 import numpy as np
+from markupsafe import Markup
 
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill._version import __version__
@@ -18,6 +19,8 @@ from keras_distill._version import __version__
 _PACKAGES = ("tensorflow", "keras-cv", "tensorflow-datasets", "ai-edge-litert")
 # What Keras adds to every configuration although nobody chose it.
 _NOISE = ("module", "registered_name", "build_config", "compile_config")
+# A configuration of a deep model is long; report.json has all of it.
+_LONGEST_VALUE = 600
 
 
 def versions():
@@ -112,7 +115,7 @@ def to_json(value):
         return getattr(value, "__name__", type(value).__name__)
 
 
-def of_training(model):
+def training_settings(model):
     """Task loss and optimizer of a compiled `keras.Model`."""
     settings = {}
     if getattr(model, "loss", None) is not None:
@@ -122,7 +125,7 @@ def of_training(model):
     return settings
 
 
-def of_distiller(distiller):
+def distiller_settings(distiller):
     """The settings of a `Distiller`."""
     teacher = distiller._networks().teacher
     settings = {
@@ -135,8 +138,71 @@ def of_distiller(distiller):
         },
         "alpha": to_json(distiller.alpha),
         "views": to_json(distiller.views),
-        **of_training(distiller),
+        **training_settings(distiller),
     }
     if teacher is not None:
         settings["teacher_fingerprint"] = fingerprint(teacher)
     return settings
+
+
+def setting_rows(facts):
+    """Pairs of a setting and its value, as the page shows them."""
+    configuration = dict(facts["configuration"])
+    configuration.pop("distillation_losses", None)
+    if facts["seeds"] is not None:
+        configuration["seeds"] = facts["seeds"]
+    packages = [f"{name} {v}" for name, v in facts["versions"].items()]
+    return [
+        *(
+            (key.replace("_", " "), _value(value))
+            for key, value in configuration.items()
+            if value is not None
+        ),
+        ("command", _code(facts["command"])),
+        ("date", facts["date"]),
+        ("machine", facts["machine"]),
+        ("versions", ", ".join(packages)),
+    ]
+
+
+def loss_rows(facts):
+    """Name, weight and call of every distillation loss."""
+    configured = facts["configuration"].get("distillation_losses") or {}
+    return [
+        (name, f"{row['weight']:g}", _value(row["loss"]))
+        for name, row in configured.items()
+    ]
+
+
+def _value(value):
+    text = _call_text(value)
+    if len(text) > _LONGEST_VALUE:
+        text = f"{text[:_LONGEST_VALUE]} ... (all in the JSON file)"
+    is_call = isinstance(value, dict) and "class_name" in value
+    is_word = isinstance(value, str) and " " not in value
+    return _code(text) if is_call or is_word else text
+
+
+def _code(text):
+    return Markup("<code>{}</code>").format(text)
+
+
+def _call_text(value):
+    """What Keras serialized, as the call that would make it again."""
+    if isinstance(value, dict) and "class_name" in value:
+        config = value.get("config")
+        if not isinstance(config, dict):
+            return str(config or value["class_name"])
+        arguments = ", ".join(
+            f"{key}={_call_text(v)}"
+            for key, v in config.items()
+            if v is not None and key not in ("name", "dtype", "trainable")
+        )
+        return f"{value['class_name']}({arguments})"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_call_text(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_call_text, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)

@@ -99,7 +99,7 @@ def _gain_sentence(facts):
             "The same network trained alone is right on "
             f"{percent(networks['alone']['accuracy'])}: {100 * more:+.1f} "
             "points for the student with a teacher, in one run, which does "
-            "not say how sure that is."
+            "not say how certain that is."
         )
     number = len(gain["values"])
     text = (
@@ -116,9 +116,9 @@ def _gain_sentence(facts):
         text += f", {percent(runs['gap_closed'], 0)} of the way"
         text += " to the teacher's"
     if gain["low"] is None:
-        text += ". One run does not say how sure that is"
+        text += ". One run does not say how certain that is"
     elif gain["low"] <= 0 <= gain["high"]:
-        text += ". The interval holds 0: the difference is not sure"
+        text += ". The interval contains 0: the difference is not certain"
     return text + "."
 
 

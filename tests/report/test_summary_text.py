@@ -81,17 +81,17 @@ def test_a_sure_gain():
     assert "by +9.8\u00a0±\u00a0" in found
     assert "3\u00a0runs, 95\u00a0% interval +" in found
     assert "of the way to the teacher's" in found
-    assert "not sure" not in found
+    assert "not certain" not in found
 
 
-def test_a_gain_that_is_not_sure_says_so():
+def test_a_gain_that_is_not_certain_says_so():
     found = gain_of([0.8, 0.7], [0.7, 0.75])
-    assert "The interval holds 0: the difference is not sure" in found
+    assert "The interval contains 0: the difference is not certain" in found
 
 
 def test_one_run_says_that_it_is_one():
     found = gain_of([0.8], [0.7])
-    assert "One run does not say how sure that is" in found
+    assert "One run does not say how certain that is" in found
 
 
 def test_a_loss_is_no_way_to_the_teacher():
