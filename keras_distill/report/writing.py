@@ -102,18 +102,18 @@ def write_report(
     # Only a report needs matplotlib and jinja2.
     from keras_distill.report.page import page
 
-    path = _checked_path(path, overwrite)
+    page_path = _checked_path(path, overwrite)
     evidence = _checked("evidence", evidence, Evidence)
     about = _checked("about", about, About)
     if not isinstance(networks, Networks):
         networks = Networks(networks)
     models, views, comparable, configuration = networks.resolve()
-    numbers = path.with_suffix(".json")
+    numbers_name = page_path.with_suffix(".json").name
     facts = {
         "format": "keras_distill report",
         "format_version": 1,
         "title": str(about.title or models["student"].name),
-        "numbers": numbers.name,
+        "numbers": numbers_name,
         "date": _now(),
         "command": str(about.command or provenance.command()),
         "seeds": about.seeds,
@@ -132,12 +132,12 @@ def write_report(
         verbose,
     )
     facts = provenance.to_json(facts | measured)
-    with written_whole(path, overwrite) as temporary:
+    with written_whole(page_path, overwrite) as temporary:
         temporary.write_text(page(facts, pictures), encoding="utf-8")
-        temporary.with_name(numbers.name).write_text(
+        temporary.with_name(numbers_name).write_text(
             json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
         )
-    return path
+    return page_path
 
 
 def _measure(
@@ -283,7 +283,7 @@ def _without_folders(verification):
     return facts
 
 
-def _checked_path(path, overwrite):
+def _checked_path(path, overwrite) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(
