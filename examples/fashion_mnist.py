@@ -177,22 +177,25 @@ def main():
     seconds = time.perf_counter() - started
     kd.write_report(
         out / "report.html",
-        student=shipped,
-        alone=shipped_alone,
-        dataset=test,
-        train_dataset=experiment.data.x_train[:64],
-        verification=verification,
-        accuracies=accuracies,
-        agreements=agreements,
-        history=histories,
-        class_names=CLASSES,
-        title="Fashion-MNIST: a distilled student",
-        configuration={
-            "labels": experiment.labels,
-            "steps": experiment.epochs * experiment.steps,
-            "seconds": round(seconds, 1),
-        },
-        seeds=list(range(seeds)),
+        kd.report.Networks(shipped, alone=shipped_alone),
+        test,
+        evidence=kd.report.Evidence(
+            verification=verification,
+            accuracies=accuracies,
+            agreements=agreements,
+            history=histories,
+            train_dataset=experiment.data.x_train[:64],
+        ),
+        about=kd.report.About(
+            title="Fashion-MNIST: a distilled student",
+            class_names=CLASSES,
+            configuration={
+                "labels": experiment.labels,
+                "steps": experiment.epochs * experiment.steps,
+                "seconds": round(seconds, 1),
+            },
+            seeds=list(range(seeds)),
+        ),
         overwrite=True,
     )
     print(f"\n{seconds:.0f} s. Everything is in {out}")

@@ -205,23 +205,28 @@ curves(OUT / "curves.png", histories, f"digits, {LABELS} labels")
 seconds = time.perf_counter() - started
 kd.write_report(
     OUT / "report.html",
-    student=distiller,
-    alone=alone,
-    dataset=(split.x_test, split.y_test),
-    train_dataset=kd.datasets.batches(split.x_train, batch_size=BATCH, seed=0),
-    verification=verification,
-    accuracies=accuracies,
-    agreements=agreements,
-    history=histories,
-    title="Quickstart: a distilled student for handwritten digits",
-    configuration={
-        "data": "scikit-learn digits, stratified cross-validation, seed 0",
-        "folds": FOLDS,
-        "labels": LABELS,
-        "steps": STEPS * EPOCHS,
-        "seconds": round(seconds, 1),
-    },
-    seeds=list(range(FOLDS)),
+    kd.report.Networks(distiller, alone=alone),
+    (split.x_test, split.y_test),
+    evidence=kd.report.Evidence(
+        verification=verification,
+        accuracies=accuracies,
+        agreements=agreements,
+        history=histories,
+        train_dataset=kd.datasets.batches(
+            split.x_train, batch_size=BATCH, seed=0
+        ),
+    ),
+    about=kd.report.About(
+        title="Quickstart: a distilled student for handwritten digits",
+        configuration={
+            "data": "scikit-learn digits, stratified cross-validation, seed 0",
+            "folds": FOLDS,
+            "labels": LABELS,
+            "steps": STEPS * EPOCHS,
+            "seconds": round(seconds, 1),
+        },
+        seeds=list(range(FOLDS)),
+    ),
     overwrite=True,
 )
 

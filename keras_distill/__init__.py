@@ -41,6 +41,7 @@ __all__ = [
     "metrics",
     "models",
     "recipes",
+    "report",
     "taps",
     "views",
     "write_report",
@@ -48,7 +49,7 @@ __all__ = [
 
 # These import tensorflow, which the losses do not need: they are there when
 # first used, and the losses run where tensorflow is not installed.
-_LATER = ("datasets", "export")
+_LATER = ("datasets", "export", "report")
 # Names that live in such a module.
 _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",

@@ -1,8 +1,9 @@
-"""Whether a network is right as often as it says: pure NumPy."""
+"""Is a network right as often as it says? In pure NumPy."""
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["Reliability", "expected_calibration_error", "reliability"]
 
@@ -14,7 +15,7 @@ class Reliability(NamedTuple):
         edges: `(bins + 1,)`, from 0 to 1; bin `m` is `(edges[m], edges[m+1]]`.
         counts: `(bins,)` samples in each bin.
         confidence: `(bins,)` their mean confidence; NaN in an empty bin.
-        accuracy: `(bins,)` the share that is right; NaN in an empty bin.
+        accuracy: `(bins,)` their share that is right; NaN in an empty bin.
     """
 
     edges: np.ndarray
@@ -22,36 +23,37 @@ class Reliability(NamedTuple):
     confidence: np.ndarray
     accuracy: np.ndarray
 
-    def error(self):
+    def error(self) -> float:
         """The expected calibration error, a share in [0, 1]."""
         gaps = np.abs(self.accuracy - self.confidence)
         return float(np.nansum(self.counts * gaps) / self.counts.sum())
 
 
-def reliability(confidence, correct, bins=15):
+def reliability(
+    confidence: ArrayLike, correct: ArrayLike, bins: int = 15
+) -> Reliability:
     """Sorts samples into equal-width bins of confidence.
 
     Args:
-        confidence: The probability of the class that was predicted, in
-            [0, 1].
-        correct: Whether that class is the label.
-        bins: Number of bins. Defaults to 15, the paper's.
+        confidence: The probability of the predicted class, in [0, 1].
+        correct: Whether the predicted class is the label.
+        bins: Number of bins. Defaults to 15, as in the paper.
 
     Input shapes:
-        `(samples,)` both.
+        `(samples,)` for both.
 
     Returns:
         A `Reliability`.
 
     Raises:
         ValueError: If the shapes differ, there are no samples, a confidence
-            lies outside of [0, 1] or `bins` is no positive integer.
+            lies outside [0, 1] or `bins` is not a positive integer.
 
     Example:
 
     ```python
-    found = kd.calibration.reliability([0.9, 0.8], [True, False], bins=2)
-    found.accuracy  # [nan, 0.5]
+    bins = kd.calibration.reliability([0.9, 0.8], [True, False], bins=2)
+    bins.accuracy  # [nan, 0.5]
     ```
 
     Reference: Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern
@@ -85,7 +87,9 @@ def reliability(confidence, correct, bins=15):
     return Reliability(edges, counts, *means)
 
 
-def expected_calibration_error(confidence, correct, bins=15):
+def expected_calibration_error(
+    confidence: ArrayLike, correct: ArrayLike, bins: int = 15
+) -> float:
     """How far confidence and accuracy are apart, on average.
 
         ECE = sum_m |B_m| / n * |accuracy(B_m) - confidence(B_m)|
@@ -99,13 +103,13 @@ def expected_calibration_error(confidence, correct, bins=15):
         bins: As in `reliability`.
 
     Input shapes:
-        `(samples,)` both.
+        `(samples,)` for both.
 
     Returns:
         A share in [0, 1]; 0 is perfectly calibrated.
 
     Raises:
-        ValueError: As `reliability`.
+        ValueError: As in `reliability`.
 
     Example:
 

@@ -1,13 +1,14 @@
 """What a network costs to run: multiply-accumulates, counted as it runs.
 
-The model is run once on symbols, with nothing computed, and every layer that
-is called reports the shapes it saw. So nested, shared and subclassed models
-are counted alike, and a shared layer counts once per call.
+The model is called once on symbolic tensors, without computing anything, and
+every layer reports the shapes of its call. Nested, shared and subclassed
+models are counted alike; a shared layer counts once per call.
 """
 
 import contextlib
 import math
 import warnings
+from typing import Any
 
 import keras
 
@@ -17,36 +18,36 @@ from keras_distill._keras.method_patching import intercepted
 layers = keras.layers
 
 
-def multiply_accumulates(model, input_shape=None):
-    """Multiply-accumulates of one forward pass on one sample.
+def multiply_accumulates(model: keras.Model, input_shape: Any = None) -> int:
+    """Counts the multiply-accumulates of one forward pass on one sample.
 
-    Counted are the products of weights with inputs: convolutions (grouped,
+    It counts the products of weights with inputs: convolutions (grouped,
     depthwise, separable, transposed), `Dense`, `EinsumDense`, recurrent layers
-    (times their time steps), and the two products of the attention layers. Not
-    counted: biases, activations, elementwise operations, pooling,
+    (times their time steps), and the two products of the attention layers. It
+    does not count biases, activations, elementwise operations, pooling,
     normalization, resizing, embedding look-ups, and products that a model
-    computes by `keras.ops` or inside a `tf.function` of its own. One
-    multiply-accumulate is two floating-point operations. Borders count as if
-    the padding were multiplied too, as is usual.
+    computes with `keras.ops` or inside its own `tf.function`. One
+    multiply-accumulate is two floating-point operations. As is usual, padding
+    at the borders counts as multiplied.
 
     Args:
         model: A built `keras.Model`.
         input_shape: Shape of one sample without the batch axis, such as
             `(224, 224, 3)`; a list or dict of shapes for several inputs; or
-            `keras.KerasTensor`s with the batch axis. Needed where the model
-            does not know it: free sizes, several inputs of a subclassed model.
+            `keras.KerasTensor`s with the batch axis. Needed if the model does
+            not know it: free sizes, several inputs of a subclassed model.
             Defaults to the shape the model was built with.
 
     Returns:
         An `int`.
 
     Raises:
-        TypeError: if `model` is no `keras.Model`.
-        ValueError: if it is not built, or its input shape is not known.
+        TypeError: If `model` is not a `keras.Model`.
+        ValueError: If it is not built, or its input shape is not known.
 
     Warns:
-        UserWarning: for layers of your own classes that hold weight matrices
-            of their own: what they do with these is not counted.
+        UserWarning: For layers of your own classes with weight matrices: what
+            they compute with these is not counted.
 
     Example:
 
@@ -64,25 +65,25 @@ def multiply_accumulates(model, input_shape=None):
     if not model.built:
         raise ValueError(
             f"The model '{model.name}' is not built. Call it on a batch, or "
-            "`model.build(input_shape)`, first."
+            "call `model.build(input_shape)`, first."
         )
     counter = _Counter(model)
     counter.compute_output_spec(_inputs(model, input_shape))
     for layer in counter.uncounted.values():
         warnings.warn(
             f"multiply_accumulates counts nothing for '{layer.name}': it does "
-            f"not know what a {type(layer).__name__} does with its weights.",
+            f"not know what {type(layer).__name__} computes with its weights.",
             stacklevel=2,
         )
     return counter.total
 
 
 class _Counter(keras.Operation):
-    """The model as an operation whose symbolic pass counts."""
+    """The model as an operation that counts during its symbolic pass."""
 
     def __init__(self, model):
         super().__init__()
-        # A list, and not the model: Keras would make it a part of this.
+        # In a list, so that Keras does not track the model.
         self._model = [model]
         self._called = []
         self.uncounted = {}
@@ -111,8 +112,8 @@ class _Counter(keras.Operation):
         inside = self._called
         rule = _rule(layer)
         if isinstance(layer, layers.RNN):
-            # The loop is traced, not run: how often it shows the cell's call
-            # is its own affair.
+            # Keras traces the loop and does not run it: the number of calls of
+            # the cell says nothing.
             steps = _shape(args[0] if args else kwargs["sequences"])[1]
             once = [cost for cell, cost in inside if cell is layer.cell]
             cost = steps * (once[0] if once else _recurrent(layer.cell))
@@ -152,9 +153,9 @@ def _dense(layer, outputs, inputs, *args, **kwargs):
 
 
 def _einsum_dense(layer, outputs, inputs, *args, **kwargs):
-    given, result = layer.equation.replace(" ", "").split("->")
-    given, weights = given.split(",")
-    before, dots, after = given.partition("...")
+    operands, result = layer.equation.replace(" ", "").split("->")
+    inputs_axes, weights = operands.split(",")
+    before, dots, after = inputs_axes.partition("...")
     shape = _shape(inputs)
     sizes = dict(zip(before, shape))
     sizes.update(zip(reversed(after if dots else before), reversed(shape)))
@@ -224,7 +225,7 @@ def _rule(layer):
 
 
 def _has_matrices_of_its_own(layer):
-    """Whether a user's own layer holds weights of two axes or more."""
+    """Whether a layer of the user's holds weights with two or more axes."""
     if type(layer).__module__.startswith("keras."):
         return False
     inside = {
@@ -239,8 +240,8 @@ def _shape(tensor):
     shape = tuple(tensor.shape)
     if None in shape:
         raise ValueError(
-            "multiply_accumulates needs every size, but a layer sees a tensor "
-            f"of shape {shape}. Give `input_shape` without free sizes."
+            "multiply_accumulates needs every size, but a layer gets a tensor "
+            f"of shape {shape}. Pass `input_shape` without free sizes."
         )
     return shape
 
@@ -253,23 +254,24 @@ def _channel_axis(layer):
     return -1 if layer.data_format == "channels_last" else 1
 
 
-def _inputs(model, given):
-    """-> the structure of `keras.KerasTensor` of one sample each."""
-    own = getattr(model, "inputs", None)
-    if given is None and own:
-        given = symbolic_inputs(model)
-    elif given is None:
+def _inputs(model, shape):
+    """The model's inputs as `keras.KerasTensor`s of one sample."""
+    inputs = getattr(model, "inputs", None)
+    if shape is None and inputs:
+        shape = symbolic_inputs(model)
+    elif shape is None:
         # What Keras remembers of a subclassed model's first call.
-        given = (model.get_build_config() or {}).get("input_shape")
-        if given is None:
+        shape = (model.get_build_config() or {}).get("input_shape")
+        if shape is None:
             raise ValueError(
                 f"The model '{model.name}' does not know its input shape. "
-                "Give `input_shape`, the shape of one sample, such as "
+                "Pass `input_shape`, the shape of one sample, such as "
                 "(224, 224, 3); for several inputs a list or dict of shapes."
             )
-        given = _samples(given)
-    dtype = own[0].dtype if own and len(own) == 1 else keras.config.floatx()
-    specs = _with_batch_of_one(given, dtype)
+        shape = _samples(shape)
+    one = inputs and len(inputs) == 1
+    dtype = inputs[0].dtype if one else keras.config.floatx()
+    specs = _with_batch_of_one(shape, dtype)
     return specs[0] if isinstance(specs, list) and len(specs) == 1 else specs
 
 
@@ -282,18 +284,19 @@ def _samples(shapes):
     return tuple(shapes[1:])
 
 
-def _with_batch_of_one(given, dtype):
-    if isinstance(given, dict):
-        return {k: _with_batch_of_one(v, dtype) for k, v in given.items()}
-    if hasattr(given, "shape"):
-        dtype, given = given.dtype, tuple(given.shape[1:])
-    elif any(not isinstance(size, (int, type(None))) for size in given):
-        return [_with_batch_of_one(v, dtype) for v in given]
-    elif given and given[0] is None:  # Keras's way to write a batch axis.
-        given = given[1:]
-    if None in given:
+def _with_batch_of_one(shape, dtype):
+    """A structure of shapes or tensors as `keras.KerasTensor`s."""
+    if isinstance(shape, dict):
+        return {k: _with_batch_of_one(v, dtype) for k, v in shape.items()}
+    if hasattr(shape, "shape"):
+        dtype, shape = shape.dtype, tuple(shape.shape[1:])
+    elif any(not isinstance(size, (int, type(None))) for size in shape):
+        return [_with_batch_of_one(v, dtype) for v in shape]
+    elif shape and shape[0] is None:  # Keras's way to write a batch axis.
+        shape = shape[1:]
+    if None in shape:
         raise ValueError(
-            f"The input has free sizes: {tuple(given)}. Give `input_shape`, "
+            f"The input has free sizes: {tuple(shape)}. Pass `input_shape`, "
             "the shape of one sample, such as (224, 224, 3)."
         )
-    return keras.KerasTensor((1, *given), dtype)
+    return keras.KerasTensor((1, *shape), dtype)

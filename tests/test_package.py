@@ -14,6 +14,7 @@ HEAVY = (
     "tensorflow_datasets",
     "ai_edge_litert",
     "matplotlib",
+    "jinja2",
     "keras_distill.report",
 )
 

@@ -1,305 +1,343 @@
-"""Charts as SVG: drawn here, coloured by the page's style sheet.
+"""The charts of the page: drawn by matplotlib, coloured by the style sheet.
 
-The letters of a chart are text and scale with it, so a chart is drawn at the
-width of a phone and a wide page shows several side by side. Lines differ in
-colour, in their mark and, training from validation, in their dashes. What a
-chart shows stands in its description, for those who do not see it.
+The text of a chart is text, so that the page's font applies. It scales with
+the chart: a chart is drawn at the width of a phone, and a wide page shows
+several side by side. Networks differ in colour and in the shape of their
+marks; validation differs from training by its dashes. Each chart has a
+description for people who do not see it.
 """
 
-import math
+import io
+import re
 
-from keras_distill.report.html import element
-from keras_distill.report.scales import Scale
+import matplotlib.style
+import numpy as np
+from markupsafe import Markup
+from matplotlib import ticker
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 WIDTH = 320
-
-
-def legend(entries, dashes=()):
-    """The key to line charts.
-
-    Args:
-        entries: Pairs `(style, name)`.
-        dashes: Pairs `(is dashed, meaning)`.
-    """
-    marks = [(_sample(style, False), name, style) for style, name in entries]
-    marks += [(_sample(None, d), name, "plain") for d, name in dashes]
-    items = [
-        element("li", sample, element("span", name), class_=style)
-        for sample, name, style in marks
+MARKERS = {
+    "teacher": "s",
+    "alone": "^",
+    "student": "o",
+    "other-1": "D",
+    "other-2": "v",
+}
+# Placeholders: each becomes the variable of the style sheet after drawing,
+# so that a chart follows the page into the dark.
+_COLORS = {
+    name: f"#0000{number:02x}"
+    for number, name in enumerate(
+        ("ink", "quiet", "rule", "ground", *MARKERS), start=1
+    )
+}
+_DASHES = (0, (5, 3.5))
+_page_style = matplotlib.style.context(
+    [
+        "default",
+        {
+            "svg.fonttype": "none",
+            "font.size": 11,
+            "text.color": _COLORS["quiet"],
+            "text.parse_math": False,
+            "axes.edgecolor": _COLORS["quiet"],
+            "axes.labelcolor": _COLORS["quiet"],
+            "axes.labelsize": 11,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "axes.axisbelow": True,
+            "axes.spines.left": False,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.spines.bottom": False,
+            "axes.autolimit_mode": "round_numbers",
+            "axes.xmargin": 0,
+            "axes.ymargin": 0,
+            "axes.formatter.useoffset": False,
+            "grid.color": _COLORS["rule"],
+            "grid.linewidth": 1,
+            "xtick.color": _COLORS["quiet"],
+            "xtick.major.pad": 6,
+            "xtick.major.size": 0,
+            "xtick.minor.size": 0,
+            "ytick.color": _COLORS["quiet"],
+            "ytick.major.size": 0,
+            "ytick.minor.size": 0,
+            "lines.linewidth": 1.75,
+            "lines.scale_dashes": False,
+            "lines.markeredgecolor": _COLORS["ground"],
+            "lines.markeredgewidth": 1,
+        },
     ]
-    return element("ul", items, class_="legend")
+)
+# What an SVG file needs and an SVG element inside a page does not.
+_NOT_IN_A_PAGE = re.compile(
+    r"<defs>.*?</defs>"
+    r'| clip-path="[^"]*"'
+    r'|(?<=<g) id="[^"]*"'
+    r'| transform="rotate\(-0 [^"]*"'
+    r"| font-family: [^;]*;"
+    r"|(?<=\.\d\d)\d+(?=[^<>]*>)",
+    re.DOTALL,
+)
 
 
+@_page_style
+def legend_mark(style=None, dashed=False):
+    """A short line with the network's mark, for the key to the charts."""
+    figure = _figure(28, 14)
+    figure.add_artist(
+        Line2D(
+            [1 / 28, 27 / 28],
+            [0.5, 0.5],
+            color=_COLORS[style or "quiet"],
+            linestyle=_line_style(dashed),
+        )
+    )
+    if style is not None:
+        figure.add_artist(_mark(style, 0.5, 0.5, 9))
+    return _svg(figure, kind="mark")
+
+
+@_page_style
 def line_chart(lines, description, logarithmic=False):
     """Curves by epoch.
 
     Args:
-        lines: Dicts of `style`, `values`, `low`, `high` (by epoch, NaN where
-            unknown) and `dashed`.
+        lines: Dicts of `style`, `values`, `low`, `high` (by epoch, NaN for
+            unknown values) and `dashed`.
         description: What there is to see, in words.
-        logarithmic: Whether the vertical axis is.
+        logarithmic: Whether the vertical axis is logarithmic.
     """
-    height, left, right, top, bottom = 200, 46, 12, 8, 36
-    finite = [
-        v
-        for line in lines
-        for key in ("values", "low", "high")
-        for v in line[key]
-        if math.isfinite(v)
-    ]
-    longest = max(len(line["values"]) for line in lines)
-    x = Scale(1, max(longest, 2), left, WIDTH - right, ticks=5, round_out=False)
-    y = Scale(min(finite), max(finite), height - bottom, top, logarithmic)
-    epochs = sorted({1, *(t for t in x.ticks if t == int(t))})
-    parts = [
-        *_horizontal_grid(y, left, WIDTH - right),
-        *_numbers_below(x, epochs, height - bottom, "{:g}".format),
-        _text((left + WIDTH - right) / 2, height - 4, "epoch", "middle"),
-    ]
+    figure = _figure(WIDTH, 200)
+    axes = _axes(figure, top=8, height=156)
+    axes.yaxis.set_major_locator(_round_numbers())
+    bounds = []
     for line in lines:
-        parts.append(_curve(line, x, y))
-    return _svg(height, description, parts)
+        color = _COLORS[line["style"]]
+        known = np.flatnonzero(np.isfinite(line["values"]))
+        epochs = known + 1
+        mean, low, high = (
+            line[key][known] for key in ("values", "low", "high")
+        )
+        if np.any(low < high):
+            axes.fill_between(
+                epochs, low, high, color=color, alpha=0.16, linewidth=0
+            )
+        axes.plot(
+            epochs, mean, color=color, linestyle=_line_style(line["dashed"])
+        )
+        axes.add_line(_mark(line["style"], epochs[-1], mean[-1], 7))
+        bounds += [*low, *high]
+    last = max(2, *(len(line["values"]) for line in lines))
+    axes.set_xlim(1, last)
+    whole = ticker.MaxNLocator(4, integer=True, steps=[1, 2, 5, 10])
+    ticks = whole.tick_values(1, last)
+    axes.set_xticks([1, *(t for t in ticks if 1 < t <= last)])
+    axes.set_xlabel("epoch")
+    if logarithmic:
+        low, high = min(bounds), max(bounds)
+        axes.set_yscale("log")
+        axes.set_ylim(low, high)
+        subs = (1,) if high / low > 1000 else (1, 3)
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=subs, numticks=6))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
+    return _svg(figure, description)
 
 
-def reliability_diagram(found, style, description, few=10):
-    """Accuracy by bin of confidence; below, how many samples there are.
+@_page_style
+def reliability_diagram(bins, style, description, few=10):
+    """Accuracy by bin of confidence; below, how many samples each bin has.
 
     Args:
-        found: A `Reliability` as a dict of lists, `None` for empty bins.
-        style: Of the network.
+        bins: A `Reliability` as a dict of lists, `None` for empty bins.
+        style: The network's style, a key of `MARKERS`.
         description: What there is to see, in words.
         few: Bins of fewer samples are paler: their accuracy is a guess.
     """
-    left, right, top, side, below = 46, 18, 8, 220, 54
-    height = top + side + 16 + below + 36
-    x = Scale(0, 1, left, WIDTH - right)
-    y = Scale(0, 1, top + side, top)
-    percent = "{:.0%}".format
-    base = top + side + 16 + below
-    share = Scale(0, max(found["counts"]), base, base - below, round_out=False)
-    bars = []
-    for left_edge, right_edge, count, confidence, accuracy in zip(
-        found["edges"],
-        found["edges"][1:],
-        found["counts"],
-        found["confidence"],
-        found["accuracy"],
-    ):
-        if not count:
-            continue
-        place = {"x": x(left_edge) + 1, "width": x(right_edge) - x(left_edge)}
-        place["width"] = round(place["width"] - 2, 2)
-        low, high = sorted((accuracy, confidence))
-        bars += [
-            element(
-                "rect",
-                **place,
-                y=y(accuracy),
-                height=round(y(0) - y(accuracy), 2),
-                class_="bar few" if count < few else "bar",
-            ),
-            element(
-                "rect",
-                **place,
-                y=y(high),
-                height=round(y(low) - y(high), 2),
-                class_="gap",
-            ),
-            element(
-                "rect",
-                **place,
-                y=share(count),
-                height=round(base - share(count), 2),
-                class_="bar count",
-            ),
-        ]
-    middle = (left + WIDTH - right) / 2
-    parts = [
-        *_horizontal_grid(y, left, WIDTH - right, percent),
-        element("g", bars, class_=style),
-        element("line", x1=x(0), y1=y(0), x2=x(1), y2=y(1), class_="diagonal"),
-        element(
-            "line", x1=left, y1=base, x2=WIDTH - right, y2=base, class_="axis"
-        ),
-        _text(left - 6, base - below + 8, f"{max(found['counts']):,}", "end"),
-        _text(left - 6, base, "0", "end"),
-        *_numbers_below(x, x.ticks, base, percent),
-        _text(middle, height - 4, "confidence", "middle"),
-    ]
-    return _svg(height, description, parts)
-
-
-def interval_chart(rows, unit, description):
-    """Runs as dots, their mean as a mark, its interval as a bar; one row each.
-
-    Args:
-        rows: Pairs `(style, name, found)`, `found` from
-            `statistics.interval`, in the unit of the axis.
-        unit: Name of the axis.
-        description: What there is to see, in words.
-    """
-    left, right, top, step = 116, 16, 10, 34
-    base = top + step * len(rows)
-    height = base + 38
-    shown = [
-        v
-        for *_, found in rows
-        for v in (*found["values"], found["low"], found["high"])
-        if v is not None
-    ]
-    x = Scale(min(shown), max(shown), left, WIDTH - right)
-    parts = [
-        element("line", x1=x(t), y1=top, x2=x(t), y2=base, class_="grid")
-        for t in x.ticks
-    ]
-    for number, (style, name, found) in enumerate(rows):
-        y = top + step * (number + 0.5)
-        inside = [
-            element("circle", cx=x(v), cy=y + 8, r=2.5, class_="run")
-            for v in found["values"]
-        ]
-        if found["low"] is not None:
-            inside.append(
-                element(
-                    "line",
-                    x1=x(found["low"]),
-                    x2=x(found["high"]),
-                    y1=y - 3,
-                    y2=y - 3,
-                    class_="line thick",
-                )
-            )
-        inside.append(_mark(style, x(found["mean"]), y - 3, 5))
-        parts.append(element("g", inside, class_=style))
-        parts.append(_text(left - 10, y + 4, name, "end", "name"))
-    parts += _numbers_below(x, x.ticks, base, x.label)
-    parts.append(_text((left + WIDTH - right) / 2, height - 4, unit, "middle"))
-    return _svg(height, description, parts)
-
-
-def class_dots(networks, low, description):
-    """One row of a table: every network's accuracy on a line from low to 1.
-
-    Args:
-        networks: Pairs `(style, share)`.
-        low: Share at the left end.
-        description: What there is to see, in words.
-    """
-    width, height = 160, 18
-    x = Scale(low, 1, 8, width - 8, round_out=False)
-    places = [x(share) for _, share in networks]
-    parts = [
-        element("line", x1=8, x2=width - 8, y1=9, y2=9, class_="grid"),
-        element(
-            "line",
-            x1=min(places),
-            x2=max(places),
-            y1=9,
-            y2=9,
-            class_="between",
-        ),
-    ]
-    # The last is the smallest: marks in one place do not hide each other.
-    for size, (style, _), place in zip((6.5, 6, 4), networks, places):
-        parts.append(element("g", _mark(style, place, 9, size), class_=style))
-    return _svg(height, description, parts, width, "dots")
-
-
-def _curve(line, x, y):
-    """Band, line and the mark at its end."""
-    places = [
-        (x(epoch), y(value))
-        for epoch, value in enumerate(line["values"], 1)
-        if math.isfinite(value)
-    ]
-    band = [
-        (x(epoch), y(low), y(high))
-        for epoch, (low, high) in enumerate(zip(line["low"], line["high"]), 1)
-        if math.isfinite(low)
-    ]
-    inside = []
-    if any(low != high for _, low, high in band):
-        outline = [(e, high) for e, _, high in band]
-        outline += [(e, low) for e, low, _ in reversed(band)]
-        inside.append(
-            element("polygon", points=_points(outline), class_="band")
-        )
-    dashed = " dashed" if line["dashed"] else ""
-    inside.append(
-        element("polyline", points=_points(places), class_=f"line{dashed}")
+    figure = _figure(WIDTH, 334)
+    above = _axes(figure, top=8, height=220)
+    below = _axes(figure, top=244, height=54)
+    counts = np.array(bins["counts"])
+    filled = counts > 0
+    edges, counts = np.array(bins["edges"]), counts[filled]
+    accuracy, confidence = (
+        np.array(bins[key], "float64")[filled]
+        for key in ("accuracy", "confidence")
     )
-    inside.append(_mark(line["style"], *places[-1], 3.5))
-    return element("g", inside, class_=line["style"])
-
-
-def _mark(style, x, y, r):
-    """Every style has a shape of its own."""
-    if style == "teacher":
-        return element(
-            "rect", x=x - r + 0.5, y=y - r + 0.5, width=2 * r - 1,
-            height=2 * r - 1, class_="mark",
-        )  # fmt: skip
-    corners = {
-        "alone": [(0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
-        "other-1": [(0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)],
-        "other-2": [(-1.1, -0.8), (1.1, -0.8), (0, 1.2)],
-    }.get(style)
-    if corners is None:
-        return element("circle", cx=x, cy=y, r=r, class_="mark")
-    shape = [(x + r * dx, y + r * dy) for dx, dy in corners]
-    return element("polygon", points=_points(shape), class_="mark")
-
-
-def _sample(style, dashed):
-    parts = [
-        element(
-            "line",
-            x1=1,
-            x2=27,
-            y1=7,
-            y2=7,
-            class_="line dashed" if dashed else "line",
+    centers = (edges[:-1] + edges[1:])[filled] / 2
+    width = 0.88 / len(edges[1:])
+    color = _COLORS[style]
+    for bars, alpha in ((counts >= few, 0.75), (counts < few, 0.3)):
+        above.bar(
+            centers[bars], accuracy[bars], width, color=color, alpha=alpha
         )
-    ]
-    if style is not None:
-        parts.append(_mark(style, 14, 7, 4.5))
-    return element(
-        "svg", parts, viewBox="0 0 28 14", width=28, height=14,
-        aria_hidden="true",
-    )  # fmt: skip
+    above.bar(
+        centers,
+        np.abs(accuracy - confidence),
+        width,
+        np.minimum(accuracy, confidence),
+        fill=False,
+        edgecolor=_COLORS["ink"],
+        linestyle=(0, (2.5, 2)),
+    )
+    above.plot([0, 1], [0, 1], color=_COLORS["quiet"], linestyle=_DASHES, lw=1)
+    above.set_ylim(0, 1)
+    above.set_xticks([])
+    below.bar(centers, counts, width, color=color, alpha=0.45)
+    below.set_ylim(0, counts.max())
+    below.set_yticks([0, counts.max()])
+    below.yaxis.set_major_formatter("{x:,.0f}")
+    below.grid(False)
+    below.spines["bottom"].set_visible(True)
+    below.set_xlabel("confidence")
+    for axes in (above, below):
+        axes.set_xlim(0, 1)
+    for axis in (above.yaxis, below.xaxis):
+        axis.set_major_locator(ticker.MultipleLocator(0.25))
+        axis.set_major_formatter(ticker.PercentFormatter(1, 0))
+    return _svg(figure, description)
 
 
-def _horizontal_grid(y, start, stop, label=None):
-    for tick in y.ticks:
-        yield element(
-            "line", x1=start, x2=stop, y1=y(tick), y2=y(tick), class_="grid"
+@_page_style
+def interval_chart(rows, unit, description):
+    """One row per network: runs as rings, their mean, its interval as a bar.
+
+    Args:
+        rows: Triples `(style, name, interval)`, see `runs.interval`.
+        unit: Name of the axis; the chart is in percent.
+        description: What there is to see, in words.
+    """
+    figure = _figure(WIDTH, 48 + 34 * len(rows))
+    axes = _axes(figure, top=10, height=34 * len(rows), left=104)
+    axes.xaxis.set_major_locator(_round_numbers())
+    for number, (style, _, interval) in enumerate(rows):
+        color = _COLORS[style]
+        runs = 100 * np.array(interval["values"])
+        axes.plot(
+            runs,
+            np.full(len(runs), number + 0.24),
+            "o",
+            markersize=5,
+            markerfacecolor="none",
+            markeredgecolor=color,
+            markeredgewidth=1.25,
         )
-        yield _text(start - 6, y(tick) + 4, (label or y.label)(tick), "end")
+        y = number - 0.09
+        if interval["low"] is not None:
+            bounds = [100 * interval["low"], 100 * interval["high"]]
+            axes.plot(bounds, [y, y], color=color, linewidth=3)
+        axes.add_line(_mark(style, 100 * interval["mean"], y, 10))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(
+        range(len(rows)),
+        [name for _, name, _ in rows],
+        color=_COLORS["ink"],
+        size=12,
+    )
+    axes.grid(False, axis="y")
+    axes.grid(True, axis="x")
+    axes.set_xlabel(unit)
+    return _svg(figure, description)
 
 
-def _numbers_below(x, ticks, base, label):
-    return [_text(x(t), base + 16, label(t), "middle") for t in ticks]
+@_page_style
+def class_dots(shares, low, description):
+    """The accuracy of every network on one line that goes from `low` to 1.
+
+    Args:
+        shares: Pairs `(style, share)`.
+        low: The share at the left end.
+        description: What there is to see, in words.
+    """
+    figure = _figure(160, 18)
+    places = [(8 + 144 * (s - low) / (1 - low)) / 160 for _, s in shares]
+    for ends, color, width in (
+        ([0.05, 0.95], "rule", 1),
+        ([min(places), max(places)], "quiet", 1.5),
+    ):
+        line = Line2D(ends, [0.5, 0.5], color=_COLORS[color], linewidth=width)
+        figure.add_artist(line)
+    # The last is the smallest: marks in one place do not hide each other.
+    for (style, _), place, size in zip(shares, places, (13, 12, 8)):
+        figure.add_artist(_mark(style, place, 0.5, size))
+    return _svg(figure, description, kind="dots")
 
 
-def _text(x, y, text, anchor, class_=None):
-    return element(
-        "text", text, x=round(x, 1), y=round(y, 1), text_anchor=anchor,
-        class_=class_,
-    )  # fmt: skip
+def _figure(width, height):
+    return Figure(figsize=(width / 72, height / 72))
 
 
-def _points(places):
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+def _axes(figure, top, height, left=46, right=12):
+    """Axes at a place in pixels, the same in each chart of a kind."""
+    total = 72 * figure.get_figheight()
+    return figure.add_axes(
+        (
+            left / WIDTH,
+            1 - (top + height) / total,
+            1 - (left + right) / WIDTH,
+            height / total,
+        )
+    )
 
 
-def _svg(height, description, parts, width=WIDTH, class_="chart"):
-    return element(
-        "svg",
-        parts,
-        viewBox=f"0 0 {width} {height}",
-        role="img",
-        aria_label=description,
-        class_=class_,
-        width=width,
-        height=height,
+def _mark(style, x, y, size):
+    return Line2D(
+        [x],
+        [y],
+        linestyle="",
+        marker=MARKERS[style],
+        color=_COLORS[style],
+        markersize=size,
+    )
+
+
+def _line_style(dashed):
+    return _DASHES if dashed else "solid"
+
+
+def _round_numbers():
+    return ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+
+
+def _svg(figure, description=None, kind="chart"):
+    """The drawing as an element of the page.
+
+    Args:
+        figure: A matplotlib figure.
+        description: What there is to see; `None` for decoration.
+        kind: The element's class.
+    """
+    for part in (figure, *figure.axes):
+        part.patch.set_visible(False)
+    file = io.StringIO()
+    figure.savefig(
+        file,
+        format="svg",
+        metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+    )
+    width, height = (round(72 * side) for side in figure.get_size_inches())
+    drawing = re.sub(r"^.*?<svg[^>]*>", "", file.getvalue(), flags=re.DOTALL)
+    # Marks refer to shapes by identifiers that are unique in a file only.
+    shapes = dict(re.findall(r'<path id="(\w+)" d="([^"]*)"', drawing))
+    drawing = re.sub(
+        r'<use xlink:href="#(\w+)" x="([^"]*)" y="([^"]*)"',
+        lambda use: '<path d="{}" transform="translate({} {})"'.format(
+            shapes[use[1]], use[2], use[3]
+        ),
+        drawing,
+    )
+    drawing = _NOT_IN_A_PAGE.sub("", drawing)
+    drawing = re.sub(r"\s+", " ", drawing).replace("> <", "><").strip()
+    for name, color in _COLORS.items():
+        drawing = drawing.replace(color, f"var(--{name})")
+    role = Markup('aria-hidden="true"')
+    if description is not None:
+        role = Markup('role="img" aria-label="{}"').format(description)
+    return Markup(
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" class="{kind}" {role}>{drawing}'
     )

@@ -1,7 +1,7 @@
-"""What the networks do on the test data: one pass, few numbers a sample kept.
+"""What the networks do on the test data, in one pass.
 
-Of every sample each network leaves its decision and its confidence, so that a
-large data set with many classes needs little memory.
+For every sample only each network's decision and confidence are kept, so that
+large data with many classes needs little memory.
 """
 
 import collections
@@ -13,8 +13,8 @@ from keras_distill._data.sources import batches
 from keras_distill.calibration import reliability
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import class_indices
+from keras_distill.report import provenance
 from keras_distill.report.images import are_images
-from keras_distill.report.provenance import plain
 from keras_distill.views import for_network
 
 DISAGREEMENTS = 12
@@ -27,18 +27,19 @@ class Measurement:
     """Decisions and confidences of several networks on the same samples.
 
     Args:
-        networks: A dict key -> `(model, view)`, `view` a function from the
-            dataset's `x` to what the model takes. Keys: `"student"`, and
-            optionally `"alone"` and `"teacher"`.
+        networks: A dict from `"student"`, and optionally `"alone"` and
+            `"teacher"`, to `(model, view)`. `view` is a function from the
+            dataset's `x` to what the model takes.
         dataset: Labelled test data, as `kd.export.verify` takes it.
         verbose: Whether to show a progress bar.
 
     Attributes:
-        classifiers: A dict key -> `Classifier`.
+        classifiers: A dict from network to `Classifier`.
         labels: `(samples,)` class numbers.
-        decided: A dict key -> `(samples,)` class numbers.
-        confidence: A dict key -> `(samples,)` probabilities of these.
-        disagreements: The most confident ones, see `_most_confident`.
+        decided: A dict from network to `(samples,)` class numbers.
+        confidence: A dict from network to `(samples,)` probabilities of
+            these classes.
+        disagreements: Pairs of facts and image, see `_most_confident`.
         first_x: The first batch as the dataset gives it.
     """
 
@@ -48,7 +49,7 @@ class Measurement:
         self.disagreements = []
         self._decided = collections.defaultdict(list)
         self._confidence = collections.defaultdict(list)
-        labels, samples, seen = [], 0, 0
+        labels, samples, steps = [], 0, 0
         progress = keras.utils.Progbar(
             number_of_batches(dataset),
             verbose=1 if verbose else 0,
@@ -58,26 +59,26 @@ class Measurement:
             if self.first_x is None:
                 _check_labels(y)
                 self.first_x = x
-                self._look_at(networks, x)
+                self._look_at_networks(networks, x)
             classes = self.classifiers["student"].classes
             indices = class_indices(y, classes, "dataset", _ASKED_BY)
             self._add(x, indices, samples)
             labels.append(indices)
             samples += len(indices)
-            seen += 1
-            progress.update(seen)
+            steps += 1
+            progress.update(steps)
         if not samples:
             raise ValueError(
                 "`dataset` is empty: there is nothing to report on. Was it "
                 "consumed before, or smaller than one batch with "
                 "drop_remainder=True?"
             )
-        progress.update(seen, finalize=True)
+        progress.update(steps, finalize=True)
         self.labels = np.concatenate(labels)
         self.decided = _joined(self._decided)
         self.confidence = _joined(self._confidence)
 
-    def _look_at(self, networks, x):
+    def _look_at_networks(self, networks, x):
         for key, (model, view) in networks.items():
             role = "teacher" if key == "teacher" else "student"
             self.classifiers[key] = Classifier(
@@ -91,11 +92,10 @@ class Measurement:
                     f"The {what} '{other.model.name}' has {other.classes} "
                     f"classes, the student '{student.model.name}' "
                     f"{student.classes}: their decisions cannot be compared. "
-                    f"Leave it out, or give one of the same classes."
+                    "Leave it out, or give one with the same classes."
                 )
 
     def _add(self, x, labels, before):
-        probabilities = {}
         for key, classifier in self.classifiers.items():
             p = classifier.probabilities(x)
             if not np.isfinite(p).all():
@@ -104,26 +104,25 @@ class Measurement:
                     "on the test data. Expected finite values: has the "
                     "training diverged, or are there NaN in the data?"
                 )
-            probabilities[key] = p
             self._decided[key].append(p.argmax(-1))
             self._confidence[key].append(p.max(-1))
-        if "teacher" in probabilities:
+        if "teacher" in self.classifiers:
             self._most_confident(x, labels, before)
 
     def _most_confident(self, x, labels, before):
         """Keeps the disagreements in which both networks are most certain.
 
-        Ordered by the smaller of the two confidences: where one of the two
-        only guesses there is little to learn.
+        They are ordered by the smaller of the two confidences: there is
+        little to learn from a sample on which one network only guesses.
         """
-        shown = for_network(self.classifiers["student"].model, x, "student")
-        shown = shown if are_images(shown) else None
+        images = for_network(self.classifiers["student"].model, x, "student")
+        images = images if are_images(images) else None
         student, teacher = (
             (self._decided[key][-1], self._confidence[key][-1])
             for key in ("student", "teacher")
         )
         for row in np.flatnonzero(student[0] != teacher[0]):
-            found = {
+            facts = {
                 "sample": before + int(row),
                 "label": int(labels[row]),
                 "student": int(student[0][row]),
@@ -131,8 +130,8 @@ class Measurement:
                 "teacher": int(teacher[0][row]),
                 "teacher_confidence": float(teacher[1][row]),
             }
-            image = None if shown is None else shown[row]
-            self.disagreements.append((found, image))
+            image = None if images is None else images[row]
+            self.disagreements.append((facts, image))
         self.disagreements.sort(
             key=lambda pair: (
                 -min(
@@ -144,20 +143,20 @@ class Measurement:
         )
         # A view would hold its whole batch.
         self.disagreements = [
-            (found, image if image is None else _owned(image))
-            for found, image in self.disagreements[:DISAGREEMENTS]
+            (facts, image if image is None else _owned(image))
+            for facts, image in self.disagreements[:DISAGREEMENTS]
         ]
 
     def facts(self, key):
         """Accuracy, agreement with the teacher and calibration of a network."""
         right = self.decided[key] == self.labels
-        found = reliability(self.confidence[key], right, BINS)
+        bins = reliability(self.confidence[key], right, BINS)
         facts = {
             "accuracy": float(right.mean()),
             "agreement_with_teacher": None,
             "mean_confidence": float(self.confidence[key].mean()),
-            "expected_calibration_error": found.error(),
-            "reliability": plain(found._asdict()),
+            "expected_calibration_error": bins.error(),
+            "reliability": provenance.to_json(bins._asdict()),
         }
         if "teacher" in self.decided and key != "teacher":
             same = self.decided[key] == self.decided["teacher"]
@@ -165,10 +164,10 @@ class Measurement:
         return facts
 
     def classes(self):
-        """One dict a class that has samples: accuracy of every network.
+        """One dict per class that has samples: every network's accuracy.
 
-        Those where student and teacher part most come first; without a
-        teacher, those that the student gets wrong most.
+        The classes on which student and teacher agree least come first;
+        without a teacher, those on which the student is least accurate.
         """
         rows = []
         for number in range(self.classifiers["student"].classes):
@@ -210,10 +209,10 @@ class Measurement:
 
 
 def number_of_batches(dataset):
-    """How many there are, `None` where that is not known.
+    """The number of batches; `None` if it is not known.
 
     Raises:
-        ValueError: If the dataset never ends, or is known to be empty.
+        ValueError: If the dataset never ends.
     """
     import tensorflow as tf
 
@@ -222,7 +221,7 @@ def number_of_batches(dataset):
     batches = int(dataset.cardinality())
     if batches == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
-            "`dataset` never ends. Give a part of it: dataset.take(batches)."
+            "`dataset` never ends. Pass a part of it: dataset.take(batches)."
         )
     return None if batches < 0 else batches
 
@@ -230,12 +229,12 @@ def number_of_batches(dataset):
 def _check_labels(y):
     if y is None:
         raise ValueError(
-            "write_report needs labels and `dataset` gives none: give test "
+            "write_report needs labels and `dataset` gives none: pass test "
             "data as batches (x, y), or a tuple (x, y) of arrays."
         )
     if np.ndim(y) == 0 and not isinstance(y, (dict, list, tuple)):
         raise ValueError(
-            "`dataset` gives single samples: batch it, dataset.batch(32)."
+            "`dataset` gives single samples. Batch it: dataset.batch(32)."
         )
 
 

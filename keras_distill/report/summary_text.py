@@ -1,11 +1,6 @@
-"""The summary: what the numbers say, in sentences."""
+"""The summary: what the numbers say, in sentences; and how they are written."""
 
-from keras_distill.report.html import count
-from keras_distill.report.html import percent
-from keras_distill.report.html import plus_minus
-from keras_distill.report.html import size
-
-# Key of a network or of its runs -> what it is called.
+# What a network is called, by its key or the key of its runs.
 NAMES = {
     "teacher": "teacher",
     "alone": "student alone",
@@ -15,13 +10,13 @@ NAMES = {
 
 
 def summary(facts):
-    """The facts of a report -> a list of sentences."""
+    """Returns a list of sentences about the facts of a report."""
     sentences = [
-        _of_file(facts),
-        _of_student(facts),
-        _of_gain(facts),
-        _of_calibration(facts),
-        _of_classes(facts),
+        _file_sentence(facts),
+        _student_sentence(facts),
+        _gain_sentence(facts),
+        _calibration_sentence(facts),
+        _classes_sentence(facts),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -36,7 +31,7 @@ def class_name(facts, number):
     return facts["data"]["class_names"][number]
 
 
-def _of_file(facts):
+def _file_sentence(facts):
     verification = facts.get("verification")
     row = smallest_file(verification)
     if row is None:
@@ -72,7 +67,7 @@ def _beside_student(row, samples, things):
     return f"{abs(drop):.1f} points ({number:,} {one}) {side} the Keras student"
 
 
-def _of_student(facts):
+def _student_sentence(facts):
     networks, data = facts["networks"], facts["data"]
     student, teacher = networks["student"], networks.get("teacher")
     text = f"The student has {count(student['parameters'])} parameters"
@@ -93,7 +88,7 @@ def _of_student(facts):
     return text + "."
 
 
-def _of_gain(facts):
+def _gain_sentence(facts):
     runs, networks = facts.get("runs"), facts["networks"]
     gain = runs and runs["gain"]
     if not gain:
@@ -104,7 +99,7 @@ def _of_gain(facts):
             "The same network trained alone is right on "
             f"{percent(networks['alone']['accuracy'])}: {100 * more:+.1f} "
             "points for the student with a teacher, in one run, which does "
-            "not say how sure that is."
+            "not say how certain that is."
         )
     number = len(gain["values"])
     text = (
@@ -121,13 +116,13 @@ def _of_gain(facts):
         text += f", {percent(runs['gap_closed'], 0)} of the way"
         text += " to the teacher's"
     if gain["low"] is None:
-        text += ". One run does not say how sure that is"
+        text += ". One run does not say how certain that is"
     elif gain["low"] <= 0 <= gain["high"]:
-        text += ". The interval holds 0: the difference is not sure"
+        text += ". The interval contains 0: the difference is not certain"
     return text + "."
 
 
-def _of_calibration(facts):
+def _calibration_sentence(facts):
     student = facts["networks"]["student"]
     over = student["mean_confidence"] - student["accuracy"]
     text = (
@@ -143,7 +138,7 @@ def _of_calibration(facts):
     )
 
 
-def _of_classes(facts):
+def _classes_sentence(facts):
     apart = [row for row in facts["classes"] if row.get("agreement", 1) < 1]
     if not apart:
         return None
@@ -161,3 +156,33 @@ def _of_classes(facts):
 
 def _times(ratio):
     return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
+def percent(share, digits=1):
+    """`0.964` as `"96.4\u00a0%"`, one word; `None` as `"–"`."""
+    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
+
+
+def count(number):
+    """`56778` as `"56,778"`."""
+    return "–" if number is None else f"{number:,}"
+
+
+def size(number_of_bytes):
+    """`10034` as `"9.8\u00a0KiB"`."""
+    if number_of_bytes is None:
+        return "–"
+    kib = number_of_bytes / 1024
+    if kib < 1024:
+        return f"{kib:,.1f}\u00a0KiB"
+    return f"{kib / 1024:,.1f}\u00a0MiB"
+
+
+def plus_minus(interval, sign=""):
+    """What `runs.interval` returns as `"95.6\u00a0±\u00a01.1"`."""
+    if interval is None:
+        return "–"
+    text = f"{100 * interval['mean']:{sign}.1f}"
+    if interval["half_width"] is None:
+        return text
+    return f"{text}\u00a0±\u00a0{100 * interval['half_width']:.1f}"

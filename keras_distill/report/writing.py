@@ -2,88 +2,64 @@
 
 import datetime
 import json
+import math
+import os
 import pathlib
+import warnings
+from typing import Any
 
 import keras
 
-from keras_distill._data.sources import check_model
-from keras_distill.distillers import checks
-from keras_distill.distillers.distiller import Distiller
+from keras_distill.cost import multiply_accumulates
 from keras_distill.export.paths import check_free
 from keras_distill.export.paths import written_whole
-from keras_distill.export.verification.verification import Verification
 from keras_distill.report import provenance
-from keras_distill.report.gathering import gather
-from keras_distill.report.page import page
-from keras_distill.report.runs import checked_histories
-from keras_distill.report.runs import checked_shares
-from keras_distill.teachers.roles import as_teacher
-from keras_distill.views import Views
-from keras_distill.views.base import checked_views
+from keras_distill.report.images import are_images
+from keras_distill.report.images import first_training_batch
+from keras_distill.report.images import on_one_scale
+from keras_distill.report.images import picture
+from keras_distill.report.inputs import About
+from keras_distill.report.inputs import Evidence
+from keras_distill.report.inputs import Networks
+from keras_distill.report.measuring import Measurement
+from keras_distill.report.runs import summarize_runs
+from keras_distill.report.summary_text import summary
+from keras_distill.views import for_network
 
 
 def write_report(
-    path,
+    path: str | os.PathLike,
+    networks: keras.Model | Networks,
+    dataset: Any,
     *,
-    student,
-    dataset,
-    teacher=None,
-    alone=None,
-    views=None,
-    verification=None,
-    accuracies=None,
-    agreements=None,
-    history=None,
-    train_dataset=None,
-    class_names=None,
-    title=None,
-    configuration=None,
-    seeds=None,
-    command=None,
-    overwrite=False,
-    verbose=True,
-):
+    evidence: Evidence | None = None,
+    about: About | None = None,
+    overwrite: bool = False,
+    verbose: bool = True,
+) -> pathlib.Path:
     """Writes what is known about a student as a page, and as numbers.
 
-    The page is one HTML file without scripts or anything from elsewhere, for a
-    browser, a phone or paper; the numbers are a JSON file beside it
-    (`report.html`, `report.json`). Sections whose data is not given are left
-    out. Networks run on `dataset` as `evaluate` would run them, and are not
-    changed. For classifiers with one output.
+    The page is one HTML file without scripts or anything from elsewhere, for
+    a browser, a phone or paper. The numbers are a JSON file beside it
+    (`report.html`, `report.json`). Sections without data are left out.
+    Networks run on `dataset` as `evaluate` runs them, and are not changed.
+    The report is for classifiers with one output.
 
     Args:
         path: Where to write the page, ending in `.html`. Missing folders are
-            made.
-        student: A `kd.Distiller`, whose deployable student, teacher, views
-            and configuration are taken; or a built `keras.Model`.
+            created.
+        networks: A `kd.Distiller`, which knows its teacher, views and
+            configuration; a built `keras.Model`, the student; or a
+            `kd.report.Networks` of student, teacher and student alone.
         dataset: Labelled test data that chose nothing: a `tf.data.Dataset`, a
             `keras.utils.PyDataset` or an iterable of `(x, y)` batches, or a
-            tuple `(x, y)` of arrays. Labels are class numbers or one-hot. Read
-            once.
-        teacher: A `keras.Model` with the student's classes, or a list of
-            them. Defaults to the Distiller's; one of other classes is then
-            named with its size only.
-        alone: The student's network trained without a teacher, a
-            `keras.Model`.
-        views: What each network sees, a `kd.views.Views`. Defaults to the
-            Distiller's.
-        verification: What `kd.export.verify` returned.
-        accuracies: Test accuracies of several runs (seeds, folds): a dict of
-            `"teacher"`, `"alone"`, `"distilled"` -> a share in [0, 1] a run.
-            Shown as mean and 95 % confidence interval; distilled minus alone
-            is paired by run.
-        agreements: The same for the agreement with the teacher.
-        history: What `fit` returned, or its `.history`; a list of them
-            (repetitions); or a dict name of a run -> either.
-        train_dataset: Training data, of which the first batch is shown as
-            the views give it to both networks.
-        class_names: Names of the classes in order. Defaults to their numbers.
-        title: Heading of the page. Defaults to the student's name.
-        configuration: A dict of further settings to show.
-        seeds: The seed, or a list or dict of them.
-        command: The command that made all this. Defaults to the one that
-            runs, without the folders it runs in.
-        overwrite: Whether both files may be replaced.
+            tuple `(x, y)` of arrays. Labels are class numbers or one-hot. It
+            is read once.
+        evidence: A `kd.report.Evidence`: verified files, training curves,
+            accuracies of several runs, training data.
+        about: A `kd.report.About`: title, names of the classes, settings,
+            seeds, command.
+        overwrite: Whether to replace both files if they exist.
         verbose: Whether to show a progress bar.
 
     Input shapes:
@@ -94,10 +70,11 @@ def write_report(
         The `pathlib.Path` of the page.
 
     Raises:
-        FileExistsError: If a file is there and `overwrite` is `False`.
+        FileExistsError: If a file exists and `overwrite` is `False`.
         TypeError, ValueError: If an argument or the first batch does not fit:
-            labels are missing, class names are too many or too few, a network
-            is not built or has other classes, the data is empty or never ends.
+            labels are missing, there are too many or too few class names, a
+            network is not built or has other classes, the data is empty or
+            never ends.
 
     Example:
 
@@ -112,101 +89,221 @@ def write_report(
     )
     history = distiller.fit(train_dataset)
     kd.write_report(
-        "report.html", student=distiller, dataset=test_dataset, history=history
+        "report.html",
+        distiller,
+        test_dataset,
+        evidence=kd.report.Evidence(history=history),
     )
     ```
 
     Reference: Mitchell et al. 2019, "Model Cards for Model Reporting". The
     calibration is that of Guo et al. 2017, see `kd.calibration`.
     """
-    path = _checked_path(path, overwrite)
-    numbers = path.with_suffix(".json")
-    views = checked_views(views)
-    given = {"teacher": as_teacher(teacher), "alone": alone}
-    if isinstance(student, Distiller):
-        configured = provenance.of_distiller(student)
-        views = views or student.views
-        if teacher is None:
-            given["teacher"] = student._networks().teacher
-        optional = teacher is None and not student._networks().comparable
-        student = student.deployable_student()
-    else:
-        checks.check_student(student)
-        configured, optional = provenance.of_training(student), False
-    _check_networks(student, **given)
-    if verification is not None and not isinstance(verification, Verification):
-        raise TypeError(
-            "`verification` must be what kd.export.verify returned. Received: "
-            f"{verification!r} of type {type(verification).__name__}"
-        )
-    if configuration is not None and not isinstance(configuration, dict):
-        raise TypeError(
-            "`configuration` must be a dict setting -> value. Received: "
-            f"{configuration!r} of type {type(configuration).__name__}"
-        )
+    # Only a report needs matplotlib and jinja2.
+    from keras_distill.report.page import page
+
+    page_path = _checked_path(path, overwrite)
+    evidence = _checked("evidence", evidence, Evidence)
+    about = _checked("about", about, About)
+    if not isinstance(networks, Networks):
+        networks = Networks(networks)
+    models, views, comparable, configuration = networks.resolve()
+    numbers_name = page_path.with_suffix(".json").name
     facts = {
         "format": "keras_distill report",
         "format_version": 1,
-        "title": str(title or student.name),
-        "numbers": numbers.name,
+        "title": str(about.title or models["student"].name),
+        "numbers": numbers_name,
         "date": _now(),
-        "command": str(command or provenance.command()),
-        "seeds": provenance.plain(seeds),
+        "command": str(about.command or provenance.command()),
+        "seeds": about.seeds,
         "machine": provenance.machine(),
         "versions": provenance.versions(),
-        "configuration": {
-            **configured,
-            **provenance.plain(configuration or {}),
-        },
-        "curves": provenance.plain(checked_histories(history)),
+        "configuration": {**configuration, **(about.configuration or {})},
+        "curves": evidence.history,
     }
-    measured, pictures = gather(
-        student=student,
-        others=given,
-        teacher_is_comparable=not optional,
-        views=views or Views(),
-        dataset=dataset,
-        train_dataset=train_dataset,
-        class_names=class_names,
-        verification=verification,
-        accuracies=checked_shares(accuracies, "accuracies"),
-        agreements=checked_shares(agreements, "agreements"),
-        verbose=verbose,
+    measured, pictures = _measure(
+        models,
+        views,
+        comparable,
+        dataset,
+        evidence,
+        about.class_names,
+        verbose,
     )
-    facts = provenance.plain(facts | measured)
-    with written_whole(path, overwrite) as temporary:
+    facts = provenance.to_json(facts | measured)
+    with written_whole(page_path, overwrite) as temporary:
         temporary.write_text(page(facts, pictures), encoding="utf-8")
-        temporary.with_name(numbers.name).write_text(
+        temporary.with_name(numbers_name).write_text(
             json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
         )
-    return path
+    return page_path
 
 
-def _checked_path(path, overwrite):
+def _measure(
+    models,
+    views,
+    teacher_is_comparable,
+    dataset,
+    evidence,
+    class_names,
+    verbose,
+):
+    """Runs the networks, and collects all numbers and pictures.
+
+    Args:
+        models: A dict with `"student"` and optionally `"teacher"`, `"alone"`.
+        views: A `Views`.
+        teacher_is_comparable: Whether the teacher's outputs are scores over
+            the student's classes.
+        dataset: As in `write_report`.
+        evidence: An `Evidence`.
+        class_names: As in `About`.
+        verbose: As in `write_report`.
+
+    Returns:
+        The facts, as JSON knows them, and the pictures that `page` takes.
+    """
+    networks = {
+        key: (model, _evaluation_view(key, model, views))
+        for key, model in models.items()
+    }
+    compared = {
+        key: network
+        for key, network in networks.items()
+        if key != "teacher" or teacher_is_comparable
+    }
+    measured = Measurement(compared, dataset, verbose)
+    classes = measured.classifiers["student"].classes
+    names = _checked_names(class_names, classes)
+    x = for_network(models["student"], measured.first_x, "student")
+    pictures = {
+        "disagreements": [
+            image
+            if image is None
+            else picture(
+                image, f"Sample {row['sample']}, labelled {names[row['label']]}"
+            )
+            for image, (row, _) in zip(
+                on_one_scale([image for _, image in measured.disagreements]),
+                measured.disagreements,
+            )
+        ],
+        "views": {},
+    }
+    facts = {
+        "data": {
+            "samples": len(measured.labels),
+            "kind": "images" if are_images(x) else "samples",
+            "classes": classes,
+            "class_names": names,
+        },
+        "networks": {
+            key: {
+                "name": model.name,
+                "parameters": int(model.count_params()),
+                "multiply_accumulates": _cost(model, view, measured.first_x),
+                "weight_bytes": _weight_bytes(model),
+                **(measured.facts(key) if key in compared else {}),
+            }
+            for key, (model, view) in networks.items()
+        },
+        "runs": summarize_runs(evidence.accuracies, evidence.agreements),
+        "verification": _without_folders(evidence.verification),
+        "classes": measured.classes(),
+        "splits": measured.splits(),
+        "disagreements": [row for row, _ in measured.disagreements],
+        "views": None,
+    }
+    if evidence.train_dataset is not None:
+        facts["views"], pictures["views"] = first_training_batch(
+            evidence.train_dataset, views, models
+        )
+    facts["summary"] = [
+        sentence.replace("\u00a0", " ") for sentence in summary(facts)
+    ]
+    return facts, pictures
+
+
+def _checked_names(names, classes):
+    """Returns the names of all classes as strings."""
+    if names is None:
+        return [str(number) for number in range(classes)]
+    names = [str(name) for name in names]
+    if len(names) != classes:
+        raise ValueError(
+            f"`class_names` has {len(names)} names, the student {classes} "
+            "classes. Give one name per class, in their order. Received: "
+            f"{names[:5]}{' ...' if len(names) > 5 else ''}"
+        )
+    return names
+
+
+def _evaluation_view(key, model, views):
+    """A function from the dataset's `x` to what a network sees of it."""
+    role = "teacher" if key == "teacher" else "student"
+    view = views.teacher_evaluation if key == "teacher" else views.evaluation
+    return lambda x: for_network(model, view(x), role)
+
+
+def _cost(model, view, x):
+    """Multiply-accumulates; `None` if the model has no symbolic pass."""
+    inputs = keras.tree.map_structure(
+        lambda a: keras.KerasTensor(
+            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
+        ),
+        view(x),
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return multiply_accumulates(model, inputs)
+    except Exception:
+        # Your own `call` may have no symbolic form. The report is worth more
+        # than one cell of a table.
+        return None
+
+
+def _weight_bytes(model):
+    import tensorflow as tf
+
+    return sum(
+        math.prod(weight.shape) * tf.as_dtype(weight.dtype).size
+        for weight in model.weights
+    )
+
+
+def _without_folders(verification):
+    if verification is None:
+        return None
+    facts = provenance.to_json(verification.as_dict())
+    for row in facts["rows"]:
+        if row.get("path"):
+            row["path"] = provenance.without_folders(row["path"])
+    return facts
+
+
+def _checked_path(path, overwrite) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(
-            "`path` must end in .html: the numbers go beside it as .json. "
-            f"Received: '{path}'"
+            "`path` must end in .html: the numbers are written beside it as "
+            f".json. Received: '{path}'"
         )
     for file in (path, path.with_suffix(".json")):
         check_free(file, overwrite, folder=False)
     return path
 
 
-def _check_networks(student, teacher, alone):
-    check_model(student)
-    if teacher is not None:
-        checks.check_teacher(teacher, student)
-    if alone is not None:
-        if not isinstance(alone, keras.Model):
-            raise TypeError(
-                "`alone` must be the student's network trained without a "
-                "teacher, a keras.Model; accuracies of several runs go into "
-                f"`accuracies`. Received: {alone!r} of type "
-                f"{type(alone).__name__}"
-            )
-        check_model(alone)
+def _checked(argument, value, kind):
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"`{argument}` must be a kd.report.{kind.__name__}. Received: "
+            f"{value!r} of type {type(value).__name__}"
+        )
+    return value
 
 
 def _now():

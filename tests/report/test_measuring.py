@@ -1,12 +1,10 @@
 """What two networks do on the same samples, by hand."""
 
-import re
-
 import keras
 import numpy as np
 import pytest
 
-from keras_distill.report import gathering
+from keras_distill.report.images import on_one_scale
 from keras_distill.report.measuring import DISAGREEMENTS
 from keras_distill.report.measuring import Measurement
 
@@ -114,16 +112,16 @@ def test_kept_pictures_do_not_hold_their_batches():
 
 def test_pictures_of_different_sizes_are_shown_on_one_scale():
     found = pictures([6, 8])
-    facts = {"data": {"class_names": ["a", "b"]}}
-    shown = gathering._pictures(found.disagreements, facts)
-    assert sorted(re.findall(r'width="(\d)"', "".join(shown))) == list(
-        "66668888"
-    )
+    shown = on_one_scale([image for _, image in found.disagreements])
+    assert sorted(image.shape for image in shown) == [
+        *[(6, 6, 1)] * 4,
+        *[(8, 8, 1)] * 4,
+    ]
     images = [np.full((1, 2, 1), 2.0), None, np.full((2, 2, 1), 4.0)]
-    made = gathering._on_one_scale(images)
+    made = on_one_scale(images)
     assert made[0].tolist() == [[[2], [2]]] and made[1] is None
     assert made[2].shape == (2, 2, 1) and (made[2] == 4).all()
-    assert gathering._on_one_scale([None, None]) == [None, None]
+    assert on_one_scale([None, None]) == [None, None]
 
 
 def test_few_disagreements_are_kept_of_many_batches():

@@ -41,7 +41,7 @@ def test_the_command_names_no_folders(monkeypatch, tmp_path, argv, expected):
 
 def test_settings_become_json():
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
-    made = provenance.plain(
+    made = provenance.to_json(
         {
             "loss": kd.losses.SoftTargets(temperature=2.0),
             "optimizer": keras.optimizers.SGD(schedule),

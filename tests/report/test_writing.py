@@ -1,8 +1,11 @@
 """`kd.write_report`: the page, its numbers, and what is refused."""
 
+import dataclasses
 import html.parser
 import json
+import pathlib
 import re
+import tomllib
 
 import keras
 import numpy as np
@@ -14,6 +17,7 @@ from networks import crossentropy
 from networks import data
 
 import keras_distill as kd
+from keras_distill.report import page as page_module
 from keras_distill.report import writing
 from keras_distill.report.page import page
 
@@ -54,13 +58,21 @@ def teacher():
 
 
 def write(tmp_path, name="report.html", **options):
-    options = {
-        "student": student(),
-        "dataset": (LOGITS, LABELS),
-        "verbose": False,
+    """Writes a report; options go into the objects that take them."""
+
+    def taken(kind):
+        fields = {field.name for field in dataclasses.fields(kind)}
+        return kind(**{k: options.pop(k) for k in fields & options.keys()})
+
+    options = {"student": student(), "verbose": False, **options}
+    path = kd.write_report(
+        tmp_path / name,
+        taken(kd.report.Networks),
+        options.pop("dataset", (LOGITS, LABELS)),
+        evidence=taken(kd.report.Evidence),
+        about=taken(kd.report.About),
         **options,
-    }
-    path = kd.write_report(tmp_path / name, **options)
+    )
     numbers = json.loads(path.with_suffix(".json").read_text())
     return path.read_text(encoding="utf-8"), numbers
 
@@ -69,7 +81,7 @@ class Checker(html.parser.HTMLParser):
     """Tags are closed in order; keeps what there is to look at."""
 
     VOID = {"meta", "img", "br", "hr", "link", "col"}
-    SELF_CLOSED = set("line rect circle path polyline polygon".split())
+    SELF_CLOSED = {"path"}
 
     def __init__(self, text):
         super().__init__()
@@ -116,7 +128,7 @@ def full(tmp_path_factory):
         return page(facts, given)
 
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(writing, "page", remember)
+    monkeypatch.setattr(page_module, "page", remember)
     made["text"], made["numbers"] = write(
         tmp_path,
         student=distiller,
@@ -169,7 +181,7 @@ def test_nothing_comes_from_elsewhere(full):
 
 def test_what_the_user_names_is_text(full):
     assert "<script" not in full["text"]
-    escaped = "&lt;script&gt;alert(&#x27;a&#x27;) &amp; &quot;b&quot;"
+    escaped = "&lt;script&gt;alert(&#39;a&#39;) &amp; &#34;b&#34;"
     assert f"<title>{escaped}" in full["text"]
     assert f"<h1>{escaped}" in full["text"]
     assert f"python {escaped}" in full["text"]
@@ -209,6 +221,52 @@ def test_numbers_say_what_they_are(full):
     assert numbers["views"]["same"]
     for package in ("python", "keras", "tensorflow", "keras_distill"):
         assert numbers["versions"][package] in full["text"]
+
+
+def test_tables_name_their_rows_and_align_numbers(full):
+    cells = '<th scope="row">student</th>\n<td class="number">'
+    assert cells in full["text"]
+    rows = len(full["page"].all("tr"))
+    heads = [th["scope"] for th in full["page"].all("th")]
+    assert heads.count("row") == rows - len(full["page"].all("thead"))
+    # Settings and losses are words.
+    origin = full["text"].split('id="origin"')[1]
+    assert 'class="number"' not in origin
+
+
+def test_identifiers_are_unique(full):
+    found = [a["id"] for _, a in full["page"].tags if "id" in a]
+    assert len(set(found)) == len(found)
+
+
+def test_what_the_page_is_made_of_is_shipped():
+    root = pathlib.Path(kd.__file__).parent
+    with open(root.parent / "pyproject.toml", "rb") as file:
+        tools = tomllib.load(file)["tool"]["setuptools"]
+    there = {
+        path.name
+        for path in (root / "report").iterdir()
+        if path.is_file() and path.suffix != ".py"
+    }
+    assert there == set(tools["package-data"]["keras_distill.report"])
+
+
+def test_weights_are_counted_and_not_copied(monkeypatch):
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(3, dtype=keras.DTypePolicy("bfloat16")),
+            layers.Dense(2, dtype="float16"),
+            layers.BatchNormalization(),
+        ]
+    )
+
+    def fail(*args):
+        raise AssertionError("a weight was copied")
+
+    monkeypatch.setattr(keras.ops, "convert_to_numpy", fail)
+    expected = 2 * (4 * 3 + 3) + 2 * (3 * 2 + 2) + 4 * 4 * 2
+    assert writing._weight_bytes(model) == expected
 
 
 def test_no_folder_of_this_machine_is_told(full, tmp_path):
@@ -465,3 +523,24 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     many = table(np.eye(3), "many", "sigmoid")
     with pytest.raises(ValueError, match="write_report is for one class"):
         write(tmp_path, student=many)
+
+
+@pytest.mark.parametrize(
+    ("argument", "kind"), [("evidence", "Evidence"), ("about", "About")]
+)
+def test_what_belongs_into_an_object(tmp_path, argument, kind):
+    with pytest.raises(TypeError, match=f"must be a kd.report.{kind}"):
+        kd.write_report(
+            tmp_path / "report.html",
+            student(),
+            (LOGITS, LABELS),
+            **{argument: {"title": "mine"}},
+        )
+
+
+def test_networks_may_be_the_student_alone(tmp_path):
+    path = kd.write_report(
+        tmp_path / "report.html", student(), (LOGITS, LABELS), verbose=False
+    )
+    numbers = json.loads(path.with_suffix(".json").read_text())
+    assert list(numbers["networks"]) == ["student"]

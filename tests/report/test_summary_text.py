@@ -1,8 +1,12 @@
-"""The sentences of the summary."""
+"""The sentences of the summary, and numbers as they are written."""
 
 import pytest
 
-from keras_distill.report.runs import of_runs
+from keras_distill.report.runs import summarize_runs
+from keras_distill.report.summary_text import count
+from keras_distill.report.summary_text import percent
+from keras_distill.report.summary_text import plus_minus
+from keras_distill.report.summary_text import size
 from keras_distill.report.summary_text import summary
 
 
@@ -66,7 +70,9 @@ def test_a_file_without_labels():
 
 def gain_of(distilled, alone):
     shares = {"teacher": [1.0] * len(alone)}
-    runs = of_runs({**shares, "alone": alone, "distilled": distilled}, {})
+    runs = summarize_runs(
+        {**shares, "alone": alone, "distilled": distilled}, {}
+    )
     return summary(facts(runs=runs))[1]
 
 
@@ -75,17 +81,17 @@ def test_a_sure_gain():
     assert "by +9.8\u00a0±\u00a0" in found
     assert "3\u00a0runs, 95\u00a0% interval +" in found
     assert "of the way to the teacher's" in found
-    assert "not sure" not in found
+    assert "not certain" not in found
 
 
-def test_a_gain_that_is_not_sure_says_so():
+def test_a_gain_that_is_not_certain_says_so():
     found = gain_of([0.8, 0.7], [0.7, 0.75])
-    assert "The interval holds 0: the difference is not sure" in found
+    assert "The interval contains 0: the difference is not certain" in found
 
 
 def test_one_run_says_that_it_is_one():
     found = gain_of([0.8], [0.7])
-    assert "One run does not say how sure that is" in found
+    assert "One run does not say how certain that is" in found
 
 
 def test_a_loss_is_no_way_to_the_teacher():
@@ -118,3 +124,23 @@ def test_classes_that_part():
     assert summary(given)[-1] == (
         "Student and teacher agree least on b (50.0\u00a0% of 50 images)."
     )
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (percent(0.96439), "96.4\u00a0%"),
+        (percent(0.96439, 2), "96.44\u00a0%"),
+        (percent(None), "–"),
+        (count(56778), "56,778"),
+        (size(10034), "9.8\u00a0KiB"),
+        (size(3 * 1024**2), "3.0\u00a0MiB"),
+        (
+            plus_minus({"mean": 0.956, "half_width": 0.011}),
+            "95.6\u00a0±\u00a01.1",
+        ),
+        (plus_minus({"mean": 0.5, "half_width": None}, sign="+"), "+50.0"),
+    ],
+)
+def test_numbers(made, expected):
+    assert made == expected
