@@ -682,7 +682,7 @@ EMPTY = tf.data.Dataset.from_tensor_slices((X, Y)).batch(64, True)
         ({"validation_data": EMPTY}, ValueError, "validation_data yields"),
         ({"dataset": (X[:0], Y[:0])}, ValueError, "dataset yields nothing"),
         ({"dataset": (X, Y[:9])}, ValueError, r"number of samples.*\[9, 50\]"),
-        ({"dataset": [(X, Y)] * 2}, TypeError, "dataset must be a tf.data"),
+        ({"dataset": [(X, Y)] * 2}, TypeError, "`dataset` must be a tf.data"),
         ({"dataset": 3}, TypeError, "Received: 3 of type int"),
         ({"dataset": (X, Y + 1)}, ValueError, r"\[0, 3\].*such as 4"),
         ({"dataset": (X, Y - 1)}, ValueError, r"\[0, 3\].*such as -1"),
