@@ -23,8 +23,9 @@ from keras_distill._keras.precision import run_first
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Shape
-from keras_distill.teachers.cache.cached_outputs import check_cached
-from keras_distill.teachers.cache.cached_outputs import teacher_threshold
+from keras_distill.teachers.cache.origin import check_cached
+from keras_distill.teachers.cache.origin import origin_key
+from keras_distill.teachers.cache.origin import teacher_threshold
 from keras_distill.views import for_network
 
 # Of fewer values of a head of one unit, all may lie in [0, 1] by chance.
@@ -114,14 +115,21 @@ class FirstBatch:
         self._checked.clear()
 
     def check_kind(self, x, y=None):
-        """Checks a batch, if it is the first of its kind."""
+        """Checks a batch, if it is the first of its kind.
+
+        Outputs of another cache are another kind.
+        """
+        sample = unpacked(x)
         kinds = keras.tree.map_structure(
             lambda a: a if a is None else (np.shape(a)[1:], str(a.dtype)),
-            (unpacked(x), y),
+            (sample, y),
         )
-        kind = (str(kinds), id(self.distiller._networks().teacher))
-        cached = unpacked(x).teacher_outputs is not None
-        if kind not in self._checked or cached:
+        kind = (
+            str(kinds),
+            id(self.distiller._networks().teacher),
+            origin_key(sample.teacher_outputs),
+        )
+        if kind not in self._checked:
             self.check(x, y)
             self._checked.add(kind)
 

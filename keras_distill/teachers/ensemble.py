@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Taps
 
@@ -85,7 +86,7 @@ class Ensemble(keras.Model):
         self.member_weights = [w / sum(weights) for w in weights]
         if self.inputs:
             # Called once, Keras knows the input shape: for `export`.
-            self(keras.tree.map_structure(_symbol, self.input))
+            self(with_free_batch(self.input))
         self.built = True
 
     # What a Functional model has: from it `kd.export`, `kd.cost` and losses
@@ -185,10 +186,6 @@ def _of_some_numbers(model):
     if keras.tree.is_nested(output) or len(output.shape) < 2:
         return None
     return ops.convert_to_numpy(ops.cast(output, "float32"))
-
-
-def _symbol(tensor):
-    return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype)
 
 
 def _check_members(models):
