@@ -122,21 +122,21 @@ class Data:
 
 
 def class_indices(y, classes, argument, asked_by="diagnose"):
-    """Labels of one batch as integers.
+    """Returns the labels of one batch as integers.
 
     Args:
         y: Class indices `(batch,)` or `(batch, 1)`, one-hot
             `(batch, classes)`, or `None`.
-        classes: Number of classes of the student.
-        argument: Where they come from, for messages.
-        asked_by: Which function asks, for messages.
+        classes: The number of classes of the student.
+        argument: The name of the user's argument, for messages.
+        asked_by: The name of the function that asks, for messages.
 
     Returns:
-        A NumPy array `(batch,)`; `None` for no labels.
+        A NumPy array `(batch,)`; `None` without labels.
 
     Raises:
-        ValueError: for several outputs' labels, numbers that are no classes
-            (regression), several classes per sample, labels out of range.
+        ValueError: If there are labels of several outputs or several classes
+            per sample, or numbers that are not classes of the student.
     """
     if y is None:
         return None
@@ -164,7 +164,7 @@ def class_indices(y, classes, argument, asked_by="diagnose"):
     indices = y.astype("int64")
     if np.any(indices != y):
         raise ValueError(
-            f"{what}. The labels of {argument} are no class indices, such as "
+            f"{what}. The labels of {argument} are not class indices: one is "
             f"{y[indices != y][0]}: is this a regression?"
         )
     wrong = indices[(indices < 0) | (indices >= classes)]

@@ -15,9 +15,10 @@ import pytest
 import tensorflow as tf
 
 import keras_distill as kd
+from keras_distill.diagnosis import diagnose
+from keras_distill.diagnosis import examination
 from keras_distill.diagnosis import short_training
 from keras_distill.diagnosis.classifier import Classifier
-from keras_distill.diagnosis.diagnose import diagnose
 from keras_distill.diagnosis.regimes import find
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -362,10 +363,9 @@ def test_other_classes():
 
 
 def test_batch_normalization_under_replicas(monkeypatch):
-    module = sys.modules["keras_distill.diagnosis.diagnose"]
     student = normalized_student()
     assert "batch_normalization" not in kinds(look(student))
-    monkeypatch.setattr(module, "_replicas", lambda model: 4)
+    monkeypatch.setattr(examination, "_replicas", lambda model: 4)
     text = dict(look(student).findings)["batch_normalization"]
     assert "4 replicas" in text and "synchronized=True" in text
     synchronized = normalized_student(synchronized=True)
