@@ -107,7 +107,7 @@ class Ensemble(keras.Model):
 
     @property
     def input(self):
-        """The same inputs as a member takes them: a tensor, a list or a dict."""
+        """These inputs as a member takes them: a tensor, a list or a dict."""
         for model in self.models:
             if getattr(model, "inputs", None):
                 return symbolic_inputs(model)
@@ -198,7 +198,7 @@ def _of_some_numbers(model):
 
 
 def _check_members(models):
-    """Raises unless the models take the same inputs and have the same classes."""
+    """Raises unless all models have the same inputs and classes."""
     inputs, outputs = [], []
     for model in models:
         head = final_activation(model)

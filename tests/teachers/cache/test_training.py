@@ -328,6 +328,24 @@ def test_every_cache_is_checked(plain, tmp_path):
         student.fit(other.join(pipeline()), verbose=0)
 
 
+def test_train_on_batch_checks_a_cache_once(plain, tmp_path, monkeypatch):
+    student = distiller()
+    first_batch, checked = student._first_batch.value, []
+    check = first_batch.check
+    monkeypatch.setattr(
+        first_batch, "check", lambda *a: (checked.append(1), check(*a))
+    )
+    joined = plain.join(pipeline())
+    for x, y in joined.take(3):
+        student.train_on_batch(x, y)
+    assert len(checked) == 1
+    # Another cache of the same kind of data is looked at.
+    other = build(tmp_path, views=kd.views.Preprocessing())
+    x, y = next(iter(other.join(pipeline())))
+    with pytest.raises(ValueError, match="under other views"):
+        student.train_on_batch(x, y)
+
+
 def test_views_that_differ_for_the_student_only(varied):
     student = convnet(size=6)
     smaller = kd.views.FunctionMatching(
