@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._arguments import one_of
 from keras_distill._arguments import positive
 from keras_distill._arguments import whole
@@ -80,7 +79,7 @@ class TeacherRun:
     samples_per_shard: int | None = None
 
     def __post_init__(self):
-        checked_teacher_dtype(self.dtype)
+        one_of("dtype", self.dtype, (None, "float32", "bfloat16", "float16"))
         for name in ("batch_size", "samples_per_shard"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1)
