@@ -195,7 +195,7 @@ def subset(x: Any, y: Any, n: int, seed: int = 0) -> tuple[Any, np.ndarray]:
     generator = np.random.default_rng(seed)
     place = np.empty(samples)
     for label in np.unique(y):
-        count = np.sum(y == label)
+        count = int(np.sum(y == label))
         place[y == label] = (generator.permutation(count) + 0.5) / count
     chosen = np.sort(np.lexsort((generator.random(samples), place))[:n])
     return tf.nest.map_structure(lambda array: array[chosen], x), y[chosen]

@@ -85,7 +85,7 @@ class JointClassifierGap:
             The `result()`.
         """
         pair = distiller._networks()
-        loss = getattr(pair.deployment, "loss", None)
+        loss: Any = getattr(pair.deployment, "loss", None)
         if pair.teacher is None or not hasattr(loss, "classifier_kernel"):
             raise ValueError(
                 "JointClassifierGap.measure needs a Distiller with a teacher "
@@ -101,16 +101,16 @@ class JointClassifierGap:
                 distiller.views.evaluation(x), training=False
             )
             teacher = loss.pooled(teacher.of(loss.teacher_layer_name))
-            means = [
-                ops.mean(features, axis=(1, 2))
-                for features in (teacher, student.connected)
-            ]
-            gap.update_state(*means, y)
+            gap.update_state(
+                ops.mean(teacher, axis=(1, 2)),
+                ops.mean(student.connected, axis=(1, 2)),
+                y,
+            )
         return gap.result()
 
     def reset_state(self) -> None:
         """Forgets all data."""
-        self._batches = []
+        self._batches: list[tuple] = []
 
     def update_state(
         self, teacher_features: Any, student_features: Any, y: Any

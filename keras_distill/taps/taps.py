@@ -53,17 +53,17 @@ class Taps:
         self.model = model
         self.role = role
         paths = layer_paths(model) if names else {}
-        self._found = {name: _find(name, paths, model, role) for name in names}
+        self._layers = {name: _find(name, paths, model, role) for name in names}
 
     @property
     def names(self) -> list[str]:
         """The names of the taps."""
-        return list(self._found)
+        return list(self._layers)
 
     @property
     def layers(self) -> dict[str, tuple[keras.layers.Layer, int | None]]:
         """A dict name -> (layer, number of its call or `None`)."""
-        return dict(self._found)
+        return dict(self._layers)
 
     def __call__(
         self, inputs: Any, training: bool = False
@@ -80,8 +80,8 @@ class Taps:
         Raises:
             ValueError: If a tapped layer did not run exactly as the name says.
         """
-        layers = {id(layer): layer for layer, _ in self._found.values()}
-        calls = {key: [] for key in layers}
+        layers = {id(layer): layer for layer, _ in self._layers.values()}
+        calls: dict[int, list] = {key: [] for key in layers}
 
         def record(layer, method, *args, **kwargs):
             outputs = method(*args, **kwargs)
@@ -99,7 +99,7 @@ class Taps:
                 output = self.model(inputs)
         taken = {
             name: self._pick(name, layer, index, calls[id(layer)])
-            for name, (layer, index) in self._found.items()
+            for name, (layer, index) in self._layers.items()
         }
         return output, taken
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import weakref
+from collections.abc import MutableMapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,7 +11,9 @@ import numpy as np
 from keras_distill._keras.fingerprint import fingerprint
 
 # Teacher -> (its weights' sums, its fingerprint).
-_REMEMBERED = weakref.WeakKeyDictionary()
+_REMEMBERED: MutableMapping[Any, tuple[bytes, str]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def teacher_fingerprint(distiller):
@@ -27,9 +31,10 @@ def teacher_fingerprint(distiller):
     # Every checkpoint asks. Sums of the weights cost a fifth of SHA-256, and
     # show when you changed a weight in between.
     sums = _sums(teacher)
-    if _REMEMBERED.get(teacher, (None, None))[0] != sums:
-        _REMEMBERED[teacher] = sums, fingerprint(teacher)
-    return _REMEMBERED[teacher][1]
+    remembered = _REMEMBERED.get(teacher)
+    if remembered is None or remembered[0] != sums:
+        remembered = _REMEMBERED[teacher] = sums, fingerprint(teacher)
+    return remembered[1]
 
 
 def _sums(model, columns=1021):

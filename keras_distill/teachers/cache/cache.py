@@ -79,7 +79,7 @@ class TeacherCache:
                 "continues from there."
             )
         folder.check_files(self.path, self.header)
-        self._verified = set()
+        self._verified: set[str] = set()
 
     @property
     def samples(self) -> int:

@@ -120,9 +120,9 @@ def check_files(path, header):
         file = path / entry["file"]
         size = file.stat().st_size if file.is_file() else None
         if size != entry["bytes"]:
-            found = "missing" if size is None else f"{size} bytes long"
+            is_now = "missing" if size is None else f"{size} bytes long"
             raise _damaged(
-                path, file, f"{found}, expected {entry['bytes']} bytes"
+                path, file, f"{is_now}, expected {entry['bytes']} bytes"
             )
 
 
@@ -208,38 +208,38 @@ def started(path, header, parts, overwrite):
         (path / INPUTS).write_bytes(b"")
         write_header(path, header)
         return header
-    found = read_header(path)
-    check_same(path, header, found)
-    check_files(path, found)
-    _check_same_samples(path, found, parts(found))
-    if header["epochs"] > found["epochs"]:
-        found.update(epochs=header["epochs"], complete=False, inputs=None)
-    return found
+    existing = read_header(path)
+    check_same(path, header, existing)
+    check_files(path, existing)
+    _check_same_samples(path, existing, parts(existing))
+    if header["epochs"] > existing["epochs"]:
+        existing.update(epochs=header["epochs"], complete=False, inputs=None)
+    return existing
 
 
-def check_same(path, wanted, found):
+def check_same(path, wanted, existing):
     """Raises if a cache is not what is asked for, and says what differs.
 
     Args:
         path: The folder of the cache.
         wanted: A header, or the part of it to compare.
-        found: The header of the cache.
+        existing: The header of the cache.
     """
-    wanted, found = _compared(wanted), _compared(found)
+    wanted, existing = _compared(wanted), _compared(existing)
     for name, value in wanted.items():
-        if found[name] != value:
+        if existing[name] != value:
             # Not known yet, or for a teacher without configuration, or in an
             # old cache.
-            if name in _KNOWN_OR_NOT and None in (value, found[name]):
+            if name in _KNOWN_OR_NOT and None in (value, existing[name]):
                 continue
-            raise _another(path, name, f"{found[name]}, not {value}")
+            raise _another(path, name, f"{existing[name]}, not {value}")
 
 
-def _check_same_samples(path, found, parts):
-    done = samples_done(found, 0)
-    seen = np.fromfile(path / INPUTS, "<u4")[:done]
+def _check_same_samples(path, header, parts):
+    done = samples_done(header, 0)
+    before = np.fromfile(path / INPUTS, "<u4")[:done]
     for start, checksums in parts:
-        known = seen[start : start + len(checksums)]
+        known = before[start : start + len(checksums)]
         wrong = np.flatnonzero(known != checksums[: len(known)])
         if len(wrong):
             raise _another(
