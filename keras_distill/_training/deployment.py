@@ -25,6 +25,7 @@ from typing import NamedTuple
 import keras
 
 from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.symbolic_pass import symbolic_pass
 
 
 class Deployed(NamedTuple):
@@ -82,10 +83,11 @@ class Deployment:
         symbolic = keras.tree.map_structure(
             lambda shape: keras.KerasTensor(tuple(shape)), shapes
         )
-        probe = _Probe(self.loss)
-        return type(keras.tree.flatten(shapes)[0])(
-            probe.compute_output_spec(symbolic).shape
+        logits = symbolic_pass(
+            lambda taps: self.loss.deployed_logits(taps, training=False),
+            symbolic,
         )
+        return type(keras.tree.flatten(shapes)[0])(logits.shape)
 
     def model(self, student, tap_layers):
         """Student and what is behind it as one plain Keras model.
@@ -196,15 +198,6 @@ def symbolic_output(model, layer, index=None):
             part = keras.Model(operation.inputs, inner)
             return part(list(own[0].input_tensors))
     return None
-
-
-class _Probe(keras.Operation):
-    def __init__(self, loss):
-        super().__init__()
-        self._loss = loss
-
-    def call(self, student_outputs):
-        return self._loss.deployed_logits(student_outputs, training=False)
 
 
 def _check_symbolic(student, loss):

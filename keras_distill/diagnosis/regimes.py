@@ -1,4 +1,4 @@
-"""From numbers to words: which regime this is, and what to do in it.
+"""From numbers to words: the regime, and what to do in it.
 
 The thresholds were measured on Fashion-MNIST (training images only), with
 students of 1 000 to 75 000 parameters on 500 to 20 000 images, each trained
@@ -36,7 +36,7 @@ PART_OF_STEPS = 0.5
 
 
 def find(facts):
-    """The findings, the most important first.
+    """Returns the findings, the most important first.
 
     Args:
         facts: The numbers that `kd.diagnose` collects.
@@ -71,11 +71,11 @@ def _regime(facts):
     ]
     if missing:
         return "no_labels", (
-            f"There are no labels in the {' and '.join(missing)} data, so it "
-            "cannot be known whether the student is limited by data or by its "
-            "capacity, nor whether the teacher is better than the student "
-            "alone. Distillation itself needs none: alpha=1. A few hundred "
-            "labelled images in both are enough to know."
+            f"There are no labels in the {' and '.join(missing)} data. Without "
+            "them nobody can say whether data or capacity limits the student, "
+            "nor whether the teacher is better than the student alone. "
+            "Distillation itself needs none: alpha=1. A few hundred labelled "
+            "images in both are enough to know."
         )
     training, validation = fit["training"], fit["validation"]
     gap = validation["cross_entropy"] - training["cross_entropy"]
@@ -240,8 +240,8 @@ def _cut_short(facts):
     if training["steps"] >= PART_OF_STEPS * training["steps_wanted"]:
         return None
     return "cut_short", (
-        f"In the time given the student could be trained for "
-        f"{training['steps']} of {training['steps_wanted']} steps only: what "
-        "is said about its limits is less certain. Give more time (seconds=), "
+        f"The student was trained for {training['steps']} of "
+        f"{training['steps_wanted']} steps, because the time was up: what is "
+        "said about its limits is less certain. Give more time (seconds=), "
         "smaller batches, or a faster machine."
     )

@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_distill._arguments import positive
 from keras_distill._arguments import whole
-from keras_distill._data.batch_fields import indexed
+from keras_distill._data.indexing import indexed
 from keras_distill._data.batch_fields import is_packed
 from keras_distill.views import draws
 

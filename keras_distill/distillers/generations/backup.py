@@ -7,7 +7,7 @@ import zipfile
 import keras
 import numpy as np
 
-from keras_distill.teachers.cache.header import write_whole
+from keras_distill.teachers.cache.folder import write_whole
 
 NOTES = "notes"
 

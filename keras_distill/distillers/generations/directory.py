@@ -13,8 +13,8 @@ import os
 import pathlib
 
 from keras_distill.distillers.generations.backup import Backup
-from keras_distill.teachers.cache.header import UNFINISHED
-from keras_distill.teachers.cache.header import write_whole
+from keras_distill.teachers.cache.folder import UNFINISHED
+from keras_distill.teachers.cache.folder import write_whole
 
 SETTINGS = "settings.json"
 FORMAT = "keras_distill.distillers.generations.born_again"
