@@ -1,4 +1,4 @@
-"""What a model that distills logs: fused means, and the compiled metrics."""
+"""What a distiller logs: the terms of its loss and the compiled metrics."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,13 @@ from keras_distill._training.fused_means import FusedMeans
 
 
 class Logs(NamedTuple):
-    """Held outside of Keras's tracking: a new compile() starts new ones."""
+    """Running numbers, which Keras does not track: `compile` starts new ones.
+
+    Attributes:
+        training: Means of the terms of the loss since the epoch began.
+        evaluation: The same in evaluation.
+        of_teacher: Metrics that compare the student with the teacher.
+    """
 
     training: FusedMeans
     evaluation: FusedMeans
@@ -17,8 +23,11 @@ class Logs(NamedTuple):
 
 
 class LoggedModel(keras.Model):
-    """A model whose losses are logged by one variable each for training and
-    evaluation, beside its compiled metrics."""
+    """A model that logs all terms of its loss with one variable update.
+
+    Training has one such variable and evaluation another one. The compiled
+    metrics are logged beside them.
+    """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -30,15 +39,15 @@ class LoggedModel(keras.Model):
         before = self.train_function
         super().make_train_function(force)
         if self.train_function is not before:
-            self.train_function = self._several(self.train_function)
+            self.train_function = self._several_steps(self.train_function)
 
     def make_test_function(self, force=False):
         before = self.test_function
         super().make_test_function(force)
         if self.test_function is not before:
-            self.test_function = self._several(self.test_function)
+            self.test_function = self._several_steps(self.test_function)
 
-    def _several(self, function):
+    def _several_steps(self, function):
         from keras_distill._distribute.several_steps import (
             several_steps_at_once,
         )
@@ -49,10 +58,11 @@ class LoggedModel(keras.Model):
         return several_steps_at_once(self, function, steps)
 
     def _start_logs(self, training, evaluation, of_teacher=()):
-        """New running numbers, for `compile`.
+        """Starts new running numbers, for `compile`.
 
         Args:
-            training, evaluation: Their names.
+            training: The names of the terms in training.
+            evaluation: The names of the terms in evaluation.
             of_teacher: Metrics that compare with the teacher.
         """
         with self.distribute_strategy.scope():
@@ -65,12 +75,12 @@ class LoggedModel(keras.Model):
             )
 
     def _current_logs(self):
-        """The running numbers of training and evaluation, a `Logs`."""
+        """The running numbers, a `Logs`; `None` before `compile`."""
         return self._logs.value
 
     @property
     def metrics(self):
-        # Keras's own tracker of the loss is not updated: see FusedMeans.
+        # Nothing updates Keras's own tracker of the loss, see FusedMeans.
         metrics = [m for m in super().metrics if m is not self._loss_tracker]
         logs = self._current_logs()
         if logs is None:
@@ -78,7 +88,7 @@ class LoggedModel(keras.Model):
         return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
 
     def _flatten_metrics_in_order(self, logs):
-        # Keras's lists begin with the loss.
+        # A list of results begins with the loss, as everywhere in Keras.
         others = {name: logs[name] for name in logs if name != "loss"}
         values = super()._flatten_metrics_in_order(others)
         if "loss" not in logs:
@@ -97,7 +107,7 @@ class LoggedModel(keras.Model):
         return self.get_metrics_result()
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        # Called by Keras only to build the metrics.
+        # Keras calls this only to build the metrics.
         if self._compile_metrics is not None and y is not None:
             self._compile_metrics.update_state(y, y_pred, sample_weight)
         return {}
@@ -115,7 +125,8 @@ class LoggedModel(keras.Model):
 
 
 def results_of(metrics):
-    """What metrics stand at, by name; one may have several numbers."""
+    """Returns the current values of metrics by name. A metric whose result is
+    a dict gives several."""
     results = {}
     for metric in metrics:
         result = metric.result()
