@@ -54,8 +54,7 @@ def test_what_would_lose_its_arguments_is_not_copied():
             convnet,
             kd.datasets.batches(X, Y),
             generations=1,
-            loss=crossentropy(),
-            metrics=[Top(3)],
+            compile_options={"loss": crossentropy(), "metrics": [Top(3)]},
             verbose=0,
         )
     # Keras's own, whose configuration is not complete.

@@ -157,7 +157,9 @@ def test_saved_and_loaded_it_goes_on(tmp_path):
     loaded = kd.load_distiller(tmp_path / "run.keras")
     assert type(loaded) is kd.BeYourOwnTeacher
     assert loaded.exits == ["early", "middle"]
-    assert loaded._exit_loss().get_config() == distiller._exit_loss().get_config()
+    assert (
+        loaded._exit_loss().get_config() == distiller._exit_loss().get_config()
+    )
     assert loaded.evaluate_exits(X, Y) == distiller.evaluate_exits(X, Y)
     expected, got = fit(distiller, 2), fit(loaded, 2)
     for name in expected:
