@@ -64,6 +64,9 @@ class Distiller(BaseDistiller):
             once, to save memory. Defaults to the whole batch, which is faster.
         name: Name of the model.
 
+    Attributes:
+        moving_teacher: The teacher if it changes with the student, or `None`.
+
     Input shapes:
         What `keras.Model.fit` takes. A dict `x` may hold the input names of
         both networks, or the keys `"student"` and `"teacher"`. Losses that
@@ -115,7 +118,7 @@ class Distiller(BaseDistiller):
         self.distillation_loss_weights = checks.loss_weights(
             distillation_loss_weights, self.distillation_losses
         )
-        #: The teacher if it changes with the student; it is saved with it.
+        # Keras saves it with the student, as every attribute that is a model.
         self.moving_teacher: keras.Model | None = None
         self._teacher_fingerprint = None
         networks = TeacherStudent(

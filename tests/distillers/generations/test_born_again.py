@@ -347,7 +347,7 @@ WRONG = {
     "of compile": (
         {"jit_compile": True},
         TypeError,
-        r"born_again does not take 'jit_compile'.*compile_options=\{'jit_compile",
+        r"born_again does not take 'jit_compile'.*compile_options=\{",
     ),
     "of fit": (
         {"compile_options": {"epochs": 3}},
