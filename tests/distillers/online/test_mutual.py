@@ -117,7 +117,7 @@ def test_joint_and_alternating_differ():
     results = []
     for update in ("joint", "alternating"):
         students = {name: copy_of(s) for name, s in networks.items()}
-        made = cohort(students, update=update)
+        made = cohort(students, {"run_eagerly": True}, update=update)
         for _ in range(3):
             made.train_on_batch(X, Y)
         results.append(students)
@@ -206,7 +206,11 @@ def test_every_student_runs_as_often_as_is_said():
 
 def test_peers_of_other_widths_match_features():
     taps = {"teacher_layer_name": "act1", "student_layer_name": "act1"}
-    made = cohort(three(), distillation_losses=kd.losses.Hint(**taps))
+    made = cohort(
+        three(),
+        {"run_eagerly": True},
+        distillation_losses=kd.losses.Hint(**taps),
+    )
     kernels = {
         name: [
             loss.trainable_variables[0]
@@ -265,7 +269,7 @@ def test_every_student_ends_with_the_average_of_its_weights():
 
 
 def test_gradient_accumulation_is_one_larger_batch():
-    networks = three()
+    networks = {"first": convnet(), "second": convnet(6)}
     results = []
     for steps in (1, 3):
         students = {name: copy_of(s) for name, s in networks.items()}
@@ -319,8 +323,9 @@ def test_without_labels_they_still_agree():
 
 def test_views_and_indexed_data_and_named_inputs():
     views = kd.views.Preprocessing(student=layers.Rescaling(0.5))
-    made = cohort(views=views)
-    plain = cohort({n: copy_of(s) for n, s in made.students.items()})
+    eager = {"run_eagerly": True}
+    made = cohort(None, eager, views=views)
+    plain = cohort({n: copy_of(s) for n, s in made.students.items()}, eager)
     got = made.train_on_batch(kd.views.indexed(X), Y, return_dict=True)
     want = plain.train_on_batch(0.5 * X, Y, return_dict=True)
     for name in want:
@@ -336,7 +341,7 @@ def test_views_and_indexed_data_and_named_inputs():
 
 
 def test_the_best_student_is_that_of_the_last_evaluation():
-    made = cohort()
+    made = cohort(compile={"run_eagerly": True})
     with pytest.raises(ValueError, match="before an evaluation.*'first'"):
         made.best_student()
     with pytest.raises(ValueError, match="before an evaluation"):
@@ -362,7 +367,9 @@ def test_a_metric_of_unknown_direction_wants_a_mode():
     def agreement_of_parity(y_true, y_pred):
         return keras.ops.zeros_like(y_true)
 
-    made = cohort(compile={"metrics": [agreement_of_parity]})
+    made = cohort(
+        compile={"metrics": [agreement_of_parity], "run_eagerly": True}
+    )
     made.evaluate(X, Y, verbose=0)
     with pytest.raises(ValueError, match="mode='max' or mode='min'"):
         made.best_student()
@@ -370,7 +377,7 @@ def test_a_metric_of_unknown_direction_wants_a_mode():
 
 
 def test_export_of_the_best_or_the_named(tmp_path):
-    made = cohort()
+    made = cohort(compile={"run_eagerly": True})
     fit(made, validation_data=(X, Y))
     path = made.export(tmp_path / "best.keras")
     np.testing.assert_allclose(
