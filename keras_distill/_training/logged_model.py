@@ -1,5 +1,6 @@
 """What a distiller logs: the terms of its loss and the compiled metrics."""
 
+from typing import Any
 from typing import NamedTuple
 
 import keras
@@ -28,6 +29,10 @@ class LoggedModel(keras.Model):
     Training has one such variable and evaluation another one. The compiled
     metrics are logged beside them.
     """
+
+    # Keras sets these in `compile`.
+    optimizer: Any
+    _compile_loss: Any
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
