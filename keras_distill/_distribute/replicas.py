@@ -15,9 +15,10 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_distill._keras.layers import batch_moments_intercepted
+from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.masks import masked
 from keras_distill._keras.masks import masks_of
-from keras_distill._keras.method_patching import intercepted
 
 
 class Replica(NamedTuple):
@@ -105,11 +106,7 @@ class Replica(NamedTuple):
         """A context in which no stand-in enters `model`'s batch statistics."""
         layers = []
         if self.share is not None:
-            layers = [
-                layer
-                for layer in model._flatten_layers()
-                if isinstance(layer, keras.layers.BatchNormalization)
-            ]
+            layers = batch_normalizations(model)
 
         def moments(layer, method, inputs, mask=None):
             if layer.synchronized and mask is None:
@@ -125,8 +122,7 @@ class Replica(NamedTuple):
                 ),
             )
 
-        # The one place of BatchNormalization where its statistics are made.
-        return intercepted(layers, "_moments", moments)
+        return batch_moments_intercepted(layers, moments)
 
 
 def pad_empty_replica(batch):

@@ -5,6 +5,8 @@ import warnings
 import keras
 import tensorflow as tf
 
+from keras_distill._keras.layers import batch_normalizations
+
 MIRRORED = (
     tf.distribute.MirroredStrategy,
     tf.distribute.MultiWorkerMirroredStrategy,
@@ -84,9 +86,8 @@ def warn_of_local_statistics(student, strategy):
         return
     names = [
         layer.name
-        for layer in student._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-        and not layer.synchronized
+        for layer in batch_normalizations(student)
+        if not layer.synchronized
     ]
     if names:
         warnings.warn(

@@ -13,6 +13,7 @@ import sys
 import keras
 import tensorflow as tf
 
+from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.method_patching import intercepted
 
 # Where Keras reduces losses; it has no public name.
@@ -52,7 +53,7 @@ def exchanging(distiller):
     mask positions, and losses that divide by what they count."""
     layers = [
         layer.name
-        for layer in distiller._flatten_layers()
+        for layer in flatten_layers(distiller)
         if isinstance(layer, keras.layers.Masking)
         or getattr(layer, "mask_zero", False)
     ]

@@ -2,10 +2,11 @@
 
 import keras
 
+from keras_distill._keras.layers import flatten_layers
+
 
 def computes_in_float16(model):
-    layers = [model, *model._flatten_layers(include_self=False)]
-    return any(layer.compute_dtype == "float16" for layer in layers)
+    return any(x.compute_dtype == "float16" for x in flatten_layers(model))
 
 
 def with_loss_scaling(optimizer):

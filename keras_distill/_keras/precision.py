@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._keras.layers import flatten_layers
+
 HALF = ("float16", "bfloat16")
 FLOATS = (*HALF, "float32", "float64")
 # What prepares raw numbers, which may be too large or too fine for half
@@ -61,14 +63,14 @@ def layers_that_change(model, dtype):
         return [x for m in members for x in layers_that_change(m, dtype)]
     layers = [
         x
-        for x in model._flatten_layers()
+        for x in flatten_layers(model)
         # An int8 layer is far off where its scales are rounded to float16.
         if x.compute_dtype in FLOATS
         and x.quantization_mode is None
         and not isinstance(x, keras.layers.InputLayer)
     ]
     if dtype in HALF:
-        own = [x for x in layers if not _sublayers(x)]
+        own = [x for x in layers if not flatten_layers(x, include_self=False)]
         mixed = any(x.compute_dtype in HALF for x in own)
         kept = set()
         for graph in filter(_is_graph, layers):
@@ -131,10 +133,6 @@ def _set(layer, policy):
     object.__setattr__(layer, "_dtype_policy", policy)
 
 
-def _sublayers(layer):
-    return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
 def _is_graph(layer):
     """Whether a model is a graph of layers and computes nothing itself."""
     if not isinstance(layer, (keras.Function, keras.Sequential)):
@@ -159,7 +157,7 @@ def check_remembers_nothing(model, dtype):
     """Raises for layers that would keep the precision of another call."""
     names = [
         layer.name
-        for layer in model._flatten_layers()
+        for layer in flatten_layers(model)
         if hasattr(layer.call, "get_concrete_function")
     ]
     if dtype is not None and names:

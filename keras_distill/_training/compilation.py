@@ -6,6 +6,7 @@ import warnings
 import tensorflow as tf
 
 from keras_distill._distribute.task_loss import exchanging
+from keras_distill._keras.layers import flatten_layers
 
 
 def takes_over_compilation(distiller):
@@ -17,7 +18,7 @@ def takes_over_compilation(distiller):
     if wanted and teacher is not None:
         unsupported = [
             layer.name
-            for layer in teacher._flatten_layers()
+            for layer in flatten_layers(teacher)
             if not layer.supports_jit
         ]
         if unsupported:
@@ -36,7 +37,7 @@ def exchanges(distiller):
         return []
     of_layers = [
         layer.name
-        for layer in distiller._flatten_layers()
+        for layer in flatten_layers(distiller)
         if getattr(layer, "synchronized", False)
         or getattr(layer, "cross_replica", False)
     ]

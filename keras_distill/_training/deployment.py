@@ -25,6 +25,7 @@ from typing import NamedTuple
 import keras
 
 from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.graph import symbolic_output
 
 
 class Deployed(NamedTuple):
@@ -166,36 +167,6 @@ def untrained_head(deployment):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gradients do not exist")
         yield
-
-
-def symbolic_output(model, layer, index=None):
-    """The output of a layer as a tensor of a model's graph.
-
-    Args:
-        model: A Functional or Sequential model.
-        layer: One of its layers, or a layer of a model in it.
-        index: Number of the layer's call. Defaults to the first.
-
-    Returns:
-        A `keras.KerasTensor` that depends on the inputs of `model`, or `None`
-        if the layer is in none of the graphs.
-    """
-    # Where a Sequential keeps its graph; there is no public name for it, nor
-    # for the nodes of a graph: a layer may be part of other graphs too.
-    graph = getattr(model, "_functional", model)
-    depths = getattr(graph, "_nodes_by_depth", {})
-    nodes = {id(node) for depth in depths.values() for node in depth}
-    for operation in getattr(graph, "operations", ()):
-        own = [n for n in operation._inbound_nodes if id(n) in nodes]
-        if operation is layer:
-            return own[index or 0].output_tensors[0]
-        if not own or not isinstance(operation, keras.Model):
-            continue
-        inner = symbolic_output(operation, layer, index)
-        if inner is not None:
-            part = keras.Model(operation.inputs, inner)
-            return part(list(own[0].input_tensors))
-    return None
 
 
 class _Probe(keras.Operation):

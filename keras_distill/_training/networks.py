@@ -7,6 +7,8 @@ import weakref
 import keras
 from keras import ops
 
+from keras_distill._keras.layers import call_model
+from keras_distill._keras.layers import clear_losses
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill._training.teacher_pass import TeacherPass
@@ -106,9 +108,7 @@ class TeacherStudent:
             self.deployment.check_built()
             return self.student_pass(x, training).output
         x = for_network(self.student, x, "student")
-        if self.student._call_has_training_arg:
-            return self.student(x, training=training)
-        return self.student(x)
+        return call_model(self.student, x, training)
 
     def deployable_student(self):
         """What ships, as one plain `keras.Model`."""
@@ -134,7 +134,7 @@ class TeacherStudent:
         seen = self.run_teacher(x, own_precision)
         if self.moving_teacher is not None:
             # It belongs to the Distiller; its regularizers do not.
-            self.teacher._clear_losses()
+            clear_losses(self.teacher)
         return ForwardOutputs(
             *keras.tree.map_structure(ops.stop_gradient, seen)
         )

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_distill._keras.cloning import clone_from_config
+from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
 from keras_distill._training.logged_model import results_of
@@ -133,8 +134,7 @@ class Member(Distiller):
         """
         statistics = [
             variable
-            for layer in self.student._flatten_layers()
-            if isinstance(layer, keras.layers.BatchNormalization)
+            for layer in batch_normalizations(self.student)
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
         before = [ops.copy(variable) for variable in statistics]
