@@ -4,6 +4,8 @@ The weights stay as they are. While the network runs (in a `tf.function`: while
 it is traced) its layers have a policy that computes in another dtype and casts
 the weights where they are used, as Keras's mixed policies do; a cast copy of
 the network would hold the weights twice.
+
+Relies on, in Keras 3.12.4 and 3.15.1: `Layer._dtype_policy`.
 """
 
 import contextlib
@@ -87,7 +89,7 @@ def layers_that_change(model, dtype):
 # Replicas are traced by a thread each, one at a time as far as a teacher goes.
 # Should that change, the first to come sets the policies, the last restores.
 _lock = threading.Lock()
-_running = {}
+_running: dict = {}
 
 
 @contextlib.contextmanager
@@ -117,7 +119,7 @@ def computing_in(model, dtype):
 
 
 def _changed(model, dtype):
-    """Changes the policies -> a list of (layer, its own policy)."""
+    """Changes the policies. Returns a list of (layer, the policy before)."""
     layers = {id(x): x for x in layers_that_change(model, dtype)}.values()
     before = [(layer, layer.dtype_policy) for layer in layers]
     for layer, policy in before:

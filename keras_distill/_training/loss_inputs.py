@@ -24,7 +24,7 @@ def labels_and_weight(distiller, name, student, view, replica):
         ValueError: for weights per output, if it is none that the loss sees.
     """
     loss = distiller.distillation_losses[name]
-    tap = student.of(loss.student_layer_name)
+    tap = student.select(loss.student_layer_name)
     y, weight = view.y, view.sample_weight
     outputs = keras.tree.flatten(student.output)
     if len(outputs) > 1:

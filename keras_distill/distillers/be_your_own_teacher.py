@@ -181,7 +181,7 @@ class BeYourOwnTeacher(Distiller):
     def _exit_classes(self, x):
         loss = self.exit_loss()
         seen = self._networks().student_pass(self.views.evaluation(x), False)
-        logits = loss.deployed_graph(seen.of(loss.student_layer_name))
+        logits = loss.deployed_graph(seen.select(loss.student_layer_name))
         logits = {k: ops.cast(z, "float32") for k, z in logits.items()}
         logits["ensemble"] = sum(logits.values()) / len(logits)
         return {k: ops.argmax(z, axis=-1) for k, z in logits.items()}
