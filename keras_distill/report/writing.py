@@ -8,7 +8,7 @@ import keras
 
 from keras_distill._data.sources import check_model
 from keras_distill.distillers import checks
-from keras_distill.distillers.distiller import Distiller
+from keras_distill.distillers.base import BaseDistiller
 from keras_distill.export.atomic_write import check_free
 from keras_distill.export.atomic_write import written_whole
 from keras_distill.export.verification.verification import Verification
@@ -123,7 +123,7 @@ def write_report(
     numbers = path.with_suffix(".json")
     views = checked_views(views)
     given = {"teacher": as_teacher(teacher), "alone": alone}
-    if isinstance(student, Distiller):
+    if isinstance(student, BaseDistiller):
         configured = provenance.of_distiller(student)
         views = views or student.views
         if teacher is None:

@@ -55,7 +55,7 @@ def test_the_sum_is_the_papers():
 
 def test_exits_and_student_are_trained_together():
     distiller = own_teacher(feature_weight=0.1)
-    loss = distiller.exit_loss()
+    loss = distiller._exit_loss()
     before = [v.numpy() for v in distiller.trainable_variables]
     ids = {id(v) for v in distiller.trainable_variables}
     assert {id(v) for v in loss.trainable_variables} <= ids
@@ -157,7 +157,9 @@ def test_saved_and_loaded_it_goes_on(tmp_path):
     loaded = kd.load_distiller(tmp_path / "run.keras")
     assert type(loaded) is kd.BeYourOwnTeacher
     assert loaded.exits == ["early", "middle"]
-    assert loaded.exit_loss().get_config() == distiller.exit_loss().get_config()
+    assert (
+        loaded._exit_loss().get_config() == distiller._exit_loss().get_config()
+    )
     assert loaded.evaluate_exits(X, Y) == distiller.evaluate_exits(X, Y)
     expected, got = fit(distiller, 2), fit(loaded, 2)
     for name in expected:
@@ -171,7 +173,7 @@ def test_mixed_precision():
     )
     history = fit(distiller, 3)
     assert np.isfinite(history["loss"]).all()
-    assert {w.dtype for w in distiller.exit_loss().weights} == {"float32"}
+    assert {w.dtype for w in distiller._exit_loss().weights} == {"float32"}
     model = distiller.deployable_exits(ensemble=True)
     assert np.isfinite(model(X[:4])["ensemble"]).all()
 
@@ -213,7 +215,7 @@ def test_students_of_other_kinds():
         ]
     )
     distiller = own_teacher(student, ["backbone/one"])
-    names = distiller.exit_loss().student_layer_name
+    names = distiller._exit_loss().student_layer_name
     assert names == ["backbone/one", "backbone", "logits"]
     fit(distiller)
     model = distiller.deployable_exits()

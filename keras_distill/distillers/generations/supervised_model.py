@@ -11,8 +11,9 @@ from keras_distill.views import for_network
 
 
 class SupervisedModel(keras.Model):
-    """Trains a network from labels, or evaluates one, and leaves it as it is:
-    the network itself is not compiled.
+    """Trains a network from labels, or evaluates it.
+
+    The network itself is not compiled and stays as it is otherwise.
 
     Args:
         network: A built `keras.Model`.
@@ -24,10 +25,12 @@ class SupervisedModel(keras.Model):
         self.network, self.role = network, role
         self.built = True
 
-    def compile(self, optimizer="rmsprop", loss=None, *, metrics=None):
+    def compile(self, *args, metrics=None, auto_scale_loss=True, **options):
         _, metrics = checks.split_metrics(metrics)
-        super().compile(optimizer, loss, metrics=metrics, auto_scale_loss=False)
-        if computes_in_float16(self.network):
+        super().compile(
+            *args, metrics=metrics, auto_scale_loss=False, **options
+        )
+        if auto_scale_loss and computes_in_float16(self.network):
             self.optimizer = with_loss_scaling(self.optimizer)
 
     def call(self, x, training=None):
@@ -35,6 +38,6 @@ class SupervisedModel(keras.Model):
         return call_model(self.network, x, training)
 
     def compute_loss(self, *args, **kwargs):
-        if self.loss is None:  # Nothing but metrics is asked for.
+        if self.loss is None:  # The caller wants metrics only.
             return keras.ops.zeros(())
         return super().compute_loss(*args, **kwargs)

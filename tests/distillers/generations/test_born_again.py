@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from generations_worker import grouped
 from networks import CLASSES
 from networks import Subclassed
 from networks import convnet
@@ -32,7 +33,7 @@ def born_again(build_student=convnet, dataset=BATCHES, **options):
         "verbose": 0,
     }
     arguments.update(options)
-    return kd.born_again(build_student, dataset, **arguments)
+    return kd.born_again(build_student, dataset, **grouped(**arguments))
 
 
 class Spy(kd.losses.SoftTargets):
@@ -318,7 +319,7 @@ WRONG = {
     "too few functions": (
         {"build_student": [convnet, convnet], "generations": 2},
         ValueError,
-        r"needs 3 functions.*\[0, 1, 2\].*plainly",
+        r"needs 3 functions.*\[0, 1, 2\].*from labels",
     ),
     "no loss": ({"loss": None}, ValueError, "generation 0 is trained from"),
     "no labels loss": (
@@ -340,9 +341,24 @@ WRONG = {
             "validation_data": (X, Y),
         },
         ValueError,
-        "neither loss= nor metrics=",
+        "neither a loss nor metrics",
     ),
     "initial epoch": ({"initial_epoch": 1}, TypeError, "does not take"),
+    "of compile": (
+        {"jit_compile": True},
+        TypeError,
+        r"born_again does not take 'jit_compile'.*compile_options=\{",
+    ),
+    "of fit": (
+        {"compile_options": {"epochs": 3}},
+        TypeError,
+        "compile_options does not take 'epochs'. Pass epochs= to born_again",
+    ),
+    "of nothing": (
+        {"distiller_options": {"student": 3}},
+        TypeError,
+        "distiller_options does not take 'student'. It takes .'alpha'",
+    ),
     "arrays": ({"dataset": (X, Y)}, TypeError, "kd.datasets.batches"),
     "no end": ({"steps_per_epoch": None}, ValueError, "has no end"),
     "unlike classes": (
@@ -453,8 +469,10 @@ for scope in (tf.distribute.get_strategy(), strategy):
                 dataset,
                 generations=2,
                 epochs=2,
-                optimizer=keras.optimizers.SGD(0.1),
-                loss=crossentropy(),
+                compile_options={
+                    "optimizer": keras.optimizers.SGD(0.1),
+                    "loss": crossentropy(),
+                },
                 verbose=0,
             )
         )
