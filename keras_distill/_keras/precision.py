@@ -4,6 +4,8 @@ The weights stay as they are. While the network runs (in a `tf.function`: while
 it is traced) its layers have a policy that computes in another dtype and casts
 the weights where they are used, as Keras's mixed policies do; a cast copy of
 the network would hold the weights twice.
+
+Relies on, in Keras 3.12.4 and 3.15.1: `Layer._dtype_policy`.
 """
 
 import contextlib
@@ -12,6 +14,8 @@ import threading
 import keras
 import numpy as np
 from keras import ops
+
+from keras_distill._keras.layers import flatten_layers
 
 HALF = ("float16", "bfloat16")
 FLOATS = (*HALF, "float32", "float64")
@@ -61,14 +65,14 @@ def layers_that_change(model, dtype):
         return [x for m in members for x in layers_that_change(m, dtype)]
     layers = [
         x
-        for x in model._flatten_layers()
+        for x in flatten_layers(model)
         # An int8 layer is far off where its scales are rounded to float16.
         if x.compute_dtype in FLOATS
         and x.quantization_mode is None
         and not isinstance(x, keras.layers.InputLayer)
     ]
     if dtype in HALF:
-        own = [x for x in layers if not _sublayers(x)]
+        own = [x for x in layers if not flatten_layers(x, include_self=False)]
         mixed = any(x.compute_dtype in HALF for x in own)
         kept = set()
         for graph in filter(_is_graph, layers):
@@ -85,7 +89,7 @@ def layers_that_change(model, dtype):
 # Replicas are traced by a thread each, one at a time as far as a teacher goes.
 # Should that change, the first to come sets the policies, the last restores.
 _lock = threading.Lock()
-_running = {}
+_running: dict = {}
 
 
 @contextlib.contextmanager
@@ -115,7 +119,7 @@ def computing_in(model, dtype):
 
 
 def _changed(model, dtype):
-    """Changes the policies -> a list of (layer, its own policy)."""
+    """Changes the policies. Returns a list of (layer, the policy before)."""
     layers = {id(x): x for x in layers_that_change(model, dtype)}.values()
     before = [(layer, layer.dtype_policy) for layer in layers]
     for layer, policy in before:
@@ -129,10 +133,6 @@ def _set(layer, policy):
     # Past the public setter, which writes into a map that layers share, and
     # quantizes.
     object.__setattr__(layer, "_dtype_policy", policy)
-
-
-def _sublayers(layer):
-    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def _is_graph(layer):
@@ -159,7 +159,7 @@ def check_remembers_nothing(model, dtype):
     """Raises for layers that would keep the precision of another call."""
     names = [
         layer.name
-        for layer in model._flatten_layers()
+        for layer in flatten_layers(model)
         if hasattr(layer.call, "get_concrete_function")
     ]
     if dtype is not None and names:

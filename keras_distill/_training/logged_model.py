@@ -3,8 +3,7 @@
 from typing import Any
 from typing import NamedTuple
 
-import keras
-
+from keras_distill._keras.trainer import Trainer
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
 
@@ -23,7 +22,7 @@ class Logs(NamedTuple):
     of_teacher: list
 
 
-class LoggedModel(keras.Model):
+class LoggedModel(Trainer):
     """A model that logs all terms of its loss with one variable update.
 
     Training has one such variable and evaluation another one. The compiled
@@ -58,7 +57,7 @@ class LoggedModel(keras.Model):
         )
 
         steps = self.steps_per_execution
-        if steps == 1 or self._distribute_strategy is None:
+        if steps == 1 or not self._made_under_strategy:
             return function
         return several_steps_at_once(self, function, steps)
 
@@ -86,25 +85,15 @@ class LoggedModel(keras.Model):
     @property
     def metrics(self):
         # Nothing updates Keras's own tracker of the loss, see FusedMeans.
-        metrics = [m for m in super().metrics if m is not self._loss_tracker]
+        metrics = self._metrics_without_loss
         logs = self._current_logs()
         if logs is None:
             return metrics
         return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
 
-    def _flatten_metrics_in_order(self, logs):
-        # A list of results begins with the loss, as everywhere in Keras.
-        others = {name: logs[name] for name in logs if name != "loss"}
-        values = super()._flatten_metrics_in_order(others)
-        if "loss" not in logs:
-            return values
-        values = values if isinstance(values, list) else [values]
-        return [logs["loss"], *values] if values else logs["loss"]
-
     def _update_metrics(self, y, output, sample_weight, teacher_output):
         """Updates the compiled metrics and returns the logs."""
-        if self._compile_metrics is not None and y is not None:
-            self._compile_metrics.update_state(y, output, sample_weight)
+        self._update_compiled_metrics(y, output, sample_weight)
         for metric in self._current_logs().of_teacher:
             self._networks().compare(metric, teacher_output, output)
         if not self._evaluating:
@@ -113,15 +102,14 @@ class LoggedModel(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         # Keras calls this only to build the metrics.
-        if self._compile_metrics is not None and y is not None:
-            self._compile_metrics.update_state(y, y_pred, sample_weight)
+        self._update_compiled_metrics(y, y_pred, sample_weight)
         return {}
 
     def get_metrics_result(self):
         training, evaluation, _ = self._current_logs()
         hidden = [training if self._evaluating else evaluation]
         if not self._evaluating and not self._trained_with_labels:
-            hidden.append(self._compile_metrics)
+            hidden.append(self._compiled_metrics)
         return results_of(
             metric
             for metric in self.metrics

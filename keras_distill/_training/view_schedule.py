@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._distribute.strategies import callbacks_here
+from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.optimizers import steps_taken
 from keras_distill.views import for_network
 from keras_distill.views.groups import advice
@@ -185,7 +186,7 @@ def _warn_of_range(network, seen, role):
     if not values.size or values.min() < 0 or values.max() <= 2.0:
         return False
     scaling = (keras.layers.Rescaling, keras.layers.Normalization)
-    early = list(network._flatten_layers(include_self=False))[:6]
+    early = flatten_layers(network, include_self=False)[:6]
     if any(isinstance(layer, scaling) for layer in early):
         return False
     warnings.warn(

@@ -91,7 +91,7 @@ class BaseDistiller(LoggedModel):
         - Some losses have a stage before training, such as the paraphraser of
           `kd.losses.FactorTransfer`. It runs first, on `x`.
         """
-        self._assert_compile_called("fit")
+        self._check_compiled("fit")
         arguments = {
             "batch_size": batch_size,
             "shuffle": shuffle,
@@ -131,7 +131,7 @@ class BaseDistiller(LoggedModel):
 
         The first batch of each kind is checked as in `fit`.
         """
-        self._assert_compile_called("train_on_batch")
+        self._check_compiled("train_on_batch")
         self._first_batch.value.check_kind(x, y)
         return super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict
@@ -200,7 +200,7 @@ class BaseDistiller(LoggedModel):
 
     # Building before the first step.
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    def _build_before_steps(self, iterator, data_batch):
         # On one device Keras leaves this to the first step, which then makes
         # the optimizer's variables and is traced twice. On several devices it
         # builds with the average of the replicas' first batches, which fails
@@ -215,7 +215,7 @@ class BaseDistiller(LoggedModel):
         returns the given batch, or on one device `None`: the first step
         builds."""
         first = self._first_batch.value
-        if first.batch is not None or self._distribute_strategy is None:
+        if first.batch is not None or not self._made_under_strategy:
             return first.batch
         if data_batch is None:
             from keras_distill._distribute import strategies
@@ -237,7 +237,7 @@ class BaseDistiller(LoggedModel):
         without = [] if with_optimizer else [self.optimizer]
         if batch[1] is not None:
             with intercepted(without, "build", lambda *_: None):
-                self._symbolic_build(data_batch=batch)
+                self._build_on_symbols(batch)
         elif with_optimizer and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 

@@ -7,8 +7,10 @@ import keras
 from keras import ops
 
 from keras_distill._data.batch_fields import plain_batch
+from keras_distill._keras.graph import call_outputs
+from keras_distill._keras.graph import producer
+from keras_distill._keras.graph import symbolic_output
 from keras_distill._training.deployment import Deployment
-from keras_distill._training.deployment import symbolic_output
 from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
 from keras_distill.losses.own_layers.early_exits import EarlyExits
@@ -189,7 +191,7 @@ class BeYourOwnTeacher(Distiller):
     def _exit_classes(self, x):
         loss = self._exit_loss()
         outputs = self._networks().student_pass(self.views.evaluation(x), False)
-        logits = loss.deployed_graph(outputs.of(loss.student_layer_name))
+        logits = loss.deployed_graph(outputs.select(loss.student_layer_name))
         logits = {k: ops.cast(z, "float32") for k, z in logits.items()}
         logits["ensemble"] = sum(logits.values()) / len(logits)
         return {k: ops.argmax(z, axis=-1) for k, z in logits.items()}
@@ -202,9 +204,9 @@ class BeYourOwnTeacher(Distiller):
             symbolic_output(self.student, *tapped[deepest])
         )
         inside = {
-            id(node.output_tensors[0])
+            id(output)
             for layer in getattr(self.student, "layers", ())
-            for node in layer._inbound_nodes
+            for output in call_outputs(layer)
         }
         for name in exits:
             tensor = symbolic_output(self.student, *tapped[name])
@@ -254,7 +256,7 @@ def _output_layer(student):
     found = None
     outputs = getattr(student, "outputs", None) or ()
     if len(outputs) == 1:
-        found = outputs[0]._keras_history.operation
+        found = producer(outputs[0]).operation
     if not isinstance(found, keras.layers.Layer):
         raise _not_found(student, "output_layer_name", "gives its logits")
     return found.name
@@ -274,8 +276,7 @@ def _last_map(model):
     outputs = getattr(model, "outputs", None) or ()
     tensor = outputs[0] if len(outputs) == 1 else None
     while tensor is not None:
-        # There is no public way from a tensor to the layer that made it.
-        operation, index, _ = tensor._keras_history
+        operation, inputs, _ = producer(tensor)
         layer = isinstance(operation, keras.layers.Layer)
         if len(tensor.shape) == 4:
             first = isinstance(operation, keras.layers.InputLayer)
@@ -283,7 +284,6 @@ def _last_map(model):
         if isinstance(operation, keras.Model):
             inner = _last_map(operation)
             return inner and f"{operation.name}/{inner}"
-        inputs = operation._inbound_nodes[index].input_tensors
         tensor = inputs[0] if len(inputs) == 1 else None
     return None
 
@@ -300,8 +300,7 @@ def _tensors_before(tensor):
     """Ids of the tensors that this one is made of."""
     seen, todo = set(), [] if tensor is None else [tensor]
     while todo:
-        operation, index, _ = todo.pop()._keras_history
-        for x in operation._inbound_nodes[index].input_tensors:
+        for x in producer(todo.pop()).inputs:
             if id(x) not in seen:
                 seen.add(id(x))
                 todo.append(x)

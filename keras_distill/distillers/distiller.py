@@ -255,7 +255,7 @@ class Distiller(BaseDistiller):
         checks.check_log_names(self.distillation_losses, self.student)
         of_teacher, of_student = checks.split_metrics(metrics)
         # Compiling again starts afresh: forget the loss and metrics so far.
-        self.loss = self._compile_loss = self._compile_metrics = None
+        self._forget_compiled()
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -267,7 +267,7 @@ class Distiller(BaseDistiller):
             jit_compile=jit_compile,
             auto_scale_loss=False,
         )
-        self._compile_config.config["metrics"] = metrics
+        self._save_compiled_with(metrics=metrics)
         self._compiles_networks = compilation.takes_over_compilation(self)
         if auto_scale_loss and computes_in_float16(self.student):
             self.optimizer = with_loss_scaling(self.optimizer)

@@ -96,7 +96,7 @@ class JointClassifierGap:
             student = pair.student_pass(
                 distiller.views.evaluation(x), training=False
             )
-            teacher = loss.pooled(teacher.of(loss.teacher_layer_name))
+            teacher = loss.pooled(teacher.select(loss.teacher_layer_name))
             means = [
                 ops.mean(features, axis=(1, 2))
                 for features in (teacher, student.connected)

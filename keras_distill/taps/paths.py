@@ -1,5 +1,7 @@
 """Names of the layers inside a model, as taps take them."""
 
+from keras_distill._keras.layers import flatten_layers
+
 
 def layer_paths(model):
     """All layers below a model: a dict path -> layer, in order of creation.
@@ -11,8 +13,7 @@ def layer_paths(model):
     paths, seen = {}, {id(model)}
 
     def walk(layer, prefix):
-        # Keras has no public way to list the layers inside a layer.
-        for child in layer._flatten_layers(include_self=False, recursive=False):
+        for child in flatten_layers(layer, include_self=False, recursive=False):
             if id(child) in seen:
                 continue
             seen.add(id(child))

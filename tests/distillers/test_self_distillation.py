@@ -253,7 +253,7 @@ def test_a_subclassed_student(tmp_path):
         "output",
         "ensemble",
     ]
-    with pytest.raises(ValueError, match="cannot be made one plain Keras"):
+    with pytest.raises(ValueError, match="cannot become one plain Keras"):
         distiller.deployable_exits()
 
 

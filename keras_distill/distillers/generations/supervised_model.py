@@ -3,6 +3,7 @@
 import keras
 
 from keras_distill._data.batch_fields import unpacked
+from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
 from keras_distill.distillers import checks
@@ -34,9 +35,7 @@ class SupervisedModel(keras.Model):
 
     def call(self, x, training=None):
         x = for_network(self.network, unpacked(x).inputs, self.role)
-        if self.network._call_has_training_arg:
-            return self.network(x, training=training)
-        return self.network(x)
+        return call_model(self.network, x, training)
 
     def compute_loss(self, *args, **kwargs):
         if self.loss is None:  # The caller wants metrics only.

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_distill._keras.cloning import clone_from_config
+from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
 from keras_distill._training.logged_model import results_of
@@ -138,8 +139,7 @@ class Member(Distiller):
         """
         statistics = [
             variable
-            for layer in self.student._flatten_layers()
-            if isinstance(layer, keras.layers.BatchNormalization)
+            for layer in batch_normalizations(self.student)
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
         before = [ops.copy(variable) for variable in statistics]
@@ -153,8 +153,7 @@ class Member(Distiller):
         return [m for m in self.metrics if not isinstance(m, FusedMeans)]
 
     def update_compiled_metrics(self, y, output, sample_weight):
-        if self._compile_metrics is not None and y is not None:
-            self._compile_metrics.update_state(y, output, sample_weight)
+        self._update_compiled_metrics(y, output, sample_weight)
 
     def results(self):
         """The current values of the compiled metrics, by name."""

@@ -275,7 +275,7 @@ class MutualDistiller(BaseDistiller):
             jit_compile=jit_compile,
             auto_scale_loss=False,
         )
-        self._compile_config.config.update(
+        self._save_compiled_with(
             loss=loss,
             loss_weights=loss_weights,
             metrics=metrics,

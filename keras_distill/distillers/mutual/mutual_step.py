@@ -73,8 +73,7 @@ def test_step(cohort, data):
     for name, member in cohort._members.items():
         loss = task_loss(member, y, outputs[name], weight, replica)
         if loss is not None:
-            additional = step.additional_losses(member)
-            loss = loss if additional is None else loss + additional
+            loss = step.with_additional_losses(member, loss)
             logs[f"{name}_loss"] = loss
     if logs:
         logs["loss"] = sum(logs.values())

@@ -3,9 +3,10 @@
 import keras
 from keras import layers
 
+from keras_distill._keras.graph import producer
 from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.graph import symbolic_output
 from keras_distill._keras.heads import final_activation
-from keras_distill._training.deployment import symbolic_output
 from keras_distill.taps.taps import Taps
 
 ENSEMBLE = "ensemble"
@@ -157,9 +158,7 @@ def _paths_around(output, shared):
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        # Keras has no public way to walk a graph.
-        operation, node, _ = tensor._keras_history
-        before = operation._inbound_nodes[node].input_tensors
+        before = producer(tensor).inputs
         if not before:
             around.append(tensor.name)
         waiting.extend(before)

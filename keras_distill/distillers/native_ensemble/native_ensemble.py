@@ -250,10 +250,10 @@ class NativeEnsembleDistiller(Distiller):
             jit_compile,
             auto_scale_loss,
         )
-        self._compile_config.config.update(
+        self._save_compiled_with(
             metrics=metrics, weighted_metrics=weighted_metrics
         )
-        self._compile_loss = SumOverOutputs(self._compile_loss)
+        self._compiled_loss = SumOverOutputs(self._compiled_loss)
 
     def _check_compile(self, loss):
         if loss is None:
