@@ -1,5 +1,6 @@
 """What a distiller logs: the terms of its loss and the compiled metrics."""
 
+from typing import Any
 from typing import NamedTuple
 
 from keras_distill._keras.trainer import Trainer
@@ -27,6 +28,10 @@ class LoggedModel(Trainer):
     Training has one such variable and evaluation another one. The compiled
     metrics are logged beside them.
     """
+
+    # Keras sets these in `compile`.
+    optimizer: Any
+    _compile_loss: Any
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

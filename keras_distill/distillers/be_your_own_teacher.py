@@ -171,7 +171,8 @@ class BeYourOwnTeacher(Distiller):
 
         if y is not None:
             x = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
-        right, count = {}, 0
+        right: dict[str, int] = {}
+        count = 0
         predict = tf.function(self._exit_classes)
         for batch in x:
             images, labels, _ = plain_batch(batch)

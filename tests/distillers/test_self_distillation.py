@@ -27,12 +27,17 @@ def network(dtype=None, head=None):
     return keras.Model(inputs, x, name="network")
 
 
-def own_teacher(student=None, exits=("early", "middle"), **kwargs):
+def own_teacher(
+    student=None, exits=("early", "middle"), run_eagerly=False, **kwargs
+):
     distiller = kd.BeYourOwnTeacher(
         student=student or network(), exits=list(exits), **kwargs
     )
     distiller.compile(
-        keras.optimizers.Adam(0.01), crossentropy(), metrics=["accuracy"]
+        keras.optimizers.Adam(0.01),
+        crossentropy(),
+        metrics=["accuracy"],
+        run_eagerly=run_eagerly,
     )
     return distiller
 
@@ -41,6 +46,14 @@ def fit(distiller, epochs=1, **kwargs):
     return distiller.fit(
         X, Y, batch_size=16, epochs=epochs, shuffle=False, verbose=0, **kwargs
     ).history
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """For tests that look at it and train it no further."""
+    distiller = own_teacher()
+    fit(distiller, 2)
+    return distiller
 
 
 def test_the_sum_is_the_papers():
@@ -89,9 +102,8 @@ def test_the_deepest_learns_from_labels_alone():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_evaluate_exits():
-    distiller = own_teacher()
-    fit(distiller, 2)
+def test_evaluate_exits(trained):
+    distiller = trained
     dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(24)
     accuracies = distiller.evaluate_exits(dataset)
     assert list(accuracies) == ["exit_1", "exit_2", "output", "ensemble"]
@@ -106,9 +118,8 @@ def test_evaluate_exits():
         distiller.evaluate_exits(dataset.take(0))
 
 
-def test_what_ships(tmp_path):
-    distiller = own_teacher()
-    fit(distiller)
+def test_what_ships(tmp_path, trained):
+    distiller = trained
     assert distiller.deployable_student() is distiller.student
     assert distiller.student.count_params() == network().count_params()
     model = distiller.deployable_exits(ensemble=True)
@@ -132,9 +143,8 @@ def test_what_ships(tmp_path):
 
 
 @pytest.mark.slow
-def test_exits_on_a_device(tmp_path):
-    distiller = own_teacher()
-    fit(distiller)
+def test_exits_on_a_device(tmp_path, trained):
+    distiller = trained
     model = distiller.deployable_exits()
     path = tmp_path / "exits.tflite"
     kd.export.export_model(model, path, verbose=False)
@@ -214,7 +224,7 @@ def test_students_of_other_kinds():
             layers.Activation("linear", name="logits"),
         ]
     )
-    distiller = own_teacher(student, ["backbone/one"])
+    distiller = own_teacher(student, ["backbone/one"], run_eagerly=True)
     names = distiller._exit_loss().student_layer_name
     assert names == ["backbone/one", "backbone", "logits"]
     fit(distiller)
@@ -235,6 +245,7 @@ def test_a_subclassed_student(tmp_path):
         ["conv1"],
         feature_layer_name="act1",
         output_layer_name="head",
+        run_eagerly=True,
     )
     fit(distiller)
     assert list(distiller.evaluate_exits(X, Y)) == [

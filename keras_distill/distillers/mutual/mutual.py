@@ -110,7 +110,7 @@ class MutualDistiller(BaseDistiller):
         name: str = "mutual_distiller",
     ) -> None:
         super().__init__(alpha=alpha, views=views, name=name)
-        students = cohort_checks.named_students(students)
+        named = cohort_checks.named_students(students)
         if distillation_losses is None:
             distillation_losses = SoftTargets(temperature=1.0)
         losses = as_distillation_losses(distillation_losses)
@@ -123,21 +123,21 @@ class MutualDistiller(BaseDistiller):
         self._members = {
             key: Member(
                 student=student,
-                peers={n: s for n, s in students.items() if n != key},
+                peers={n: s for n, s in named.items() if n != key},
                 distillation_losses=losses,
                 distillation_loss_weights=self.distillation_loss_weights,
                 alpha=self.alpha,
                 views=self.views,
                 name=key,
             )
-            for key, student in students.items()
+            for key, student in named.items()
         }
         cohort_checks.check_log_names(self._log_names())
         # The members train copies of these.
         self._loss_templates = Untracked(losses)
         self._evaluations = Untracked(Evaluations())
         self._bind_if_shapes_are_known()
-        self.built = all(student.built for student in students.values())
+        self.built = all(student.built for student in named.values())
 
     # The networks.
 

@@ -39,7 +39,7 @@ def grouped(**options):
             "distillation_loss_weights",
             "distillation_losses",
         ),
-        "compile_options": ("loss", "metrics", "optimizer"),
+        "compile_options": ("loss", "metrics", "optimizer", "run_eagerly"),
     }
     for group, names in groups.items():
         given = {n: options.pop(n) for n in names if n in options}

@@ -29,6 +29,8 @@ def born_again(build_student=convnet, dataset=BATCHES, **options):
         "optimizer": keras.optimizers.Adam(0.01),
         "loss": crossentropy(),
         "metrics": ["accuracy"],
+        # A few steps each: tracing would take longer than they do.
+        "run_eagerly": True,
         "steps_per_epoch": 4,
         "verbose": 0,
     }
@@ -60,6 +62,7 @@ def three():
         epochs=20,
         validation_data=(X, Y),
         optimizer=keras.optimizers.Adam(0.05),
+        run_eagerly=False,
     )
 
 
@@ -113,7 +116,7 @@ def test_ensembles_of_generations(three):
 def test_one_generation_is_one_fit_of_a_distiller():
     teacher = convnet(8)
     (_, student) = born_again(
-        teacher=teacher, epochs=2, alpha=0.5, seed=3
+        teacher=teacher, epochs=2, alpha=0.5, seed=3, run_eagerly=False
     ).models
     from keras_distill.distillers.generations import networks
 
@@ -428,7 +431,7 @@ def test_fixed_weights_at_the_start_are_warned_of():
 def test_float16_students_are_scaled():
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        found = born_again(validation_data=(X, Y))
+        found = born_again(validation_data=(X, Y), run_eagerly=False)
     finally:
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(found.metrics[0]["loss"])

@@ -100,7 +100,10 @@ def test_one_step_is_the_papers_objective(eagerly):
 
 
 def test_the_kl_moves_no_gate():
-    made = one(distillation_loss_weight=1e4, compile={"loss": zero})
+    made = one(
+        distillation_loss_weight=1e4,
+        compile={"loss": zero, "run_eagerly": True},
+    )
     gate = made._branched.get_layer("gate_dense")
     made._branched.get_layer("gate_batch_norm").beta.assign([0.3, 1.0, 0.6])
     before, head = (
@@ -334,7 +337,8 @@ def test_where_it_cannot_be_cut():
     ):
         with pytest.raises(ValueError, match=message):
             one(residual(), branch_from=branch_from)
-    one(residual(), branch_from="block").train_on_batch(X, Y)
+    made = one(residual(), {"run_eagerly": True}, branch_from="block")
+    made.train_on_batch(X, Y)
     with pytest.raises(ValueError, match="no layer after it has weights"):
         inputs = keras.Input((4,))
         x = layers.Dense(CLASSES, name="last")(inputs)
