@@ -115,23 +115,33 @@ def computing_in(model, dtype):
             _running[id(model)][0] -= 1
             if not _running[id(model)][0]:
                 for layer, policy in _running.pop(id(model))[1]:
-                    _set(layer, policy)
+                    set_policy(layer, policy)
 
 
 def _changed(model, dtype):
-    """Changes the policies. Returns a list of (layer, the policy before)."""
+    """Changes the policies; returns a list of (layer, its own policy)."""
     layers = {id(x): x for x in layers_that_change(model, dtype)}.values()
-    before = [(layer, layer.dtype_policy) for layer in layers]
-    for layer, policy in before:
-        if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
-            policy = policy[layer.path]
-        _set(layer, ComputesIn(policy, dtype))
+    return [(layer, compute_in(layer, dtype)) for layer in layers]
+
+
+def compute_in(layer, dtype):
+    """Makes a layer compute in another dtype.
+
+    Returns:
+        The layer's own policy, for `set_policy`.
+    """
+    before = policy = layer.dtype_policy
+    if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+        policy = policy[layer.path]
+    set_policy(layer, ComputesIn(policy, dtype))
     return before
 
 
-def _set(layer, policy):
-    # Past the public setter, which writes into a map that layers share, and
-    # quantizes.
+def set_policy(layer, policy):
+    """Sets a layer's policy, which may be a map, and nothing else.
+
+    The public setter writes into a map that layers share, and quantizes.
+    """
     object.__setattr__(layer, "_dtype_policy", policy)
 
 
