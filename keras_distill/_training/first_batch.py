@@ -180,9 +180,9 @@ class FirstBatch:
                 len(keras.tree.flatten(unpacked(x).inputs)[0]),
                 self.distiller.distribute_strategy,
             )
-        self.batch = self.plain(batch)
+        self.batch = self.standardized(batch)
 
-    def plain(self, batch):
+    def standardized(self, batch):
         """Returns `(x, y, sample_weight)` as the networks see them."""
         # A DataFrame has no dtype.
         batch = keras.tree.map_structure(
