@@ -11,7 +11,7 @@ from keras_distill import recipes
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
-from keras_distill.diagnosis.diagnose import diagnose
+from keras_distill.diagnosis import diagnose
 from keras_distill.distillers import BeYourOwnTeacher
 from keras_distill.distillers import Distiller
 from keras_distill.distillers import MutualDistiller

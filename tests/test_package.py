@@ -1,5 +1,7 @@
 """What a newcomer meets first: layout, import, version."""
 
+import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
@@ -18,9 +20,13 @@ HEAVY = (
 )
 
 
-def python(code):
+def python(code, env=None):
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=env,
     ).stdout.split()
 
 
@@ -29,7 +35,7 @@ def test_import_is_light():
     code = (
         "import sys, time, tensorflow, keras; before = set(sys.modules); "
         "start = time.perf_counter(); import keras_distill; "
-        "print(time.perf_counter() - start); "
+        "print(time.perf_counter() - start); import keras_distill.export; "
         f"print(sorted(set({HEAVY}) & set(sys.modules) - before))"
     )
     for _ in range(3):
@@ -47,6 +53,20 @@ def test_losses_run_without_tensorflow_being_imported_by_us():
         "and '_training.step' in m])"
     )
     assert python(code) == ["[]"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="jax is not installed"
+)
+def test_import_without_tensorflow():
+    """Losses run on Keras's other backends, without it."""
+    code = (
+        "import sys; sys.modules['tensorflow'] = None; "
+        "import keras_distill as kd; "
+        "print(kd.losses.SoftTargets().name, kd.teachers.Ensemble.__name__)"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    assert python(code, environment) == ["soft_targets", "Ensemble"]
 
 
 def test_top_level_layout_and_version():

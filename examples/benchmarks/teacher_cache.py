@@ -150,6 +150,7 @@ def main():
         "small teacher": network(32, 1, "small"),
         "large teacher": network(48, 2, "large"),
     }
+    ten_logits = kd.teachers.StoredOutputs(top_k=10)
     with tempfile.TemporaryDirectory() as folder:
         caches = {
             f"{name}, {kept}": build(
@@ -158,7 +159,7 @@ def main():
             for number, (name, teacher) in enumerate(teachers.items())
             for kept, arguments in (
                 ("all 100 logits", {}),
-                ("10 logits", {"top_k": 10}),
+                ("10 logits", {"outputs": ten_logits}),
             )
         }
         trainers = {

@@ -1,15 +1,14 @@
-"""What travels with a batch beside inputs, labels and weights.
+"""What travels with a batch besides inputs, labels and weights.
 
-Keras takes a batch apart into (x, y, sample_weight), and nothing else comes
-through. So what else belongs to the samples is packed into x, as a dict with
-the keys below. This is the one file that knows them.
+Keras takes a batch apart into `(x, y, sample_weight)` and lets nothing else
+through. Whatever else belongs to the samples is therefore packed into x, as a
+dict with the keys below. This is the only file that knows them.
 """
 
 from typing import Any
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
 INPUTS = "keras_distill/inputs"
 SAMPLE_INDEX = "keras_distill/sample_index"
@@ -18,17 +17,16 @@ TEACHER_OUTPUTS = "keras_distill/teacher_outputs"
 
 
 class Sample(NamedTuple):
-    """The x of a batch, taken apart.
+    """The x of a batch, taken apart. What the data does not carry is `None`.
 
     Attributes:
         inputs: What the networks take.
         sample_index: `(batch,)` int32, each sample's position in the data
-            set; `None` where the data carries none.
-        epoch: `(batch,)` int32, the epoch that each sample is seen in, where
-            the data knows it; `None` alike.
-        teacher_outputs: The teacher's, computed before: a dict `"output"`
-            (missing where there is not one), `"taps"` (layer name -> tensor)
-            and `"origin"` (`teacher_cache/origin.py`); `None` alike.
+            set.
+        epoch: `(batch,)` int32, the epoch that each sample is seen in.
+        teacher_outputs: The outputs that a teacher gave before: a dict of
+            `"output"` (missing for a teacher with several), `"taps"` (layer
+            name -> tensor) and `"origin"` (`teachers/cache/origin.py`).
     """
 
     inputs: Any
@@ -38,12 +36,12 @@ class Sample(NamedTuple):
 
 
 def is_packed(x):
-    """Whether more than the inputs travels in this x."""
+    """Whether this x carries more than the inputs."""
     return isinstance(x, dict) and INPUTS in x
 
 
 def unpacked(x):
-    """The x of a batch -> `Sample`. A plain x is all inputs."""
+    """Returns the `Sample` of an x. An x that is not packed is all inputs."""
     if not is_packed(x):
         return Sample(x)
     return Sample(
@@ -52,81 +50,24 @@ def unpacked(x):
 
 
 def unpacked_batch(batch):
-    """A batch as Keras gives it -> `(Sample, y, sample_weight)`."""
+    """Returns `(Sample, y, sample_weight)` of a batch."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     return unpacked(x), y, sample_weight
 
 
 def plain_batch(batch):
-    """A batch as Keras gives it -> `(inputs, y, sample_weight)`."""
+    """Returns `(inputs, y, sample_weight)` of a batch."""
     sample, y, sample_weight = unpacked_batch(batch)
     return sample.inputs, y, sample_weight
 
 
-def indexed(data):
-    """Gives every sample its position in the data set, to travel with it.
-
-    Losses with a memory (`kd.losses.ContrastiveRepresentation`) and views that
-    are replayed need to know which sample they see. `fit`, `evaluate` and
-    `predict` of a `kd.Distiller` take the result as they take the data itself.
-
-    The order must be the same in every epoch: index first, shuffle and batch
-    afterwards. What maps over x comes before, too: afterwards x is a dict,
-    with the inputs at `"keras_distill/inputs"` and the int32 index at
-    `"keras_distill/sample_index"`.
-
-    Views draw by the epoch of `fit`. A second `fit` begins at epoch 0 and
-    replays the views of the first; go on with `fit(initial_epoch=k,
-    epochs=k + n)`. `train_on_batch` stays with the epoch of the last `fit`.
-
-    Args:
-        data: A `tf.data.Dataset` of single samples (not of batches): `x`,
-            `(x, y)` or `(x, y, sample_weight)`. Or the arrays `x` that `fit`
-            takes: `distiller.fit(kd.views.indexed(x), y)`.
-
-    Returns:
-        The same with a packed x.
-
-    Raises:
-        TypeError: for data of another kind.
-        ValueError: for data that carries an index already. A dataset of
-            batches shows in `fit`, before the first step.
-
-    Example:
-
-    ```python
-    samples = dataset.unbatch()
-    batches = kd.views.indexed(samples).shuffle(1000).batch(32)
-    ```
-    """
-    import tensorflow as tf
-
-    if isinstance(data, tf.data.Dataset):
-        spec = data.element_spec
-        _check_not_packed(spec[0] if isinstance(spec, tuple) else spec)
-        return data.enumerate().map(
-            lambda index, sample: _with_index(tf.cast(index, tf.int32), sample)
-        )
-    _check_not_packed(data)
-    leaves = keras.tree.flatten(data)
-    if not leaves or not all(
-        np.ndim(a) and hasattr(a, "shape") for a in leaves
-    ):
-        raise TypeError(
-            "indexed takes a tf.data.Dataset of single samples, or the arrays "
-            f"x of fit. Received: {type(data).__name__}."
-        )
-    return packed(data, np.arange(len(leaves[0]), dtype="int32"))
-
-
 def packed(inputs, sample_index):
-    """-> an x that carries the index of its samples."""
+    """Returns an x that carries the index of its samples."""
     return {INPUTS: inputs, SAMPLE_INDEX: sample_index}
 
 
 def with_epoch(batch, epoch):
-    """A batch whose x carries an index, with the epoch that it, or each of
-    its samples, belongs to."""
+    """Adds the epoch, one number or one for each sample, to a packed batch."""
     import tensorflow as tf
 
     x, *others = batch if isinstance(batch, tuple) else (batch,)
@@ -138,54 +79,18 @@ def with_epoch(batch, epoch):
 
 
 def with_teacher_outputs(batch, outputs):
-    """A batch with a packed x, with what a teacher said of its samples."""
+    """Adds a teacher's outputs to a packed batch."""
     x, *others = batch if isinstance(batch, tuple) else (batch,)
     x = {**x, TEACHER_OUTPUTS: outputs}
     return (x, *others) if isinstance(batch, tuple) else x
 
 
 def carries_teacher_outputs(dataset):
-    """Whether the x of a `tf.data.Dataset` has them."""
+    """Whether a `tf.data.Dataset` carries a teacher's outputs."""
+    return sample_spec(dataset).teacher_outputs is not None
+
+
+def sample_spec(dataset):
+    """The specs of the x of a `tf.data.Dataset`, a `Sample`."""
     spec = getattr(dataset, "element_spec", None)
-    x = spec[0] if isinstance(spec, tuple) else spec
-    return unpacked(x).teacher_outputs is not None
-
-
-def with_checked_index(dataset, check):
-    """The same batches, every index looked at on its way.
-
-    Here an error can be raised; compiled training steps have none.
-
-    Args:
-        dataset: A `tf.data.Dataset` of batches whose x carries an index.
-        check: A function of a NumPy array `(batch,)`, which may raise.
-    """
-    import tensorflow as tf
-
-    def checked(sample_index):
-        check(sample_index)
-        return sample_index
-
-    def look(*batch):
-        x, *others = batch
-        index = tf.numpy_function(checked, [x[SAMPLE_INDEX]], tf.int32)
-        index.set_shape(x[SAMPLE_INDEX].shape)
-        x = {**x, SAMPLE_INDEX: index}
-        return (x, *others) if isinstance(dataset.element_spec, tuple) else x
-
-    return dataset.map(look)
-
-
-def _with_index(index, sample):
-    if not isinstance(sample, tuple):
-        return packed(sample, index)
-    x, *others = sample
-    return (packed(x, index), *others)
-
-
-def _check_not_packed(x):
-    if is_packed(x):
-        raise ValueError(
-            "The samples carry an index already. Call kd.views.indexed once, "
-            "before shuffling and batching."
-        )
+    return unpacked(spec[0] if isinstance(spec, tuple) else spec)

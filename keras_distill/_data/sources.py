@@ -1,10 +1,21 @@
-"""Everything that `fit` accepts, as batches."""
+"""Everything that `fit` accepts, as batches, and a look at the first of them.
+
+`iterate` is the one place that knows the kinds of data; `batches` gives the
+same as NumPy arrays `(x, y)`. Neither imports tensorflow: the losses run
+without it.
+"""
+
+import functools
+import itertools
+import reprlib
+from collections.abc import Iterator
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_distill._data.batch_fields import plain_batch
+
+INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
 
 def check_model(model):
@@ -25,8 +36,8 @@ class MappedData:
     """Data as a network sees it: `batches` passes every `x` through `view`.
 
     Args:
-        data: As for `batches`.
-        view: A function of one batch's `x`.
+        data: As in `batches`.
+        view: A function of the `x` of a batch.
     """
 
     def __init__(self, data, view):
@@ -35,81 +46,135 @@ class MappedData:
 
 
 def batches(data, argument, at_most=None):
-    """Yields NumPy batches `(x, y)` of anything Keras can be fed with.
+    """Yields NumPy batches `(x, y)` of any data.
 
     Args:
-        data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of
-            batches or a function that returns one; a batch is `x`, `(x, y)` or
-            `(x, y, sample_weight)`. Or whole arrays: one array, a dict of
-            arrays, or a tuple `(x, y)`; they come in batches of 32. Or any
-            of these in a `MappedData`.
-        argument: What the user's data was called, for the error message.
-        at_most: If given, whole arrays are thinned to so many samples, evenly
-            spaced, so that data sorted by class still shows every class.
-
-    Raises:
-        TypeError: If `data` is none of these.
-        ValueError: If whole arrays differ in length.
+        data: As in `iterate`, or such data in a `MappedData`.
+        argument: The name of the user's argument, for messages.
+        at_most: The number of samples that arrays are thinned to. They are
+            evenly spaced, so that data sorted by class still shows every
+            class. Defaults to all.
     """
     if isinstance(data, MappedData):
         for x, y in batches(data.data, argument, at_most):
             yield data.view(x), y
         return
-    if isinstance(data, (tuple, dict, np.ndarray)) or tf.is_tensor(data):
-        data = _sliced(data, argument, at_most)
-    elif isinstance(data, keras.utils.PyDataset):
-        data = map(data.__getitem__, range(len(data)))
-    elif callable(data):
+    rows = functools.partial(evenly_spaced, at_most=at_most)
+    for batch in iterate(data, argument, rows=rows):
+        x, y, _ = plain_batch(batch)
+        yield _to_numpy((x, y))
+
+
+def iterate(data, argument, batch_size=32, rows=None) -> Iterator:
+    """Returns an iterator over the batches of one pass, as the data has them.
+
+    A batch is `x`, `(x, y)` or `(x, y, sample_weight)`.
+
+    Args:
+        data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of
+            batches, or a function that returns one. Or arrays: one, a dict,
+            or a tuple `(x, y)` or `(x, y, sample_weight)`.
+        argument: The name of the user's argument, for messages.
+        batch_size: The number of samples in a batch of arrays. Defaults to
+            32, as in Keras.
+        rows: For arrays, a function from the number of samples to the indices
+            to give, in order. Defaults to all of them.
+
+    Raises:
+        TypeError: If `data` is none of these.
+        ValueError: If arrays differ in length.
+    """
+    if isinstance(data, (tuple, dict)) or hasattr(data, "__array__"):
+        return _slices(to_arrays(data, argument), batch_size, rows)
+    if isinstance(data, keras.utils.PyDataset):
+        count = data.num_batches
+        indices = itertools.count() if count is None else range(count)
+        return map(data.__getitem__, indices)
+    if callable(data):
         data = data()
     if not hasattr(data, "__iter__") or isinstance(data, str):
-        raise TypeError(
-            f"`{argument}` must be a tf.data.Dataset, arrays or an iterable "
-            f"of batches. Received: {data!r} of type {type(data).__name__}"
-        )
-    for batch in data:
-        x, y, _ = plain_batch(batch)
-        yield keras.tree.map_structure(
-            lambda v: None if v is None else np.asarray(v), (x, y)
-        )
+        raise unsupported(data, argument, f"{KINDS}, or an iterable of batches")
+    return iter(data)
 
 
-def _sliced(arrays, argument, at_most, batch_size=32):
-    arrays = keras.tree.map_structure(
-        lambda v: None if v is None else np.asarray(v), arrays
-    )
-    given = [v for v in keras.tree.flatten(arrays) if v is not None]
-    lengths = [len(v) for v in given]
-    if len(set(lengths)) > 1:
+def evenly_spaced(samples, at_most=None):
+    """Indices of at most so many of the samples."""
+    kept = samples if at_most is None else min(at_most, samples)
+    return np.linspace(0, samples - 1, kept).astype(int)
+
+
+def to_arrays(data, argument):
+    """Returns a structure of arrays as NumPy arrays of one length.
+
+    Args:
+        data: An array, or a dict or tuple of arrays; `None` stands for what
+            there is not.
+        argument: The name of the user's argument, for messages.
+    """
+    if not are_arrays(data):
+        raise unsupported(data, argument)
+    arrays = _to_numpy(data)
+    lengths = {len(array) for array in leaves(arrays)}
+    if len(lengths) > 1:
         raise ValueError(
             f"The arrays of `{argument}` must have the same number of samples. "
-            f"Received: {lengths}"
+            f"Received: {sorted(lengths)}"
         )
-    count = lengths[0]
-    kept = count if at_most is None else min(at_most, count)
-    rows = np.linspace(0, count - 1, kept).astype(int)
-    for start in range(0, kept, batch_size):
-        part = rows[start : start + batch_size]
-        yield keras.tree.map_structure(
-            lambda v: None if v is None else v[part], arrays
-        )
+    return arrays
 
 
-def are_arrays(x):
-    """Whether the data of `fit` are arrays, alone or in a structure."""
-    leaves = keras.tree.flatten(x)
-    return bool(leaves) and all(
-        hasattr(a, "shape") and hasattr(a, "__getitem__") for a in leaves
+def are_arrays(data):
+    """Whether the data are arrays, alone or in a structure."""
+    arrays = leaves(data)
+    return bool(arrays) and all(
+        hasattr(array, "__getitem__") and len(getattr(array, "shape", ()))
+        for array in arrays
     )
 
 
-def _first(batches):
-    for batch in batches:
+def can_be_iterated_again(data):
+    """Whether a second pass over the data of `fit` gives them once more."""
+    import tensorflow as tf
+
+    kinds = (tf.data.Dataset, keras.utils.PyDataset)
+    return isinstance(data, kinds) or are_arrays(data)
+
+
+def leaves(structure):
+    """The arrays of a structure, without the `None`s."""
+    return [a for a in keras.tree.flatten(structure) if a is not None]
+
+
+KINDS = "a tf.data.Dataset of batches, a keras.utils.PyDataset, arrays"
+
+
+def unsupported(data, argument, expected=KINDS):
+    """The error for data of a kind that a function does not take."""
+    return TypeError(
+        f"`{argument}` must be {expected}. Received: {reprlib.repr(data)} of "
+        f"type {type(data).__name__}"
+    )
+
+
+# A look at the first batch.
+
+
+def first_batch(data):
+    """The first batch of an iterable; raises if there is none."""
+    for batch in data:
         return batch
-    raise _nothing()
+    raise no_batch()
 
 
-def _check_it_ends(dataset):
-    if dataset.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
+def first_again(first, rest):
+    """A generator that gives back a batch that was taken from it."""
+    yield first
+    yield from rest
+
+
+def check_it_ends(dataset):
+    """Raises if an epoch of a `tf.data.Dataset` needs a length."""
+    if dataset.cardinality() == INFINITE:
         raise ValueError(
             "The dataset never ends (repeat(), or kd.datasets.batches with a "
             "seed), so an epoch needs a length: pass steps_per_epoch=, such as "
@@ -117,13 +182,25 @@ def _check_it_ends(dataset):
         )
 
 
-def _chained(first, rest):
-    yield first
-    yield from rest
-
-
-def _nothing():
+def no_batch():
+    """The error for data without a batch."""
     return ValueError(
         "The data yields nothing: not one batch. Is the dataset empty, already "
         "consumed, or smaller than one batch with drop_remainder=True?"
+    )
+
+
+def _slices(arrays, batch_size, rows):
+    count = len(leaves(arrays)[0])
+    order = np.arange(count) if rows is None else rows(count)
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        yield keras.tree.map_structure(
+            lambda a: None if a is None else a[part], arrays
+        )
+
+
+def _to_numpy(structure):
+    return keras.tree.map_structure(
+        lambda a: None if a is None else np.asarray(a), structure
     )

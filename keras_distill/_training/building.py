@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 
 from keras_distill._keras.precision import run_first
+from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Shape
-from keras_distill.teachers.cache.cached_outputs import teacher_threshold
+from keras_distill.teachers.cache.origin import teacher_threshold
 from keras_distill.views import for_network
 
 # If a head of one unit shows fewer values, all may lie in [0, 1] by chance.
@@ -79,10 +80,9 @@ def build_networks(distiller, x, teacher, cached):
             _teacher_threshold(networks.teacher, teacher, cached),
             _student_threshold(distiller),
         )
-        specs = keras.tree.map_structure(
-            lambda a: keras.KerasTensor((None, *a.shape[1:]), a.dtype.name), x
+        shapes = ForwardOutputs(
+            *networks.student_taps.shapes_on(with_free_batch(x))
         )
-        shapes = ForwardOutputs(*networks.student_taps.shapes_on(specs))
         if teacher is not None:
             teacher = keras.tree.map_structure(
                 lambda a: Shape((None, *a.shape[1:])), teacher

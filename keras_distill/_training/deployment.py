@@ -28,6 +28,7 @@ import keras
 
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.graph import symbolic_output
+from keras_distill._keras.symbolic_pass import symbolic_pass
 
 
 class Deployed(NamedTuple):
@@ -89,10 +90,11 @@ class Deployment:
         symbolic = keras.tree.map_structure(
             lambda shape: keras.KerasTensor(tuple(shape)), shapes
         )
-        probe = _Probe(self.loss)
-        return type(keras.tree.flatten(shapes)[0])(
-            probe.compute_output_spec(symbolic).shape
+        logits = symbolic_pass(
+            lambda taps: self.loss.deployed_logits(taps, training=False),
+            symbolic,
         )
+        return type(keras.tree.flatten(shapes)[0])(logits.shape)
 
     def model(self, student, tap_layers):
         """Makes one plain Keras model of the student and what is behind it.
@@ -174,15 +176,6 @@ def untrained_head(deployment):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gradients do not exist")
         yield
-
-
-class _Probe(keras.Operation):
-    def __init__(self, loss):
-        super().__init__()
-        self._loss = loss
-
-    def call(self, student_outputs):
-        return self._loss.deployed_logits(student_outputs, training=False)
 
 
 def _check_symbolic(student, loss):

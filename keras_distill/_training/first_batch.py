@@ -12,15 +12,16 @@ import numpy as np
 from keras_distill._data.batch_fields import carries_teacher_outputs
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.batch_fields import unpacked
-from keras_distill._data.batch_fields import with_checked_index
-from keras_distill._data.sources import _chained
-from keras_distill._data.sources import _check_it_ends
-from keras_distill._data.sources import _first
-from keras_distill._data.sources import _nothing
+from keras_distill._data.indexing import with_checked_index
 from keras_distill._data.sources import are_arrays
+from keras_distill._data.sources import check_it_ends
+from keras_distill._data.sources import first_again
+from keras_distill._data.sources import first_batch
+from keras_distill._data.sources import no_batch
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
-from keras_distill.teachers.cache.cached_outputs import check_cached
+from keras_distill.teachers.cache.origin import check_cached
+from keras_distill.teachers.cache.origin import origin_key
 
 
 class FirstBatch:
@@ -55,7 +56,7 @@ class FirstBatch:
         self._check_strategy()
         if isinstance(x, tf.data.Dataset):
             if arguments.get("steps_per_epoch") is None:
-                _check_it_ends(x)
+                check_it_ends(x)
             # A second dataset of the same kind is not started just for the
             # check: that would fill its shuffle buffer. Cached outputs are
             # checked again: their teacher and views do not show in the kind.
@@ -64,7 +65,7 @@ class FirstBatch:
                 id(self.distiller._networks().teacher),
             )
             if spec not in self._checked or carries_teacher_outputs(x):
-                self._check_batch(_first(x))
+                self._check_batch(first_batch(x))
                 self._checked.add(spec)
             if self._needing_index():
                 return with_checked_index(x, self._check_index)
@@ -73,21 +74,21 @@ class FirstBatch:
                 self.distiller.distribute_strategy.experimental_local_results
             )
             self._check_batch(
-                tf.nest.map_structure(lambda v: local(v)[0], _first(x)),
+                tf.nest.map_structure(lambda v: local(v)[0], first_batch(x)),
                 of_one_replica=True,
             )
         elif isinstance(x, keras.utils.PyDataset):
             if x.num_batches == 0:
-                raise _nothing()
+                raise no_batch()
             self._check_batch(x[0])
         elif isinstance(x, types.GeneratorType):
-            batch = _first(x)
+            batch = first_batch(x)
             self._check_batch(batch)
-            return _chained(batch, x)
+            return first_again(batch, x)
         elif are_arrays(x):
             size = arguments.get("batch_size") or 32
             if any(len(a) == 0 for a in keras.tree.flatten(x)):
-                raise _nothing()
+                raise no_batch()
             self._check_sample_index(unpacked(x))
             if arguments.get("shuffle", True):
                 self.distiller._view_schedule().check_shuffled(
@@ -106,14 +107,21 @@ class FirstBatch:
         self._checked.clear()
 
     def check_kind(self, x, y=None):
-        """Checks a batch, if it is the first of its kind."""
+        """Checks a batch, if it is the first of its kind.
+
+        Outputs of another cache are another kind.
+        """
+        sample = unpacked(x)
         kinds = keras.tree.map_structure(
             lambda a: a if a is None else (np.shape(a)[1:], str(a.dtype)),
-            (unpacked(x), y),
+            (sample, y),
         )
-        kind = (str(kinds), id(self.distiller._networks().teacher))
-        cached = unpacked(x).teacher_outputs is not None
-        if kind not in self._checked or cached:
+        kind = (
+            str(kinds),
+            id(self.distiller._networks().teacher),
+            origin_key(sample.teacher_outputs),
+        )
+        if kind not in self._checked:
             self.check(x, y)
             self._checked.add(kind)
 
@@ -172,9 +180,9 @@ class FirstBatch:
                 len(keras.tree.flatten(unpacked(x).inputs)[0]),
                 self.distiller.distribute_strategy,
             )
-        self.batch = self.plain(batch)
+        self.batch = self.standardized(batch)
 
-    def plain(self, batch):
+    def standardized(self, batch):
         """Returns `(x, y, sample_weight)` as the networks see them."""
         # A DataFrame has no dtype.
         batch = keras.tree.map_structure(

@@ -1,4 +1,4 @@
-"""The stage before training of losses that have one: what they are shown."""
+"""The stage before training that some losses have: what they are shown."""
 
 import itertools
 
@@ -7,6 +7,8 @@ import keras
 from keras_distill._data.batch_fields import carries_teacher_outputs
 from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill._data.sources import are_arrays
+from keras_distill._data.sources import can_be_iterated_again
+from keras_distill._data.sources import iterate
 
 
 def prepare_losses(distiller, x, arguments):
@@ -27,8 +29,8 @@ def prepare_losses(distiller, x, arguments):
 class TeacherBatches:
     """What the teacher's taps of one loss give, batch by batch.
 
-    Images are seen as in evaluation: without random augmentation. Or the data
-    carries what the teacher said: of the views of training.
+    The teacher sees images as in evaluation, without random augmentation. If
+    the data carries the teacher's outputs, these are of the views of training.
     """
 
     def __init__(self, distiller, loss_name, x, arguments):
@@ -38,11 +40,12 @@ class TeacherBatches:
         pair, views = distiller._networks(), distiller.views
         self.batch_size = arguments.get("batch_size") or 32
         self.limit = arguments.get("steps_per_epoch")
-        self.x = x
+        # Arrays may be several inputs, not `(x, y)`.
+        self.data = (x,) if are_arrays(x) else x
         problem = None
         if pair.teacher is None and not carries_teacher_outputs(x):
             problem = "has no teacher"
-        elif not _can_be_iterated_again(x):
+        elif not can_be_iterated_again(x):
             kind = type(x).__name__
             problem = f"was given {kind}, which cannot be iterated twice"
         if problem:
@@ -59,27 +62,10 @@ class TeacherBatches:
         )
 
     def __iter__(self):
-        for batch in itertools.islice(self._batches(), self.limit):
+        batches = iterate(self.data, "x", self.batch_size)
+        for batch in itertools.islice(batches, self.limit):
             sample, _, _ = unpacked_batch(batch)
             x = keras.tree.map_structure(
                 keras.ops.convert_to_tensor, sample.inputs
             )
             yield self._teacher(x, sample.teacher_outputs)
-
-    def _batches(self):
-        if isinstance(self.x, keras.utils.PyDataset):
-            return (self.x[i] for i in range(self.x.num_batches))
-        if not are_arrays(self.x):
-            return iter(self.x)
-        size = self.batch_size
-        return (
-            (keras.tree.map_structure(lambda a: a[i : i + size], self.x),)
-            for i in range(0, len(keras.tree.flatten(self.x)[0]), size)
-        )
-
-
-def _can_be_iterated_again(x):
-    import tensorflow as tf
-
-    kinds = (tf.data.Dataset, keras.utils.PyDataset)
-    return isinstance(x, kinds) or are_arrays(x)

@@ -1,5 +1,9 @@
-"""The rooms of `kd.diagnose`: data, networks, a short training, words."""
+"""What to expect of two networks and a data set, before you train."""
 
+from keras_distill.diagnosis.examination import diagnose
 from keras_distill.diagnosis.result import Diagnosis
 
-__all__ = ["Diagnosis"]
+__all__ = [
+    "Diagnosis",
+    "diagnose",
+]

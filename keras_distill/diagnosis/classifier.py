@@ -1,4 +1,4 @@
-"""A classifier as its probabilities, whatever its head."""
+"""The probabilities of a classifier, whatever its head."""
 
 import warnings
 
@@ -19,17 +19,18 @@ class Classifier:
 
     Args:
         model: A built `keras.Model`.
-        see: A function: the batch's `x` -> what the model takes.
+        see: A function from the `x` of a batch to the inputs of the model.
         x: A batch.
         role: `"teacher"` or `"student"`, for messages.
-        asked_by: Which function asks, for messages.
+        asked_by: The name of the function that asks, for messages.
 
     Attributes:
         head: `"logits"`, `"softmax"` or `"sigmoid"`.
-        classes: Number of classes; 2 for one unit.
+        classes: The number of classes; 2 for one unit.
 
     Raises:
-        ValueError: if it is none, or the teacher's output is not finite.
+        ValueError: If the model is not such a classifier, or the teacher's
+            output is not finite.
     """
 
     def __init__(self, model, see, x, role, asked_by="diagnose"):
@@ -53,8 +54,8 @@ class Classifier:
         one = output.shape[-1] == 1
         self.head = final_activation(model) or "logits"
         squashing = "sigmoid" if one else "softmax"
-        # Rows that sum to 1 are no accident. Single values in [0, 1] may be
-        # one: it takes many of them, and a head that hides its activation.
+        # Rows that sum to 1 are not an accident. Single values in [0, 1] may
+        # be one: it takes many of them, and a head that hides its activation.
         hidden = not getattr(model, "outputs", None)
         telling = hidden and output.size >= FEW if one else True
         if self.head == "logits" and telling:
@@ -69,7 +70,7 @@ class Classifier:
         self.classes = 2 if one else self.units
 
     def probabilities(self, x):
-        """-> `(batch, classes)`, float64."""
+        """Returns the probabilities `(batch, classes)`, float64."""
         output = self._output(x).astype("float64")
         if self.head == "logits" and output.shape[-1] > 1:
             output = np.exp(output - output.max(-1, keepdims=True))
@@ -81,7 +82,7 @@ class Classifier:
         return output
 
     def task_loss(self, y):
-        """The cross-entropy that fits head and labels."""
+        """Returns the cross-entropy that fits head and labels."""
         losses = keras.losses
         logits = self.head == "logits"
         if self.units == 1:
@@ -91,7 +92,7 @@ class Classifier:
         return losses.SparseCategoricalCrossentropy(from_logits=logits)
 
     def facts(self, x):
-        """Size, cost and head: a dict."""
+        """Returns a dict with size, cost and head."""
         normalizations = batch_normalizations(self.model)
         return {
             "name": self.model.name,
@@ -111,7 +112,7 @@ class Classifier:
 
 
 def _cost(model, x):
-    """Multiply-accumulates; `None` where the symbolic pass is not possible."""
+    """Returns multiply-accumulates; `None` if a symbolic pass is impossible."""
     inputs = keras.tree.map_structure(
         lambda a: keras.KerasTensor(
             (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
@@ -123,6 +124,6 @@ def _cost(model, x):
             warnings.simplefilter("ignore", UserWarning)
             return multiply_accumulates(model, inputs)
     except Exception:
-        # The user's own `call` may do what has no symbolic form; one row of
-        # a table is not worth the rest of it.
+        # The user's own `call` may have no symbolic form; the rest of the
+        # table is worth more than this row.
         return None

@@ -7,6 +7,11 @@ import keras
 import numpy as np
 
 from keras_distill._data.batch_fields import plain_batch
+from keras_distill._data.sources import can_be_iterated_again
+from keras_distill._data.sources import iterate
+from keras_distill._data.sources import leaves
+from keras_distill._data.sources import to_arrays
+from keras_distill._data.sources import unsupported
 
 
 class Data:
@@ -15,70 +20,56 @@ class Data:
     Args:
         data: A `tf.data.Dataset` of batches, a `keras.utils.PyDataset`, an
             array, a dict of arrays, or a tuple `(x, y)` or `(x, y, w)`.
-        argument: What the user's data was called, for messages.
-        batch_size: Samples per batch, for arrays.
+        argument: The name of the user's argument, for messages.
+        batch_size: The number of samples in a batch of arrays.
 
     Attributes:
-        drawn: Samples that `stream` has given so far.
+        drawn: The number of samples that `stream` has given so far.
     """
 
     def __init__(self, data, argument, batch_size):
-        import tensorflow as tf
-
+        # A list could be one of batches.
+        if isinstance(data, list) or not can_be_iterated_again(data):
+            raise unsupported(data, argument)
         self.argument = argument
         self.drawn = 0
         self._counted = None
         self._different = set()
-        self._data = data
         self._batch_size = batch_size
-        if isinstance(data, tf.data.Dataset):
-            self._stated = int(data.cardinality())  # negative: not known
-        elif isinstance(data, keras.utils.PyDataset):
-            self._stated = data.num_batches or -1
-        elif _are_arrays(data):
-            self._data = keras.tree.map_structure(
-                lambda a: None if a is None else np.asarray(a), data
-            )
-            lengths = {len(a) for a in _leaves(self._data)}
-            if len(lengths) != 1:
-                raise ValueError(
-                    f"The arrays of {argument} must have the same number of "
-                    f"samples. Received: {sorted(lengths)}"
-                )
-            self._stated = lengths.pop()
-            self._is_arrays = True
+        self._is_arrays = False
+        if isinstance(data, keras.utils.PyDataset):
+            self._batches = data.num_batches or -1
+        elif hasattr(data, "cardinality"):
+            self._batches = int(data.cardinality())  # Negative: not known.
         else:
-            raise TypeError(
-                f"{argument} must be a tf.data.Dataset of batches, a keras."
-                "utils.PyDataset, or arrays: x or a tuple (x, y). Received: "
-                f"{reprlib.repr(data)} of type {type(data).__name__}"
-            )
-
-    _is_arrays = False
+            data = to_arrays(data, argument)
+            self._is_arrays = True
+        self._data = data
 
     @property
     def samples(self):
-        """How many there are; `None` where that is not known.
+        """The number of samples; `None` if it is not known.
 
         Of a stream without an end, such as `kd.datasets.batches(seed=0)`, it
         is known when samples come again.
         """
         different = len(self._different)
         if self._is_arrays:
-            return self._stated
+            return len(leaves(self._data)[0])
         if self._counted is not None:
             return self._counted
-        if self._stated >= 0:
+        if self._batches >= 0:
             # The last batch may not be full.
-            most = self._stated * self._batch_size
+            most = self._batches * self._batch_size
             exact = most - self._batch_size < different <= most
             return different if exact else most
         return different if different <= 0.9 * self.drawn else None
 
     def first(self):
-        """The first batch, `(x, y, sample_weight)`; also how large it is."""
-        batch = next(self._once(), None)
-        size = 0 if batch is None else len(_leaves(batch)[0])
+        """Returns the first batch `(x, y, sample_weight)`, and notes its
+        size."""
+        batch = next(self._one_pass(), None)
+        size = 0 if batch is None else len(leaves(batch)[0])
         if not size:
             raise ValueError(
                 f"{self.argument} yields nothing: not one sample. Is it empty, "
@@ -89,23 +80,23 @@ class Data:
         return batch
 
     def some(self, samples):
-        """Yields batches of that many samples together, or of all."""
-        given = 0
-        for batch in self._once(samples):
-            rest = samples - given
+        """Yields batches of so many samples together, or of all."""
+        count = 0
+        for batch in self._one_pass(samples):
+            rest = samples - count
             yield keras.tree.map_structure(
                 lambda a: None if a is None else a[:rest], batch
             )
-            given += len(_leaves(batch)[0])
-            if given >= samples:
+            count += len(leaves(batch)[0])
+            if count >= samples:
                 return
-        self._counted = given
+        self._counted = count
 
     def stream(self):
         """Yields batches without end, and counts them."""
-        passes = (self._once() for _ in itertools.count())
+        passes = (self._one_pass() for _ in itertools.count())
         for batch in itertools.chain.from_iterable(passes):
-            rows = np.asarray(_leaves(batch)[0])
+            rows = np.asarray(leaves(batch)[0])
             self.drawn += len(rows)
             for row in rows:
                 objects = rows.dtype == object
@@ -114,48 +105,38 @@ class Data:
                 )
             yield batch
 
-    def _once(self, samples=None):
-        """One pass; of arrays in another order each time."""
-        if self._is_arrays:
-            batches = self._slices(samples)
-        elif isinstance(self._data, keras.utils.PyDataset):
-            batches = map(self._data.__getitem__, range(self._stated))
-        else:
-            batches = self._data
-        for batch in batches:
-            yield plain_batch(batch)
+    def _one_pass(self, samples=None):
+        """The batches of one pass; of arrays in another order each time."""
 
-    def _slices(self, samples):
-        # What is looked at must not depend on how much was drawn before.
-        rng = np.random.default_rng(self.drawn if samples is None else 0)
-        order = rng.permutation(self._stated)[:samples]
-        size = self._batch_size
-        # One shape of batches: no second trace of the training step.
-        whole = samples is None and len(order) > size
-        stop = len(order) // size * size if whole else len(order)
-        for start in range(0, stop, size):
-            rows = order[start : start + size]
-            yield keras.tree.map_structure(
-                lambda a: None if a is None else a[rows], self._data
-            )
+        def rows(count):
+            # What is looked at must not depend on how much was drawn before.
+            seed = self.drawn if samples is None else 0
+            order = np.random.default_rng(seed).permutation(count)[:samples]
+            if samples is None and count > self._batch_size:
+                # One shape of batches: no second trace of the training step.
+                order = order[: count // self._batch_size * self._batch_size]
+            return order
+
+        data = iterate(self._data, self.argument, self._batch_size, rows)
+        return map(plain_batch, data)
 
 
 def class_indices(y, classes, argument, asked_by="diagnose"):
-    """Labels of one batch as integers.
+    """Returns the labels of one batch as integers.
 
     Args:
         y: Class indices `(batch,)` or `(batch, 1)`, one-hot
             `(batch, classes)`, or `None`.
-        classes: Number of classes of the student.
-        argument: Where they come from, for messages.
-        asked_by: Which function asks, for messages.
+        classes: The number of classes of the student.
+        argument: The name of the user's argument, for messages.
+        asked_by: The name of the function that asks, for messages.
 
     Returns:
-        A NumPy array `(batch,)`; `None` for no labels.
+        A NumPy array `(batch,)`; `None` without labels.
 
     Raises:
-        ValueError: for several outputs' labels, numbers that are no classes
-            (regression), several classes per sample, labels out of range.
+        ValueError: If there are labels of several outputs or several classes
+            per sample, or numbers that are not classes of the student.
     """
     if y is None:
         return None
@@ -183,7 +164,7 @@ def class_indices(y, classes, argument, asked_by="diagnose"):
     indices = y.astype("int64")
     if np.any(indices != y):
         raise ValueError(
-            f"{what}. The labels of {argument} are no class indices, such as "
+            f"{what}. The labels of {argument} are not class indices: one is "
             f"{y[indices != y][0]}: is this a regression?"
         )
     wrong = indices[(indices < 0) | (indices >= classes)]
@@ -193,15 +174,3 @@ def class_indices(y, classes, argument, asked_by="diagnose"):
             f"classes. {argument} has others, such as {wrong[0]}."
         )
     return indices
-
-
-def _are_arrays(data):
-    # A list could be one of batches.
-    leaves = [] if isinstance(data, list) else _leaves(data)
-    return bool(leaves) and all(
-        hasattr(a, "__array__") and getattr(a, "ndim", 0) for a in leaves
-    )
-
-
-def _leaves(structure):
-    return [a for a in keras.tree.flatten(structure) if a is not None]

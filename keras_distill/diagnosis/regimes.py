@@ -1,4 +1,4 @@
-"""From numbers to words: which regime this is, and what to do in it.
+"""From numbers to words: the regime, and what to do in it.
 
 The thresholds were measured on Fashion-MNIST (training images only), with
 students of 1 000 to 75 000 parameters on 500 to 20 000 images, each trained
@@ -36,7 +36,7 @@ PART_OF_STEPS = 0.5
 
 
 def find(facts):
-    """The findings, the most important first.
+    """Returns the findings, the most important first.
 
     Args:
         facts: The numbers that `kd.diagnose` collects.

@@ -1,4 +1,4 @@
-"""What `kd.diagnose` found: the numbers as a table, the findings in words."""
+"""What `kd.diagnose` returns: numbers as a table, findings in words."""
 
 import copy
 import textwrap
@@ -12,19 +12,19 @@ class Diagnosis:
     `str()` gives a table, and the findings in words.
 
     Args:
-        facts: The numbers, as `kd.diagnose` collects them.
+        facts: The numbers that `kd.diagnose` collects.
 
     Attributes:
-        findings: A list of `(kind, text)`; the kinds are listed in
-            `keras_distill.diagnosis.regimes.find`.
+        findings: A list of `(kind, text)`, the most important first;
+            `keras_distill.diagnosis.regimes.find` lists the kinds.
     """
 
-    def __init__(self, facts):
+    def __init__(self, facts: dict):
         self._facts = copy.deepcopy(facts)
         self.findings = find(facts)
 
-    def as_dict(self):
-        """All numbers and findings, of types that JSON knows.
+    def as_dict(self) -> dict:
+        """Returns all numbers and findings, in types that JSON knows.
 
         Accuracies and probabilities are shares in [0, 1], entropies are in
         nats, times in seconds. What is not known is missing or `None`.
@@ -53,7 +53,7 @@ class Diagnosis:
 
 
 def _networks(facts):
-    """Rows `(label, student, teacher)`, all strings."""
+    """Yields rows `(label, student, teacher)`, all strings."""
     yield "", "student", "teacher"
     for label, key in (
         ("parameters", "parameters"),
@@ -66,7 +66,7 @@ def _networks(facts):
 
 
 def _fits(facts):
-    """Rows `(label, training, validation)`, all strings."""
+    """Yields rows `(label, training, validation)`, all strings."""
     data = facts["data"]
     yield "", "training", "validation"
     known = [data[f"{part}_samples"] for part in ("training", "validation")]

@@ -1,8 +1,4 @@
-"""A short training of a network that must stay as it is.
-
-What `kd.diagnose` learns by trying: it trains a copy of the student alone,
-from its present weights, and looks at what came of it.
-"""
+"""A short training of a copy of the student, from its present weights."""
 
 import contextlib
 import math
@@ -27,7 +23,7 @@ TRIAL_STEPS = 50
 # keras.applications' MobileNets have 0.999, of which 37 % would still be the
 # initial values after 1000 steps.
 LARGEST_MOMENTUM = 0.9
-# Part of the time that the trials may take together.
+# The part of the time that all trials together may take.
 PART_OF_TRIALS = 0.2
 
 
@@ -35,10 +31,10 @@ class ShortTraining(NamedTuple):
     """How it went.
 
     Attributes:
-        steps: Steps of the training itself, without the trials.
-        samples: Samples drawn in these steps.
-        learning_rate: The chosen one, from which a cosine goes down to 0.
-        seconds: Wall time with the trials.
+        steps: The steps of the training itself, without the trials.
+        samples: The samples drawn in these steps.
+        learning_rate: The chosen rate, from which a cosine goes down to 0.
+        seconds: The wall time, with the trials.
     """
 
     steps: int
@@ -49,18 +45,18 @@ class ShortTraining(NamedTuple):
 
 @contextlib.contextmanager
 def stand_in(model, x):
-    """A network like `model`, to do with as one likes.
+    """Gives a network like `model` that may be changed.
 
-    A clone with the same weights; where a model cannot be cloned, the model
-    itself, which is put back as it was at the end: weights, batch statistics,
-    states of random generators.
+    It is a clone with the same weights. A model that cannot be cloned is given
+    itself and restored at the end: weights, batch statistics, states of random
+    generators.
 
     Args:
         model: A `keras.Model`.
         x: A batch for it.
 
     Raises:
-        ValueError: if the model is not built and cannot be cloned.
+        ValueError: If the model is not built and cannot be cloned.
     """
     # Layers draw the seeds of their initializers and generators here.
     state = random.getstate()
@@ -82,16 +78,16 @@ def train(model, see, batches, loss, steps, seconds, verbose):
     """Trains a network on its task alone, for a short time.
 
     The learning rate is the one, of `LEARNING_RATES`, that brings the loss
-    down most in its first 50 steps (fewer where steps are slow).
+    down most in its first 50 steps (fewer if steps are slow).
 
     Args:
         model: A built `keras.Model`, which is changed.
-        see: A function: the batch's `x` -> what the model takes.
-        batches: Iterator of `(x, y, sample_weight)`, without end.
+        see: A function from the `x` of a batch to the inputs of the model.
+        batches: An endless iterator of `(x, y, sample_weight)`.
         loss: A Keras loss.
-        steps: Steps after the trials; fewer if time does not allow them.
-        seconds: Wall time for all of it, at most; but where the trials take
-            more than half of it, the training after them gets the other half.
+        steps: The steps after the trials; fewer if time does not allow them.
+        seconds: The longest wall time. If the trials take more than half of
+            it, the training after them still gets half.
         verbose: Whether to show Keras's progress bar.
 
     Returns:
@@ -145,8 +141,8 @@ def train(model, see, batches, loss, steps, seconds, verbose):
 
 
 def _within(seconds, times, steps):
-    """How many of these steps the time is enough for; at least one."""
-    # The median: the first step traces, and others may want the processor too.
+    """Returns how many of the steps fit into the time; at least one."""
+    # The median: the first step traces, and the machine may be busy.
     return max(1, min(steps, int(seconds / np.median(times))))
 
 
@@ -164,7 +160,7 @@ class _Alone(keras.Model):
 
 
 def _clone(model, x):
-    """-> a copy with the same weights, `None` if none can be made."""
+    """Returns a copy with the same weights, `None` if that is impossible."""
     with model.distribute_strategy.scope():
         try:
             if isinstance(model, keras.Sequential) or _is_functional(model):

@@ -223,7 +223,7 @@ class BaseDistiller(LoggedModel):
             data_batch = strategies.first_of_replica(
                 self.distribute_strategy, iterator
             )
-        return first.plain(data_batch)
+        return first.standardized(data_batch)
 
     def _build_for(self, batch, with_optimizer):
         """Makes the variables of metrics and optimizer before the first step.

@@ -1,4 +1,6 @@
-"""What a Distiller exports: the deployable student, seen as in evaluation."""
+"""What a Distiller exports: the deployable student, as `evaluate` sees it."""
+
+import dataclasses
 
 import keras
 import numpy as np
@@ -8,27 +10,30 @@ from keras_distill._data.sources import MappedData
 from keras_distill.export.formats import export_model
 from keras_distill.export.network import student_input
 from keras_distill.export.paths import chosen_format
+from keras_distill.export.request import Interface
+from keras_distill.export.request import RepresentativeDataset
 
 
 def export_distilled(distiller, filepath, format=None, **options):
-    """`export_model` of a Distiller's deployable student.
+    """Calls `export_model` for a Distiller's deployable student.
 
-    A layer that its views put between the data and the student
-    (`student_preprocess=`, `kd.views.Preprocessing(student=)`) ships with it:
-    what was exported takes what `evaluate` and `predict` take. So does the
-    representative data.
+    If the views have a layer between the data and the student
+    (`student_preprocess=`, `kd.views.Preprocessing(student=)`), it ships with
+    the student: the exported file takes what `evaluate` and `predict` take.
+    So does the representative data.
 
     Args:
         distiller: A `kd.Distiller`.
         filepath, format, **options: As for `export_model`. `preprocessing`
-            defaults to the views, where they have such a layer, and
-            `input_signature` then to the student's own inputs, where the layer
-            keeps their shape. `preprocessing=None`: the student alone; the
-            representative data still passes the views' `evaluation`.
+            defaults to the views if they have such a layer, and the
+            `input_signature` of `interface` then to the student's own inputs
+            if the layer keeps their shape. `preprocessing=None` exports the
+            student alone; the representative data still passes the views'
+            `evaluation`.
 
     Raises:
-        ValueError: if such a layer changes shapes and nothing says what the
-            file takes.
+        ValueError: If such a layer changes shapes and no `input_signature`
+            says what the file takes.
     """
     model, views = distiller.deployable_student(), distiller.views
     layer = views.student_layer
@@ -36,31 +41,37 @@ def export_distilled(distiller, filepath, format=None, **options):
     if chosen_format(filepath, format) == "litert":
         if ships:
             options["preprocessing"] = views
-            if options.get("input_signature") is None:
-                options["input_signature"] = _own_signature(
-                    model, layer, options.get("batch_size", 1)
-                )
+            options["interface"] = _with_signature(
+                options.get("interface") or Interface(), model, layer
+            )
     elif ships:
         model = with_layer(model, layer)
     elif options.get("preprocessing") is None:
         options.pop("preprocessing", None)  # Other formats do not know it.
     data = options.get("representative_dataset")
     if data is not None and options.get("preprocessing") is None:
-
-        def seen(x):
-            x = student_input(model, x, views)
-            return keras.tree.map_structure(np.asarray, x)
-
-        options["representative_dataset"] = MappedData(data, seen)
+        options["representative_dataset"] = _viewed(data, model, views)
     return export_model(model, filepath, format=format, **options)
 
 
+def _viewed(data, model, views):
+    """The representative data as the student sees it in evaluation."""
+
+    def view(x):
+        x = student_input(model, x, views)
+        return keras.tree.map_structure(np.asarray, x)
+
+    if isinstance(data, RepresentativeDataset):
+        return dataclasses.replace(data, dataset=MappedData(data.dataset, view))
+    return MappedData(data, view)
+
+
 def with_layer(model, layer):
-    """The layer and the model as one functional model.
+    """Joins the layer and the model to one functional model.
 
     Args:
         model: A model with one input.
-        layer: What comes before it.
+        layer: The layer before it.
     """
     tensor = _only_input(model, layer)
     shape = raw_shape(model, layer)
@@ -69,7 +80,7 @@ def with_layer(model, layer):
 
 
 def raw_shape(model, layer):
-    """What the layer takes to give what the model takes, `None`: any size.
+    """Returns the shape that the layer takes, with `None` for any size.
 
     A layer that resizes takes any size; one that keeps shapes takes the
     model's.
@@ -78,32 +89,35 @@ def raw_shape(model, layer):
     shape = tuple(tensor.shape)
     any_size = (shape[0], *[None] * (len(shape) - 2), shape[-1])
     for tried in (any_size, shape):
-        given = keras.KerasTensor(tried, tensor.dtype)
-        found = tuple(layer.compute_output_spec(given).shape)
-        if found == shape:
+        inputs = keras.KerasTensor(tried, tensor.dtype)
+        result = tuple(layer.compute_output_spec(inputs).shape)
+        if result == shape:
             return tried
     raise ValueError(
-        f"The views' layer '{layer.name}' goes before the student. It makes "
-        f"{found} of {tried}; '{model.name}' takes {shape}. Give "
-        "`input_signature=` of what the file takes (TFLite), or "
-        "preprocessing=None to export the student alone."
+        f"The views' layer '{layer.name}' goes before the student. It turns "
+        f"{tried} into {result}, but '{model.name}' takes {shape}. Say what "
+        "the file takes, interface=kd.export.Interface(input_signature=...) "
+        "(TFLite), or export the student alone with preprocessing=None."
     )
 
 
-def _own_signature(model, layer, batch_size):
-    """The model's inputs, if the layer keeps their shape."""
+def _with_signature(interface, model, layer):
+    """Fills in the model's inputs if the layer keeps their shape."""
+    if interface.input_signature is not None:
+        return interface
     shape = raw_shape(model, layer)
     if None in shape[1:]:
         raise ValueError(
             f"The views' layer '{layer.name}' goes into the file, which then "
-            "takes images of any size: say which the phone passes, "
-            "input_signature=[tf.TensorSpec((1, 480, 640, 3), tf.uint8, "
-            'name="image")], or export the student alone with '
-            "preprocessing=None."
+            "takes images of any size. Say which size the app passes, "
+            "interface=kd.export.Interface(input_signature=[tf.TensorSpec((1, "
+            '480, 640, 3), tf.uint8, name="image")]), or export the student '
+            "alone with preprocessing=None."
         )
     tensor = _only_input(model, layer)
-    shape = (batch_size, *shape[1:])
-    return [tf.TensorSpec(shape, tensor.dtype, name=tensor.name)]
+    shape = (interface.batch_size, *shape[1:])
+    signature = [tf.TensorSpec(shape, tensor.dtype, name=tensor.name)]
+    return dataclasses.replace(interface, input_signature=signature)
 
 
 def _only_input(model, layer):

@@ -1,12 +1,28 @@
 """A model in the format that a path names: TFLite, `.keras`, SavedModel."""
 
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import keras
+
 from keras_distill._data.sources import check_model
-from keras_distill.export.atomic_write import written_whole
 from keras_distill.export.paths import checked_path
 from keras_distill.export.paths import chosen_format
+from keras_distill.export.paths import written_whole
+from keras_distill.export.request import Interface
+from keras_distill.export.writing import tflite
 
 
-def export_model(model, filepath, format=None, *, overwrite=False, **options):
+def export_model(
+    model: keras.Model,
+    filepath: str | os.PathLike,
+    format: str | None = None,
+    *,
+    overwrite: bool = False,
+    **options: Any,
+) -> pathlib.Path:
     """Writes a model in the format that the path or `format` names.
 
     Args:
@@ -15,16 +31,16 @@ def export_model(model, filepath, format=None, *, overwrite=False, **options):
             ONNX, `*.xml` OpenVINO, a path without suffix a SavedModel folder.
         format: `"litert"` (or `"tflite"`), `"keras"`, `"tf_saved_model"`,
             `"onnx"` or `"openvino"`. Defaults to `None`: by `filepath`.
-        overwrite: Whether what exists may be replaced. A folder is replaced
-            only if it holds a SavedModel or nothing.
-        **options: For LiteRT those of `tflite`, for `"keras"` those of
-            `Model.save`, else those of `Model.export`.
+        overwrite: Whether to replace what exists. A folder is replaced only
+            if it is a SavedModel or empty. Defaults to `False`.
+        **options: The options of `tflite` for LiteRT, of `Model.save` for
+            `"keras"`, and of `Model.export` for the other formats.
 
     Returns:
         The `pathlib.Path` of the file or folder.
 
     Raises:
-        TypeError, ValueError, FileExistsError, ExportError: As `tflite`;
+        TypeError, ValueError, FileExistsError, ExportError: As in `tflite`;
             `ValueError` also if path and format contradict each other.
 
     Example:
@@ -39,8 +55,7 @@ def export_model(model, filepath, format=None, *, overwrite=False, **options):
     check_model(model)
     format = chosen_format(filepath, format)
     if format == "litert":
-        from keras_distill.export.writing import tflite
-
+        _check_options(options)
         return tflite(model, filepath, overwrite=overwrite, **options)
     filepath = checked_path(filepath, format, overwrite)
     with written_whole(filepath, overwrite) as temporary:
@@ -49,3 +64,14 @@ def export_model(model, filepath, format=None, *, overwrite=False, **options):
         else:
             model.export(str(temporary), format=format, **options)
     return filepath
+
+
+def _check_options(options):
+    """`Model.export` has `input_signature=`, too: say where it is here."""
+    for field in dataclasses.fields(Interface):
+        if field.name in options:
+            raise TypeError(
+                f"`{field.name}` belongs to the interface of a TFLite file: "
+                f"interface=kd.export.Interface({field.name}="
+                f"{options[field.name]!r})."
+            )

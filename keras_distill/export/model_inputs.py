@@ -1,7 +1,7 @@
-"""What a Keras model takes and gives, by name; and data in NumPy batches.
+"""The inputs and outputs of a Keras model by name, and data for them.
 
-A file has named inputs and outputs in an order of its own. Everything that
-crosses from Keras to a file goes by the names that are settled here.
+A file has named inputs and outputs in an order of its own. What goes from
+Keras to a file goes by the names chosen here.
 """
 
 import re
@@ -16,17 +16,18 @@ from keras_distill._keras.graph import symbolic_inputs
 
 
 def input_signature(model, given=None, batch_size=1):
-    """The inputs of a model as Keras's export wants them.
+    """Describes the inputs of a model as Keras's export takes them.
 
     Names are the keys of a dict, else the names of the model's inputs, else
-    (anonymous inputs) `"input"`, or `"input_0"`, `"input_1"`, ...
+    (for anonymous inputs) `"input"`, or `"input_0"`, `"input_1"`, ...
 
     Args:
         model: A built `keras.Model`.
-        given: Instead of the model's own inputs: the `input_signature` of
+        given: Replaces the model's own inputs: the `input_signature` of
             `keras.Model.export`, a `tf.TensorSpec` (`keras.InputSpec`,
             `keras.KerasTensor`) per input. Missing names are filled in.
-        batch_size: Of the model's own inputs; `None`: open. Defaults to 1.
+        batch_size: Batch size of the model's own inputs, `None` for an open
+            one. Defaults to 1.
 
     Returns:
         The signature (a list, one entry per positional argument), and a dict
@@ -34,23 +35,23 @@ def input_signature(model, given=None, batch_size=1):
         is the name in the file.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If it is not built, or its inputs are nested deeper than
             one dict or list.
     """
     check_model(model)
     if given is None:
-        positional = _own_inputs(model)
+        positional = _inputs_of(model)
     else:
         positional = (
             list(given) if isinstance(given, (list, tuple)) else [given]
         )
-    own = [_own_name(t) for t in getattr(model, "inputs", None) or []]
+    names = [_lasting_name(t) for t in getattr(model, "inputs", None) or []]
     batch = (batch_size,) if given is None else None
     if len(positional) > 1:
-        specs = positional = _specs(positional, batch, own)
+        specs = positional = _specs(positional, batch, names)
     else:
-        specs = _specs(positional[0], batch, own)
+        specs = _specs(positional[0], batch, names)
         positional = [specs]
     if isinstance(specs, dict):
         return positional, specs
@@ -58,18 +59,19 @@ def input_signature(model, given=None, batch_size=1):
     return positional, {spec.name: spec for spec in specs}
 
 
-def _own_inputs(model):
-    """-> a list of structures of tensors, one per positional argument."""
+def _inputs_of(model):
+    """Returns a list of structures of tensors, one per positional argument."""
     if getattr(model, "inputs", None):
         return [symbolic_inputs(model)]
-    # Subclassed models remember the shapes of their first call, not dtypes.
+    # Subclassed models know the shapes of their first call, but not the dtypes.
     shapes = dict(model.get_build_config() or {})
     shapes = list((shapes.get("shapes_dict") or shapes).values())
     if not shapes or None in shapes:
         raise ValueError(
             f"The model '{model.name}' does not know its input shape: it was "
-            "never called. Call it on a batch first, or give `input_signature="
-            '[tf.TensorSpec((1, ...), tf.float32, name="image")]`.'
+            "never called. Call it on a batch first, or give interface="
+            "kd.export.Interface(input_signature=[tf.TensorSpec((1, ...), "
+            'tf.float32, name="image")]).'
         )
     return [_shapes_to_tensors(shape) for shape in shapes]
 
@@ -83,10 +85,10 @@ def _shapes_to_tensors(shape):
 
 
 def _specs(structure, batch, names):
-    """The same structure (dict, list or one) of named `tf.TensorSpec`.
+    """Returns the same structure (dict, list or one) of named `tf.TensorSpec`.
 
-    `batch` is `(batch size,)`, or `None` to keep each tensor's own shape and
-    dtype; `names` are those of the model's inputs, for specs that have none.
+    `batch` is `(batch size,)`, or `None` to keep the shape and dtype of each
+    tensor. Specs without a name get the `names` of the model's inputs.
     """
     if isinstance(structure, dict):
         return {k: _spec(v, k, batch) for k, v in structure.items()}
@@ -95,15 +97,15 @@ def _specs(structure, batch, names):
     names = names if len(names) == len(tensors) else [None] * len(tensors)
     specs = []
     for i, (tensor, name) in enumerate(zip(tensors, names)):
-        name = _own_name(tensor) or name
+        name = _lasting_name(tensor) or name
         name = name or (f"input_{i}" if several else "input")
         specs.append(_spec(tensor, name, batch))
     return specs if several else specs[0]
 
 
-def _own_name(tensor):
-    # Keras numbers anonymous tensors through the life of a process: a file
-    # must not depend on what was built before it.
+def _lasting_name(tensor):
+    # Keras numbers anonymous tensors throughout a process. A file must not
+    # depend on what was built before it.
     name = getattr(tensor, "name", None)
     return None if (name or "").startswith("keras_tensor") else name
 
@@ -126,27 +128,27 @@ def _spec(tensor, name, batch):
 
 
 def feed(x, inputs, argument):
-    """One batch of a model's data -> a dict name in the file -> array.
+    """Turns a batch of a model's data into a dict name in the file -> array.
 
     Args:
         x: An array, or a dict or list of arrays, as the model takes them.
         inputs: From `input_signature`.
-        argument: What the user's data was called, for the error message.
+        argument: The name of the user's data, for the error message.
 
     Raises:
         ValueError: If names, number or shapes do not fit the inputs.
     """
-    wanted = {k: ("batch", *spec.shape[1:]) for k, spec in inputs.items()}
+    expected = {k: ("batch", *spec.shape[1:]) for k, spec in inputs.items()}
     if isinstance(x, dict):
         arrays = {k: x[k] for k in inputs if k in x}
     else:
         values = x if isinstance(x, (list, tuple)) else [x]
         arrays = dict(zip(inputs, values)) if len(values) == len(inputs) else {}
     if len(arrays) < len(inputs):
-        given = keras.tree.map_structure(lambda v: np.shape(v), x)
+        shapes = keras.tree.map_structure(np.shape, x)
         raise ValueError(
-            f"`{argument}` does not fit the model's inputs {wanted}. "
-            f"Received a batch of shape {given}. (Whole arrays for a model "
+            f"`{argument}` does not fit the model's inputs {expected}. "
+            f"Received a batch of shape {shapes}. (Whole arrays for a model "
             "with several inputs: a dict, or a tuple `([a, b], y)`.)"
         )
     for key, array in arrays.items():
@@ -161,16 +163,16 @@ def feed(x, inputs, argument):
             hint = " This looks like one sample: batch it, dataset.batch(32)."
         raise ValueError(
             f"`{argument}` gives batches of shape {array.shape} for the input "
-            f"'{key}', which takes {wanted[key]}.{hint}"
+            f"'{key}', which takes {expected[key]}.{hint}"
         )
     return {inputs[k].name: array for k, array in arrays.items()}
 
 
 def named_outputs(structure):
-    """What a model returned -> a dict name in the file -> value.
+    """Turns what a model returned into a dict name in the file -> value.
 
     The names are those of Keras's export: the keys of a dict, `"output_0"`,
-    `"output_1"`, ... for a list, `"output_0"` for a tensor alone.
+    `"output_1"`, ... for a list, `"output_0"` for a single tensor.
     """
     if isinstance(structure, dict):
         return dict(structure)
@@ -179,35 +181,25 @@ def named_outputs(structure):
     return {f"output_{i}": value for i, value in enumerate(structure)}
 
 
-def representative_samples(data, at_most, inputs, quantization):
-    """What a converter is calibrated on, one sample at a time.
+def representative_samples(data, at_most, inputs):
+    """Reads what a converter is calibrated on, sample by sample.
 
     Args:
         data: As for `batches`.
         at_most: How many samples to take: the first of a dataset, evenly
             spaced ones of arrays.
         inputs: From `input_signature`.
-        quantization: Named in the error message.
 
     Returns:
-        A list of dicts name in the file -> array `(1, ...)` of its dtype;
-        bytes stay bytes, a quarter of what they were as floats.
+        A list of dicts name in the file -> array `(1, ...)` of its dtype.
+        Bytes stay bytes: they need a quarter of the memory of floats.
 
     Raises:
         ValueError: If there is no data, or it does not fit the inputs.
     """
-    if data is None:
-        raise ValueError(
-            f'quantization="{quantization}" needs `representative_dataset=`: '
-            "some hundred inputs, such as the training dataset."
-        )
-    if at_most < 1:
-        raise ValueError(
-            f"`representative_samples` must be >= 1. Received: {at_most}"
-        )
     dtypes = {spec.name: spec.dtype.as_numpy_dtype for spec in inputs.values()}
 
-    def kept(array, name):  # a copy: a view would hold the whole batch
+    def copied(array, name):  # a view would keep the whole batch in memory
         return array.astype("uint8" if array.dtype == "uint8" else dtypes[name])
 
     samples = []
@@ -217,11 +209,11 @@ def representative_samples(data, at_most, inputs, quantization):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(
                     "`representative_dataset` holds NaN or infinity for the "
-                    f"input '{name}': no range can be measured on it."
+                    f"input '{name}': it has no range to measure."
                 )
         for i in range(min(map(len, arrays.values()))):
             samples.append(
-                {k: kept(v[i : i + 1], k) for k, v in arrays.items()}
+                {k: copied(v[i : i + 1], k) for k, v in arrays.items()}
             )
             if len(samples) == at_most:
                 return samples

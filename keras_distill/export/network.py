@@ -1,7 +1,7 @@
 """What a file computes: preprocessing, the model, an activation.
 
-The same function goes into the file and before the student in `verify`, so
-that both mean the same by "preprocessed".
+The file and the student in `verify` use the same function, so "preprocessed"
+means the same for both.
 """
 
 import keras
@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.heads import activation_of
+from keras_distill._keras.layers import flatten_layers
 from keras_distill.views import for_network
 
 ACTIVATIONS = (None, "softmax", "sigmoid")
@@ -46,32 +47,34 @@ class Network:
         ):
             return
         traced = tf.function(self._preprocessed, autograph=False)
-        given = [
+        actual = [
             tuple(tensor.shape)
             for tensor in keras.tree.flatten(
                 traced.get_concrete_function(*signature).structured_outputs
             )
         ]
-        wanted = [
+        expected = [
             tuple(tensor.shape)
             for tensor in keras.tree.flatten(symbolic_inputs(self.model))
         ]
-        if len(given) != len(wanted) or not all(map(_fits, given, wanted)):
+        if len(actual) != len(expected) or not all(
+            map(_fits, actual, expected)
+        ):
             raise ValueError(
-                f"`preprocessing` gives {given}, but the inputs of "
-                f"'{self.model.name}' are {wanted}."
+                f"`preprocessing` gives {actual}, but the inputs of "
+                f"'{self.model.name}' are {expected}."
             )
 
     def layers(self):
-        """All layers that are traced, also those inside of layers."""
-        layers = list(self.model._flatten_layers())
+        """Lists all layers that are traced, including layers in layers."""
+        layers = flatten_layers(self.model)
         if isinstance(self.preprocessing, keras.layers.Layer):
-            layers += self.preprocessing._flatten_layers()
+            layers += flatten_layers(self.preprocessing)
         return layers
 
 
 def activated(outputs, activation):
-    """Outputs of a model, each with the activation (`None`: as they are)."""
+    """Applies an activation to each output of a model (`None`: nothing)."""
     if activation is None:
         return outputs
     function = getattr(keras.ops, activation)
@@ -79,25 +82,25 @@ def activated(outputs, activation):
 
 
 def check_activation(model, activation):
-    """Raises if an activation does not fit behind a model's outputs.
+    """Raises if an activation does not fit a model's outputs.
 
-    What is not to be seen (subclassed models) passes.
+    Subclassed models, which do not show their outputs, pass.
     """
     if activation is None:
         return
     for output in getattr(model, "outputs", None) or []:
-        found = activation_of(output)
-        if found is not None:
+        last = activation_of(output)
+        if last is not None:
             raise ValueError(
-                f"'{model.name}' ends in a {found} already: `activation="
-                f"{activation!r}` would put another one behind it. Leave "
-                "`activation` out."
+                f"'{model.name}' ends in a {last} already: `activation="
+                f"{activation!r}` would add another one. Leave `activation` "
+                "out."
             )
         check_units(model, activation, output.shape)
 
 
 def check_units(model, activation, shape):
-    """Raises for a softmax over one unit, which is always 1."""
+    """Raises for a softmax of one unit, which is always 1."""
     if activation == "softmax" and shape[-1] == 1:
         raise ValueError(
             f"'{model.name}' has an output of one unit: its softmax is always "
@@ -106,11 +109,11 @@ def check_units(model, activation, shape):
 
 
 def student_input(model, x, preprocessing, role="student"):
-    """The dataset's `x` as a network takes it in evaluation.
+    """Turns the dataset's `x` into what a network takes in evaluation.
 
     Args:
         model: The network.
-        x: Tensors. uint8 (a camera's) is cast to float32 first.
+        x: Tensors. uint8 (of a camera) is cast to float32 first.
         preprocessing: A view (`evaluation`, `teacher_evaluation`), a Keras
             layer or model, a function, or `None`.
         role: `"student"` or `"teacher"`.
@@ -128,7 +131,7 @@ def student_input(model, x, preprocessing, role="student"):
 
 
 def check_preprocessing(preprocessing):
-    """Raises unless this can be called on `x`, or is `None`."""
+    """Raises unless it can be called on `x`, or is `None`."""
     if preprocessing is None or hasattr(preprocessing, "evaluation"):
         return
     if not callable(preprocessing):
@@ -143,7 +146,7 @@ def _as_float(x):
     return tf.cast(x, tf.float32) if x.dtype == tf.uint8 else x
 
 
-def _fits(given, wanted):
-    return len(given) == len(wanted) and all(
-        a is None or b is None or a == b for a, b in zip(given, wanted)
+def _fits(actual, expected):
+    return len(actual) == len(expected) and all(
+        a is None or b is None or a == b for a, b in zip(actual, expected)
     )

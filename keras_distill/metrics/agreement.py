@@ -1,35 +1,28 @@
-"""Numbers that compare a student with its teacher."""
+"""How often a student decides as its teacher does."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_distill._keras.heads import final_activation
-from keras_distill._training.fused_means import FusedMeans
-from keras_distill.metrics.joint_classifier import JointClassifierGap
-
-__all__ = [
-    "Agreement",
-    "FusedMeans",
-    "JointClassifierGap",
-    "decision_threshold",
-    "same_decision",
-]
 
 
 def decision_threshold(model):
-    """Where a head of one unit says yes: 0 for logits, 0.5 for a sigmoid."""
+    """Returns where a head of one unit says yes: 0 for logits, 0.5 for a
+    sigmoid."""
     return 0.5 if final_activation(model) == "sigmoid" else 0.0
 
 
 def same_decision(
     teacher_output, student_output, teacher_threshold=0.0, student_threshold=0.0
 ):
-    """Where both networks decide alike.
+    """Returns where both networks decide alike.
 
     Args:
         teacher_output: `(..., classes)` logits or probabilities.
         student_output: The same shape.
-        teacher_threshold: Used with one class only, see `decision_threshold`.
+        teacher_threshold: For one class only, see `decision_threshold`.
         student_threshold: The same for the student.
 
     Returns:
@@ -57,8 +50,8 @@ class Agreement(keras.metrics.Mean):
     `distiller.compile(..., metrics=["accuracy", kd.metrics.Agreement()])`.
 
     Args:
-        name: Name in the logs. Defaults to `"agreement"`.
-        dtype: dtype of the state.
+        name: The name in the logs. Defaults to `"agreement"`.
+        dtype: The dtype of the state.
 
     Input shapes:
         `update_state(teacher_output, student_output, sample_weight=None)`:
@@ -70,7 +63,7 @@ class Agreement(keras.metrics.Mean):
 
     compares_with_teacher = True
 
-    def __init__(self, name="agreement", dtype=None):
+    def __init__(self, name: str = "agreement", dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
         self.thresholds = (0.0, 0.0)
 

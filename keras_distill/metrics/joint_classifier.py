@@ -1,5 +1,7 @@
 """The terms of the bound behind `kd.losses.IdealJointClassifier`, on data."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -19,15 +21,15 @@ class JointClassifierGap:
     `f_s`, `f_t` are the features of student (after its connector) and teacher
     that the shared classifier reads. `student_error <= bound` holds for any
     `h*`, by the triangle inequality; the better `h*`, the tighter the bound.
-    `h*` is the linear classifier with the least joint error that was met on
-    the way of a softmax regression on both features together, beginning at
-    `h`; the least of all would be NP-hard to find.
+    `h*` is the linear classifier with the least joint error among the steps of
+    a softmax regression on both features together, which starts at `h`. The
+    best of all would be NP-hard to find.
 
     Args:
-        kernel: Of the shared classifier, `(channels, classes)`.
-        bias: `(classes,)`. Defaults to zeros.
-        steps: Steps of the regression (Adam on all features at once). Defaults
-            to 300.
+        kernel: The kernel of the shared classifier, `(channels, classes)`.
+        bias: Its bias, `(classes,)`. Defaults to zeros.
+        steps: The steps of the regression (Adam on all features at once).
+            Defaults to 300.
 
     Input shapes:
         `update_state(teacher_features, student_features, y)`: `(batch,
@@ -39,8 +41,8 @@ class JointClassifierGap:
         share `P[h(f_s) != h(f_t)]`.
 
     Raises:
-        ValueError: for features of another width than the classifier's, or a
-            `result()` without data.
+        ValueError: If features have another width than the classifier, or
+            `result()` is called without data.
 
     Example:
 
@@ -59,7 +61,7 @@ class JointClassifierGap:
         this form rest.
     """
 
-    def __init__(self, kernel, bias=None, *, steps=300):
+    def __init__(self, kernel: Any, bias: Any = None, *, steps: int = 300):
         self.kernel = np.asarray(ops.convert_to_numpy(kernel), "float64")
         if bias is None:
             bias = np.zeros(self.kernel.shape[-1:])
@@ -68,17 +70,19 @@ class JointClassifierGap:
         self.reset_state()
 
     @classmethod
-    def measure(cls, distiller, dataset, **kwargs):
-        """The terms of a trained `kd.Distiller` on a dataset.
+    def measure(
+        cls, distiller: Any, dataset: Any, **kwargs: Any
+    ) -> dict[str, float]:
+        """Returns the terms of a trained `kd.Distiller` on a dataset.
 
         Args:
             distiller: One with a teacher and a loss that reuses its
                 classifier (`IdealJointClassifier`, `ReusedClassifier`).
-            dataset: Yields batches `(x, y)`.
+            dataset: An iterable of batches `(x, y)`.
             **kwargs: As in the constructor.
 
         Returns:
-            What `result()` gives.
+            The `result()`.
         """
         pair = distiller._networks()
         loss = getattr(pair.deployment, "loss", None)
@@ -104,10 +108,13 @@ class JointClassifierGap:
             gap.update_state(*means, y)
         return gap.result()
 
-    def reset_state(self):
+    def reset_state(self) -> None:
+        """Forgets all data."""
         self._batches = []
 
-    def update_state(self, teacher_features, student_features, y):
+    def update_state(
+        self, teacher_features: Any, student_features: Any, y: Any
+    ) -> None:
         """Adds a batch of features and labels."""
         features = [
             np.asarray(ops.convert_to_numpy(x), "float64")
@@ -126,8 +133,8 @@ class JointClassifierGap:
             y = y.argmax(-1)
         self._batches.append((*features, y.reshape(-1)))
 
-    def result(self):
-        """-> a dict of floats."""
+    def result(self) -> dict[str, float]:
+        """Returns the terms."""
         if not self._batches:
             raise ValueError(
                 "JointClassifierGap has no data: call update_state first."
@@ -159,18 +166,17 @@ class JointClassifierGap:
 
 
 def ideal_joint_classifier(features, y, kernel, bias, steps=300):
-    """The best linear classifier met in a softmax regression.
+    """Returns the best linear classifier among the steps of a regression.
 
     Args:
         features: `(n, channels)`.
         y: `(n,)` integers.
-        kernel: `(channels, classes)`: where to begin.
+        kernel: `(channels, classes)`, where to start.
         bias: `(classes,)`.
-        steps: Steps of Adam, rate 0.05, on standardized features.
+        steps: The steps of Adam, rate 0.05, on standardized features.
 
     Returns:
-        `(kernel, bias)` with the least share of errors of all steps; the given
-        ones if nothing was better.
+        The `(kernel, bias)` with the smallest share of errors.
     """
     mean, std = features.mean(0), features.std(0) + 1e-8
     # A column of ones for the bias.

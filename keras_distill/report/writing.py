@@ -9,8 +9,8 @@ import keras
 from keras_distill._data.sources import check_model
 from keras_distill.distillers import checks
 from keras_distill.distillers.base import BaseDistiller
-from keras_distill.export.atomic_write import check_free
-from keras_distill.export.atomic_write import written_whole
+from keras_distill.export.paths import check_free
+from keras_distill.export.paths import written_whole
 from keras_distill.export.verification.verification import Verification
 from keras_distill.report import provenance
 from keras_distill.report.gathering import gather

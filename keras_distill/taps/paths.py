@@ -1,14 +1,16 @@
 """Names of the layers inside a model, as taps take them."""
 
+import keras
+
 from keras_distill._keras.layers import flatten_layers
 
 
-def layer_paths(model):
-    """All layers below a model: a dict path -> layer, in order of creation.
+def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Returns all layers below a model as a dict path -> layer.
 
-    A layer that can be reached in several ways is listed once, under the
-    first. Layers inside layers count too, such as the convolution inside a
-    `TimeDistributed`.
+    They come in order of creation. A layer that can be reached in several ways
+    is listed once, under the first. Layers inside layers count too, such as
+    the convolution inside a `TimeDistributed`.
     """
     paths, seen = {}, {id(model)}
 

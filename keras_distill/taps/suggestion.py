@@ -1,4 +1,4 @@
-"""Which layers of two networks to compare: a proposal."""
+"""A proposal for which layers of two networks to compare."""
 
 import contextlib
 import math
@@ -9,8 +9,11 @@ import keras
 
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.method_patching import intercepted
+from keras_distill._keras.symbolic_pass import symbolic_pass
+from keras_distill._keras.symbolic_pass import with_free_batch
+from keras_distill.taps.paths import layer_paths
 
-# What only moves, crops or drops says nothing new about the image.
+# Layers that only move, crop or drop say nothing new about the image.
 _PASSED_OVER = (
     keras.layers.Cropping2D,
     keras.layers.Dropout,
@@ -21,7 +24,7 @@ _PASSED_OVER = (
     keras.layers.ZeroPadding2D,
 )
 
-# What kd.models calls the ends of stages, also in a nested model.
+# The names of the ends of stages in kd.models, nested or not.
 _STAGE_END = re.compile(r"(^|/)stage\d+$")
 
 
@@ -29,9 +32,9 @@ class Stage(NamedTuple):
     """The last layer of one resolution, or the one named as a stage's end.
 
     Attributes:
-        name: Name of the layer, as a tap.
-        shape: Shape of its output, batch axis first.
-        octave: How often the input's size was halved, rounded.
+        name: The name of the layer, as a tap.
+        shape: The shape of its output, batch axis first.
+        octave: The number of times that the input's size was halved, rounded.
     """
 
     name: str
@@ -46,8 +49,8 @@ class Suggestion:
         pairs: A list of (teacher's `Stage`, student's `Stage`).
 
     Attributes:
-        teacher_layer_names: For `teacher_layer_name=` of a loss.
-        student_layer_names: For `student_layer_name=` of a loss.
+        teacher_layer_names: The `teacher_layer_name=` of a loss.
+        student_layer_names: The `student_layer_name=` of a loss.
     """
 
     def __init__(self, pairs):
@@ -76,31 +79,32 @@ class Suggestion:
     __repr__ = __str__
 
 
-def suggest(teacher, student):
+def suggest(teacher: keras.Model, student: keras.Model) -> Suggestion:
     """Proposes pairs of layers for losses that compare feature maps.
 
-    In each network, the last layer of each resolution: what it knows before it
-    halves the map; or, where a network names the ends of its stages
-    `"stage1"`, `"stage2"`, ... as those of `kd.models` do, these: with
-    pre-activation, layers of the next stage still follow at the same
-    resolution. The last layers of both are a pair. Before them, layers are
-    paired from the end where both networks have halved their input equally
-    often; a resolution that only one of them has is left out.
+    In each network these are the last layers of each resolution: what the
+    network knows before it halves the map. If a network names the ends of its
+    stages `"stage1"`, `"stage2"`, ... as those of `kd.models` do, it is these:
+    with pre-activation, layers of the next stage follow at the same
+    resolution. The last layers of both networks are a pair. Before them,
+    layers are paired from the end if both networks have halved their input
+    equally often; a resolution that only one of them has is left out.
 
-    A proposal: look at the table. Losses on early layers ask more of a small
-    student than they give; the last pairs alone may serve it better.
+    Look at the table before you use it. Losses on early layers may ask more of
+    a small student than they give, and the last pairs alone may serve it
+    better.
 
     Args:
         teacher: A `keras.Model` with symbolic inputs of known size.
         student: The same.
 
     Returns:
-        A `Suggestion`: `print` it, and pass on `teacher_layer_names` and
+        A `Suggestion`: `print` it, and pass on its `teacher_layer_names` and
         `student_layer_names`.
 
     Raises:
-        ValueError: for a subclassed model, free image sizes, or a network
-            without maps `(batch, height, width, channels)`.
+        ValueError: If a model is subclassed, has free image sizes, or has no
+            maps `(batch, height, width, channels)`.
 
     Example:
 
@@ -126,12 +130,12 @@ def suggest(teacher, student):
 
 
 def stages(model, role="model"):
-    """The last layer of each resolution of a network, large to small.
+    """Returns the last layer of each resolution of a network, large to small.
 
-    Where layers of a resolution are named `"stage<number>"`, the last of them.
-    Of a network that goes up again, the layers on the way up are listed. What a
-    convolution without padding takes off is no change of resolution. Maps of
-    one position are left out.
+    If layers of a resolution are named `"stage<number>"`, it is the last of
+    them. Of a network that goes up again, it is the layers on the way up. A
+    convolution without padding does not change the resolution. Maps of one
+    position are left out.
 
     Args:
         model: A `keras.Model` with symbolic inputs of known size.
@@ -172,10 +176,10 @@ def stages(model, role="model"):
 
 
 def _octaves(of_input, sizes):
-    """Size -> how often the input was halved to get there, rounded.
+    """Returns a dict size -> number of times that the input was halved.
 
     A size that is nearly the next larger one (above 0.58 of it: a convolution
-    without padding) belongs to it; 7 -> 4 still is half.
+    without padding) counts as that one; 7 -> 4 still is half.
     """
     octaves, previous = {}, None
     for size in sorted(sizes, reverse=True):
@@ -188,9 +192,7 @@ def _octaves(of_input, sizes):
 
 
 def _maps_in_order(model):
-    """-> (name, shape) of every map after the first layer with weights."""
-    from keras_distill.taps.paths import layer_paths
-
+    """Returns (name, shape) of every map after the first layer with weights."""
     names = {
         id(layer): (path, layer)
         for path, layer in layer_paths(model).items()
@@ -206,17 +208,15 @@ def _maps_in_order(model):
     with contextlib.ExitStack() as stack:
         for _, layer in names.values():
             stack.enter_context(intercepted([layer], "call", record))
-        _Probe(model).compute_output_spec(
-            [
-                keras.KerasTensor((None, *t.shape[1:]), t.dtype)
-                for t in keras.tree.flatten(symbolic_inputs(model))
-            ]
+        symbolic_pass(
+            lambda x: model(x, training=False),
+            with_free_batch(symbolic_inputs(model)),
         )
     return list(_named(calls, names))
 
 
 def _named(calls, names):
-    """Calls of layers -> taps: `"conv#1"` where a layer runs several times."""
+    """Yields calls of layers as taps: `"conv#1"` if a layer runs again."""
     total, number, started = {}, {}, False
     for layer, _ in calls:
         total[id(layer)] = total.get(id(layer), 0) + 1
@@ -232,19 +232,6 @@ def _named(calls, names):
         yield f"{path}#{index}" if several else path, tuple(shape)
 
 
-class _Probe(keras.Operation):
-    def __init__(self, model):
-        super().__init__()
-        self._model = model
-
-    def call(self, inputs):
-        structure = getattr(self._model, "input", None)
-        if isinstance(self._model, keras.Sequential):
-            return self._model(inputs[0], training=False)
-        inputs = keras.tree.pack_sequence_as(structure, inputs)
-        return self._model(inputs, training=False)
-
-
 def _size(shape):
-    """Side of the square of the same area."""
+    """Returns the side of the square of the same area."""
     return math.sqrt(shape[1] * shape[2])

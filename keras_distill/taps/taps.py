@@ -1,16 +1,18 @@
 """Finding and taking intermediate outputs of any Keras model.
 
 A tap is the output of a layer, taken while the model runs its ordinary forward
-pass: the layer's `call` is wrapped for the duration of that one pass (in
-graph mode: of its tracing). So every kind of model is tapped in the same way
-(Functional, Sequential, nested, shared layers, subclassed), nobody edits a
-model, the forward runs once, and BatchNorm moves once. The alternative, a
-second Functional model over the symbolic tensors, does not exist for
-subclassed models and loses what a subclass of a Functional model overrides.
+pass: the layer's `call` is wrapped for that one pass (in graph mode, while it
+is traced). So every kind of model is tapped in the same way (Functional,
+Sequential, nested, shared layers, subclassed), nobody edits a model, the
+forward runs once, and BatchNorm moves once. The alternative, a second
+Functional model over the symbolic tensors, does not exist for subclassed
+models and loses what a subclass of a Functional model overrides.
 """
 
 import contextlib
 import difflib
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -18,11 +20,9 @@ from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import is_rematerialized
 from keras_distill._keras.method_patching import intercepted
+from keras_distill._keras.symbolic_pass import symbolic_pass
+from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill.taps.paths import layer_paths
-from keras_distill.taps.suggestion import Suggestion
-from keras_distill.taps.suggestion import suggest
-
-__all__ = ["Suggestion", "Taps", "layer_paths", "suggest"]
 
 
 class Taps:
@@ -36,8 +36,8 @@ class Taps:
         role: `"teacher"` or `"student"`, for messages.
 
     Raises:
-        ValueError: for a name that is unknown (the nearest names are listed)
-            or that several layers have (their paths are listed).
+        ValueError: If a name is unknown (the error lists the nearest names) or
+            several layers have it (the error lists their paths).
 
     Example:
 
@@ -49,33 +49,38 @@ class Taps:
     ```
     """
 
-    def __init__(self, model, names, role="model"):
+    def __init__(
+        self, model: keras.Model, names: Sequence[str], role: str = "model"
+    ):
         self.model = model
         self.role = role
         paths = layer_paths(model) if names else {}
         self._found = {name: _find(name, paths, model, role) for name in names}
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
+        """The names of the taps."""
         return list(self._found)
 
     @property
-    def layers(self):
-        """Name -> (layer, number of its call or `None`)."""
+    def layers(self) -> dict[str, tuple[keras.layers.Layer, int | None]]:
+        """A dict name -> (layer, number of its call or `None`)."""
         return dict(self._found)
 
-    def __call__(self, inputs, training=False):
+    def __call__(
+        self, inputs: Any, training: bool = False
+    ) -> tuple[Any, dict[str, Any]]:
         """Runs the model once.
 
         Args:
-            inputs: What the model takes.
-            training: Passed to the model where it accepts it.
+            inputs: The inputs of the model.
+            training: Passed to the model if it accepts it.
 
         Returns:
             `(output, taken)`: the model's output, and a dict name -> tensor.
 
         Raises:
-            ValueError: if a tapped layer did not run exactly as the name says.
+            ValueError: If a tapped layer did not run exactly as the name says.
         """
         layers = {id(layer): layer for layer, _ in self._found.values()}
         calls = {key: [] for key in layers}
@@ -97,31 +102,24 @@ class Taps:
         }
         return output, taken
 
-    def shapes(self):
-        """Shapes of output and taps, from the model's symbolic inputs.
+    def shapes(self) -> tuple[Any, dict[str, tuple]] | None:
+        """Returns the shapes of output and taps, from the symbolic inputs.
 
         Returns:
-            `(output_shape, taken_shapes)`, `None` where a size is free; or
+            `(output_shape, taken_shapes)`, with `None` for a free size; or
             `None` if the model has no symbolic inputs (a subclassed model
             shows its shapes only on data).
         """
         if not self.model.built or not getattr(self.model, "inputs", None):
             return None
-        return self.shapes_on(
-            keras.tree.map_structure(
-                lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype),
-                symbolic_inputs(self.model),
-            )
-        )
+        return self.shapes_on(with_free_batch(symbolic_inputs(self.model)))
 
-    def shapes_on(self, inputs):
-        """The same for given `keras.KerasTensor` inputs; computes nothing."""
+    def shapes_on(self, inputs: Any) -> tuple[Any, dict[str, tuple]]:
+        """Returns the same for `keras.KerasTensor` inputs."""
         if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
             inputs = inputs[0]
-        output, taken = _Probe(self).compute_output_spec(inputs)
-        return keras.tree.map_structure(
-            lambda t: Shape(t.shape), (output, taken)
-        )
+        outputs = symbolic_pass(self, inputs)
+        return keras.tree.map_structure(lambda t: Shape(t.shape), outputs)
 
     def _pick(self, name, layer, index, outputs):
         where = f"Layer '{name}' of the {self.role} '{self.model.name}'"
@@ -156,24 +154,15 @@ class Shape(tuple):
     """A shape that `keras.tree` sees as a leaf."""
 
 
-class _Probe(keras.Operation):
-    def __init__(self, taps):
-        super().__init__()
-        self._taps = taps
-
-    def call(self, inputs):
-        return self._taps(inputs, training=False)
-
-
 def _find(name, paths, model, role):
-    """-> (layer, number of the call or None)."""
+    """Returns the layer, and the number of the call or `None`."""
     path, index = name, None
     if "#" in name and name not in paths:
         path, _, number = name.rpartition("#")
         if not number.isdigit():
             raise ValueError(
-                f"'{name}': after '#' comes the number of the call, counted "
-                f"from 0, as in '{path}#1'."
+                f"'{name}': '#' must be followed by the number of the call, "
+                f"counted from 0, as in '{path}#1'."
             )
         index = int(number)
     if path in paths:
@@ -199,7 +188,7 @@ def _find(name, paths, model, role):
     )
     raise ValueError(
         f"The {role} '{model.name}' has no layer '{path}'. {hint} (Plain "
-        "operations such as `x + y` are no layers; use keras.layers.Add.)"
+        "operations such as `x + y` are not layers; use keras.layers.Add.)"
     )
 
 

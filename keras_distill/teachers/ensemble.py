@@ -1,5 +1,7 @@
 """Several networks as one."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,6 +10,7 @@ from keras_distill._keras.graph import producer
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.heads import final_activation
 from keras_distill._keras.layers import call_model
+from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Taps
 
@@ -27,22 +30,22 @@ class Ensemble(keras.Model):
             networks, ensembles themselves, and have the same name.
         weights: One number per model, >= 0. Defaults to equal weights.
         probabilities: Whether a model gives probabilities, one bool per model.
-            Defaults to what the last layer says, and where it says nothing
-            (subclassed models, an average of softmaxes) to what the model says
-            of some numbers.
-        name: Name of the model.
+            Defaults to what the last layer says. If that says nothing
+            (subclassed models, an average of softmaxes), the model is run on
+            some numbers.
+        name: The name of the model.
 
     Input shapes:
-        What its members take.
+        The inputs of the members.
 
     Returns:
         `(batch, ..., classes)` log-probabilities, float32.
 
     Raises:
-        ValueError: for no models, models of different inputs or classes,
-            sigmoid heads and heads of one unit (there is no softmax to
-            average), or weights that do not fit. Subclassed models show their
-            shapes only on data.
+        ValueError: If there are no models, their inputs or classes differ, a
+            head is a sigmoid or has one unit (there is no softmax to average),
+            or the weights do not fit. Subclassed models show their shapes only
+            on data.
 
     Example:
 
@@ -51,14 +54,19 @@ class Ensemble(keras.Model):
     teacher.export("teacher.tflite", format="litert")
     ```
 
-    Reference: Furlanello et al. 2018, "Born-Again Neural Networks" (ensembles
-    of generations, the mean of their predictions).
+    Reference:
+        Furlanello et al., "Born-Again Neural Networks", 2018 (ensembles of
+        generations, the mean of their predictions).
     """
 
     def __init__(
-        self, models, weights=None, probabilities=None, name="ensemble"
+        self,
+        models: Sequence[keras.Model],
+        weights: Sequence[float] | None = None,
+        probabilities: Sequence[bool] | None = None,
+        name: str = "ensemble",
     ):
-        # Inputs are the members' business: each casts to its own policy.
+        # Each member casts the inputs to its own policy.
         super().__init__(name=name, autocast=False)
         models = list(models)
         for model in models:
@@ -82,26 +90,26 @@ class Ensemble(keras.Model):
                 f"probabilities needs {len(models)} booleans, one per model. "
                 f"Received: {probabilities}"
             )
-        self.probabilities = [bool(given) for given in probabilities]
+        self.probabilities = [bool(value) for value in probabilities]
         self.models = models
         self.member_weights = [w / sum(weights) for w in weights]
         if self.inputs:
             # Called once, Keras knows the input shape: for `export`.
-            self(keras.tree.map_structure(_symbol, self.input))
+            self(with_free_batch(self.input))
         self.built = True
 
-    # What a Functional model has: from it `kd.export`, `kd.cost` and losses
-    # know what goes in and out, before there is data.
+    # As of a Functional model: `kd.export`, `kd.cost` and losses learn from
+    # them what goes in and out, before there is data.
 
     @property
     def inputs(self):
         """The symbolic inputs of the first member that has some, or `None`."""
-        given = (getattr(model, "inputs", None) for model in self.models)
-        return next(filter(None, given), None)
+        inputs = (getattr(model, "inputs", None) for model in self.models)
+        return next(filter(None, inputs), None)
 
     @property
     def input(self):
-        """The same, as a member takes them: a tensor, a list or a dict."""
+        """These inputs as a member takes them: a tensor, a list or a dict."""
         for model in self.models:
             if getattr(model, "inputs", None):
                 return symbolic_inputs(model)
@@ -113,16 +121,16 @@ class Ensemble(keras.Model):
 
     def call(self, inputs, training=None):
         total = 0.0
-        for model, weight, given in zip(
+        for model, weight, is_softmax in zip(
             self.models, self.member_weights, self.probabilities
         ):
             output = ops.cast(call_model(model, inputs, training), "float32")
             if output.shape[-1] == 1:
                 raise _one_unit(model, "one unit")
-            if not given:
+            if not is_softmax:
                 output = ops.softmax(output, axis=-1)
             total = total + weight * output
-        # The smallest normal float32: log stays finite where all say 0.
+        # The smallest normal float32: log stays finite if all say 0.
         return ops.log(ops.maximum(total, 1.2e-38))
 
     def get_config(self):
@@ -143,7 +151,7 @@ class Ensemble(keras.Model):
 
 
 def gives_probabilities(model):
-    """Whether a built model ends in a softmax."""
+    """Returns whether a built model ends in a softmax."""
     head = final_activation(model)
     if head is not None or not _may_hide_a_softmax(model):
         return head == "softmax"
@@ -160,8 +168,10 @@ def _may_hide_a_softmax(model):
 
 
 def _of_some_numbers(model):
-    """The output for inputs of the shapes the model was built with, as a NumPy
-    array; `None` where these are not known or it does not take such."""
+    """Returns the model's output for some inputs of the shape it was built for.
+
+    It is a NumPy array; `None` if the shape is not known or does not work.
+    """
     shapes = (model.get_build_config() or {}).get("input_shape")
     if getattr(model, "inputs", None):
         symbols = symbolic_inputs(model)
@@ -185,12 +195,8 @@ def _of_some_numbers(model):
     return ops.convert_to_numpy(ops.cast(output, "float32"))
 
 
-def _symbol(tensor):
-    return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype)
-
-
 def _check_members(models):
-    """Raises unless these classify the same inputs into the same classes."""
+    """Raises unless all models have the same inputs and classes."""
     inputs, outputs = [], []
     for model in models:
         head = final_activation(model)
@@ -224,7 +230,7 @@ def _one_unit(model, end):
 
 
 def _shapes(structure):
-    """Input name (or place) -> shape without the batch axis."""
+    """Returns a dict input name (or place) -> shape without the batch axis."""
     if not isinstance(structure, dict):
         structure = dict(enumerate(keras.tree.flatten(structure)))
     return {key: tuple(tensor.shape[1:]) for key, tensor in structure.items()}

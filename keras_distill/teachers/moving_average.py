@@ -17,47 +17,48 @@ class MovingAverageTeacher(keras.Model):
         warm_up="tensorflow":  m_t = min(momentum, (1 + t) / (10 + t))
         warm_up=None:          m_t = momentum                    t = 1, 2, ...
 
-    Given as `teacher=` of a `kd.Distiller`. It begins as a copy of the
+    Pass it as `teacher=` of a `kd.Distiller`. It starts as a copy of the
     student. `t` counts the updates of the student's weights: a step in which
-    the optimizer only accumulates gradients, or skips one that overflowed
-    (`LossScaleOptimizer`), leaves the average alone. Taps have the names of
-    the student's layers.
+    the optimizer only accumulates gradients, or skips a gradient that
+    overflowed (`LossScaleOptimizer`), leaves the average alone. Taps have the
+    names of the student's layers.
 
     Trainable weights are averaged, as in the paper's code; all others are
     copied after every update. The moving statistics of batch normalization are
-    averages already: averaged again they lag twice, and the teacher, which
-    runs in inference mode, is far off in its first hundreds of steps. (The
-    paper's teacher runs in training mode, on statistics of the batch.)
+    averages already. Averaged again, they would lag twice, and the teacher,
+    which runs in inference mode, would be far off in its first hundreds of
+    steps. (The paper's teacher runs in training mode, on statistics of the
+    batch.)
 
     Unlike other teachers it changes in training, so it is part of the
-    Distiller: `save`, checkpoints and `kd.load_distiller(path)` hold it, and
-    `distiller.moving_teacher` is it. Under a `tf.distribute` strategy make it
-    inside of the scope, as the student.
+    Distiller: `save`, checkpoints and `kd.load_distiller(path)` include it, as
+    `distiller.moving_teacher`. Under a `tf.distribute` strategy, make it inside
+    the scope, like the student.
 
     Args:
         student: The built `keras.Model` whose weights are averaged. It is
             copied, and not changed.
         momentum: In [0, 1); 0 is the student after each update. Defaults to
-            0.999 (the paper's, and its code's from the ramp-up on).
-        warm_up: `"average"`: the plain mean of all weights so far, until that
-            weighs the past as `momentum` does; `"tensorflow"`: the rule of
+            0.999 (the paper's, and its code's after the ramp-up).
+        warm_up: `"average"` is the mean of all weights so far, until that
+            weighs the past as `momentum` does; `"tensorflow"` is the rule of
             `tf.train.ExponentialMovingAverage`; or `None`. Defaults to
             `"average"`, as in the authors' PyTorch code.
-        name: Name of the model.
+        name: The name of the model.
 
     Attributes:
-        network: The averaged network, a plain `keras.Model` that evaluates,
-            saves and exports as any: `kd.export.export_model(teacher.network,
+        network: The averaged network, an ordinary `keras.Model` to evaluate,
+            save and export: `kd.export.export_model(teacher.network,
             "teacher.tflite")`.
 
     Input shapes:
-        What the student takes.
+        The inputs of the student.
 
     Raises:
-        TypeError: for a student that is no `keras.Model`.
-        ValueError: for a momentum outside of [0, 1), an unknown `warm_up`, a
-            student that is not built, that cannot be copied, or whose weights
-            are of half precision: steps of 1 - momentum vanish in it.
+        TypeError: If the student is not a `keras.Model`.
+        ValueError: If `momentum` or `warm_up` is out of range, or the student
+            is not built, cannot be copied, or has weights of half precision:
+            steps of 1 - momentum vanish in it.
 
     Example:
 
@@ -74,17 +75,18 @@ class MovingAverageTeacher(keras.Model):
     averaged = distiller.moving_teacher.network
     ```
 
-    Reference: Tarvainen and Valpola 2017, "Mean teachers are better role
-    models", eq. 1.
+    Reference:
+        Tarvainen and Valpola, "Mean teachers are better role models", 2017,
+        eq. 1.
     """
 
     def __init__(
         self,
-        student,
-        momentum=0.999,
+        student: keras.Model,
+        momentum: float = 0.999,
         *,
-        warm_up="average",
-        name="moving_average_teacher",
+        warm_up: str | None = "average",
+        name: str = "moving_average_teacher",
     ):
         super().__init__(name=name)
         if not is_number(momentum) or not 0.0 <= momentum < 1.0:
@@ -107,7 +109,7 @@ class MovingAverageTeacher(keras.Model):
         return self.network(inputs, training=training)
 
     def follow(self, student, moved):
-        """Takes in the student's weights; called by the training step.
+        """Updates the average; the training step calls it.
 
         Args:
             student: The student, after the optimizer.
@@ -124,7 +126,7 @@ class MovingAverageTeacher(keras.Model):
                 own.assign(ops.where(moved, new, own))
 
     def current_momentum(self):
-        """`m_t` of the latest update."""
+        """Returns `m_t` of the latest update."""
         t = ops.cast(self.steps, "float32")
         if self.warm_up == "average":
             return ops.minimum(self.momentum, 1.0 - 1.0 / (t + 1.0))
@@ -149,14 +151,14 @@ class MovingAverageTeacher(keras.Model):
 
 
 def configuration_of(model):
-    """A model without what it was compiled with: JSON-serializable."""
+    """Returns a model's configuration without what it was compiled with."""
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
     return config
 
 
 def copy_of(model):
-    """A second model with the same layers, names and values of weights."""
+    """Returns a second model with the same layers, names and weights."""
     if not isinstance(model, keras.Model):
         raise TypeError(
             "student must be a keras.Model. Received: "
@@ -191,7 +193,7 @@ def copy_of(model):
     half = [v.path for v in model.weights if v.dtype in ("float16", "bfloat16")]
     if half:
         raise ValueError(
-            f"The weights of '{model.name}' are of half precision, in which a "
+            f"The weights of '{model.name}' have half precision, in which a "
             f"moving average stands still: {half[:3]}. Use a mixed policy "
             '(keras.DTypePolicy("mixed_float16")), which keeps them in float32.'
         )
@@ -209,5 +211,5 @@ def check_replicated(variable):
         raise ValueError(
             f"The moving-average teacher was made outside of the strategy, so "
             f"its weights would be updated {replicas} times a step. Make it "
-            "inside of `with strategy.scope():`, after the student."
+            "inside `with strategy.scope():`, after the student."
         )

@@ -1,8 +1,8 @@
-"""Holding a teacher without owning it, and knowing it again."""
+"""The kinds of teacher: a model, a list of models, one that moves."""
 
 
 def as_teacher(teacher):
-    """A model as it is; a list of models as their `Ensemble`."""
+    """Returns a model as it is, and a list of models as their `Ensemble`."""
     if isinstance(teacher, (list, tuple)):
         from keras_distill.teachers.ensemble import Ensemble
 
@@ -11,7 +11,7 @@ def as_teacher(teacher):
 
 
 def moving_teacher(teacher, student):
-    """The teacher if it changes with its student, `None` for a fixed one.
+    """Returns the teacher if it changes with its student, otherwise `None`.
 
     A moving teacher defines `network`, the `keras.Model` that teaches, with
     weights like the student's, and
@@ -23,15 +23,15 @@ def moving_teacher(teacher, student):
     """
     if not callable(getattr(teacher, "follow", None)):
         return None
-    own, other = (
+    of_teacher, of_student = (
         [tuple(v.shape) for v in model.weights]
         for model in (teacher.network, student)
     )
-    if own != other:
+    if of_teacher != of_student:
         raise ValueError(
             f"The teacher '{teacher.name}' follows another network than the "
-            f"student '{student.name}': it has {len(own)} weights, the student "
-            f"{len(other)}, or their shapes differ. Make it from this student: "
-            "kd.MovingAverageTeacher(student)."
+            f"student '{student.name}': it has {len(of_teacher)} weights, the "
+            f"student {len(of_student)}, or their shapes differ. Make it from "
+            "this student: kd.MovingAverageTeacher(student)."
         )
     return teacher

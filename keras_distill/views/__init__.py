@@ -1,7 +1,7 @@
 """What each network sees of a batch."""
 
-from keras_distill._data.batch_fields import indexed
 from keras_distill._data.for_network import for_network
+from keras_distill._data.indexing import indexed
 from keras_distill.views.base import Preprocessing
 from keras_distill.views.base import View
 from keras_distill.views.base import Views

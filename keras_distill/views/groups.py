@@ -7,8 +7,8 @@ are made of whole groups; it is groups that are shuffled.
 
 import numpy as np
 
-from keras_distill._data.batch_fields import indexed
 from keras_distill._data.batch_fields import is_packed
+from keras_distill._data.indexing import indexed
 
 
 def grouped_batches(

@@ -265,7 +265,7 @@ def test_a_dataset_of_batches_is_refused():
 
 
 def test_what_indexed_takes():
-    with pytest.raises(TypeError, match="Received: generator"):
+    with pytest.raises(TypeError, match="of type generator"):
         kd.views.indexed(x for x in X)
     with pytest.raises(TypeError, match="single samples, or the arrays"):
         kd.views.indexed([1, 2])

@@ -346,9 +346,8 @@ def cached(x, y, path, parts, strategy):
         convnet(8),
         x,
         path + ".cache",
-        teacher_layer_names="act1",
-        batch_size=8,
-        samples_per_shard=8,
+        outputs=kd.teachers.StoredOutputs(layer_names="act1"),
+        run=kd.teachers.TeacherRun(batch_size=8, samples_per_shard=8),
         verbose=False,
     )
     if not parts:

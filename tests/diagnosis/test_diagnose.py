@@ -1,6 +1,7 @@
 """`kd.diagnose` on data that make each regime true by construction."""
 
 import copy
+import itertools
 import json
 import os
 import pathlib
@@ -15,10 +16,14 @@ import pytest
 import tensorflow as tf
 
 import keras_distill as kd
+from keras_distill.diagnosis import diagnose
+from keras_distill.diagnosis import examination
 from keras_distill.diagnosis import short_training
 from keras_distill.diagnosis.classifier import Classifier
-from keras_distill.diagnosis.diagnose import diagnose
+from keras_distill.diagnosis.data import Data
 from keras_distill.diagnosis.regimes import find
+from keras_distill.diagnosis.short_training import LEARNING_RATES
+from keras_distill.diagnosis.short_training import TRIAL_STEPS
 
 ROOT = pathlib.Path(__file__).parents[2]
 layers = keras.layers
@@ -47,9 +52,9 @@ def linear(weights, activation=None, name="teacher"):
     return model
 
 
-def knowing_teacher(scale=1.0, **kwargs):
-    """Always right; the larger the scale, the more certain."""
-    return linear(scale * RULE, **kwargs)
+def knowing_teacher(**kwargs):
+    """Always right."""
+    return linear(RULE, **kwargs)
 
 
 def flexible_student(**kwargs):
@@ -106,10 +111,12 @@ class Clonable(Own):
         return cls(**config)
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(short_training, "LEARNING_RATES", (3e-2,))
-    monkeypatch.setattr(short_training, "TRIAL_STEPS", 3)
+@pytest.fixture(autouse=True, scope="module")
+def _short():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(short_training, "LEARNING_RATES", (3e-2,))
+        patch.setattr(short_training, "TRIAL_STEPS", 3)
+        yield
 
 
 def look(student=None, teacher=None, dataset=None, **kwargs):
@@ -126,16 +133,29 @@ def kinds(diagnosis):
     return [kind for kind, _ in diagnosis.findings]
 
 
+@pytest.fixture(scope="module")
+def ordinary():
+    """A result with which nothing is wrong."""
+    keras.utils.set_random_seed(0)
+    return look()
+
+
+@pytest.fixture(scope="module")
+def limited():
+    """The result of few samples and a flexible student."""
+    keras.utils.set_random_seed(0)
+    return look(dataset=data(60), steps=100)
+
+
 # The regimes.
 
 
-def test_few_samples_and_a_flexible_student_are_limited_by_data():
-    result = look(dataset=data(60), steps=100)
-    assert kinds(result) == ["limited_by_data"]
-    fit = result.as_dict()["student"]
+def test_few_samples_and_a_flexible_student_are_limited_by_data(limited):
+    assert kinds(limited) == ["limited_by_data"]
+    fit = limited.as_dict()["student"]
     assert fit["training"]["accuracy"] == 1.0
     assert fit["validation"]["accuracy"] < 0.85
-    text = dict(result.findings)["limited_by_data"]
+    text = dict(limited.findings)["limited_by_data"]
     for words in ("100.0% on training", "SoftTargets", "mixup", "unlabelled"):
         assert words in text
 
@@ -153,16 +173,15 @@ def test_many_samples_and_a_narrow_student_are_limited_by_capacity():
         assert words in text
 
 
-def test_too_early_to_say():
+def test_too_early_to_say(capsys):
     result = look(dataset=data(3000), steps=5)
+    assert capsys.readouterr().out == ""
     assert kinds(result) == ["undecided"]
     assert "0.2 times" in dict(result.findings)["undecided"]
 
 
-def test_a_saturated_teacher():
-    assert "teacher_saturated" not in kinds(look())
-    certain = look(teacher=knowing_teacher(scale=100.0))
-    assert "teacher_saturated" in kinds(certain)
+def test_a_saturated_teacher(ordinary):
+    assert "teacher_saturated" not in kinds(ordinary)
     # Surer of its training images than of others, though not all but certain.
     x, y = data(4000)
     ranked = np.sort(x @ RULE, -1)
@@ -210,9 +229,9 @@ def test_numbers_of_the_teacher_and_of_the_networks_by_hand():
     assert training["passes"] == pytest.approx(5 * 128 / 300)
 
 
-def test_numbers_of_a_student_that_learns_nothing():
+def test_numbers_of_a_student_that_learns_nothing(monkeypatch):
     # Trained at a rate of 0 it stays what it was.
-    short_training.LEARNING_RATES = (0.0,)
+    monkeypatch.setattr(short_training, "LEARNING_RATES", (0.0,))
     student = flexible_student()
     result = look(student).as_dict()["student"]["validation"]
     x, y = VALIDATION
@@ -230,11 +249,12 @@ def test_at_most_so_many_samples_are_looked_at():
     assert used["validation_samples_used"] == 150
     assert used["validation_samples"] == 1000
     # Which ones does not depend on what was drawn before.
-    first, second = (
-        look(samples=50, steps=n).as_dict()["teacher"]["training"]["entropy"]
-        for n in (1, 4)
-    )
-    assert first == second
+    samples = Data(data(300), "dataset", 128)
+    first = [batch[1] for batch in samples.some(50)]
+    list(itertools.islice(samples.stream(), 4))
+    second = [batch[1] for batch in samples.some(50)]
+    np.testing.assert_array_equal(first, second)
+    assert len(first[0]) == 50
 
 
 def test_the_learning_rate_that_brings_the_loss_down_is_taken(monkeypatch):
@@ -255,18 +275,18 @@ def test_trials_leave_nothing_behind(monkeypatch):
     assert results[0] == pytest.approx(results[1], rel=1e-3)
 
 
-def test_little_time_means_fewer_steps():
+def test_little_time_means_fewer_steps(ordinary):
     result = look(steps=100000, seconds=0.05)
     assert 1 <= result.as_dict()["short_training"]["steps"] < 1000
     assert kinds(result)[-1] == "cut_short"
-    assert "cut_short" not in kinds(look())
+    assert "cut_short" not in kinds(ordinary)
 
 
 # Heads, classes, replicas, labels.
 
 
-def test_probabilities_are_taken_as_they_are():
-    logits = look().as_dict()["teacher"]
+def test_probabilities_are_taken_as_they_are(ordinary):
+    logits = ordinary.as_dict()["teacher"]
     result = look(teacher=knowing_teacher(activation="softmax"))
     teacher = result.as_dict()["teacher"]
     assert (logits["head"], teacher["head"]) == ("logits", "softmax")
@@ -362,14 +382,14 @@ def test_other_classes():
 
 
 def test_batch_normalization_under_replicas(monkeypatch):
-    module = sys.modules["keras_distill.diagnosis.diagnose"]
-    student = normalized_student()
-    assert "batch_normalization" not in kinds(look(student))
-    monkeypatch.setattr(module, "_replicas", lambda model: 4)
-    text = dict(look(student).findings)["batch_normalization"]
+    monkeypatch.setattr(examination, "_replicas", lambda model: 4)
+    text = dict(look(normalized_student()).findings)["batch_normalization"]
     assert "4 replicas" in text and "synchronized=True" in text
-    synchronized = normalized_student(synchronized=True)
-    assert "batch_normalization" not in kinds(look(synchronized))
+    layers = "student__local_batch_normalizations"
+    assert "batch_normalization" in found(**{layers: 1}, replicas=2)
+    assert "batch_normalization" not in found(**{layers: 1}, replicas=1)
+    synchronized = classifier(normalized_student(synchronized=True))
+    assert not synchronized.facts(VALIDATION[0])["local_batch_normalizations"]
 
 
 WORKER = """
@@ -413,14 +433,16 @@ def test_without_labels():
     result = look(dataset=tf.data.Dataset.from_tensor_slices(x).batch(50))
     assert kinds(result) == ["no_labels"]
     assert "in the training data" in result.findings[0][1]
-    facts = result.as_dict()
-    assert facts["teacher"]["validation"]["accuracy"] == 1.0
-    assert "entropy" in facts["teacher"]["training"]
-    assert "validation" not in facts["student"]
-    neither = look(dataset=x, validation_data=VALIDATION[0])
-    assert "training and validation data" in neither.findings[0][1]
+    numbers = result.as_dict()
+    assert numbers["teacher"]["validation"]["accuracy"] == 1.0
+    assert "entropy" in numbers["teacher"]["training"]
+    assert "validation" not in numbers["student"]
     only = look(validation_data=VALIDATION[0])
     assert "in the validation data" in only.findings[0][1]
+    neither = facts()
+    for part in ("training", "validation"):
+        del neither["data"][f"{part}_classes_seen"]
+    assert "training and validation data" in find(neither)[0][1]
 
 
 def test_sorted_data():
@@ -437,29 +459,40 @@ def test_sorted_data():
 # The forms of data.
 
 
+def counted(dataset, batches=20):
+    """The `Data` of which so many batches were drawn."""
+    samples = Data(dataset, "dataset", 128)
+    samples.first()
+    list(itertools.islice(samples.stream(), batches))
+    return samples
+
+
 def test_datasets_with_and_without_an_end():
     x, y = data(300)
     finite = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
     seeded = kd.datasets.batches(x, y, 64, seed=0)
+    for dataset in (finite, seeded):
+        samples = counted(dataset)
+        assert samples.samples == 300
+        assert samples.drawn == 20 * 60
     one_hot = kd.datasets.batches(x, y, 64, seed=0, classes=CLASSES)
-    for dataset in (finite, seeded, one_hot):
-        result = look(dataset=dataset, steps=20).as_dict()
-        assert result["data"]["training_samples"] == 300
-        assert result["short_training"]["passes"] == pytest.approx(
-            20 * 60 / 300, rel=0.1
-        )
-        assert result["student"]["training"]["accuracy"] > 0.8
+    result = look(dataset=one_hot, steps=20).as_dict()
+    assert result["short_training"]["passes"] == pytest.approx(
+        20 * 60 / 300, rel=0.1
+    )
+    assert result["student"]["training"]["accuracy"] > 0.8
     whole = tf.data.Dataset.from_tensor_slices(VALIDATION).batch(64)
-    result = look(validation_data=whole, samples=5000).as_dict()["data"]
-    assert result["validation_samples"] == 1000
-    assert look(validation_data=whole, samples=100).as_dict()["data"][
-        "validation_samples"
-    ] in range(1000, 1064)
+    for samples, most in ((5000, 1000), (100, 1063)):
+        some = Data(whole, "validation_data", 128)
+        some.first()
+        used = sum(len(y) for _, y, _ in some.some(samples))
+        assert used == min(samples, 1000)
+        assert 1000 <= some.samples <= most
     # Always other samples: how many there are is not known.
     fresh = seeded.map(lambda x, y: (x + tf.random.normal(tf.shape(x)), y))
-    result = look(dataset=fresh, steps=10)
-    assert result.as_dict()["data"]["training_samples"] is None
-    assert "an unknown number of times" in result.findings[0][1]
+    assert counted(fresh, 10).samples is None
+    unknown = {"data__training_samples": None, "short_training__passes": None}
+    assert "an unknown number of times" in find(facts(**unknown))[0][1]
 
 
 def test_weights_inputs_by_name_and_pydatasets():
@@ -487,14 +520,12 @@ def test_weights_inputs_by_name_and_pydatasets():
             rows = slice(100 * index, 100 * (index + 1))
             return x[rows], y[rows]
 
-    assert look(dataset=Batches()).as_dict()["data"]["training_samples"] == 300
+    assert counted(Batches()).samples == 300
 
 
 def test_views():
     x, y = data(300)
     views = kd.views.Preprocessing(teacher=layers.Rescaling(-1.0))
-    wrong = look(dataset=(x, y), views=views, validation_data=(x, y))
-    assert wrong.as_dict()["teacher"]["training"]["accuracy"] < 0.2
     right = look(dataset=(-x, y), views=views, validation_data=(-x, y))
     assert right.as_dict()["teacher"]["training"]["accuracy"] == 1.0
 
@@ -612,9 +643,8 @@ def test_an_unbuilt_student_stays_unbuilt():
 # What the user sees.
 
 
-def test_the_table_and_the_words():
-    result = look(dataset=data(60), steps=100)
-    text = str(result)
+def test_the_table_and_the_words(limited):
+    text = str(limited)
     assert all(len(line) <= 80 for line in text.splitlines())
     rows = {line[:30].strip(): line[30:].split() for line in text.splitlines()}
     assert rows["parameters"] == ["1,604", "84"]
@@ -622,12 +652,10 @@ def test_the_table_and_the_words():
     assert rows["samples"] == ["60", "1,000"]
     assert rows["teacher's accuracy"] == ["100.0%", "100.0%"]
     assert "LIMITED BY DATA: " in text
-    assert repr(result) == "<Diagnosis: limited_by_data>"
+    assert repr(limited) == "<Diagnosis: limited_by_data>"
 
 
-def test_it_is_printed_when_verbose_and_silent_when_not(capsys):
-    look()
-    assert capsys.readouterr().out == ""
+def test_it_is_printed_when_verbose(capsys):
     result = look(verbose=True)
     out = capsys.readouterr().out
     assert out.endswith(str(result) + "\n")
@@ -635,15 +663,14 @@ def test_it_is_printed_when_verbose_and_silent_when_not(capsys):
     assert re.search(r"\[1m(\d+)/\1\x1b", out)
 
 
-def test_as_dict_is_json_and_a_copy():
-    result = look()
-    facts = result.as_dict()
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["findings"][0] == dict(
-        zip(("kind", "text"), result.findings[0], strict=True)
+def test_as_dict_is_json_and_a_copy(ordinary):
+    numbers = ordinary.as_dict()
+    assert json.loads(json.dumps(numbers)) == numbers
+    assert numbers["findings"][0] == dict(
+        zip(("kind", "text"), ordinary.findings[0], strict=True)
     )
-    facts["teacher"].clear()
-    assert result.as_dict()["teacher"]
+    numbers["teacher"].clear()
+    assert ordinary.as_dict()["teacher"]
 
 
 # Bad input.
@@ -682,7 +709,7 @@ EMPTY = tf.data.Dataset.from_tensor_slices((X, Y)).batch(64, True)
         ({"validation_data": EMPTY}, ValueError, "validation_data yields"),
         ({"dataset": (X[:0], Y[:0])}, ValueError, "dataset yields nothing"),
         ({"dataset": (X, Y[:9])}, ValueError, r"number of samples.*\[9, 50\]"),
-        ({"dataset": [(X, Y)] * 2}, TypeError, "dataset must be a tf.data"),
+        ({"dataset": [(X, Y)] * 2}, TypeError, "`dataset` must be a tf.data"),
         ({"dataset": 3}, TypeError, "Received: 3 of type int"),
         ({"dataset": (X, Y + 1)}, ValueError, r"\[0, 3\].*such as 4"),
         ({"dataset": (X, Y - 1)}, ValueError, r"\[0, 3\].*such as -1"),
@@ -821,7 +848,8 @@ def test_thresholds_of_the_data_and_the_time():
 def test_the_two_regimes_of_fashion_mnist(monkeypatch):
     """Distilled is 3.5 points better than alone with 2 000 images, no better
     with 20 000 (5000 steps)."""
-    monkeypatch.undo()
+    monkeypatch.setattr(short_training, "LEARNING_RATES", LEARNING_RATES)
+    monkeypatch.setattr(short_training, "TRIAL_STEPS", TRIAL_STEPS)
     monkeypatch.syspath_prepend(ROOT / "examples")
     import what_to_expect as example
 

@@ -1,19 +1,24 @@
 """`kd.export`'s child process, and what is said when TFLite refuses."""
 
 import ast
+import json
 import pathlib
 import subprocess
 
 import keras
 import numpy as np
 import pytest
+from exporting import exported
 
 from keras_distill import export
 from keras_distill.export.conversion import conversion
 from keras_distill.export.conversion import converter
 from keras_distill.export.conversion import explanation
-from keras_distill.export.conversion.operators import Operator
+from keras_distill.export.file import flatbuffer
+from keras_distill.export.file.flatbuffer import Operator
+from keras_distill.export.request import ExportRequest
 from keras_distill.export.verification import memory
+from keras_distill.export.writing import write
 
 layers = keras.layers
 
@@ -26,11 +31,6 @@ def dense():
             layers.Dense(3),
         ]
     )
-
-
-def recurrent():
-    inputs = keras.Input((5, 4), name="sequence")
-    return keras.Model(inputs, layers.Dense(3)(layers.LSTM(6)(inputs)))
 
 
 def uniform(*shape):
@@ -63,16 +63,27 @@ def children(monkeypatch):
     return Watched.started
 
 
-def test_the_child_writes_what_the_parent_would(
-    children, tmp_path, monkeypatch, capsys
-):
+@pytest.fixture
+def child_runs(tmp_path_factory, monkeypatch):
+    """Replaces what a child process runs, which imports TensorFlow first."""
+    script = tmp_path_factory.mktemp("child") / "child.py"
+    monkeypatch.setattr(converter, "__file__", str(script))
+    return script.write_text
+
+
+def test_the_child_writes_what_the_parent_would(children, tmp_path, capsys):
     model, x = dense(), uniform(64, 6)
     path = int8(model, tmp_path, x)
     assert [child.returncode for child in children] == [0]
     assert "64/64" in capsys.readouterr().out  # progress crosses processes
     in_child = export.load(path)(x)
-    monkeypatch.setattr(conversion, "IN_CHILD", False)
-    path = int8(model, tmp_path, x, overwrite=True, verbose=False)
+    path = exported(
+        model,
+        path,
+        quantization="int8",
+        representative_dataset=x,
+        overwrite=True,
+    )
     assert len(children) == 1
     assert capsys.readouterr().out == ""
     np.testing.assert_array_equal(export.load(path)(x), in_child)
@@ -98,6 +109,47 @@ def test_recurrent_layers_do_without_cudnn():
     assert [layer.use_cudnn for layer in inside] == before
 
 
+def halves():
+    """A map of policies: one layer in half precision, one in another."""
+    policies = keras.dtype_policies.DTypePolicyMap()
+    policies["body"] = keras.DTypePolicy("mixed_bfloat16")
+    policies["tail"] = keras.DTypePolicy("float16")
+    inputs = keras.Input((6,), name="features")
+    h = layers.Dense(4, dtype=policies, name="body")(inputs)
+    h = layers.Dense(3, dtype=policies, name="tail")(h)
+    return keras.Model(inputs, h), policies
+
+
+def test_policies_from_a_map_are_put_back(tmp_path):
+    model, policies = halves()
+    body, tail = model.get_layer("body"), model.get_layer("tail")
+    before, x = dict(policies), uniform(4, 6)
+    y = np.asarray(model(x), "float32")
+    with conversion.convertible([model, body, tail], unroll=False):
+        assert body.compute_dtype == tail.compute_dtype == "float32"
+        assert tail.variable_dtype == "float16"  # weights stay as they are
+    path = exported(model, tmp_path / "a.tflite")
+    assert (body.compute_dtype, tail.compute_dtype) == ("bfloat16", "float16")
+    assert body.dtype_policy is policies and tail.dtype_policy is policies
+    assert dict(policies) == before
+    np.testing.assert_array_equal(np.asarray(model(x), "float32"), y)
+    np.testing.assert_allclose(export.load(path)(x), y, atol=3e-2)
+    model.save(tmp_path / "a.keras")
+    loaded = keras.models.load_model(tmp_path / "a.keras")
+    assert loaded.get_layer("body").compute_dtype == "bfloat16"
+    np.testing.assert_array_equal(np.asarray(loaded(x), "float32"), y)
+
+
+def test_policies_are_put_back_after_an_error():
+    model, policies = halves()
+    before = dict(policies)
+    with pytest.raises(RuntimeError):
+        with conversion.convertible(model.layers, unroll=False):
+            raise RuntimeError
+    assert model.layers[1].dtype_policy is policies
+    assert dict(policies) == before
+
+
 @pytest.mark.slow
 def test_float_files_need_no_child(children, tmp_path):
     for quantization in (None, "float16", "dynamic"):
@@ -110,25 +162,75 @@ def test_float_files_need_no_child(children, tmp_path):
     assert children == []
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_converter_is_an_error_here(
     children, tmp_path, monkeypatch
 ):
     # A loop that stays a loop: calibration ends its process.
     looped = property(lambda self: False, lambda self, value: None)
     monkeypatch.setattr(layers.RNN, "unroll", looped, raising=False)
+    inputs = keras.Input((5, 4), name="sequence")
+    model = keras.Model(inputs, layers.Dense(3)(layers.LSTM(6)(inputs)))
     with pytest.raises(
         export.ExportError,
         match=r"crashed.*SIGSEGV \(signal 11\) while it ran.*sample 1 of 20",
     ):
-        int8(recurrent(), tmp_path, uniform(20, 5, 4), verbose=False)
+        int8(model, tmp_path, uniform(20, 5, 4), verbose=False)
     assert [child.returncode for child in children] == [-11]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_leaves_no_process_behind(children, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "import os, signal\n"
+            "print('sample', flush=True)\n"
+            "os.kill(os.getpid(), signal.SIGSEGV)",
+            r"converter crashed; its process was ended by SIGSEGV \(signal "
+            r"11\) while it ran .*\(sample 1 of 20\)\. Loops are",
+        ),
+        (
+            "import sys\n"
+            "sys.stderr.write('F0000 Check failed: size > 0\\n')\n"
+            "sys.exit(3)",
+            "exit status 3 before it ran the network. It said: F0000 Check "
+            "failed: size > 0",
+        ),
+        (
+            "import pathlib, sys\n"
+            "pathlib.Path(sys.argv[1], 'failure.json').write_text("
+            '\'{"type": "KeyError", "text": "no: dice"}\')\n'
+            "sys.exit(1)",
+            r"quantization='int8'\. KeyError: no: dice$",
+        ),
+    ],
+)
+def test_what_a_child_ends_with(code, message, children, child_runs, tmp_path):
+    child_runs(code)
+    with pytest.raises(export.ExportError, match=message):
+        int8(dense(), tmp_path, uniform(20, 6), verbose=False)
+    assert len(children) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_child_says_what_the_converter_raised(tmp_path, capsys):
+    converter.store_samples(tmp_path / converter.SAMPLES, [])
+    settings = {"quantization": None, "signature_name": "serving_default"}
+    (tmp_path / converter.SETTINGS).write_text(json.dumps(settings))
+    assert converter.main(tmp_path) == 1  # there is no SavedModel
+    failure = json.loads((tmp_path / converter.FAILURE).read_text())
+    assert failure["type"] == "OSError"
+    assert "SavedModel file does not exist" in failure["text"]
+
+
+def test_an_interrupt_leaves_no_process_behind(
+    children, child_runs, tmp_path, monkeypatch
+):
     def interrupt(self):
         raise KeyboardInterrupt
 
+    child_runs("import time\nprint('sample', flush=True)\ntime.sleep(600)")
     monkeypatch.setattr(conversion._Progress, "__call__", interrupt)
     with pytest.raises(KeyboardInterrupt):
         int8(dense(), tmp_path, uniform(64, 6), verbose=False)
@@ -137,7 +239,7 @@ def test_an_interrupt_leaves_no_process_behind(children, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_in_the_child_names_operator_and_layer(tmp_path):
+def test_an_integer_failure_names_operator_and_layer(tmp_path):
     inputs = keras.Input((4, 4, 3), name="image")
     h = layers.Conv2D(4, 3, name="conv")(inputs)
     h = layers.Activation("hard_swish", name="swish")(h)
@@ -146,13 +248,13 @@ def test_a_failure_in_the_child_names_operator_and_layer(tmp_path):
         export.ExportError,
         match=r"'int16x8'.*HARD_SWISH in layer 'swish' \(Activation\)\.",
     ):
-        export.tflite(
+        exported(
             model,
             tmp_path / "a.tflite",
             quantization="int16x8",
             representative_dataset=uniform(8, 4, 4, 3),
-            verbose=False,
         )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_operators_of_layers_in_layers_are_found(tmp_path):
@@ -162,8 +264,9 @@ def test_operators_of_layers_in_layers_are_found(tmp_path):
     )
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.Dense(2)(keras.ops.erf(inner(inputs))))
-    with pytest.raises(export.ExportError) as info:
+    with pytest.raises(export.ExportError, match="no builtin.*: Erf") as info:
         export.tflite(model, tmp_path / "a.tflite", verbose=False)
+    assert list(tmp_path.iterdir()) == []
     assert (
         f"Erf in layer 'backbone/own_gelu' (Lambda), '{model.name}', outside "
         "of its layers."
@@ -177,7 +280,7 @@ def test_flex_operators_only_on_request(tmp_path):
         path = export.tflite(
             model,
             tmp_path / "a.tflite",
-            allow_select_tf_ops=True,
+            interface=export.Interface(allow_select_tf_ops=True),
             verbose=False,
         )
     assert export.metadata(path)["model"] == model.name
@@ -203,34 +306,29 @@ def test_random_numbers_are_refused(tmp_path):
         export.tflite(
             model,
             tmp_path / "a.tflite",
-            allow_select_tf_ops=True,
+            interface=export.Interface(allow_select_tf_ops=True),
             verbose=False,
         )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_augmentation_and_dropout_leave_nothing_in_the_file(tmp_path):
-    def network(*more):
-        inputs = keras.Input((8, 8, 3), name="image")
-        h = inputs
-        for layer in more:
-            h = layer(h)
-        h = layers.Conv2D(2, 3)(h)
-        return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(h)))
-
-    def operators(model, name):
-        path = export.tflite(model, tmp_path / name, verbose=False)
-        found = export.operators.operators(path)
-        return export.operators.counts(found)
-
-    augmented = network(
-        layers.RandomFlip(),
-        layers.RandomRotation(0.1),
-        layers.RandomContrast(0.2),
-        layers.GaussianNoise(0.1),
-        layers.Dropout(0.5),
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3), name="image"),
+            layers.RandomFlip(),
+            layers.RandomRotation(0.1),
+            layers.RandomContrast(0.2),
+            layers.GaussianNoise(0.1),
+            layers.Dropout(0.5),
+            layers.Conv2D(2, 3),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
     )
-    assert operators(augmented, "a.tflite") == operators(network(), "b.tflite")
+    path = export.tflite(model, tmp_path / "a.tflite", verbose=False)
+    counts = flatbuffer.operator_counts(flatbuffer.operators(path))
+    assert counts == {"CONV_2D": 1, "RESHAPE": 1, "FULLY_CONNECTED": 1}
 
 
 def test_samples_of_different_sizes_are_stored(tmp_path):
@@ -265,12 +363,12 @@ def test_stored_samples_are_read_one_at_a_time(tmp_path, monkeypatch):
 
 def fed(samples, batch, dtype="float32"):
     """The batches that the converter is given."""
-    request = {
+    settings = {
         "calibration_batch": batch,
         "calibration_dtypes": dict.fromkeys(samples[0], dtype),
     }
     return [
-        converter._batch(group, request)
+        converter._batch(group, settings)
         for group in converter._groups(samples, batch)
     ]
 
@@ -292,21 +390,19 @@ def test_samples_are_fed_in_the_batch_of_the_signature():
 @pytest.mark.parametrize(
     "quantization", ["int8", pytest.param("int16x8", marks=pytest.mark.slow)]
 )
-def test_a_fixed_batch_inside_of_the_network(
-    quantization, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(conversion, "IN_CHILD", False)
+def test_a_fixed_batch_inside_of_the_network(quantization, tmp_path, capsys):
     inputs = keras.Input((4, 4, 1), name="image")
     h = layers.Reshape((2, 8))(layers.Flatten()(inputs))
     model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(h)))
     x = uniform(10, 4, 4, 1)
-    path = export.tflite(
+    request = ExportRequest(
         model,
         tmp_path / "a.tflite",
         quantization=quantization,
         representative_dataset=x,
-        batch_size=4,
+        interface=export.Interface(batch_size=4),
     )
+    path = write(request, in_child=False)
     assert "10/10" in capsys.readouterr().out
     notes = export.metadata(path)
     assert notes["representative_samples"] == 10

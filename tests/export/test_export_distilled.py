@@ -10,15 +10,37 @@ from networks import data
 import keras_distill as kd
 from keras_distill import export
 from keras_distill.export.conversion import conversion
+from keras_distill.export.file import flatbuffer
 
 layers = keras.layers
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _in_this_process():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "IN_CHILD", False)
-        yield
+class Reached(Exception):
+    """The conversion is about to start."""
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """The requests of exports, which end there with `Reached`."""
+    made = []
+
+    def convert(request, *args):
+        made.append(request)
+        raise Reached
+
+    monkeypatch.setattr(conversion, "convert", convert)
+    return made
+
+
+@pytest.fixture
+def no_child(monkeypatch):
+    """Integer files are converted in this process."""
+    convert = conversion.convert
+    monkeypatch.setattr(
+        conversion,
+        "convert",
+        lambda request, *args: convert(request, verbose=False, in_child=False),
+    )
 
 
 def distiller(views=None, **options):
@@ -58,38 +80,53 @@ def test_neither_teacher_nor_connector_is_in_the_file(tmp_path):
     assert trained.distillation_losses["hint"].weights  # there is a connector
     path = trained.export(tmp_path / "a.tflite", verbose=False)
     assert constants(path) == trained.student.count_params()
-    found = export.operators.operators(path)
+    found = flatbuffer.operators(path)
     assert all(operator.builtin for operator in found)
     names = " ".join(name for o in found for name in o.outputs)
     assert "hint" not in names and "random" not in names.lower()
 
 
-def test_representative_data_is_seen_as_in_evaluation(tmp_path):
+def test_representative_data_is_seen_as_in_evaluation(tmp_path, requests):
     views = kd.views.Preprocessing(
         student=layers.Rescaling(1 / 10.0),
         teacher=layers.Rescaling(1 / 10.0),
     )
     raw = np.linspace(0, 10, 20 * 192).reshape(20, 8, 8, 3).astype("float32")
-    for i, given in enumerate(
-        (
-            raw,
-            (raw, np.zeros(20)),
-            tf.data.Dataset.from_tensor_slices(raw).batch(8),
-        )
+    trained = distiller(views)
+    for given, count in (
+        (raw, 20),
+        ((raw, np.zeros(20)), 20),
+        (tf.data.Dataset.from_tensor_slices(raw).batch(8), 20),
+        (export.RepresentativeDataset(raw, samples=5), 5),
     ):
-        path = distiller(views).export(
-            tmp_path / f"{i}.tflite",
-            quantization="int8",
-            representative_dataset=given,
-            preprocessing=None,
-            verbose=False,
-        )
-        notes = export.metadata(path)
-        assert notes["preprocessing"] is False
-        assert notes["representative_samples"] == 20
+        with pytest.raises(Reached):
+            trained.export(
+                tmp_path / "a.tflite",
+                quantization="int8",
+                representative_dataset=given,
+                preprocessing=None,
+            )
+        request = requests.pop()
+        assert request.network.preprocessing is None
+        assert len(request.samples) == count
         np.testing.assert_allclose(
-            notes["inputs"]["image"]["range"], [0.0, 1.0], atol=1e-6
+            request.input_ranges["image"], [0.0, 1.0], atol=1e-6
         )
+
+
+def test_the_interface_keeps_what_it_says_of_the_file(tmp_path, requests):
+    layer = layers.Rescaling(1 / 255.0)
+    trained = distiller(kd.views.FunctionMatching(8, student_preprocess=layer))
+    with pytest.raises(Reached):
+        trained.export(
+            tmp_path / "a.tflite",
+            interface=export.Interface(batch_size=3, activation="softmax"),
+        )
+    (request,) = requests
+    (spec,) = request.signature
+    assert tuple(spec.shape) == (3, 8, 8, 3) and spec.name == "image"
+    assert request.interface.activation == "softmax"
+    assert request.network.preprocessing is trained.views
 
 
 @pytest.mark.parametrize("suffix", (".tflite", ".keras", ""))
@@ -123,7 +160,10 @@ def test_a_layer_that_resizes_ships(tmp_path):
         trained.export(tmp_path / "a.tflite")
     y = trained.predict(x, verbose=0)
     signature = [tf.TensorSpec((1, 16, 12, 3), tf.float32, name="image")]
-    path = trained.export(tmp_path / "a.tflite", input_signature=signature)
+    path = trained.export(
+        tmp_path / "a.tflite",
+        interface=export.Interface(input_signature=signature),
+    )
     np.testing.assert_allclose(export.load(path)(x), y, atol=1e-5)
     path = trained.export(tmp_path / "a.keras")
     loaded = keras.models.load_model(path)
@@ -138,12 +178,15 @@ def test_a_layer_that_changes_shapes_asks_what_the_file_takes(tmp_path):
     x = np.random.default_rng(0).uniform(size=(2, 16, 16, 3))
     x = x.astype("float32")
     signature = [tf.TensorSpec((1, 16, 16, 3), tf.float32, name="image")]
-    path = trained.export(tmp_path / "a.tflite", input_signature=signature)
+    path = trained.export(
+        tmp_path / "a.tflite",
+        interface=export.Interface(input_signature=signature),
+    )
     y = trained.predict(x, verbose=0)
     np.testing.assert_allclose(export.load(path)(x), y, atol=1e-5)
 
 
-def test_the_views_go_into_the_file_on_request(tmp_path):
+def test_the_views_go_into_the_file_on_request(tmp_path, no_child):
     views = kd.views.Preprocessing(
         student=keras.Sequential(
             [layers.Resizing(8, 8), layers.Rescaling(1 / 255.0)]
@@ -158,7 +201,11 @@ def test_the_views_go_into_the_file_on_request(tmp_path):
         quantization="int8",
         preprocessing=trained.views,
         representative_dataset=raw,
-        input_signature=[tf.TensorSpec((1, 16, 12, 3), tf.uint8, name="photo")],
+        interface=export.Interface(
+            input_signature=[
+                tf.TensorSpec((1, 16, 12, 3), tf.uint8, name="photo")
+            ]
+        ),
         verbose=False,
     )
     notes = export.metadata(path)
@@ -167,7 +214,13 @@ def test_the_views_go_into_the_file_on_request(tmp_path):
     difference = np.abs(export.load(path)(raw) - y).max()
     assert difference / np.abs(y).max() < 8e-2
     found = export.verify(
-        path, trained.student, raw, preprocessing=trained.views, verbose=False
+        path,
+        trained.student,
+        raw,
+        preprocessing=trained.views,
+        verbose=False,
+        latency_runs=0,
+        measure_memory=False,
     )
     assert found.rows[1]["max_absolute_difference"] == pytest.approx(
         difference, rel=1e-3
@@ -184,6 +237,7 @@ def test_dicts_for_both_networks_reach_verify(tmp_path):
         teacher=trained._networks().teacher,
         verbose=False,
         latency_runs=0,
+        measure_memory=False,
     )
     teacher = np.asarray(trained._networks().teacher(x[:, ::-1])).argmax(-1)
     student = np.asarray(trained.student(x)).argmax(-1)

@@ -2,26 +2,22 @@
 
 import datetime
 import json
+import pathlib
+import shutil
 
 import keras
 import numpy as np
 import pytest
+from exporting import exported
 from networks import data
 
 from keras_distill import export
 from keras_distill._keras.fingerprint import fingerprint
-from keras_distill.export.conversion import conversion
-from keras_distill.export.file import file_metadata
-from keras_distill.export.file import ranges
+from keras_distill.export.file import flatbuffer
+from keras_distill.export.file import notes as file_notes
+from keras_distill.export.request import ExportRequest
 
 layers = keras.layers
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _in_this_process():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "IN_CHILD", False)
-        yield
 
 
 def convnet(classes=4, head=None):
@@ -36,20 +32,20 @@ def convnet(classes=4, head=None):
     )
 
 
-def quiet(model, path, **options):
-    return export.tflite(model, path, verbose=False, **options)
+@pytest.fixture(scope="module")
+def float_file(tmp_path_factory):
+    return exported(convnet(), tmp_path_factory.mktemp("files") / "a.tflite")
 
 
 def test_a_file_tells_what_it_is(tmp_path):
     model, (x, _) = convnet(), data(50)
     user = {"class_names": list("abcd"), "licence": "Apache-2.0", "n": [1, 2]}
-    path = quiet(
+    path = exported(
         model,
         tmp_path / "a.tflite",
         quantization="int8",
         representative_dataset=x,
-        integer_io=True,
-        activation="softmax",
+        interface=export.Interface(integer_io=True, activation="softmax"),
         metadata=user,
     )
     notes = export.metadata(path)
@@ -82,33 +78,34 @@ def test_a_file_tells_what_it_is(tmp_path):
     assert json.loads(json.dumps(notes)) == notes
 
 
-def test_the_range_is_told_where_nothing_measures_it(tmp_path):
-    model = convnet()
-    path = quiet(model, tmp_path / "a.tflite")
-    assert export.metadata(path)["inputs"]["image"]["range"] is None
-    path = quiet(model, tmp_path / "b.tflite", metadata={"input_range": (0, 1)})
-    assert export.metadata(path)["inputs"]["image"]["range"] == [0.0, 1.0]
-    assert export.metadata(path)["user"] == {}
+def test_the_range_is_told_if_nothing_measures_it(tmp_path):
+    def ranges(**options):
+        path = tmp_path / "a.tflite"
+        return ExportRequest(convnet(), path, **options).input_ranges
+
+    assert ranges() == {"image": None}
+    given = {"input_range": (0, 1)}
+    assert ranges(metadata=given) == {"image": [0.0, 1.0]}
     with pytest.warns(UserWarning, match=r"lies in \[0, 255\].*in \[0, 1\]"):
-        quiet(
-            model,
-            tmp_path / "c.tflite",
+        ranges(
             quantization="int8",
             representative_dataset=np.linspace(0, 255, 9 * 192).reshape(
                 9, 8, 8, 3
             ),
-            metadata={"input_range": (0, 1)},
+            metadata=given,
         )
 
 
-def test_the_file_stays_the_same_but_for_its_notes(tmp_path):
+def test_the_file_stays_the_same_but_for_its_notes(float_file, tmp_path):
     from ai_edge_litert import schema_py_generated as schema
 
-    model, (x, _) = convnet(), data(16)
-    path = quiet(model, tmp_path / "a.tflite")
+    x, _ = data(16)
+    path = pathlib.Path(shutil.copy(float_file, tmp_path / "a.tflite"))
+    assert export.metadata(path)["inputs"]["image"]["range"] is None
+    assert export.metadata(path)["user"] == {}
     before, whole = export.load(path)(x), path.read_bytes()
     for _ in range(2):
-        file_metadata.write(path, {"text": "größer", "model": "other"})
+        flatbuffer.write_metadata(path, {"text": "größer", "model": "other"})
         assert export.metadata(path) == {"text": "größer", "model": "other"}
         np.testing.assert_array_equal(export.load(path)(x), before)
     assert export.load(path).input_names == ["image"]
@@ -134,18 +131,19 @@ def test_the_file_stays_the_same_but_for_its_notes(tmp_path):
         assert {offset % 16 for offset in offsets} == {0}
 
 
-def test_files_without_notes(tmp_path):
+def test_files_without_notes(float_file, tmp_path):
     with pytest.raises(FileNotFoundError, match="no file"):
         export.metadata(tmp_path / "none.tflite")
     path = tmp_path / "a.tflite"
     path.write_bytes(b"PK\x03\x04 this is an archive")
-    with pytest.raises(ValueError, match="is no TFLite file"):
+    with pytest.raises(ValueError, match="is not a TFLite file"):
         export.metadata(path)
-    convnet().export(path, format="litert", verbose=False)
-    with pytest.raises(ValueError, match="holds no metadata of keras_distill"):
+    small = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    small.export(path, format="litert", verbose=False)
+    with pytest.raises(ValueError, match="has no metadata of keras_distill"):
         export.metadata(path)
-    assert file_metadata.read(path) is None
-    whole = quiet(convnet(), tmp_path / "b.tflite").read_bytes()
+    assert flatbuffer.read_metadata(path) is None
+    whole = float_file.read_bytes()
     for length in (8, 100):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="truncated or damaged"):
@@ -162,10 +160,9 @@ def test_files_without_notes(tmp_path):
         (["a", "b"], TypeError, "must be a dict.*of type list"),
     ],
 )
-def test_notes_that_are_refused(given, error, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(conversion, "convert", None)  # not reached
+def test_notes_that_are_refused(given, error, message, tmp_path):
     with pytest.raises(error, match=message):
-        quiet(convnet(), tmp_path / "a.tflite", metadata=given)
+        ExportRequest(convnet(), tmp_path / "a.tflite", metadata=given)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,39 +179,35 @@ def test_class_names_of_models_that_do_not_know_their_outputs(tmp_path):
     model = Subclassed()
     model(np.zeros((1, 5)))
     with pytest.raises(ValueError, match="4 names for an output of 3 classes"):
-        quiet(
+        exported(
             model,
             tmp_path / "a.tflite",
             metadata={"class_names": list("abcd")},
         )
     assert list(tmp_path.iterdir()) == []
-    path = quiet(
+
+
+def test_two_class_names_of_one_unit(tmp_path):
+    names = ["no", "yes"]
+    request = ExportRequest(
         convnet(1, "sigmoid"),
         tmp_path / "b.tflite",
-        metadata={"class_names": ["no", "yes"]},
+        metadata={"class_names": names},
     )
-    assert export.metadata(path)["class_names"] == ["no", "yes"]
+    assert request.class_names == names
+    file_notes.check_class_names(names, [np.array([1, 1])])  # of the file
 
 
-def two_outputs():
+def test_class_names_of_one_output_among_several(tmp_path):
     inputs = keras.Input((5,))
-    return keras.Model(inputs, [layers.Dense(n)(inputs) for n in (3, 4)])
-
-
-def test_class_names_of_one_output_among_several(tmp_path, monkeypatch):
-    path = quiet(
-        two_outputs(),
-        tmp_path / "a.tflite",
-        metadata={"class_names": list("abcd")},
-    )
-    assert export.metadata(path)["class_names"] == list("abcd")
-    monkeypatch.setattr(conversion, "convert", None)  # not reached
+    model = keras.Model(inputs, [layers.Dense(n)(inputs) for n in (3, 4)])
+    path, names = tmp_path / "a.tflite", list("abcd")
+    request = ExportRequest(model, path, metadata={"class_names": names})
+    assert request.class_names == names
+    shapes = [np.array([1, 3]), np.array([1, 4])]
+    file_notes.check_class_names(names, shapes)  # of the file
     with pytest.raises(ValueError, match="5 names for outputs of 3, 4 classes"):
-        quiet(
-            two_outputs(),
-            tmp_path / "b.tflite",
-            metadata={"class_names": list("abcde")},
-        )
+        ExportRequest(model, path, metadata={"class_names": list("abcde")})
 
 
 @pytest.mark.parametrize(
@@ -232,4 +225,4 @@ def test_class_names_of_one_output_among_several(tmp_path, monkeypatch):
     ],
 )
 def test_ranges_of_one_kind_of_data(expected, seen, different):
-    assert ranges.differ(expected, seen) == different
+    assert file_notes.ranges_differ(expected, seen) == different

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from exporting import exported
 from networks import crossentropy
 
 import keras_distill as kd
-from keras_distill.export.conversion import conversion
 
 models = kd.models
 ENDS = ["stage1", "stage2", "stage3"]
@@ -134,20 +134,17 @@ def test_is_saved_and_loaded(model, tmp_path):
         for name in SMALL
     ],
 )
-def test_converts_to_float_and_int8(name, tmp_path, monkeypatch):
+def test_converts_to_float_and_int8(name, tmp_path):
     model = SMALL[name](input_shape=(16, 16, 3), classes=5)
-    # In this process: a new one for each network would take seconds.
-    monkeypatch.setattr(conversion, "IN_CHILD", False)
     x = images(32)
     for _ in range(8):
         model(x, training=True)
     for quantization, bound in ((None, 1e-4), ("int8", 0.15)):
-        path = kd.export.tflite(
+        path = exported(
             model,
             tmp_path / f"{quantization}.tflite",
             quantization=quantization,
             representative_dataset=x,
-            verbose=False,
         )
         difference = np.abs(kd.export.load(path)(x) - np.asarray(model(x)))
         assert difference.max() <= bound * np.abs(model(x)).max(), quantization

@@ -1,8 +1,8 @@
 """TFLite's converter as a function of plain data, and as a process of its own.
 
-Imports TensorFlow and nothing of this package, so that a child process can run
-this file by its path: it needs neither Keras nor the user's layers, only the
-SavedModel that the parent wrote.
+This file imports TensorFlow and nothing of this package, so that a child
+process can run it by its path. The child needs neither Keras nor the user's
+layers, only the SavedModel that the parent wrote.
 """
 
 import faulthandler
@@ -16,34 +16,34 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-REQUEST, SAMPLES = "request.json", "samples.npz"
+SETTINGS, SAMPLES = "settings.json", "samples.npz"
 CONVERTED, FAILURE = "converted.tflite", "failure.json"
 _INT16 = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
 
 
-def converted(saved_model, request, samples=None, progress=None):
-    """A SavedModel as the bytes of a TFLite file.
+def converted(saved_model, settings, samples=None, progress=None):
+    """Converts a SavedModel to the bytes of a TFLite file.
 
     Args:
         saved_model: Path of the folder.
-        request: A dict of plain values: `"signature_name"`, `"quantization"`
-            (as in `kd.export.tflite`), `"input_dtype"` and `"output_dtype"`
-            (names; of integer files), `"select_tf_ops"` (bool). With samples
-            also `"calibration_dtypes"`, a dict input name -> name of what the
-            SavedModel takes, and `"calibration_batch"`, how many at once.
+        settings: A dict of plain values: `"signature_name"`, `"quantization"`
+            (as in `kd.export.tflite`), `"select_tf_ops"` (bool), and for
+            integer files `"input_dtype"` and `"output_dtype"` (names),
+            `"calibration_dtypes"`, a dict input name -> name of the dtype that
+            the SavedModel takes, and `"calibration_batch"`, the number of
+            samples per call.
         samples: What to calibrate on, for integer quantization: an iterable
-            of dicts input name -> array `(1, ...)`. int16x8 goes through them
-            twice.
+            of dicts input name -> array `(1, ...)`. int16x8 reads it twice.
         progress: A function that is called before each sample is used;
-            given where samples are.
+            required with samples.
 
     Raises:
         Exception: Whatever the converter raises.
     """
     sets = tf.lite.OpsSet
-    quantization = request["quantization"]
+    quantization = settings["quantization"]
     converter = tf.lite.TFLiteConverter.from_saved_model(
-        str(saved_model), signature_keys=[request["signature_name"]]
+        str(saved_model), signature_keys=[settings["signature_name"]]
     )
     # Variables that a model writes to (a subclass that counts its calls).
     converter.experimental_enable_resource_variables = True
@@ -51,10 +51,10 @@ def converted(saved_model, request, samples=None, progress=None):
         "int8": sets.TFLITE_BUILTINS_INT8,
         "int16x8": getattr(sets, _INT16),
     }.get(quantization, sets.TFLITE_BUILTINS)
-    # Keras's own default allows operators of TensorFlow (Flex), which most
-    # builds of the interpreter lack; here only builtin ones are.
+    # Keras's default allows operators of TensorFlow (Flex), which most builds
+    # of the interpreter lack.
     converter.target_spec.supported_ops = [allowed]
-    if request["select_tf_ops"]:
+    if settings["select_tf_ops"]:
         converter.target_spec.supported_ops += [sets.SELECT_TF_OPS]
     if quantization is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -63,14 +63,14 @@ def converted(saved_model, request, samples=None, progress=None):
     if samples is not None:
 
         def calibration():
-            for group in _groups(samples, request["calibration_batch"]):
+            for group in _groups(samples, settings["calibration_batch"]):
                 for _ in group:
                     progress()
-                yield _batch(group, request)
+                yield _batch(group, settings)
 
         converter.representative_dataset = calibration
-        converter.inference_input_type = tf.as_dtype(request["input_dtype"])
-        converter.inference_output_type = tf.as_dtype(request["output_dtype"])
+        converter.inference_input_type = tf.as_dtype(settings["input_dtype"])
+        converter.inference_output_type = tf.as_dtype(settings["output_dtype"])
     with warnings.catch_warnings():
         # The converter's own use of tf.lite.Interpreter while calibrating.
         warnings.filterwarnings("ignore", message=r"[\s\S]*tf\.lite\.Interpr")
@@ -78,7 +78,7 @@ def converted(saved_model, request, samples=None, progress=None):
 
 
 def store_samples(filepath, samples):
-    """A list of dicts name -> array as one `.npz`; sizes may differ."""
+    """Stores a list of dicts name -> array as one `.npz`; sizes may differ."""
     arrays = {
         f"{i}/{name}": array
         for i, sample in enumerate(samples)
@@ -88,7 +88,7 @@ def store_samples(filepath, samples):
 
 
 class StoredSamples:
-    """What `store_samples` stored, in its order, read one at a time."""
+    """Reads what `store_samples` stored, in its order, one sample at a time."""
 
     def __init__(self, filepath):
         self._filepath = filepath
@@ -96,12 +96,12 @@ class StoredSamples:
     def __iter__(self):
         with np.load(self._filepath) as arrays:
             parts = (key.split("/", 1) for key in arrays.files)
-            for index, of_one in itertools.groupby(parts, lambda part: part[0]):
-                yield {name: arrays[f"{index}/{name}"] for _, name in of_one}
+            for index, keys in itertools.groupby(parts, lambda part: part[0]):
+                yield {name: arrays[f"{index}/{name}"] for _, name in keys}
 
 
 def _groups(samples, size):
-    """Lists of up to `size` samples in a row whose arrays stack."""
+    """Yields lists of up to `size` successive samples whose arrays stack."""
     group = []
     for sample in samples:
         if group and _sizes(sample) != _sizes(group[0]):
@@ -119,30 +119,29 @@ def _sizes(sample):
     return {name: array.shape for name, array in sample.items()}
 
 
-def _batch(group, request):
-    """A group as the SavedModel takes it: one batch, filled by repetition.
+def _batch(group, settings):
+    """Stacks a group to one batch, and repeats the last sample to fill it.
 
-    The calibrator gives the network's inputs the sizes of what it is fed. A
-    model of fixed batch size has that size inside (a `Reshape`), so that it
+    A model of fixed batch size may contain that size (in a `Reshape`), so it
     runs on whole batches only.
     """
-    group = group + group[-1:] * (request["calibration_batch"] - len(group))
+    group = group + group[-1:] * (settings["calibration_batch"] - len(group))
     return {
         name: np.concatenate([sample[name] for sample in group]).astype(
             dtype, copy=False
         )
-        for name, dtype in request["calibration_dtypes"].items()
+        for name, dtype in settings["calibration_dtypes"].items()
     }
 
 
 def main(folder):
-    """Converts what lies in `folder`; says `sample` before each one."""
+    """Converts the contents of `folder`; prints `sample` before each one."""
     faulthandler.enable()  # a crash leaves its Python frames on stderr
     folder = pathlib.Path(folder)
     try:
         data = converted(
             folder,
-            json.loads((folder / REQUEST).read_text()),
+            json.loads((folder / SETTINGS).read_text()),
             StoredSamples(folder / SAMPLES),
             progress=lambda: print("sample", flush=True),
         )

@@ -1,17 +1,21 @@
-"""Why TFLite refused a model, in words of Keras.
+"""Why TFLite refused a model, in terms of Keras layers.
 
-The converter speaks MLIR: a location such as
+The converter speaks MLIR. A location such as
 
     loc(callsite(fused["Erf:", "net_1/backbone_1/gelu_1/Erf@__inference_...
 
-holds the operation and the name scopes of the layers around it. The quantizer
-and the interpreter name an operator, or its number in the file, whose output
-tensor carries the same scopes.
+has the operation and the name scopes of the layers around it. The quantizer
+and the interpreter name an operator, or its number in the file; its output
+tensor has the same scopes in its name.
 """
 
 import collections
 import re
 import signal
+
+from keras_distill._keras.layers import flatten_layers
+from keras_distill.export.conversion import converter
+from keras_distill.export.file.flatbuffer import operators
 
 # How many layers are named per operator.
 _NAMED = 3
@@ -24,12 +28,82 @@ _QUANTIZED = re.compile(r"supported for op: '(\w+)'")
 _PREPARED = re.compile(r"Node number (\d+) \((\w+)\) failed to (\w+)")
 
 
+class ExportError(RuntimeError):
+    """A model could not be converted, or the converted file does not run."""
+
+
+class ConverterCrash(Exception):
+    """The converter's process ended without an exception."""
+
+
+class ConverterFailure(Exception):
+    """What the converter raised in its process."""
+
+
+def explained(error, folder, model, settings):
+    """Returns the `ExportError` for what the converter raised.
+
+    Args:
+        error: The exception.
+        folder: The SavedModel.
+        model: The `keras.Model`.
+        settings: As for `converter.converted`.
+    """
+    quantization = settings["quantization"]
+    begin = (
+        f"'{model.name}' cannot be converted with quantization={quantization!r}"
+    )
+    if isinstance(error, ConverterCrash):
+        return ExportError(
+            f"{begin}: TFLite's converter crashed; {error} Loops are the usual "
+            "cause (layers of your own that use keras.ops.while_loop, scan or "
+            "RNN cells): write them unrolled, or choose another quantization."
+        )
+    text = str(error)
+    parts = unsupported(text)
+    if not parts:
+        kind = type(error).__name__
+        if isinstance(error, ConverterFailure):
+            kind, text = text.split(": ", 1)
+        return ExportError(f"{begin}. {kind}: {text[:500]}")
+    if any(not part.path for part in parts):
+        parts = located(parts, _float_operators(folder, settings))
+    advice = "Write that part of the model with other operations"
+    names = {part.operator for part in parts}
+    if any("Random" in name for name in names):
+        advice = (
+            "Random numbers are for training: let the layer draw them only "
+            "if `training`"
+        )
+    elif any(name.startswith("TensorList") for name in names):
+        advice = (
+            "A loop needs a fixed batch size (batch_size=1) and a fixed "
+            "number of steps, or a layer with unroll=True"
+        )
+    return ExportError(
+        f"{begin}. TFLite has no builtin operator of that kind for: "
+        f"{described(parts, model)}. {advice}, or choose another quantization."
+    )
+
+
+def _float_operators(folder, settings):
+    """Lists the operators of the same network in float: a second conversion."""
+    path = folder / "float.tflite"
+    try:
+        path.write_bytes(
+            converter.converted(folder, {**settings, "quantization": None})
+        )
+        return operators(path)
+    except Exception:  # it is for the message only
+        return []
+
+
 class Part:
     """A part of a model that stops a conversion.
 
     Args:
         operator: Name of the operator.
-        path: Name scopes, as TensorFlow has them; `""` if not known.
+        path: TensorFlow's name scopes; `""` if unknown.
     """
 
     def __init__(self, operator, path=""):
@@ -38,7 +112,7 @@ class Part:
 
 
 def unsupported(text):
-    """The parts that a converter's error text names, each once.
+    """Finds the parts that a converter's error text names, each once.
 
     Args:
         text: The text of the exception.
@@ -46,23 +120,23 @@ def unsupported(text):
     Returns:
         A list of `Part`, those with a path first.
     """
-    found = {}
-    for operator, path, named in _LOCATION.findall(text):
-        found.setdefault((named, path), Part(named, path))
-    known = {part.operator for part in found.values()}
+    parts = {}
+    for _, path, operator in _LOCATION.findall(text):
+        parts.setdefault((operator, path), Part(operator, path))
+    known = {part.operator for part in parts.values()}
     listed = [name for names in _LISTED.findall(text) for name in _split(names)]
     for operator in listed + _QUANTIZED.findall(text):
         if operator not in known:
-            found.setdefault((operator, ""), Part(operator))
-    return list(found.values())
+            parts.setdefault((operator, ""), Part(operator))
+    return list(parts.values())
 
 
 def located(parts, operators):
-    """Gives parts without a path those of the operators of that name.
+    """Gives parts without a path the paths of the operators of that name.
 
     Args:
         parts: A list of `Part`.
-        operators: Of a file that holds the same network.
+        operators: The operators of a file with the same network.
 
     Returns:
         A new list of `Part`.
@@ -78,7 +152,7 @@ def located(parts, operators):
 
 
 def unprepared(text, operators):
-    """The part whose number an interpreter's error text gives, or `None`."""
+    """Finds the part whose number is in an interpreter's error text, if any."""
     match = _PREPARED.search(text)
     if match is None:
         return None
@@ -90,7 +164,7 @@ def unprepared(text, operators):
 
 
 def described(parts, model):
-    """-> "Erf in layer 'gelu' (Activation), Sin" for a list of `Part`."""
+    """Names parts, as in "Erf in layer 'gelu' (Activation); Sin"."""
     layers = {}
     for part in parts:
         places = layers.setdefault(part.operator, [])
@@ -102,45 +176,44 @@ def described(parts, model):
     texts = []
     for operator, places in layers.items():
         more = len(places) - _NAMED
-        where = ", ".join(places[:_NAMED])
-        where += f" and {more} more" if more > 0 else ""
-        texts.append(f"{operator} in {where}" if places else operator)
+        listed = ", ".join(places[:_NAMED])
+        listed += f" and {more} more" if more > 0 else ""
+        texts.append(f"{operator} in {listed}" if places else operator)
     return "; ".join(texts)
 
 
 def layer_of(path, model):
-    """The innermost Keras layer of a TensorFlow name.
+    """Finds the innermost Keras layer of a TensorFlow name.
 
     Args:
-        path: `"net_1/backbone_1/conv_1/Relu;net_1/..."`; of fused operators
-            the first name counts.
+        path: `"net_1/backbone_1/conv_1/Relu;net_1/..."`; the first name of
+            fused operators counts.
         model: The `keras.Model` that was traced.
 
     Returns:
-        `"layer 'backbone/conv' (Conv2D)"`, or `None` if none is in the path.
+        `"layer 'backbone/conv' (Conv2D)"`, or `None` if the path has none.
     """
-    # There is no public walk through the layers inside of layers.
-    layers = {layer.name: layer for layer in model._flatten_layers()}
+    layers = {layer.name: layer for layer in flatten_layers(model)}
     names = path.split(";")[0].split("/")
     numbered = _numbered(path, model)
-    found = []
+    nested = []
     for name in names:
         stem = re.sub(r"_\d+$", "", name)
         order = (stem, name) if numbered else (name, stem)
         known = [n for n in order if n in layers and layers[n] is not model]
-        found += known[:1]
-    if not found:
+        nested += known[:1]
+    if not nested:
         return None
-    # An operation is often named as its layer: "relu/Relu" but "relu/relu".
-    found = list(dict.fromkeys(found))
-    return f"layer '{'/'.join(found)}' ({type(layers[found[-1]]).__name__})"
+    # An operation is often named after its layer: "relu/Relu" or "relu/relu".
+    nested = list(dict.fromkeys(nested))
+    return f"layer '{'/'.join(nested)}' ({type(layers[nested[-1]]).__name__})"
 
 
 def _numbered(path, model):
     """Whether TensorFlow numbered the scopes of a path; `None`: no path.
 
-    It numbers a scope that was opened before: "net" is "net_1" the second
-    time, and then so is everything in it.
+    It numbers a scope that was opened before: "net" becomes "net_1" the second
+    time, and so does everything in it.
     """
     names = path.split(";")[0].split("/")
     if model.name in names:
@@ -150,7 +223,7 @@ def _numbered(path, model):
 
 
 def crash(returncode):
-    """-> "was ended by SIGSEGV (signal 11)" for a process's return code."""
+    """Describes a return code, as in "was ended by SIGSEGV (signal 11)"."""
     if returncode >= 0:
         return f"ended with exit status {returncode}"
     try:

@@ -1,1 +1,1 @@
-"""What is in a TFLite file, and whether it runs."""
+"""What is in a TFLite file, and how to run it."""

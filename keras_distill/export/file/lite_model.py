@@ -1,25 +1,27 @@
 """A TFLite file as a function from NumPy to NumPy."""
 
+import os
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 
-from keras_distill.export.file.file_metadata import check_tflite
+from keras_distill.export.file.flatbuffer import check_tflite
 
 
 class LiteModel:
     """A TFLite file as a function from NumPy to NumPy.
 
-    Samples run in the batch size the file was made for (1 in a file written by
-    `kd.export.tflite`), so what is measured is what a device would run. Values
-    for an int8, uint8 or int16 input or output are quantized and dequantized
-    with the scale and zero point stored in the file. Not thread-safe.
+    Samples run in the batch size of the file (1 by default in
+    `kd.export.tflite`), as on a device. Values for an int8, uint8 or int16
+    input or output are quantized and dequantized with the scale and zero point
+    in the file. Not thread-safe.
 
     Args:
         filepath: A `.tflite` file with one signature or none.
-        num_threads: Threads of the interpreter. Defaults to `None`: LiteRT's
-            own choice.
+        num_threads: Threads of the interpreter. Defaults to `None`: LiteRT
+            chooses.
 
     Attributes:
         input_names, output_names: Lists of the names in the file's signature.
@@ -27,11 +29,11 @@ class LiteModel:
         size_in_bytes: Size of the file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no TFLite file, is truncated, or has
-            several signatures.
-        RuntimeError: If the interpreter cannot prepare the network (an
-            operator it does not have, for instance).
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a TFLite file, is truncated, or has several
+            signatures.
+        RuntimeError: If the interpreter cannot prepare the network, for
+            instance because it lacks an operator.
 
     Example:
 
@@ -44,7 +46,9 @@ class LiteModel:
     ```
     """
 
-    def __init__(self, filepath, num_threads=None):
+    def __init__(
+        self, filepath: str | os.PathLike, num_threads: int | None = None
+    ):
         from ai_edge_litert.interpreter import Interpreter
 
         self.filepath = pathlib.Path(filepath)
@@ -61,8 +65,8 @@ class LiteModel:
             ) from error
         self._interpreter = interpreter
         self._inputs, self._outputs = _details(interpreter, self.filepath)
-        # Where a file leaves sizes open, they are 1 until they are set, which
-        # may be too small for its convolutions.
+        # Open sizes of a file are 1 until they are set, which may be too small
+        # for its convolutions.
         self._is_allocated = all(
             -1 not in detail["shape_signature"]
             for detail in self._inputs.values()
@@ -74,7 +78,7 @@ class LiteModel:
         self.input_dtypes = _dtype_names(self._inputs)
         self.output_dtypes = _dtype_names(self._outputs)
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: Any) -> np.ndarray | dict[str, np.ndarray]:
         """Runs a batch.
 
         Args:
@@ -82,7 +86,7 @@ class LiteModel:
                 dict input name -> array.
 
         Returns:
-            One array `(batch, ...)`, or a dict output name -> array where the
+            One array `(batch, ...)`, or a dict output name -> array if the
             file has several outputs. Quantized and float16 outputs come as
             float32.
 
@@ -96,7 +100,7 @@ class LiteModel:
         for start in range(0, count, size):
             part = {k: v[start : start + size] for k, v in inputs.items()}
             real = len(next(iter(part.values())))
-            if real < size:  # fill up to the file's own batch, drop it after
+            if real < size:  # fill the batch of the file, drop the rest after
                 part = {
                     k: np.concatenate([v] + [v[-1:]] * (size - real))
                     for k, v in part.items()
@@ -108,28 +112,33 @@ class LiteModel:
         results = {k: np.concatenate(v) for k, v in results.items()}
         return next(iter(results.values())) if len(results) == 1 else results
 
-    def measure_latency(self, inputs, runs=50, warm_up=5):
-        """Milliseconds per sample of `runs` single calls of the interpreter.
+    def measure_latency(
+        self, inputs: Any, runs: int = 50, warm_up: int = 5
+    ) -> np.ndarray:
+        """Measures milliseconds per sample of single calls.
 
         Args:
             inputs: As for `__call__`; the first sample is used.
             runs: Number of timed calls. Defaults to 50.
-            warm_up: Calls before them that are not timed. Defaults to 5.
+            warm_up: Number of calls before them. Defaults to 5.
 
         Returns:
-            An array `(runs,)`. Only the interpreter's work is timed, on this
-            machine and not on a phone.
+            An array `(runs,)`. It is the time of the interpreter alone, on
+            this machine and not on a phone.
         """
         inputs = {k: v[:1] for k, v in self._validated(inputs).items()}
         size = self._batch_size(1)
         self._set({k: np.repeat(v, size, axis=0) for k, v in inputs.items()})
         return milliseconds(self._interpreter.invoke, runs, warm_up) / size
 
-    def input_shapes(self, inputs):
-        """Shapes of one call: dict number of the tensor -> list of sizes.
+    def input_shapes(self, inputs: Any) -> dict[int, list[int]]:
+        """Returns the shapes of one call.
 
         Args:
             inputs: As for `__call__`; the first sample decides open sizes.
+
+        Returns:
+            A dict number of the tensor -> list of sizes.
         """
         inputs = self._validated(inputs)
         size = self._batch_size(1)
@@ -139,18 +148,18 @@ class LiteModel:
         }
 
     def _batch_size(self, count):
-        """The batch of the file itself; all of `count` where it is open."""
+        """Returns the batch size of the file, or `count` if it is open."""
         size = next(iter(self._inputs.values()))["shape_signature"][0]
         return max(count, 1) if size == -1 else int(size)
 
     def _validated(self, inputs):
-        """-> dict name -> array of the dtype that the file takes."""
+        """Returns a dict name -> array of the dtype that the file takes."""
         if not isinstance(inputs, dict):
             if len(self._inputs) > 1 or isinstance(inputs, (list, tuple)):
                 raise TypeError(
                     f"'{self.filepath.name}' has the inputs "
-                    f"{self.input_names}; pass one array for a single input "
-                    "and else a dict input name -> array. Received: "
+                    f"{self.input_names}; pass one array for a single input, "
+                    "and a dict input name -> array for several. Received: "
                     f"{type(inputs).__name__}"
                 )
             inputs = {self.input_names[0]: inputs}
@@ -203,13 +212,15 @@ class LiteModel:
         }
 
 
-def load(filepath, num_threads=None):
+def load(
+    filepath: str | os.PathLike, num_threads: int | None = None
+) -> LiteModel:
     """Opens a TFLite file: `LiteModel(filepath, num_threads)`."""
     return LiteModel(filepath, num_threads)
 
 
 def details(filepath):
-    """Inputs and outputs of a file, without preparing the network.
+    """Describes inputs and outputs of a file, without preparing the network.
 
     Returns:
         Two dicts name -> dict of the interpreter (`"shape"`, `"dtype"`,
@@ -224,8 +235,8 @@ def _details(interpreter, filepath):
     signatures = list(interpreter.get_signature_list())
     if len(signatures) > 1:
         raise ValueError(
-            f"'{filepath}' has several signatures, {signatures}; a file with "
-            "one is expected."
+            f"'{filepath}' has several signatures, {signatures}; only files "
+            "with one are supported."
         )
     if signatures:
         runner = interpreter.get_signature_runner(signatures[0])
@@ -237,10 +248,10 @@ def _details(interpreter, filepath):
 
 
 def float_tensors(filepath):
-    """Names of the float tensors of a file, but for its inputs and outputs.
+    """Lists the float tensors of a file, except its inputs and outputs.
 
-    The converter leaves what it cannot quantize in float and says nothing; in
-    a file that is integer throughout this list is empty.
+    The converter leaves in float what it cannot quantize, silently. The list
+    is empty for a file that is integer throughout.
     """
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_litert.interpreter import OpResolverType
@@ -291,7 +302,7 @@ def _dequantized(array, detail):
 
 
 def milliseconds(function, runs, warm_up=5):
-    """`(runs,)` wall-clock times of `function()`, after a warm-up."""
+    """Measures `(runs,)` wall-clock times of `function()`, after a warm-up."""
     times = []
     for _ in range(warm_up + runs):
         start = time.perf_counter()

@@ -1,7 +1,8 @@
-"""What is noted in a file about itself; see `file_metadata.metadata`."""
+"""What a file notes about itself, see `flatbuffer.metadata`."""
 
 import datetime
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -9,31 +10,36 @@ import tensorflow as tf
 
 import keras_distill
 from keras_distill._keras.fingerprint import fingerprint
-from keras_distill.export.file import ranges
+
+# Two ranges belong to one kind of data if little of one is outside the other
+# and most of it is used, in lengths of that range. [0, 1] differs from [-1, 1]
+# (half of it) and from [0, 255]; the tails of two samples of one distribution
+# do not differ.
+_OUTSIDE, _USED = 0.5, 0.55
 
 
-def checked(given, model):
-    """The user's own notes, if they can be stored.
+def checked_metadata(metadata, model):
+    """Checks the `metadata=` of `kd.export.tflite`.
 
     Args:
-        given: A dict or `None`. `"class_names"` and `"input_range"` have a
+        metadata: A dict or `None`. `"class_names"` and `"input_range"` have a
             meaning of their own.
         model: The `keras.Model`.
 
     Returns:
-        class names (or `None`), input range (or `None`), and the rest.
+        The class names or `None`, the input range or `None`, and the rest.
 
     Raises:
-        TypeError: If it is no dict of what JSON can hold.
-        ValueError: If there are not as many names as classes, or the range is
-            none.
+        TypeError: If it is not a dict of what JSON can hold.
+        ValueError: If the number of names is not the number of classes, or
+            the range is not a range.
     """
-    if not isinstance(given, (dict, type(None))):
+    if not isinstance(metadata, (dict, type(None))):
         raise TypeError(
             "`metadata` must be a dict of what JSON can hold. Received: "
-            f"{given!r} of type {type(given).__name__}"
+            f"{metadata!r} of type {type(metadata).__name__}"
         )
-    rest = dict(given or {})
+    rest = dict(metadata or {})
     try:
         json.dumps(rest)
     except (TypeError, ValueError) as error:
@@ -55,11 +61,11 @@ def checked(given, model):
 
 
 def check_class_names(names, shapes):
-    """Raises unless some output has one name per class (two for one unit).
+    """Raises unless some output has a name per class (two for one unit).
 
     Args:
         names: A list, or `None`.
-        shapes: Of all outputs; of none where they are not known.
+        shapes: Shapes of all outputs; an empty list if they are unknown.
     """
     widths = [shape[-1] if len(shape) else None for shape in shapes]
     if names is None or not widths:
@@ -75,69 +81,92 @@ def check_class_names(names, shapes):
     )
 
 
-def input_ranges(samples, given, inputs):
-    """The range of each input of a file, for its notes.
+def input_ranges(samples, input_range, inputs):
+    """Finds the range of each input of a file.
 
     Args:
-        samples: The representative data, or `None`.
-        given: `metadata["input_range"]`, or `None`.
+        samples: The representative samples, or `None`.
+        input_range: `metadata["input_range"]`, or `None`.
         inputs: From `model_inputs.input_signature`.
 
     Returns:
-        A dict name -> [low, high], or `None` where nobody told.
+        A dict name -> [low, high], or `None` if it is unknown.
 
     Warns:
-        UserWarning: If the data lies in another range than the one given.
+        UserWarning: If the samples lie in another range than `input_range`.
     """
     names = [
         spec.name
         for spec in inputs.values()
         if spec.dtype.is_floating or spec.dtype == tf.uint8
     ]
-    found = dict.fromkeys(names)
-    if samples is not None:
-        found.update(ranges.measured(samples, names))
-    if given is not None:
-        given = [float(value) for value in given]
-        for name, seen in found.items():
-            if seen is not None:
-                ranges.warn_if_different(
-                    given,
-                    seen,
-                    name,
-                    "representative data",
-                    "what the phone passes",
-                    stacklevel=4,
-                )
-            found[name] = given
-    return found
+    limits = dict.fromkeys(names)
+    for name in names if samples is not None else ():
+        limits[name] = [
+            float(min(sample[name].min() for sample in samples)),
+            float(max(sample[name].max() for sample in samples)),
+        ]
+    if input_range is None:
+        return limits
+    expected = [float(value) for value in input_range]
+    for name, measured in limits.items():
+        if measured is not None and ranges_differ(expected, measured):
+            warnings.warn(
+                f"The representative data of the input '{name}' lies in "
+                f"{range_text(measured)}, what the app passes in "
+                f"{range_text(expected)}. Were both preprocessed alike?",
+                stacklevel=4,
+            )
+    return dict.fromkeys(names, expected)
 
 
-def notes(model, file, limits, class_names, user, **facts):
-    """Everything that is noted in a file.
+def ranges_differ(expected, measured):
+    """Whether two ranges, each [low, high], are of different kinds of data.
+
+    A network calibrated on [0, 255] and run on [0, 1] gives nonsense without
+    an error. So does a phone that passes what the training never used.
+    """
+    length = expected[1] - expected[0]
+    if length <= 0:
+        return list(expected) != list(measured)
+    outside = max(expected[0] - measured[0], measured[1] - expected[1]) / length
+    used = (measured[1] - measured[0]) / length
+    return outside > _OUTSIDE or used < _USED
+
+
+def range_text(limits):
+    """Formats a range, as in "[0, 255]"."""
+    return f"[{limits[0]:.4g}, {limits[1]:.4g}]"
+
+
+def notes(request, inputs, outputs):
+    """Collects what a file notes about itself.
 
     Args:
-        model: The `keras.Model`.
-        file: `lite_model.details` of the converted file: inputs and outputs.
-        limits: From `input_ranges`.
-        class_names, user: From `checked`.
-        **facts: What else is known of the conversion.
+        request: The `ExportRequest`.
+        inputs, outputs: `lite_model.details` of the converted file.
 
     Returns:
         A dict for JSON.
     """
-    inputs, outputs = file
     described = {name: _tensor(detail) for name, detail in inputs.items()}
     for name, entry in described.items():
-        entry["range"] = limits.get(name)
+        entry["range"] = request.input_ranges.get(name)
     return {
-        "model": model.name,
-        "class_names": class_names,
+        "model": request.model.name,
+        "class_names": request.class_names,
         "inputs": described,
         "outputs": {name: _tensor(d) for name, d in outputs.items()},
-        **facts,
-        "parameters": int(model.count_params()),
-        "weights_sha256": fingerprint(model),
+        "quantization": request.quantization,
+        "preprocessing": request.network.preprocessing is not None,
+        "activation": request.interface.activation,
+        "signature_name": request.interface.signature_name,
+        "input_order": [spec.name for spec in request.inputs.values()],
+        "representative_samples": (
+            len(request.samples) if request.samples else None
+        ),
+        "parameters": int(request.model.count_params()),
+        "weights_sha256": fingerprint(request.model),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"
         ),
@@ -146,7 +175,7 @@ def notes(model, file, limits, class_names, user, **facts):
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
         },
-        "user": user,
+        "user": request.user_metadata,
     }
 
 

@@ -1,1 +1,1 @@
-"""What the files do on real data, beside the Keras student."""
+"""What the files do on real data, compared with the Keras student."""

@@ -1,8 +1,8 @@
 """How much memory a TFLite file takes, measured in a process of its own.
 
-No interpreter tells. A fresh process that holds the interpreter and nothing
-else (no TensorFlow) looks at its own resident set before it opens the file and
-after it ran the network once; this file, run by its path, is that process.
+The interpreter does not report it. A fresh process with the interpreter and
+nothing else (no TensorFlow) reads its own resident set before it opens the file
+and after it ran the network once. That process runs this file by its path.
 """
 
 import json
@@ -12,7 +12,7 @@ import warnings
 
 
 def resident_memory(filepath, shapes, num_threads=1):
-    """Growth of the resident set by opening a file and running it once.
+    """Measures how the resident set grows by running a file once.
 
     Args:
         filepath: A `.tflite` file.
@@ -21,9 +21,8 @@ def resident_memory(filepath, shapes, num_threads=1):
 
     Returns:
         Bytes: the weights that were read, the arena of the activations, and
-        what the interpreter itself needs for a first network (3.4 MiB for
-        one of 14 KiB, 50 MiB for one of 22 MiB in float32).
-        `None` where the system does not tell.
+        what the interpreter itself needs (3.4 MiB for a file of 14 KiB, 50 MiB
+        for one of 22 MiB in float32). `None` if the system does not report it.
 
     Warns:
         UserWarning: If the process failed.
@@ -33,7 +32,7 @@ def resident_memory(filepath, shapes, num_threads=1):
         "shapes": {str(k): [int(s) for s in v] for k, v in shapes.items()},
         "num_threads": num_threads,
     }
-    # -P: the folder of this file is no place to import from.
+    # -P: Python must not import from the folder of this file.
     done = subprocess.run(
         [sys.executable, "-P", __file__, json.dumps(request)],
         stdin=subprocess.DEVNULL,
@@ -41,17 +40,17 @@ def resident_memory(filepath, shapes, num_threads=1):
         text=True,
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         warnings.warn(
             f"The memory of '{filepath}' could not be measured: {last}",
-            stacklevel=4,
+            stacklevel=5,
         )
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _resident():
-    """Bytes of this process's resident set, `None` if the system hides it."""
+    """Returns the bytes of this process's resident set, `None` if unknown."""
     try:
         with open("/proc/self/statm") as file:
             pages = int(file.read().split()[1])
@@ -63,6 +62,7 @@ def _resident():
 
 
 def main(request):
+    """Prints the growth of the resident set as JSON."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 

@@ -1,13 +1,14 @@
 """The numbers of `verify`: as tables, as JSON, as a check."""
 
 import json
+from typing import Any
 
 NO_LABELS = (
-    "`max_accuracy_drop` needs labels and the dataset gives none: give batches "
+    "`max_accuracy_drop` needs labels, but the dataset has none: give batches "
     "(x, y), or leave max_accuracy_drop out."
 )
-# Title of a column, key of a row, how a value is printed: what the files
-# answer, and what they cost.
+# Title of a column, key of a row, format of a value: what the files answer,
+# and what they cost.
 _ANSWERS = (
     ("file", "file", str),
     ("accuracy %", "accuracy", lambda value: f"{100 * value:.2f}"),
@@ -36,46 +37,53 @@ class VerificationError(AssertionError):
 
 
 class Verification:
-    """What `verify` found; `print(verification)` shows it as two tables.
+    """The result of `verify`; `print(verification)` shows it as two tables.
 
     Attributes:
         rows: One dict per network, the Keras student first. Shares are in
-            [0, 1], latencies in milliseconds, sizes in bytes; `None` where
-            there is nothing to say (accuracy without labels). `operators` is
-            a dict name -> how many, `builtin_operators_only` whether every
+            [0, 1], latencies in milliseconds, sizes in bytes; `None` if a
+            value does not apply (accuracy without labels). `operators` is a
+            dict name -> how many, `builtin_operators_only` whether every
             build of the interpreter has them.
-        samples: Number of samples each network saw.
+        samples: Number of samples.
         output: Name of the compared output.
         num_threads: Threads of the interpreters.
         latency_runs: Timed calls behind each latency.
     """
 
-    def __init__(self, rows, samples, output, num_threads, latency_runs):
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        samples: int,
+        output: str,
+        num_threads: int,
+        latency_runs: int,
+    ):
         self.rows = rows
         self.samples = samples
         self.output = output
         self.num_threads = num_threads
         self.latency_runs = latency_runs
 
-    def check(self, max_accuracy_drop=0.5):
-        """Raises if a file is too much less accurate than the student.
+    def check(self, max_accuracy_drop: float = 0.5) -> "Verification":
+        """Raises if a file loses too much accuracy against the student.
 
         Args:
-            max_accuracy_drop: Percentage points a file may lose against the
-                Keras student on the same data. Defaults to 0.5, this
-                project's own bar.
+            max_accuracy_drop: Percentage points that a file may lose against
+                the Keras student on the same data. Defaults to 0.5, the bar
+                of this project.
 
         Returns:
             The verification itself.
 
         Raises:
-            VerificationError: Naming every file that lost more.
+            VerificationError: If a file lost more; the message names each.
             ValueError: If the data had no labels.
         """
         student = self.rows[0]
         if student["accuracy"] is None:
             raise ValueError(NO_LABELS)
-        # The slack is for the rounding of a difference of two quotients.
+        # The slack covers the rounding of a difference of two quotients.
         lost = [
             f"'{row['file']}' lost {row['accuracy_drop_points']:.2f} points "
             f"({row['accuracy']:.2%})"
@@ -90,12 +98,12 @@ class Verification:
             )
         return self
 
-    def as_dict(self):
-        """Everything as dicts, lists, numbers and strings."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns everything as dicts, lists, numbers and strings."""
         return dict(vars(self), rows=[dict(row) for row in self.rows])
 
-    def to_json(self, indent=2):
-        """`as_dict()` as JSON text."""
+    def to_json(self, indent: int | None = 2) -> str:
+        """Returns `as_dict()` as JSON text."""
         return json.dumps(self.as_dict(), indent=indent)
 
     def __str__(self):
@@ -112,7 +120,7 @@ class Verification:
 
 
 def _operators(row):
-    """-> "9 builtin", or "9, not builtin: FlexErf"."""
+    """Formats as "9 builtin" or "9, not builtin: FlexErf"."""
     if not row.get("operators"):
         return None
     count = sum(row["operators"].values())
@@ -122,7 +130,7 @@ def _operators(row):
 
 
 def _table(columns, rows):
-    """-> lines; a column without any value is left out."""
+    """Returns the lines of a table without its empty columns."""
     printed = []
     for title, key, text in columns:
         values = [row.get(key) for row in rows]

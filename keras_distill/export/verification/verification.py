@@ -1,12 +1,17 @@
-"""What exported files really do, beside the student they came from.
+"""What exported files really do, compared with the student they came from.
 
 `verify` sends real data through the Keras student and every file exported from
-it, one batch at a time, and counts. A file is accepted for what it predicts,
-not for having been converted without an error.
+it, batch by batch, and counts. A file is judged by what it predicts, not by a
+conversion without errors.
 """
 
+import os
 import pathlib
 import warnings
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,76 +20,81 @@ import tensorflow as tf
 from keras_distill import cost
 from keras_distill._data.sources import batches
 from keras_distill.export import model_inputs
-from keras_distill.export.file import ranges
+from keras_distill.export.file.notes import range_text
+from keras_distill.export.file.notes import ranges_differ
 from keras_distill.export.network import activated
 from keras_distill.export.network import check_preprocessing
-from keras_distill.export.verification.compared import File
-from keras_distill.export.verification.compared import KerasNetwork
-from keras_distill.export.verification.comparison import Totals
-from keras_distill.export.verification.comparison import class_numbers
+from keras_distill.export.verification.networks import File
+from keras_distill.export.verification.networks import KerasNetwork
 from keras_distill.export.verification.result import NO_LABELS
 from keras_distill.export.verification.result import Verification
+from keras_distill.export.verification.totals import Totals
+from keras_distill.export.verification.totals import class_numbers
+from keras_distill.views import Views
+
+FilePath = str | os.PathLike
 
 
 def verify(
-    files,
-    student,
-    dataset,
+    files: FilePath | Sequence[FilePath] | Mapping[str, FilePath],
+    student: keras.Model,
+    dataset: Any,
     *,
-    teacher=None,
-    preprocessing=None,
-    output=None,
-    max_accuracy_drop=None,
-    num_threads=1,
-    latency_runs=50,
-    measure_memory=True,
-    verbose=True,
-):
+    teacher: keras.Model | None = None,
+    preprocessing: Views | Callable | None = None,
+    output: str | None = None,
+    max_accuracy_drop: float | None = None,
+    num_threads: int = 1,
+    latency_runs: int = 50,
+    measure_memory: bool = True,
+    verbose: bool = True,
+) -> Verification:
     """Compares TFLite files with the Keras student they were exported from.
 
-    With `z` the student's logits over all samples and `f` those of a file:
+    With the logits `z` of the student over all samples and `f` of a file:
 
-        accuracy                  share where argmax f is the label
+        accuracy                  share of samples with argmax f = label
         accuracy_drop_points      100 * (accuracy of z - accuracy of f)
-        agreement                 share where argmax f = argmax z
-        teacher_agreement         share where argmax f = argmax of the teacher
+        agreement                 share with argmax f = argmax z
+        teacher_agreement         share with argmax f = argmax of the teacher
         mean_absolute_difference  mean |f - z|
         max_absolute_difference   max |f - z|
         max_relative_difference   max |f - z| / max |z|
 
-    A head of one unit says yes above 0, or above 0.5 if the student's (the
-    teacher's) outputs all lie in [0, 1]: they are probabilities then. Sample
+    A head of one unit decides at 0, or at 0.5 if all outputs of the student
+    (the teacher) lie in [0, 1], because they are probabilities then. Sample
     weights are ignored, as in Keras's `metrics=`. A file that ends in a softmax
-    (or sigmoid) of its own is compared with that of the student's logits.
+    or sigmoid of its own is compared with that of the student's logits.
 
-    Beside that, per file: size, operators and whether all are builtin,
-    latency, resident memory; and the student's multiply-accumulates, which are
-    the file's too (`kd.cost.multiply_accumulates`).
+    Each row also has the file's size, its operators and whether all are
+    builtin, latency, resident memory, and the student's multiply-accumulates,
+    which are the file's too (`kd.cost.multiply_accumulates`).
 
     Args:
         files: A path, a list of paths, or a dict label -> path.
         student: The built `keras.Model` that was exported.
-        dataset: Data that neither training nor quantization has seen: a
+        dataset: Data that neither training nor quantization has used: a
             `tf.data.Dataset` of `(x, y)`, `(x, y, sample_weight)` or `x`
             batches, any iterable of such batches, or a tuple `(x, y)` of
             arrays. Labels are class numbers or one-hot. Read once.
         teacher: A `keras.Model` with the inputs and classes of the student.
             Defaults to `None`.
-        preprocessing: What makes a network's input of the dataset's `x`: a
-            `kd.views.Views` (such as `distiller.views`; the teacher gets its
-            `teacher_evaluation`), a Keras layer or model, or a function. Files
-            that hold it inside see `x` as it is. Defaults to `None`.
-        output: Which output to compare, where the student has several: a key
-            of its dict, `"output_<i>"` of its list.
+        preprocessing: What turns the dataset's `x` into the input of a
+            network: a `kd.views.Views` (such as `distiller.views`; the teacher
+            gets its `teacher_evaluation`), a Keras layer or model, or a
+            function. Files that contain it get `x` as it is. Defaults to
+            `None`.
+        output: Which output to compare if the student has several: a key of
+            its dict, or `"output_<i>"` of its list.
         max_accuracy_drop: If given, `check(max_accuracy_drop)` is called.
-        num_threads: Threads per interpreter. Defaults to 1: the most
+        num_threads: Threads per interpreter. Defaults to 1, the most
             repeatable.
-        latency_runs: Timed calls per network behind the median and the 95th
-            percentile of one sample's latency, on this machine and not on a
-            phone; the student's is that of its TensorFlow graph. 0: none.
-            Defaults to 50.
+        latency_runs: Number of timed calls per network for the median and the
+            95th percentile of one sample's latency, on this machine and not
+            on a phone. The student's is that of its TensorFlow graph. 0 skips
+            it. Defaults to 50.
         measure_memory: Whether to measure `memory_bytes`, in a process of its
-            own per file (0.3 s each): by how much the resident set grows when
+            own per file (0.3 s each): how much the resident set grows when
             the file is opened and run once. Defaults to `True`.
         verbose: Whether to show a progress bar.
 
@@ -130,14 +140,10 @@ def verify(
     keras_student = KerasNetwork(
         "student (Keras)", student, preprocessing, "student"
     )
+    has_preprocessing = preprocessing is not None
     files = [
         File(
-            label,
-            path,
-            num_threads,
-            inputs,
-            preprocessing is not None,
-            measure_memory,
+            label, path, num_threads, inputs, has_preprocessing, measure_memory
         )
         for label, path in _labelled(files).items()
     ]
@@ -145,7 +151,7 @@ def verify(
     if teacher is not None:
         teacher = KerasNetwork("teacher", teacher, preprocessing, "teacher")
     totals = [Totals() for _ in networks]
-    samples = seen = 0
+    samples = batch_count = 0
     progress = keras.utils.Progbar(
         steps, verbose=1 if verbose else 0, unit_name="batch"
     )
@@ -153,80 +159,85 @@ def verify(
         if y is None and max_accuracy_drop is not None:
             raise ValueError(NO_LABELS)
         student_x = keras_student.input(x)
-        given = [student_x, *(file.feed(x, student_x) for file in files)]
-        outputs = [network(value) for network, value in zip(networks, given)]
+        fed = [student_x, *(file.feed(x, student_x) for file in files)]
+        outputs = [network(value) for network, value in zip(networks, fed)]
         if not samples:
             output = _chosen_output(outputs[0], output)
-            ones = keras.tree.map_structure(lambda v: v[:1], given)
-        logits = [n.selected(o, output) for n, o in zip(networks, outputs)]
-        z = logits[0]
-        t = None
+            first = keras.tree.map_structure(lambda v: v[:1], fed)
+        logits = [n.select(o, output) for n, o in zip(networks, outputs)]
+        teacher_logits = labels = None
         if teacher is not None:
-            t = teacher.selected(teacher(teacher.input(x)), output)
-            _same_shape(z, t, "teacher")
-        labels = None if y is None else class_numbers(y, z, output)
-        for total, network, f in zip(totals, networks, logits):
-            _same_shape(z, f, network.label)
-            expected = activated(z, network.activation)
-            total.add(np.asarray(expected), f, t, labels)
-        samples += len(z)
-        seen += 1
-        progress.update(seen)
-    progress.update(seen, finalize=True)
+            teacher_logits = teacher.select(teacher(teacher.input(x)), output)
+            _check_shape(teacher_logits, logits[0], "teacher")
+        if y is not None:
+            labels = class_numbers(y, logits[0], output)
+        for total, network, value in zip(totals, networks, logits):
+            _check_shape(value, logits[0], network.label)
+            expected = np.asarray(activated(logits[0], network.activation))
+            total.add(expected, value, teacher_logits, labels)
+        samples += len(logits[0])
+        batch_count += 1
+        progress.update(batch_count)
+    progress.update(batch_count, finalize=True)
     if not samples:
         raise ValueError("`dataset` is empty: there is nothing to verify on.")
     _warn_of_ranges(files)
-    products = _multiply_accumulates(student, ones[0])
+    products = _multiply_accumulates(student, first[0])
     rows = []
-    for network, total, one in zip(networks, totals, ones):
-        row = {**network.facts(output, one), **total.results()}
-        row["accuracy_drop_points"] = None
+    for network, total, sample in zip(networks, totals, first):
+        row = _row(network, total, output, sample, latency_runs)
+        row["multiply_accumulates"] = products
         if row["accuracy"] is not None:
             best = (rows or [row])[0]["accuracy"]
             row["accuracy_drop_points"] = 100 * (best - row["accuracy"])
-        times = network.latency(one, latency_runs) if latency_runs else None
-        for name, percent in ("median", 50), ("95th_percentile", 95):
-            row[f"latency_{name}_ms"] = (
-                None if times is None else float(np.percentile(times, percent))
-            )
-        row["multiply_accumulates"] = products
         rows.append(row)
-    found = Verification(rows, samples, output, num_threads, latency_runs)
+    result = Verification(rows, samples, output, num_threads, latency_runs)
     return (
-        found if max_accuracy_drop is None else found.check(max_accuracy_drop)
+        result if max_accuracy_drop is None else result.check(max_accuracy_drop)
     )
 
 
+def _row(network, total, output, sample, latency_runs):
+    row = {**network.facts(output, sample), **total.results()}
+    row["accuracy_drop_points"] = None
+    times = network.latency(sample, latency_runs) if latency_runs else None
+    for name, percent in ("median", 50), ("95th_percentile", 95):
+        row[f"latency_{name}_ms"] = (
+            None if times is None else float(np.percentile(times, percent))
+        )
+    return row
+
+
 def _warn_of_ranges(files):
-    """Warns once for all files that expect the same."""
-    found = {}
+    """Warns once for all files that expect the same range."""
+    labels = {}
     for file in files:
-        for name, seen in file.seen.items():
-            expected = file.expected.get(name)
-            if expected and ranges.differ(expected, seen):
-                labels = found.setdefault((name, *expected, *seen), [])
-                labels.append(file.label)
-    for (name, *limits), labels in found.items():
+        for name, measured in file.measured_ranges.items():
+            expected = file.expected_ranges.get(name)
+            if expected and ranges_differ(expected, measured):
+                key = name, *expected, *measured
+                labels.setdefault(key, []).append(file.label)
+    for (name, *limits), names in labels.items():
         warnings.warn(
-            f"The dataset's input '{name}' lies in "
-            f"{ranges.shown(limits[2:])}, but {labels} expect "
-            f"{ranges.shown(limits[:2])} (`kd.export.metadata`): "
-            "were representative and evaluation data preprocessed alike?",
+            f"The dataset's input '{name}' lies in {range_text(limits[2:])}, "
+            f"but {names} expect {range_text(limits[:2])} "
+            "(`kd.export.metadata`): were representative and evaluation data "
+            "preprocessed alike?",
             stacklevel=3,
         )
 
 
-def _multiply_accumulates(student, one):
-    """Of the student, or `None` where they cannot all be counted."""
-    shapes = keras.tree.map_structure(lambda v: tuple(v.shape[1:]), one)
+def _multiply_accumulates(student, sample):
+    """Counts those of the student; `None` if they cannot all be counted."""
+    shapes = keras.tree.map_structure(lambda v: tuple(v.shape[1:]), sample)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # layers that are not counted
         for shape in (None, shapes):
             try:
                 return int(cost.multiply_accumulates(student, shape))
             except Exception:
-                # The user's own `call` may do anything on symbols; one cell
-                # of a table is not worth the rest of it.
+                # The user's own `call` may do anything on symbols. One cell is
+                # not worth the rest of the table.
                 continue
     return None
 
@@ -241,11 +252,11 @@ def _chosen_output(outputs, output):
     return output
 
 
-def _same_shape(z, other, label):
-    if z.shape != other.shape:
+def _check_shape(logits, student_logits, label):
+    if logits.shape != student_logits.shape:
         raise ValueError(
-            f"The outputs of '{label}' have the shape {other.shape}, the "
-            f"student's {z.shape}; they must be the same."
+            f"The outputs of '{label}' have the shape {logits.shape}, the "
+            f"student's {student_logits.shape}; they must be the same."
         )
 
 
@@ -253,7 +264,7 @@ def _labelled(files):
     if isinstance(files, dict):
         labelled = files
     else:
-        single = isinstance(files, (str, pathlib.Path))
+        single = isinstance(files, (str, os.PathLike))
         paths = [pathlib.Path(p) for p in ([files] if single else files)]
         names = [path.name for path in paths]
         unique = len(set(names)) == len(names)

@@ -1,7 +1,7 @@
-"""The one pass of the teacher over the data, which can be killed at any moment.
+"""The one pass of the teacher over the data, which may be killed at any moment.
 
 What is done is what the header lists: a shard is written to a file of another
-name, renamed, and then listed, in a header that is replaced as a whole.
+name, renamed, and then listed in a header that is replaced as a whole.
 """
 
 import os
@@ -11,104 +11,89 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_distill._arguments import checked_teacher_dtype
-from keras_distill._arguments import positive
 from keras_distill._arguments import whole
-from keras_distill.losses.structures import as_list
-from keras_distill.teachers.cache import arguments
-from keras_distill.teachers.cache import header as headers
+from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
 from keras_distill.teachers.cache.encoding import columns_of
-from keras_distill.teachers.cache.folder import started
 from keras_distill.teachers.cache.forward import Forward
+from keras_distill.teachers.cache.options import StoredOutputs
+from keras_distill.teachers.cache.options import TeacherRun
 from keras_distill.teachers.cache.origin import teacher_description
 from keras_distill.teachers.cache.origin import views_description
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
-
-SHARD_SAMPLES, SHARD_BYTES = 2**14, 2**26
+from keras_distill.views.base import checked_views
 
 
 def build(
-    teacher,
-    dataset,
-    path,
-    *,
-    views,
-    epochs,
-    top_k,
-    temperature,
-    dtype,
-    teacher_layer_names,
-    teacher_dtype,
-    batch_size,
-    samples_per_shard,
-    overwrite,
-    verbose,
+    teacher, dataset, path, *, views, epochs, outputs, run, overwrite, verbose
 ):
     """See `TeacherCache.build`."""
     teacher = as_teacher(teacher)
-    views = arguments.checked_views(views) or Views(name="views")
-    arguments.check_teacher(teacher)
+    if not isinstance(teacher, keras.Model) or not teacher.built:
+        raise TypeError(
+            "teacher must be a trained keras.Model, or a list of them. "
+            f"Received: {teacher!r}"
+        )
+    views = _replayable(views)
     whole("epochs", epochs, least=1)
-    batch_size = arguments.checked_batch_size(batch_size, views)
-    arguments.check_dtype(dtype)
-    temperature = positive("temperature", temperature)
-    names = as_list(teacher_layer_names) if teacher_layer_names else []
-    checked_teacher_dtype(teacher_dtype)
-    run = Forward(
-        teacher, views, names, dtype, top_k, temperature, teacher_dtype
-    )
+    outputs = _checked("outputs", outputs, StoredOutputs)
+    run = _checked("run", run, TeacherRun)
+    batch_size = run.batch_size_for(views)
+    forward = Forward(teacher, views, outputs, run.dtype)
     batches, samples = source.ordered_batches(dataset, batch_size, teacher)
     first = next(iter(batches), None)
     if first is None:
         raise ValueError("dataset is empty: there is not one sample.")
     source.check_in_order(first[1].numpy(), 0)
-    shapes = run.shapes(*first)
-    columns = columns_of(shapes, dtype, top_k)
-    row = sum(column.bytes for column in columns)
-    samples_per_shard = arguments.checked_samples_per_shard(
-        samples_per_shard, batch_size, row, SHARD_SAMPLES, SHARD_BYTES
-    )
+    shapes = forward.shapes(*first)
+    columns = columns_of(shapes, outputs.dtype, outputs.top_k)
+    bytes_per_view = sum(column.bytes for column in columns)
     header = {
-        "format": headers.FORMAT,
-        "version": headers.VERSION,
+        "format": folder.FORMAT,
+        "version": folder.VERSION,
         "complete": False,
         "teacher": teacher_description(teacher),
-        "teacher_dtype": teacher_dtype,
+        "teacher_dtype": run.dtype,
         "views": views_description(views),
         "varies": bool(views.teacher_varies),
         "samples": samples,
         "epochs": epochs if views.teacher_varies else 1,
         "batch_size": batch_size,
-        "samples_per_shard": samples_per_shard,
-        "dtype": dtype,
-        "top_k": top_k,
-        "temperature": None if top_k is None else temperature,
+        "samples_per_shard": run.samples_per_shard_for(
+            batch_size, bytes_per_view
+        ),
+        "dtype": outputs.dtype,
+        "top_k": outputs.top_k,
+        "temperature": (
+            None if outputs.top_k is None else float(outputs.temperature)
+        ),
         "outputs": shapes,
         "inputs": None,
         "shards": [],
     }
     in_memory = not isinstance(dataset, tf.data.Dataset)
 
-    def parts(found):
-        return source.parts_to_compare(batches, found, in_memory)
+    def parts(header):
+        return source.parts_to_compare(batches, header, in_memory)
 
-    header = started(path, header, parts, overwrite)
+    header = folder.started(path, header, parts, overwrite)
     if header["complete"]:
         if verbose:
             print(f"TeacherCache: '{path}' is complete.")
         return
-    _Builder(path, header, batches, run, row, verbose).build()
+    builder = _Builder(path, header, batches, forward, bytes_per_view, verbose)
+    builder.build()
 
 
 class _Builder:
     """Goes over the data, from where the header says that it stopped."""
 
-    def __init__(self, path, header, batches, run, row, verbose):
-        self.path, self.header, self.run = path, header, run
-        self.batches, self.row, self.verbose = batches, row, verbose
+    def __init__(self, path, header, batches, forward, bytes_per_view, verbose):
+        self.path, self.header = path, header
+        self.batches, self.forward = batches, forward
+        self.bytes_per_view, self.verbose = bytes_per_view, verbose
 
     def build(self):
         header, began = self.header, time.perf_counter()
@@ -116,14 +101,14 @@ class _Builder:
         bar = self._announced(done)
         for epoch in range(header["epochs"]):
             self._build_epoch(epoch, bar)
-        inputs = self.path / headers.INPUTS
+        inputs = self.path / folder.INPUTS
         header["inputs"] = {
-            "file": headers.INPUTS,
+            "file": folder.INPUTS,
             "bytes": inputs.stat().st_size,
-            "sha256": headers.sha256(inputs),
+            "sha256": folder.sha256(inputs),
         }
         header["complete"] = True
-        headers.write(self.path, header)
+        folder.write_header(self.path, header)
         if self.verbose:
             views = header["samples"] * header["epochs"] - done
             seconds = time.perf_counter() - began
@@ -139,23 +124,23 @@ class _Builder:
     def _build_epoch(self, epoch, bar):
         """Writes the missing shards of one epoch."""
         header, size = self.header, self.header["samples_per_shard"]
-        start = headers.samples_done(header, epoch)
+        start = folder.samples_done(header, epoch)
         if start == header["samples"]:
             return
-        kept, rows, checksums = [], 0, []
+        parts, rows, checksums = [], 0, []
         data = self.batches.skip(start // header["batch_size"]).prefetch(2)
         position = start
         for inputs, index in data:
             # A shard is written when it is known whether it is the last.
             if rows == size:
-                self._write_shard(epoch, kept, checksums)
-                kept, rows, checksums = [], 0, []
+                self._write_shard(epoch, parts, checksums)
+                parts, rows, checksums = [], 0, []
             source.check_in_order(index.numpy(), position)
             if epoch == 0:
                 checksums.append(source.checksums(inputs))
             elif position == start:
                 self._check_order(inputs, position, epoch)
-            kept.append(self.run.stored(inputs, index, epoch, position))
+            parts.append(self.forward.stored(inputs, index, epoch, position))
             rows += len(index)
             position += len(index)
             if self.verbose:
@@ -167,22 +152,22 @@ class _Builder:
                 "every pass."
             )
         header["samples"] = position
-        self._write_shard(epoch, kept, checksums)
+        self._write_shard(epoch, parts, checksums)
 
-    def _write_shard(self, epoch, kept, checksums):
+    def _write_shard(self, epoch, parts, checksums):
         header = self.header
         done = [s for s in header["shards"] if s["epoch"] == epoch]
-        start = headers.samples_done(header, epoch)
+        start = folder.samples_done(header, epoch)
         if checksums:
-            with open(self.path / headers.INPUTS, "r+b") as stream:
+            with open(self.path / folder.INPUTS, "r+b") as stream:
                 stream.truncate(4 * start)  # What a killed run added.
                 stream.seek(4 * start)
                 stream.write(np.concatenate(checksums).tobytes())
                 stream.flush()
                 os.fsync(stream.fileno())
         arrays = {
-            name: np.concatenate([part[name] for part in kept])
-            for name in kept[0]
+            name: np.concatenate([part[name] for part in parts])
+            for name in parts[0]
         }
         name = shards.shard_name(epoch, len(done))
         size, sha256 = shards.write(self.path, name, arrays)
@@ -195,12 +180,12 @@ class _Builder:
                 "sha256": sha256,
             }
         )
-        headers.write(self.path, header)
+        folder.write_header(self.path, header)
 
     def _check_order(self, inputs, position, epoch):
-        found = source.checksums(inputs)
-        seen = np.fromfile(self.path / headers.INPUTS, "<u4")
-        if not np.array_equal(found, seen[position : position + len(found)]):
+        now = source.checksums(inputs)
+        before = np.fromfile(self.path / folder.INPUTS, "<u4")
+        if not np.array_equal(now, before[position : position + len(now)]):
             raise ValueError(
                 f"dataset gives other samples in epoch {epoch} than in epoch "
                 "0. It must give the same samples in the same order in every "
@@ -214,11 +199,37 @@ class _Builder:
         total = samples and samples * epochs
         expected = "an unknown number of samples"
         if samples:
-            expected = f"{samples} samples = {total * self.row / 1e6:.2f} MB"
+            size = total * self.bytes_per_view / 1e6
+            expected = f"{samples} samples = {size:.2f} MB"
         print(
-            f"TeacherCache: {self.row} bytes per view x {epochs} epoch(s) x "
-            f"{expected} in '{self.path}'."
+            f"TeacherCache: {self.bytes_per_view} bytes per view x {epochs} "
+            f"epoch(s) x {expected} in '{self.path}'."
         )
         if done:
             print(f"TeacherCache: going on after {done} views.")
         return keras.utils.Progbar(total, unit_name="view")
+
+
+def _replayable(views):
+    """Returns views whose draws can be repeated."""
+    if checked_views(views) is None:
+        return Views(name="views")
+    if not views.replayable:
+        raise ValueError(
+            f"The draws of {type(views).__name__}(augmentation=...) are the "
+            "layer's own: what the teacher sees now cannot be shown to the "
+            "student later. Leave augmentation out, or train with a live "
+            "teacher."
+        )
+    return views
+
+
+def _checked(argument, value, kind):
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{argument} must be a kd.teachers.{kind.__name__}. Received: "
+            f"{value!r} of type {type(value).__name__}"
+        )
+    return value

@@ -2,28 +2,35 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
 
 from keras_distill.teachers.cache import building
-from keras_distill.teachers.cache import header as headers
+from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import joining
 from keras_distill.teachers.cache.encoding import columns_of
-from keras_distill.teachers.cache.folder import check_same
+from keras_distill.teachers.cache.options import StoredOutputs
+from keras_distill.teachers.cache.options import TeacherRun
 from keras_distill.teachers.cache.origin import teacher_description
-from keras_distill.teachers.cache.part import part_of
+from keras_distill.teachers.cache.shards import part_of
+from keras_distill.views import Views
 
 
 class TeacherCache:
-    """A teacher's outputs on a data set, computed once, read in training.
+    """A teacher's outputs on a data set, computed once and read in training.
 
-    `build` runs the teacher over the data; `join` adds what it gave to a
+    `build` runs the teacher over the data. `join` adds its outputs to a
     training pipeline, by the index of each sample. A `kd.Distiller` then
-    trains any number of students, without a teacher:
+    trains any number of students without a teacher:
 
         L_k(teacher, student) = L_k(cache[epoch, sample index], student)
 
     Views that show the teacher something else in every epoch
     (`kd.views.FunctionMatching`) are replayed: the cache holds the outputs for
-    the views of `epochs` epochs, and training goes around in these.
+    the views of `epochs` epochs, and longer training repeats these.
 
     `TeacherCache(path)` opens a cache that was built before.
 
@@ -31,16 +38,16 @@ class TeacherCache:
         path: The folder that `build` wrote.
 
     Attributes:
-        path: The same, a `pathlib.Path`.
-        samples: Number of samples.
-        epochs: Number of epochs whose views it holds: 1 where the teacher sees
-            the same in every epoch.
-        bytes_per_view: Bytes that one view of one sample takes.
+        path: The folder, a `pathlib.Path`.
+        samples: The number of samples.
+        epochs: The number of epochs whose views it holds: 1 if the teacher
+            sees the same in every epoch.
+        bytes_per_view: The bytes that one view of one sample takes.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: for a folder that is no cache, is unfinished or damaged
-            (files missing or of another size), or of another format version.
+        FileNotFoundError: If there is no such folder.
+        ValueError: If the folder is not a cache, is unfinished or damaged
+            (files missing or of another size), or has another format version.
 
     Example:
 
@@ -58,117 +65,105 @@ class TeacherCache:
 
     Reference:
         Shen and Xing, "A Fast Knowledge Distillation Framework for Visual
-        Recognition", 2022 (ECCV): outputs under replayed views, and "marginal
-        smoothing", the largest ones only with the rest spread evenly.
+        Recognition", 2022 (ECCV): outputs under replayed views.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(os.fspath(path))
-        self.header = headers.read(self.path)
+        self.header = folder.read_header(self.path)
         if not self.header["complete"]:
             raise ValueError(
                 f"The teacher cache '{self.path}' is unfinished: "
                 f"{len(self.header['shards'])} shard(s) are there. Call "
-                "kd.TeacherCache.build with the same arguments again: it goes "
-                "on from there."
+                "kd.TeacherCache.build with the same arguments again: it "
+                "continues from there."
             )
-        headers.check_files(self.path, self.header)
+        folder.check_files(self.path, self.header)
         self._verified = set()
 
     @property
-    def samples(self):
+    def samples(self) -> int:
         return self.header["samples"]
 
     @property
-    def epochs(self):
+    def epochs(self) -> int:
         return self.header["epochs"]
 
     @property
-    def bytes_per_view(self):
+    def bytes_per_view(self) -> int:
         return sum(column.bytes for column in self.columns())
 
     def columns(self):
-        """What is stored of each sample, a list of `Column`."""
+        """Returns what is stored of each sample, a list of `Column`."""
         header = self.header
         return columns_of(header["outputs"], header["dtype"], header["top_k"])
 
     @classmethod
     def build(
         cls,
-        teacher,
-        dataset,
-        path,
+        teacher: keras.Model | Sequence[keras.Model],
+        dataset: Any,
+        path: str | os.PathLike,
         *,
-        views=None,
-        epochs=1,
-        top_k=None,
-        temperature=1.0,
-        dtype="float16",
-        teacher_layer_names=None,
-        teacher_dtype=None,
-        batch_size=None,
-        samples_per_shard=None,
-        overwrite=False,
-        verbose=True,
-    ):
+        views: Views | None = None,
+        epochs: int = 1,
+        outputs: StoredOutputs | None = None,
+        run: TeacherRun | None = None,
+        overwrite: bool = False,
+        verbose: bool = True,
+    ) -> "TeacherCache":
         """Runs a teacher over a data set and writes down what it says.
 
-        Killed at any moment, the same call goes on from the last whole shard,
-        and the finished folder is the same byte for byte, if the teacher is
-        deterministic (on GPUs: `tf.config.experimental.
-        enable_op_determinism()`). Called for a finished cache it only opens
-        it; with more epochs than that has, it adds them. Before, it compares
-        teacher, views and data: arrays in whole, of a pipeline the first
-        batch and, where it goes on, that of the last whole shard.
+        If the run is killed, the same call continues from the last whole
+        shard, and the finished folder is the same byte for byte, provided that
+        the teacher is deterministic (on GPUs:
+        `tf.config.experimental.enable_op_determinism()`). For a finished cache
+        the call only opens it; with more epochs than the cache has, it adds
+        them. First it compares teacher, views and data: arrays as a whole, of
+        a pipeline the first batch and that of the last whole shard.
 
         Args:
             teacher: A trained `keras.Model`, or a list of them (`kd.Ensemble`).
             dataset: The samples in fixed order: a `tf.data.Dataset` of single
                 samples, `x` or `(x, y)`; arrays `x`; or batches in order that
                 carry their index (`kd.datasets.batches(x, y, indexed=True)`).
-                A sample's index is its position here. Labels are not looked
-                at.
+                The index of a sample is its position here. Labels are ignored.
             path: The folder to write.
             views: The views that the Distiller will have. Defaults to `None`,
                 the samples as they are.
-            epochs: Number of epochs whose views to compute. One is enough, and
-                all that is stored, where the teacher sees the same in every
-                epoch (no views, `Preprocessing`, `FixedTeacher`). Defaults
+            epochs: The number of epochs whose views to compute. If the teacher
+                sees the same in every epoch (no views, `Preprocessing`,
+                `FixedTeacher`), one is enough and only one is stored. Defaults
                 to 1.
-            top_k: Keep only this many of the largest logits of each position,
-                and the probability of the others together, which `join`
-                spreads evenly over them. Defaults to `None`: all.
-            temperature: With `top_k`: that of the losses. Probabilities of
-                the kept classes are right at this temperature, and less so at
-                others. Defaults to 1.0.
-            dtype: `"float16"` rounds outputs to 1 part in 2048; `"float32"`
-                does not. Defaults to `"float16"`.
-            teacher_layer_names: Layers whose outputs losses will read
-                (`teacher_layer_name=` of the losses): a name or a list of
-                names. They are stored in whole. Defaults to `None`: the
-                teacher's output alone.
-            teacher_dtype: The precision that the teacher computes in, as in
-                `kd.Distiller`; what is written is `dtype`'s business. Defaults
-                to `None`, its own.
-            batch_size: Samples of a forward pass, a multiple of the views'
-                `mixup_group_size`. Defaults to `None`: 128, or the next
-                multiple above.
-            samples_per_shard: Samples of a file, a multiple of `batch_size`:
-                what is lost if the run is killed. Defaults to `None`: 16384,
-                or fewer if they take more than 64 MiB.
-            overwrite: Whether to replace a cache that is there, of whatever
+            outputs: What to store, a `kd.teachers.StoredOutputs`. Defaults to
+                all of the teacher's output, in float16.
+            run: The teacher's precision, its batch size and the size of a
+                file, a `kd.teachers.TeacherRun`.
+            overwrite: Whether to replace an existing cache, of whatever
                 teacher, data and views. Defaults to `False`.
-            verbose: Whether to print the size to expect, a progress bar and
+            verbose: Whether to print the expected size, a progress bar and
                 the throughput. Defaults to `True`.
 
         Returns:
             The `TeacherCache`.
 
         Raises:
-            ValueError: for data without end, without samples or not in order;
-                views that cannot be replayed; outputs that are not finite, or
-                too large for float16; a folder that holds something else, or a
-                cache of another teacher, data set, views or seed.
+            ValueError: If the data has no end, no samples or another order; if
+                the views cannot be replayed; if an output is not finite, or
+                too large for float16; if the folder holds something else, or
+                the cache of another teacher, data set, views or seed.
+
+        Example:
+
+        ```python
+        cache = kd.TeacherCache.build(
+            teacher,
+            x_train,
+            "teacher_outputs",
+            outputs=kd.teachers.StoredOutputs(top_k=2),
+            run=kd.teachers.TeacherRun(batch_size=64),
+        )
+        ```
         """
         building.build(
             teacher,
@@ -176,26 +171,24 @@ class TeacherCache:
             pathlib.Path(os.fspath(path)),
             views=views,
             epochs=epochs,
-            top_k=top_k,
-            temperature=temperature,
-            dtype=dtype,
-            teacher_layer_names=teacher_layer_names,
-            teacher_dtype=teacher_dtype,
-            batch_size=batch_size,
-            samples_per_shard=samples_per_shard,
+            outputs=outputs,
+            run=run,
             overwrite=overwrite,
             verbose=verbose,
         )
         return cls(path)
 
-    def verify(self, samples=None):
-        """Raises `ValueError` unless every file is as it was written.
+    def verify(self, samples: range | None = None) -> None:
+        """Checks that every file is as it was written.
 
-        Reads a file once in the life of this object; `join` calls it.
+        A file is read once in the life of this object. `join` calls this.
 
         Args:
-            samples: A `range` of samples: only the files that hold these.
-                Defaults to `None`: all.
+            samples: A `range` of samples: only the files that hold these are
+                checked. Defaults to all.
+
+        Raises:
+            ValueError: If a file is missing or damaged.
         """
         entries = [
             entry
@@ -203,23 +196,23 @@ class TeacherCache:
             if entry["file"] not in self._verified
         ]
         if entries:
-            headers.check_content(self.path, self.header, entries)
+            folder.check_content(self.path, self.header, entries)
             self._verified.update(entry["file"] for entry in entries)
 
     def join(
         self,
-        dataset,
-        first_epoch=0,
+        dataset: tf.data.Dataset,
+        first_epoch: int = 0,
         *,
-        samples=None,
-        teacher=None,
-        check_inputs=True,
-    ):
+        samples: range | None = None,
+        teacher: keras.Model | None = None,
+        check_inputs: bool = True,
+    ) -> tf.data.Dataset:
         """Adds the teacher's outputs to a training pipeline.
 
-        The outputs of an epoch are read into memory as one table, and each
-        batch takes its rows: `samples * bytes_per_view` bytes (twice as many
-        while one epoch follows another).
+        The outputs of an epoch are read into memory as one table of `samples *
+        bytes_per_view` bytes (two tables while one epoch follows another), and
+        each batch takes its rows.
 
         Args:
             dataset: A `tf.data.Dataset` of batches, shuffled in any way, whose
@@ -227,16 +220,16 @@ class TeacherCache:
                 built from: `kd.views.indexed(samples).shuffle(n).batch(b)`,
                 `kd.views.grouped_batches`, or `kd.datasets.batches(...,
                 indexed=True)`.
-            first_epoch: With which epoch a cache of several begins: that of
+            first_epoch: The epoch that a cache of several starts with: that of
                 `fit(initial_epoch=)`. Defaults to 0.
             samples: The samples that this pipeline can have, a `range` of
-                indices: only the files that hold them are read, and only their
-                rows kept. For one of several workers with a part of the data
+                indices: only their files are read, and only their rows are
+                kept. For one of several workers that have a part of the data
                 each (README, "Several devices, several machines"). Defaults to
-                `None`: all.
+                all.
             teacher: The teacher to compare with that of the cache. A
-                Distiller that has a teacher compares it in `fit`; one that has
-                none cannot. Defaults to `None`: not compared.
+                Distiller with a teacher compares it in `fit`; one without a
+                teacher cannot. Defaults to `None`: not compared.
             check_inputs: Whether the samples of the first batch must be what
                 the teacher saw, byte for byte (CRC-32), before its views. Turn
                 it off if the pipeline changes them on purpose. Defaults to
@@ -245,18 +238,18 @@ class TeacherCache:
         Returns:
             A `tf.data.Dataset` for `kd.Distiller.fit`. With one cached epoch
             it ends where `dataset` ends. With several it has no end, so `fit`
-            needs `steps_per_epoch=`; each pass over `dataset` is the next
-            cached epoch, after the last comes the first again. If `dataset`
-            is such a stream itself (`kd.datasets.batches(seed=,
-            indexed=True)`), its own epochs count.
+            needs `steps_per_epoch=`: each pass over `dataset` is the next
+            cached epoch, and the first follows the last. If `dataset` is such
+            a stream itself (`kd.datasets.batches(seed=, indexed=True)`), its
+            own epochs count.
 
         Raises:
-            TypeError: for other data than a `tf.data.Dataset`.
-            ValueError: for a pipeline without index, or of another data set; a
-                damaged cache; another teacher.
+            TypeError: If `dataset` is not a `tf.data.Dataset`.
+            ValueError: If the pipeline has no index or is of another data set,
+                the cache is damaged, or the teacher is another one.
         """
         if teacher is not None:
-            check_same(
+            folder.check_same(
                 self.path,
                 {"teacher": teacher_description(teacher)},
                 self.header,

@@ -1,17 +1,18 @@
-"""What is stored of a teacher's outputs, and how it is made of them and back.
+"""What is stored of a teacher's outputs, and how they are restored from it.
 
-A teacher's outputs are a dict `"output"`, `"taps"` (name -> tensor), as they
-travel with the data. Stored are columns: arrays with one row per sample. A tap
-is one column; so is the output, unless only its largest logits are kept:
+A teacher's outputs are a dict of `"output"` and `"taps"` (name -> tensor), as
+they travel with the data. They are stored as columns: arrays with one row per
+sample. A tap is one column; so is the output, unless only its largest logits
+are kept:
 
     output/values    (..., k)   the k largest logits
     output/classes   (..., k)   their classes
     output/rest      (...,)     T * logsumexp(logits / T) of the C - k others
 
-Each of the others gets the logit rest - T * log(C - k) back. At temperature T
-the softmax is then that of the teacher for the k classes and, together, for the
-rest; at others it is a distribution too, but not quite the teacher's: there a
-flat rest weighs another amount than an uneven one.
+Each of the others is restored as the logit rest - T * log(C - k). At
+temperature T the softmax is then the teacher's for the k classes and for the
+rest as a whole. At other temperatures it is not quite the teacher's: a flat
+rest has another mass there than an uneven one.
 """
 
 import math
@@ -20,16 +21,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-DTYPES = ("float16", "float32")
-
 
 class Column(NamedTuple):
     """One array of the cache.
 
     Attributes:
-        name: Where it belongs.
-        dtype: Name of its type.
-        shape: Shape of one row.
+        name: The output or tap that it belongs to.
+        dtype: The name of its type.
+        shape: The shape of one row.
     """
 
     name: str
@@ -42,13 +41,13 @@ class Column(NamedTuple):
 
 
 def columns_of(shapes, dtype, top_k=None):
-    """The columns of a cache.
+    """Returns the columns of a cache.
 
     Args:
-        shapes: Dict `"output"` (may be missing), `"taps"`: shapes of one
-            sample's outputs.
+        shapes: The shapes of one sample's outputs, a dict of `"output"` (may
+            be missing) and `"taps"`.
         dtype: `"float16"` or `"float32"`.
-        top_k: Number of logits kept of the output, or `None`: all.
+        top_k: The number of logits kept of the output; `None`: all.
 
     Returns:
         A list of `Column`.
@@ -72,16 +71,16 @@ def columns_of(shapes, dtype, top_k=None):
 
 
 def encoded(outputs, dtype, top_k=None, temperature=1.0):
-    """A batch of the teacher's outputs -> what is stored of it.
+    """Returns what is stored of a batch of the teacher's outputs.
 
     Args:
-        outputs: Dict `"output"` (may be missing), `"taps"`.
+        outputs: A dict of `"output"` (may be missing) and `"taps"`.
         dtype: As in `columns_of`.
         top_k: As in `columns_of`.
-        temperature: At which the mass of the others is right.
+        temperature: The temperature at which the mass of the rest is right.
 
     Returns:
-        Dict column name -> tensor, in the order of `columns_of`.
+        A dict column name -> tensor, in the order of `columns_of`.
     """
     arrays = {}
     output = outputs.get("output")
@@ -102,10 +101,10 @@ def encoded(outputs, dtype, top_k=None, temperature=1.0):
 
 
 def decoded(rows, shapes, top_k=None, temperature=1.0):
-    """Rows of the columns -> the teacher's outputs, in float32.
+    """Returns the teacher's outputs, in float32, from rows of the columns.
 
     Args:
-        rows: Dict column name -> tensor `(batch, ...)`.
+        rows: A dict column name -> tensor `(batch, ...)`.
         shapes: As in `columns_of`.
         top_k: As in `columns_of`.
         temperature: As in `encoded`.
@@ -129,8 +128,12 @@ def decoded(rows, shapes, top_k=None, temperature=1.0):
 
 
 def largest(logits, k, temperature=1.0):
-    """`(..., C)` -> the k largest, their classes, and what sums up the others:
-    T * logsumexp(logits / T)."""
+    """Splits logits `(..., C)` into the k largest and the rest.
+
+    Returns:
+        The k largest logits and their classes, both `(..., k)`, and
+        T * logsumexp(logits / T) of the others, `(...,)`.
+    """
     logits = tf.cast(logits, tf.float32)
     values, classes = tf.math.top_k(logits, k)
     size = logits.shape[-1]
@@ -144,7 +147,7 @@ def largest(logits, k, temperature=1.0):
 
 
 def restored(values, classes, rest, size, temperature=1.0):
-    """The inverse of `largest`, as far as there is one: `(..., size)`."""
+    """Inverts `largest`, with a flat rest: logits `(..., size)`."""
     k = values.shape[-1]
     flat = tf.reshape(rest, [-1, 1]) - temperature * math.log(size - k)
     logits = _scattered(
@@ -159,7 +162,7 @@ def restored(values, classes, rest, size, temperature=1.0):
 
 
 def _scattered(table, classes, values):
-    """`(m, C)` with `values` put in at `classes`, both `(m, k)`."""
+    """Puts `values` into a table `(m, C)` at `classes`, both `(m, k)`."""
     rows = tf.repeat(tf.range(tf.shape(classes)[0]), tf.shape(classes)[1])
     places = tf.stack([rows, tf.reshape(classes, [-1])], axis=1)
     return tf.tensor_scatter_nd_update(table, places, tf.reshape(values, [-1]))

@@ -1,16 +1,30 @@
-"""The folder of a cache before the pass: new, gone on with, or refused."""
+"""The folder of a cache: its header, and whether its files are as written.
 
+A file is either there whole or not at all: it is written under another name and
+then renamed. What belongs to the cache is what the header lists.
+"""
+
+import hashlib
+import json
 import os
+import pathlib
 import re
 import shutil
 
 import numpy as np
 
-from keras_distill.teachers.cache import header as headers
-from keras_distill.teachers.cache.computation import hash_here
+from keras_distill.teachers.cache.origin import hash_here
+
+HEADER = "header.json"
+INPUTS = "inputs.crc32"
+FORMAT = "keras_distill.TeacherCache"
+VERSION = 1
+# The names of files that are being written start with this. The next run
+# removes what a killed one left of them.
+UNFINISHED = ".writing-"
 
 _OURS = re.compile(
-    rf"{headers.HEADER}|{headers.INPUTS}|{headers.UNFINISHED}.*"
+    rf"{HEADER}|{INPUTS}|{UNFINISHED}.*"
     r"|epoch_\d+_part_\d+\.tfrecord"
 )
 
@@ -18,21 +32,153 @@ _COMPUTATION = "teacher's configuration (same weights, other layers)"
 _KNOWN_OR_NOT = ("number of samples", _COMPUTATION)
 
 
-def started(path, header, parts, overwrite):
-    """Makes the folder ready to be written to.
+def read_header(path):
+    """Reads the header of the cache at `path`, finished or not.
 
     Args:
         path: A `pathlib.Path`.
-        header: What the header of a new cache says.
-        parts: A function of the header that is there, which gives pairs
-            `(start, checksums)` of samples to compare.
-        overwrite: Whether to begin anew if there is a cache.
 
     Returns:
-        The header to go on from: of a run that was killed, or a new one.
+        A dict.
 
     Raises:
-        ValueError: for a folder that holds something else, or the cache of
+        FileNotFoundError: If there is no such folder.
+        ValueError: If the folder is not a cache, or the header is damaged or
+            has another format version.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no teacher cache at '{path}'. Write one with "
+            "kd.TeacherCache.build(teacher, dataset, path)."
+        )
+    file = path / HEADER
+    if not file.is_file():
+        raise ValueError(
+            f"'{path}' is not a teacher cache: it has no {HEADER}. Give the "
+            "folder that kd.TeacherCache.build wrote."
+        )
+    try:
+        header = json.loads(file.read_text())
+        is_ours = header.get("format") == FORMAT
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"The header of the teacher cache '{path}' is damaged ({error}). "
+            "Build the cache again, with overwrite=True."
+        ) from error
+    if not is_ours:
+        raise ValueError(
+            f"'{path}' is not a teacher cache: {HEADER} says format="
+            f"{header.get('format')!r}, expected {FORMAT!r}."
+        )
+    if header.get("version") != VERSION:
+        raise ValueError(
+            f"The teacher cache '{path}' has format version "
+            f"{header.get('version')}; this keras_distill reads version "
+            f"{VERSION}. Build the cache again, with overwrite=True, or use "
+            "the keras_distill that wrote it."
+        )
+    checksum = header.pop("checksum", None)
+    if checksum != _checksum(header):
+        raise ValueError(
+            f"The header of the teacher cache '{path}' is damaged: its "
+            "checksum is not that of its content. Build the cache again, with "
+            "overwrite=True."
+        )
+    return header
+
+
+def write_header(path, header):
+    """Replaces the header of the cache at `path` as a whole."""
+    content = {**header, "checksum": _checksum(header)}
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_whole(path / HEADER, text.encode())
+
+
+def write_whole(file, content):
+    """Writes bytes to a file that is there whole or not at all."""
+    unfinished = file.with_name(UNFINISHED + file.name)
+    with open(unfinished, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(unfinished, file)
+
+
+def sha256(file):
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def samples_done(header, epoch):
+    """Returns the number of samples of an epoch in whole shards."""
+    return sum(s["samples"] for s in header["shards"] if s["epoch"] == epoch)
+
+
+def check_files(path, header):
+    """Raises `ValueError` if a file is missing or has another size."""
+    for entry in files(header):
+        file = path / entry["file"]
+        size = file.stat().st_size if file.is_file() else None
+        if size != entry["bytes"]:
+            found = "missing" if size is None else f"{size} bytes long"
+            raise _damaged(
+                path, file, f"{found}, expected {entry['bytes']} bytes"
+            )
+
+
+def check_content(path, header, entries):
+    """Raises `ValueError` if a file's content is not what was written.
+
+    Args:
+        path: A `pathlib.Path`.
+        header: A dict.
+        entries: The entries of `files(header)` to check.
+    """
+    check_files(path, header)
+    for entry in entries:
+        if sha256(path / entry["file"]) != entry["sha256"]:
+            raise _damaged(
+                path,
+                pathlib.Path(entry["file"]),
+                "of another content (sha256) than was written",
+            )
+
+
+def files(header):
+    """Returns the entries of all files but the header itself."""
+    return [
+        *header["shards"],
+        *([header["inputs"]] if header["inputs"] else []),
+    ]
+
+
+def _checksum(header):
+    text = json.dumps(header, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _damaged(path, file, how):
+    return ValueError(
+        f"The teacher cache '{path}' is damaged: '{file.name}' is {how}. "
+        "Restore the file, or build the cache again, with overwrite=True."
+    )
+
+
+def started(path, header, parts, overwrite):
+    """Prepares the folder: a new one, or one to continue.
+
+    Args:
+        path: A `pathlib.Path`.
+        header: The header of a new cache.
+        parts: A function from an existing header to pairs `(start, checksums)`
+            of samples to compare.
+        overwrite: Whether to start anew if there is a cache.
+
+    Returns:
+        The header to continue from: that of a killed run, or the new one.
+
+    Raises:
+        ValueError: If the folder holds something else, or the cache of
             something else.
     """
     if path.exists() and not path.is_dir():
@@ -41,30 +187,30 @@ def started(path, header, parts, overwrite):
     others = [p.name for p in path.iterdir() if not _OURS.fullmatch(p.name)]
     if others:
         raise ValueError(
-            f"The folder '{path}' is no teacher cache and not empty (it holds "
-            f"'{others[0]}'). Choose another path."
+            f"The folder '{path}' is not a teacher cache and not empty (it "
+            f"holds '{others[0]}'). Choose another path."
         )
     if overwrite:
-        # Moved away first: a cache without its header could not be told.
+        # Moved away first: without its header a cache is not known as one.
         old = path.with_name(f".{path.name}.replaced")
         shutil.rmtree(old, ignore_errors=True)
         os.replace(path, old)
         path.mkdir()
         shutil.rmtree(old)
-    for left in path.glob(headers.UNFINISHED + "*"):
+    for left in path.glob(UNFINISHED + "*"):
         left.unlink()
-    if not (path / headers.HEADER).is_file():
-        if any(p.name != headers.INPUTS for p in path.iterdir()):
+    if not (path / HEADER).is_file():
+        if any(p.name != INPUTS for p in path.iterdir()):
             raise ValueError(
-                f"The teacher cache '{path}' has lost its {headers.HEADER}. "
+                f"The teacher cache '{path}' has lost its {HEADER}. "
                 "Choose another path, or pass overwrite=True."
             )
-        (path / headers.INPUTS).write_bytes(b"")
-        headers.write(path, header)
+        (path / INPUTS).write_bytes(b"")
+        write_header(path, header)
         return header
-    found = headers.read(path)
+    found = read_header(path)
     check_same(path, header, found)
-    headers.check_files(path, found)
+    check_files(path, found)
     _check_same_samples(path, found, parts(found))
     if header["epochs"] > found["epochs"]:
         found.update(epochs=header["epochs"], complete=False, inputs=None)
@@ -72,26 +218,26 @@ def started(path, header, parts, overwrite):
 
 
 def check_same(path, wanted, found):
-    """Raises if a cache is not what is asked for, and says in what.
+    """Raises if a cache is not what is asked for, and says what differs.
 
     Args:
-        path: The cache's folder.
+        path: The folder of the cache.
         wanted: A header, or the part of it to compare.
-        found: The cache's header.
+        found: The header of the cache.
     """
     wanted, found = _compared(wanted), _compared(found)
     for name, value in wanted.items():
         if found[name] != value:
-            # The number of samples may not be known yet, nor what a teacher
-            # without configuration, or that of an old cache, computes.
+            # Not known yet, or for a teacher without configuration, or in an
+            # old cache.
             if name in _KNOWN_OR_NOT and None in (value, found[name]):
                 continue
             raise _another(path, name, f"{found[name]}, not {value}")
 
 
 def _check_same_samples(path, found, parts):
-    done = headers.samples_done(found, 0)
-    seen = np.fromfile(path / headers.INPUTS, "<u4")[:done]
+    done = samples_done(found, 0)
+    seen = np.fromfile(path / INPUTS, "<u4")[:done]
     for start, checksums in parts:
         known = seen[start : start + len(checksums)]
         wrong = np.flatnonzero(known != checksums[: len(known)])
@@ -99,12 +245,12 @@ def _check_same_samples(path, found, parts):
             raise _another(
                 path,
                 "data set",
-                f"sample {start + wrong[0]} is not the one it was built of",
+                f"sample {start + wrong[0]} is not the one it was built from",
             )
 
 
 def _compared(header):
-    """What must be equal, under the name that a user knows it by."""
+    """Returns what must be equal, under the names that a user knows."""
     compared = {}
     if "teacher" in header:
         teacher = header["teacher"]
@@ -112,7 +258,7 @@ def _compared(header):
         compared["teacher's head"] = teacher["head"]
         computes = hash_here(teacher.get("computation"))
         compared[_COMPUTATION] = computes and computes[:12]
-    if "format" in header:  # The whole of it; old ones do not say.
+    if "format" in header:  # A whole header; old ones have no such entry.
         compared["teacher_dtype"] = header.get("teacher_dtype")
     if "views" in header:
         views = dict(header["views"])

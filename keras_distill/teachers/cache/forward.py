@@ -4,119 +4,147 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._keras.heads import final_activation
 from keras_distill._keras.precision import check_remembers_nothing
 from keras_distill._keras.precision import computing_in
 from keras_distill._keras.precision import in_float32
 from keras_distill.taps.taps import Shape
 from keras_distill.taps.taps import Taps
-from keras_distill.teachers.cache.arguments import check_top_k
 from keras_distill.teachers.cache.encoding import encoded
 from keras_distill.views import for_network
 
 
 class Forward:
-    """
+    """What a teacher says of a batch, as it is stored.
+
     Args:
         teacher: A `keras.Model`.
         views: The `Views` that it looks through.
-        names: Layers whose outputs are stored, a list.
-        dtype: In which they are stored.
-        top_k: Number of logits that are stored of the output; `None`: all.
-        temperature: At which the mass of the others is right.
-        teacher_dtype: In which the teacher computes; `None`: its own.
+        outputs: The `StoredOutputs`.
+        dtype: The precision that the teacher computes in; `None`: its own.
     """
 
-    def __init__(
-        self,
-        teacher,
-        views,
-        names,
-        dtype,
-        top_k,
-        temperature,
-        teacher_dtype=None,
-    ):
-        check_remembers_nothing(teacher, teacher_dtype)
+    def __init__(self, teacher, views, outputs, dtype=None):
+        check_remembers_nothing(teacher, dtype)
         self.teacher, self.views = teacher, views
-        self.teacher_dtype = teacher_dtype
-        self.taps = Taps(teacher, names, "teacher")
-        self.dtype, self.top_k = dtype, top_k
-        self.temperature = temperature
-        # As in Keras's own training step; and half of the time to trace.
-        self._stored = tf.function(self._encoded, autograph=False)
+        self.outputs, self.dtype = outputs, dtype
+        self.taps = Taps(teacher, outputs.taps, "teacher")
+        # As in Keras's own training step; it halves the time to trace.
+        self._encode = tf.function(self._encoded, autograph=False)
         self._shapes = None
 
-    def outputs(self, inputs, sample_index, epoch):
-        view = self.views.training(
-            inputs, epoch=epoch, sample_index=sample_index
-        )
-        x = for_network(self.teacher, view.teacher, "teacher")
-        with computing_in(self.teacher, self.teacher_dtype):
-            output, taps = in_float32(self.taps(x, training=False))
-        # Of several outputs none is the one that losses compare.
-        alone = {} if keras.tree.is_nested(output) else {"output": output}
-        if not alone and not taps:
-            raise ValueError(
-                f"The teacher '{self.teacher.name}' has several outputs. Name "
-                "the layers to store with teacher_layer_names=."
-            )
-        return {**alone, "taps": taps}
-
     def shapes(self, inputs, sample_index):
-        """Shapes of one sample's outputs, lists as in a header; computes
-        nothing."""
-        self._stored.get_concrete_function(inputs, sample_index, tf.constant(0))
+        """Returns the shapes of one sample's outputs, as a header has them.
+
+        Nothing is computed.
+        """
+        self._encode.get_concrete_function(inputs, sample_index, tf.constant(0))
         return self._shapes
 
-    def _checked_shapes(self, outputs):
-        shapes = keras.tree.map_structure(lambda t: Shape(t.shape[1:]), outputs)
-        unknown = [s for s in keras.tree.flatten(shapes) if None in s]
-        if unknown:
-            raise ValueError(
-                "The teacher's outputs must have one known shape for all "
-                f"samples. Received: {shapes}."
-            )
-        shapes = keras.tree.map_structure(list, shapes)
-        check_top_k(self.top_k, shapes, self.teacher)
-        return shapes
-
     def stored(self, inputs, sample_index, epoch, start):
-        """-> dict column name -> array of these samples."""
-        arrays, before, after = self._stored(
+        """Returns a dict column name -> array of a batch.
+
+        Args:
+            inputs: The samples.
+            sample_index: `(batch,)`, their position in the data set.
+            epoch: The epoch whose views the teacher sees.
+            start: The position of the first sample, for messages.
+
+        Raises:
+            ValueError: If an output is not finite, or becomes infinite when
+                it is stored.
+        """
+        arrays, before, after = self._encode(
             inputs, sample_index, tf.constant(epoch)
         )
         for name in arrays:
             if after[name]:
                 continue
-            rows = np.isfinite(arrays[name].numpy())
-            rows = rows.reshape(len(rows), -1).all(axis=1)
-            number = start + int(np.flatnonzero(~rows)[0])
+            finite = np.isfinite(arrays[name].numpy())
+            finite = finite.reshape(len(finite), -1).all(axis=1)
+            number = start + int(np.flatnonzero(~finite)[0])
+            output = (
+                f"The teacher's '{name}' of sample {number} (epoch {epoch})"
+            )
             if before[name]:
                 raise ValueError(
-                    f"The teacher's '{name}' of sample {number} (epoch {epoch})"
-                    " is too large for float16, whose largest number is 65504. "
-                    'Pass dtype="float32".'
+                    f"{output} is too large for float16, whose largest number "
+                    "is 65504. Pass outputs=kd.teachers.StoredOutputs(dtype="
+                    '"float32").'
                 )
+            hint = (
+                ' TeacherRun(dtype="bfloat16") has the range of float32.'
+                if self.dtype == "float16"
+                else ""
+            )
             raise ValueError(
-                f"The teacher's '{name}' of sample {number} (epoch {epoch}) is "
-                "NaN or infinite: nothing can be distilled from that."
-                + (
-                    ' teacher_dtype="bfloat16" has the range of float32.'
-                    if self.teacher_dtype == "float16"
-                    else ""
-                )
+                f"{output} is NaN or infinite: nothing can be distilled from "
+                f"that.{hint}"
             )
         return {name: array.numpy() for name, array in arrays.items()}
 
     def _encoded(self, inputs, sample_index, epoch):
-        outputs = self.outputs(inputs, sample_index, epoch)
+        outputs = self._outputs(inputs, sample_index, epoch)
         if self._shapes is None:
             self._shapes = self._checked_shapes(outputs)
         # As large as they are, and as they are stored.
-        kept = self.top_k, self.temperature
-        wide = encoded(outputs, "float32", *kept)
-        arrays = encoded(outputs, self.dtype, *kept)
+        top_k, temperature = self.outputs.top_k, self.outputs.temperature
+        wide = encoded(outputs, "float32", top_k, temperature)
+        arrays = encoded(outputs, self.outputs.dtype, top_k, temperature)
         return arrays, _finite(wide), _finite(arrays)
+
+    def _outputs(self, inputs, sample_index, epoch):
+        view = self.views.training(
+            inputs, epoch=epoch, sample_index=sample_index
+        )
+        x = for_network(self.teacher, view.teacher, "teacher")
+        with computing_in(self.teacher, self.dtype):
+            output, taps = in_float32(self.taps(x, training=False))
+        # Losses compare one output: several are not stored.
+        outputs = {} if keras.tree.is_nested(output) else {"output": output}
+        if not outputs and not taps:
+            raise ValueError(
+                f"The teacher '{self.teacher.name}' has several outputs. Name "
+                "the layers to store: outputs=kd.teachers.StoredOutputs("
+                "layer_names=[...])."
+            )
+        return {**outputs, "taps": taps}
+
+    def _checked_shapes(self, outputs):
+        shapes = keras.tree.map_structure(lambda t: Shape(t.shape[1:]), outputs)
+        if any(None in shape for shape in keras.tree.flatten(shapes)):
+            raise ValueError(
+                "The teacher's outputs must have one known shape for all "
+                f"samples. Received: {shapes}."
+            )
+        shapes = keras.tree.map_structure(list, shapes)
+        _check_top_k(self.outputs.top_k, shapes, self.teacher)
+        return shapes
+
+
+def _check_top_k(top_k, shapes, teacher):
+    if top_k is None:
+        return
+    output = shapes.get("output")
+    if not output:
+        raise ValueError(
+            "top_k keeps the largest logits of an output of shape (batch, ..., "
+            f"classes). Received: top_k={top_k}, and a teacher whose outputs "
+            f"are {shapes}. Leave top_k out."
+        )
+    if top_k >= output[-1]:
+        raise ValueError(
+            f"top_k must be an integer from 1 to {output[-1] - 1}, less than "
+            "the teacher's classes; leave it out to keep all. Received: "
+            f"top_k={top_k}"
+        )
+    head = final_activation(teacher)
+    if head is not None:
+        raise ValueError(
+            "top_k spreads the rest of a softmax over logits, but the teacher "
+            f"'{teacher.name}' ends in a {head}. Give its last layer "
+            "activation=None, or leave top_k out."
+        )
 
 
 def _finite(arrays):

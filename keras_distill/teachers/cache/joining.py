@@ -1,10 +1,12 @@
-"""A cache's outputs, taken to the samples of a training pipeline."""
+"""A cache's outputs, added to the samples of a training pipeline."""
 
 import numpy as np
 import tensorflow as tf
 
 from keras_distill._data import batch_fields
-from keras_distill.teachers.cache import header as headers
+from keras_distill._data.sources import first_batch
+from keras_distill._data.sources import unsupported
+from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
 from keras_distill.teachers.cache.encoding import decoded
@@ -16,25 +18,21 @@ def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
     """See `TeacherCache.join`; `part`: a `Part` of the cache."""
     _check_pipeline(dataset)
     if check_inputs or cache.epochs > 1:
-        batch = next(iter(dataset), None)
-        if batch is None:  # Several passes over nothing would never end.
-            raise ValueError(
-                "The pipeline gives not one batch. Is the dataset empty, or "
-                "smaller than one batch with drop_remainder=True?"
-            )
+        # Several passes over nothing would never end.
+        batch = first_batch(dataset)
     if check_inputs:
         _check_first_batch(cache, batch, part)
-    own_epochs = source.x_spec(dataset).epoch is not None
-    if first_epoch < 0 or (own_epochs and first_epoch):
+    knows_epochs = batch_fields.sample_spec(dataset).epoch is not None
+    if first_epoch < 0 or (knows_epochs and first_epoch):
         raise ValueError(
-            "first_epoch must be >= 0, and is 0 for a pipeline that knows its "
-            "epochs itself: there give it to kd.datasets.batches(first_epoch="
-            f"). Received: first_epoch={first_epoch}."
+            "first_epoch must be >= 0, and 0 for a pipeline that knows its "
+            "epochs itself: pass it to kd.datasets.batches(first_epoch=) "
+            f"instead. Received: first_epoch={first_epoch}."
         )
-    # Where the teacher sees the same in every epoch, the epoch is the
-    # student's business.
+    # If the teacher sees the same in every epoch, the epoch is only the
+    # student's.
     if cache.header["varies"]:
-        dataset = _with_cached_epoch(cache, dataset, own_epochs, first_epoch)
+        dataset = _with_cached_epoch(cache, dataset, knows_epochs, first_epoch)
     if cache.epochs == 1:
         with tf.device("CPU"):  # where tf.data reads; no GPU memory for it
             table = _load(cache, part, 0)
@@ -46,9 +44,9 @@ def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
     return joined.prefetch(2)
 
 
-def _with_cached_epoch(cache, dataset, own_epochs, first_epoch):
-    """Every batch with the number of the cached epoch that it belongs to."""
-    if own_epochs:
+def _with_cached_epoch(cache, dataset, knows_epochs, first_epoch):
+    """Adds to every batch the number of the cached epoch it belongs to."""
+    if knows_epochs:
         return _mapped(
             dataset,
             lambda batch: batch_fields.with_epoch(
@@ -77,7 +75,7 @@ def _with_cached_epoch(cache, dataset, own_epochs, first_epoch):
 
 
 def _with_table_per_epoch(cache, part, dataset):
-    """The table is read anew when the batches' epoch changes."""
+    """Reads the table again whenever the epoch of the batches changes."""
     empty = {c.name: tf.zeros([0, *c.shape], c.dtype) for c in cache.columns()}
 
     @tf.autograph.experimental.do_not_convert
@@ -106,7 +104,7 @@ def _with_table_per_epoch(cache, part, dataset):
 
 def _mapped(dataset, function):
     whole = isinstance(dataset.element_spec, tuple)
-    # There is no Python control flow to convert, and looking for it is slow.
+    # There is no Python control flow to convert; looking for it is slow.
     return dataset.map(
         tf.autograph.experimental.do_not_convert(
             lambda *batch: function(batch if whole else batch[0])
@@ -115,7 +113,7 @@ def _mapped(dataset, function):
 
 
 def _load(cache, part, epoch):
-    """The table of an epoch: dict column name -> `(samples, ...)`."""
+    """Reads the table of an epoch, a dict column name -> `(samples, ...)`."""
     names = [
         [str(cache.path.absolute() / entry["file"]) for entry in entries]
         for entries in part.shards
@@ -147,8 +145,10 @@ def _with_rows(cache, part, batch, table):
 
 
 def _check_groups(index, header):
-    """Every batch must have whole groups of the samples that mixup blends:
-    with other partners, the student would see other images."""
+    """Checks that a batch has whole groups of the samples that mixup blends.
+
+    With other partners, the student would see other images.
+    """
     if not header["views"].get("mixup"):
         return
     size = header["views"]["mixup_group_size"]
@@ -163,19 +163,20 @@ def _check_groups(index, header):
 
 def _check_pipeline(dataset):
     if not isinstance(dataset, tf.data.Dataset):
-        raise TypeError(
-            "cache.join takes a tf.data.Dataset of batches. Received: "
-            f"{type(dataset).__name__}. For arrays: kd.datasets.batches(x, y, "
-            "batch_size, seed=0, indexed=True)."
+        raise unsupported(
+            dataset,
+            "dataset",
+            "a tf.data.Dataset of batches (for arrays: kd.datasets.batches(x, "
+            "y, batch_size, seed=0, indexed=True))",
         )
-    spec = source.x_spec(dataset)
+    spec = batch_fields.sample_spec(dataset)
     if spec.teacher_outputs is not None:
         raise ValueError("This pipeline carries teacher outputs already.")
     if spec.sample_index is None:
         raise ValueError(
             "The pipeline must carry the index of every sample in the data "
-            "set, by which the teacher's outputs are found; this one carries "
-            "none. Give it one before shuffling and batching: "
+            "set, which finds the teacher's outputs; this one carries none. "
+            "Add it before shuffling and batching: "
             "kd.views.indexed(samples).shuffle(n).batch(b); for arrays, "
             "kd.datasets.batches(x, y, indexed=True)."
         )
@@ -188,7 +189,7 @@ def _check_pipeline(dataset):
 
 
 def _check_first_batch(cache, batch, part):
-    """The samples of the first batch must be those that the teacher saw."""
+    """Raises unless the samples of the first batch are what the teacher saw."""
     sample, _, _ = batch_fields.unpacked_batch(batch)
     index = sample.sample_index.numpy()
     if index.max(initial=0) >= cache.samples:
@@ -197,15 +198,16 @@ def _check_first_batch(cache, batch, part):
             f"'{cache.path}': it has a sample of index {index.max()}, the "
             f"cache {cache.samples} samples."
         )
-    own = part.samples
-    if not set(index.tolist()) <= set(own):
+    samples = part.samples
+    if not set(index.tolist()) <= set(samples):
         raise ValueError(
-            f"The pipeline is to have samples of {own} only, and its first "
+            f"The pipeline must have samples of {samples} only, and its first "
             f"batch has others: {index}. Take these samples after indexing: "
-            f"kd.views.indexed(samples).skip({own.start}).take({len(own)})."
+            f"kd.views.indexed(samples).skip({samples.start}).take("
+            f"{len(samples)})."
         )
-    seen = np.fromfile(cache.path / headers.INPUTS, "<u4")[index]
-    wrong = index[source.checksums(sample.inputs) != seen]
+    checksums = np.fromfile(cache.path / folder.INPUTS, "<u4")[index]
+    wrong = index[source.checksums(sample.inputs) != checksums]
     if len(wrong):
         raise ValueError(
             f"The pipeline is of another data set than the teacher cache "

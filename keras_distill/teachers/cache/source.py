@@ -1,4 +1,4 @@
-"""The samples that a teacher is shown: in order, batched, with their index."""
+"""The samples that the teacher sees: in order, batched, with their index."""
 
 import zlib
 
@@ -8,26 +8,21 @@ import tensorflow as tf
 
 from keras_distill._data import batch_fields
 from keras_distill._data.sources import are_arrays
-from keras_distill.teachers.cache import header as headers
-
-
-def x_spec(dataset):
-    """The specs of a dataset's x: a `Sample`."""
-    spec = dataset.element_spec
-    return batch_fields.unpacked(spec[0] if isinstance(spec, tuple) else spec)
+from keras_distill._data.sources import unsupported
+from keras_distill.teachers.cache import folder
 
 
 def ordered_batches(dataset, batch_size, teacher):
-    """Anything that `TeacherCache.build` takes -> `(batches, samples)`.
+    """Returns the batches of what `TeacherCache.build` takes.
 
     Args:
         dataset: As in `TeacherCache.build`.
-        batch_size: Samples of a batch; the last one may have fewer.
-        teacher: The teacher, to see whether single samples were given.
+        batch_size: The samples of a batch; the last one may have fewer.
+        teacher: The teacher: its rank tells single samples from batches.
 
     Returns:
         A `tf.data.Dataset` of `(inputs, sample_index)`, and the number of
-        samples, `None` if it shows only in the end.
+        samples, `None` if only a whole pass will tell.
     """
     if isinstance(dataset, tf.data.Dataset):
         data = dataset
@@ -36,18 +31,20 @@ def ordered_batches(dataset, batch_size, teacher):
         with tf.device("CPU"):
             data = tf.data.Dataset.from_tensor_slices(arrays)
     else:
-        raise TypeError(
-            "dataset must be a tf.data.Dataset of single samples in fixed "
-            "order, arrays x, or batches in order that carry their index. "
-            f"Received: {type(dataset).__name__}."
+        raise unsupported(
+            dataset,
+            "dataset",
+            "a tf.data.Dataset of single samples in fixed order, arrays x, or "
+            "batches in order that carry their index",
         )
     size = int(data.cardinality())
-    if size == tf.data.INFINITE_CARDINALITY or x_spec(data).epoch is not None:
+    spec = batch_fields.sample_spec(data)
+    if size == tf.data.INFINITE_CARDINALITY or spec.epoch is not None:
         raise ValueError(
-            "dataset must end: the samples once, in order. Leave out "
-            ".repeat(), and the seed of kd.datasets.batches."
+            "dataset must end: give the samples once, in order, without "
+            ".repeat() and without a seed of kd.datasets.batches."
         )
-    index = x_spec(data).sample_index
+    index = spec.sample_index
     if index is not None and index.shape.rank == 1:
         batches = data.map(_inputs_and_index).rebatch(batch_size)
         return batches, None
@@ -71,26 +68,26 @@ def check_in_order(sample_index, start):
             "dataset must give the samples in the order of their index. "
             f"Received the sample of index {sample_index[wrong]} at position "
             f"{expected[wrong]}. Do not shuffle what the cache is built from; "
-            "the pipeline that is joined may be shuffled."
+            "you may shuffle the pipeline that is joined."
         )
 
 
 def parts_to_compare(batches, header, in_memory):
-    """What shows whether these are the samples of a cache that is there.
+    """Yields what tells whether these are the samples of an existing cache.
 
-    Arrays are compared in whole. Of a pipeline, which costs time to run, only
-    the first batch, and where a killed run goes on, the first one of its last
-    whole shard.
+    Arrays are compared as a whole. A pipeline costs time to run: only its
+    first batch is compared, and the first one of the last whole shard if a
+    killed run continues.
 
     Args:
-        batches: As `ordered_batches` gives them.
-        header: The cache's.
-        in_memory: Whether they come from arrays.
+        batches: The batches that `ordered_batches` returned.
+        header: The header of the cache.
+        in_memory: Whether the batches come from arrays.
 
     Yields:
-        `(start, checksums)`: the first sample of a batch, and of each one.
+        The number of the first sample of a batch, and its checksums.
     """
-    size, done = header["batch_size"], headers.samples_done(header, 0)
+    size, done = header["batch_size"], folder.samples_done(header, 0)
     if in_memory:
         for number, (inputs, _) in enumerate(batches.take(-(-done // size))):
             yield number * size, checksums(inputs)
@@ -105,17 +102,17 @@ def parts_to_compare(batches, header, in_memory):
 
 
 def checksums(inputs):
-    """CRC-32 of every sample's inputs, `(batch,)` uint32.
+    """Returns the CRC-32 of the inputs of every sample, `(batch,)` uint32.
 
     Args:
         inputs: A structure of tensors or arrays, batch axis first.
     """
-    leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(inputs)]
-    found = np.zeros(len(leaves[0]), "<u4")
-    for leaf in leaves:
-        for i, row in enumerate(leaf):
-            found[i] = zlib.crc32(_bytes(row), int(found[i]))
-    return found
+    arrays = [np.asarray(array) for array in keras.tree.flatten(inputs)]
+    sums = np.zeros(len(arrays[0]), "<u4")
+    for array in arrays:
+        for i, row in enumerate(array):
+            sums[i] = zlib.crc32(_bytes(row), int(sums[i]))
+    return sums
 
 
 def _bytes(row):
@@ -135,15 +132,15 @@ def _inputs_and_index(*element):
 
 
 def _check_single_samples(data, teacher):
-    """Batches without index, where it shows: they have the teacher's rank."""
-    given = keras.tree.flatten(x_spec(data).inputs)
-    taken = getattr(teacher, "inputs", None) or []
-    if len(given) != 1 or len(taken) != 1 or given[0].shape.rank is None:
+    """Raises for batches, as far as their rank, the teacher's, tells them."""
+    specs = keras.tree.flatten(batch_fields.sample_spec(data).inputs)
+    inputs = getattr(teacher, "inputs", None) or []
+    if len(specs) != 1 or len(inputs) != 1 or specs[0].shape.rank is None:
         return
-    if given[0].shape.rank == len(taken[0].shape):
+    if specs[0].shape.rank == len(inputs[0].shape):
         raise ValueError(
             "dataset must give single samples, but its elements have as many "
-            f"axes as a batch of the teacher: {given[0].shape}. Give the "
+            f"axes as a batch of the teacher: {specs[0].shape}. Give the "
             "samples before .batch(), or dataset.unbatch(); batches must carry "
             "their index: kd.datasets.batches(x, y, indexed=True)."
         )

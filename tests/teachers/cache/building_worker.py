@@ -53,6 +53,10 @@ def teacher():
     )
 
 
+def stored(**kwargs):
+    return kd.teachers.StoredOutputs(**{"layer_names": "conv", **kwargs})
+
+
 def build(path, **kwargs):
     """3 epochs of 3 shards each: 32, 32 and 19 samples."""
     arguments = {
@@ -61,9 +65,8 @@ def build(path, **kwargs):
         "path": path,
         "views": Shifted(),
         "epochs": 3,
-        "teacher_layer_names": "conv",
-        "batch_size": 16,
-        "samples_per_shard": 32,
+        "outputs": stored(),
+        "run": kd.teachers.TeacherRun(batch_size=16, samples_per_shard=32),
         "verbose": False,
     }
     return kd.TeacherCache.build(**{**arguments, **kwargs})
@@ -72,11 +75,11 @@ def build(path, **kwargs):
 if __name__ == "__main__":
     from keras_distill.teachers.cache import forward
 
-    stored = forward.Forward.stored
+    run_batch = forward.Forward.stored
 
     def slowly(*args):
         time.sleep(float(sys.argv[2]))
-        return stored(*args)
+        return run_batch(*args)
 
     forward.Forward.stored = slowly
     build(sys.argv[1])

@@ -17,9 +17,12 @@ import pytest
 import tensorflow as tf
 from building_worker import Shifted
 from building_worker import build
+from building_worker import stored
 
 import keras_distill as kd
-from keras_distill.teachers.cache import header as headers
+from keras_distill._data.batch_fields import unpacked
+from keras_distill.teachers import TeacherRun
+from keras_distill.teachers.cache import folder
 
 HERE = pathlib.Path(__file__).parent
 
@@ -180,7 +183,7 @@ def test_overwrite(copy, tmp_path):
     assert len(kd.TeacherCache(copy).header["shards"]) == 3
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="no teacher cache and not empty"):
+    with pytest.raises(ValueError, match="not a teacher cache and not empty"):
         build(tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
@@ -213,10 +216,10 @@ def other_teacher():
         ("views", {"views": lambda: None}),
         ("number of samples", {"dataset": lambda: building_worker.x()[:64]}),
         ("data set", {"dataset": lambda: building_worker.x()[::-1]}),
-        ("outputs", {"teacher_layer_names": lambda: None}),
-        ("dtype", {"dtype": lambda: "float32"}),
-        ("top_k", {"top_k": lambda: 2}),
-        ("batch_size", {"batch_size": lambda: 32}),
+        ("outputs", {"outputs": lambda: stored(layer_names=None)}),
+        ("dtype", {"outputs": lambda: stored(dtype="float32")}),
+        ("top_k", {"outputs": lambda: stored(top_k=2)}),
+        ("batch_size", {"run": lambda: TeacherRun(batch_size=32)}),
     ],
 )
 def test_of_something_else(built, what, given):
@@ -252,9 +255,9 @@ def test_going_on_with_other_samples(tmp_path, monkeypatch):
     def samples(x):
         return tf.data.Dataset.from_tensor_slices(x)
 
-    written = headers.write
+    written = folder.write_header
     with monkeypatch.context() as patched:
-        patched.setattr(headers, "write", stopped)
+        patched.setattr(folder, "write_header", stopped)
         with pytest.raises(Killed):
             build(tmp_path)
     for number in (0, 32):
@@ -281,12 +284,12 @@ def test_of_a_teacher_that_computes_something_else(copy):
         build(copy, teacher=scaled(1.0, "softmax"))
     assert digests(copy) == before
     # A cache from before this was written down, or of another Keras.
-    header = headers.read(copy)
+    header = folder.read_header(copy)
     header["teacher"]["computation"]["keras"] = "3.0.0"
-    headers.write(copy, header)
+    folder.write_header(copy, header)
     build(copy, teacher=other)
     del header["teacher"]["computation"]
-    headers.write(copy, header)
+    folder.write_header(copy, header)
     build(copy, teacher=other)
     kd.TeacherCache(copy).join(batches, teacher=other)
 
@@ -332,7 +335,7 @@ def test_no_cache(tmp_path, copy):
     header = json.loads((copy / "header.json").read_text())
     (copy / "header.json").write_text(json.dumps({**header, "version": 99}))
     with pytest.raises(
-        ValueError, match=f"version 99.*version {headers.VERSION}"
+        ValueError, match=f"version 99.*version {folder.VERSION}"
     ):
         kd.TeacherCache(copy)
 
@@ -380,13 +383,20 @@ def test_data_that_does_not_do(tmp_path, message, dataset):
     [
         (
             "multiple of 16",
-            {"batch_size": 24, "views": kd.views.FunctionMatching(8)},
+            {
+                "run": TeacherRun(batch_size=24),
+                "views": kd.views.FunctionMatching(8),
+            },
         ),
-        ("multiple of batch_size=16", {"samples_per_shard": 40}),
+        (
+            "multiple of batch_size=16",
+            {"run": TeacherRun(batch_size=16, samples_per_shard=40)},
+        ),
         ("epochs must be", {"epochs": 0}),
-        ("dtype must be one of 'float16'", {"dtype": "int8"}),
-        ("from 1 to 5", {"top_k": 6}),
-        ("no layer 'pool'", {"teacher_layer_names": "pool"}),
+        ("from 1 to 5", {"outputs": stored(top_k=6)}),
+        ("no layer 'pool'", {"outputs": stored(layer_names="pool")}),
+        ("must be a kd.teachers.StoredOutputs", {"outputs": "pool"}),
+        ("must be a kd.teachers.TeacherRun", {"run": 16}),
         ("trained keras.Model", {"teacher": keras.Sequential()}),
         ("views must be", {"views": "mixup"}),
     ],
@@ -394,6 +404,24 @@ def test_data_that_does_not_do(tmp_path, message, dataset):
 def test_arguments_that_do_not_do(tmp_path, message, arguments):
     with pytest.raises((ValueError, TypeError), match=message):
         build(tmp_path / "cache", **arguments)
+
+
+@pytest.mark.parametrize(
+    "kind,arguments",
+    [
+        (stored, {"dtype": "int8"}),
+        (stored, {"top_k": 0}),
+        (stored, {"top_k": 2.0}),
+        (stored, {"temperature": 0.0}),
+        (TeacherRun, {"dtype": "int8"}),
+        (TeacherRun, {"batch_size": 0}),
+        (TeacherRun, {"samples_per_shard": 1.5}),
+    ],
+)
+def test_options_that_do_not_do(kind, arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        kind(**arguments)
 
 
 def test_views_that_cannot_be_replayed(tmp_path):
@@ -415,13 +443,20 @@ def test_outputs_that_cannot_be_stored(tmp_path):
     with pytest.raises(ValueError, match='sample .*float16.*dtype="float32"'):
         build(tmp_path / "cache", teacher=scaled(1e6), views=None)
     cache = build(
-        tmp_path / "wide", teacher=scaled(1e6), views=None, dtype="float32"
+        tmp_path / "wide",
+        teacher=scaled(1e6),
+        views=None,
+        outputs=stored(dtype="float32"),
     )
     assert cache.bytes_per_view == 4 * 150
     with pytest.raises(ValueError, match="'output' of sample 0 .*NaN"):
         build(tmp_path / "nan", teacher=scaled(np.nan), views=None)
     with pytest.raises(ValueError, match="ends in a softmax"):
-        build(tmp_path / "cache", teacher=scaled(1, "softmax"), top_k=2)
+        build(
+            tmp_path / "cache",
+            teacher=scaled(1, "softmax"),
+            outputs=stored(top_k=2),
+        )
 
 
 def test_a_teacher_with_several_outputs(tmp_path):
@@ -431,22 +466,24 @@ def test_a_teacher_with_several_outputs(tmp_path):
     teacher = keras.Model(inputs, outputs)
     path = tmp_path / "cache"
     with pytest.raises(ValueError, match="has several outputs"):
-        build(path, teacher=teacher, teacher_layer_names=None)
-    cache = build(path, teacher=teacher, teacher_layer_names="b")
+        build(path, teacher=teacher, outputs=stored(layer_names=None))
+    cache = build(path, teacher=teacher, outputs=stored(layer_names="b"))
     assert [c.name for c in cache.columns()] == ["taps/b"]
     with pytest.raises(ValueError, match="top_k keeps the largest"):
         build(
             tmp_path / "top",
             teacher=teacher,
-            teacher_layer_names="b",
-            top_k=2,
+            outputs=stored(layer_names="b", top_k=2),
         )
 
 
 def test_an_ensemble(tmp_path):
     teachers = [building_worker.teacher(), other_teacher()]
     cache = build(
-        tmp_path, teacher=teachers, teacher_layer_names=None, views=None
+        tmp_path,
+        teacher=teachers,
+        outputs=stored(layer_names=None),
+        views=None,
     )
     x = building_worker.x()
     batch = next(iter(cache.join(kd.datasets.batches(x, indexed=True))))
@@ -467,13 +504,13 @@ def test_a_teacher_in_half_precision(tmp_path):
             teacher,
             x,
             tmp_path / name,
-            dtype="float32",
-            teacher_dtype=teacher_dtype,
+            outputs=stored(layer_names=None, dtype="float32"),
+            run=TeacherRun(dtype=teacher_dtype),
             verbose=False,
         )
         batches = kd.datasets.batches(x, x, 20, indexed=True)
         ((sample, _),) = cache.join(batches)
-        outputs = kd.samples.unpacked(sample).teacher_outputs["output"]
+        outputs = unpacked(sample).teacher_outputs["output"]
         return np.asarray(outputs)
 
     exact, half = logits("exact", None), logits("half", "bfloat16")
@@ -484,10 +521,10 @@ def test_a_teacher_in_half_precision(tmp_path):
     with pytest.raises(ValueError, match="another teacher_dtype.*None, not"):
         logits("exact", "bfloat16")
     # A cache from before there was a choice was of the teacher's own.
-    header = headers.read(tmp_path / "exact")
+    header = folder.read_header(tmp_path / "exact")
     del header["teacher_dtype"]
-    headers.write(tmp_path / "exact", header)
+    folder.write_header(tmp_path / "exact", header)
     logits("exact", None)
     teacher.set_weights([1e6 * w for w in teacher.get_weights()])
-    with pytest.raises(ValueError, match='infinite.*teacher_dtype="bfloat16"'):
+    with pytest.raises(ValueError, match='infinite.*dtype="bfloat16"'):
         logits("large", "float16")

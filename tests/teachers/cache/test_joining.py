@@ -47,10 +47,10 @@ def build(path, **kwargs):
         make_teacher(),
         arrays()[0],
         path,
-        batch_size=8,
-        samples_per_shard=32,
-        dtype="float32",
-        teacher_layer_names="hidden",
+        outputs=kd.teachers.StoredOutputs(
+            layer_names="hidden", dtype="float32"
+        ),
+        run=kd.teachers.TeacherRun(batch_size=8, samples_per_shard=32),
         verbose=False,
         **kwargs,
     )
@@ -99,7 +99,7 @@ PARTS = [range(0, 70), range(5, 9), range(30, 40), range(64, 70), range(32, 64)]
 def files_read(monkeypatch):
     """Names of the files that are read from now on."""
     seen = set()
-    checked, read = joining.headers.check_content, joining.shards.read
+    checked, read = joining.folder.check_content, joining.shards.read
 
     def check_content(path, header, entries):
         seen.update(entry["file"] for entry in entries)
@@ -110,7 +110,7 @@ def files_read(monkeypatch):
             seen.update(f.decode().split("/")[-1] for f in files.numpy())
         return read(files, columns, rows)
 
-    monkeypatch.setattr(joining.headers, "check_content", check_content)
+    monkeypatch.setattr(joining.folder, "check_content", check_content)
     monkeypatch.setattr(joining.shards, "read", read_shards)
     return seen
 
@@ -240,7 +240,7 @@ def other():
     [
         ("kd.views.indexed", lambda: samples().map(lambda x, y: y).batch(8)),
         ("Call .batch", samples),
-        ("takes a tf.data.Dataset", lambda: arrays()[0]),
+        ("must be a tf.data.Dataset of batches", lambda: arrays()[0]),
         (
             "of another data set .*, or in another order: 8 of the first 8",
             lambda: kd.datasets.batches(*other(), 8, indexed=True),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_distill as kd
-from keras_distill.teachers.cache.computation import computation
+from keras_distill.teachers.cache.origin import computation
 from keras_distill.teachers.cache.origin import views_description
 
 

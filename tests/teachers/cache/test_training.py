@@ -11,6 +11,8 @@ from networks import data
 
 import keras_distill as kd
 
+stored = kd.teachers.StoredOutputs
+
 SAMPLES, BATCH, GROUP = 60, 20, 10
 
 
@@ -68,14 +70,15 @@ def distiller(teacher=None, given=None, **kwargs):
     return distiller
 
 
-def build(path, **kwargs):
+def build(path, layer_names=("act1",), dtype="float16", **kwargs):
     return kd.TeacherCache.build(
         teacher(),
         samples(),
         path,
-        batch_size=GROUP,
-        samples_per_shard=2 * GROUP,
-        teacher_layer_names=kwargs.pop("teacher_layer_names", ["act1"]),
+        run=kd.teachers.TeacherRun(
+            batch_size=GROUP, samples_per_shard=2 * GROUP
+        ),
+        outputs=stored(layer_names=layer_names, dtype=dtype),
         verbose=False,
         **kwargs,
     )
@@ -204,7 +207,7 @@ def test_binary_head_that_gives_probabilities(tmp_path):
     model = make(convnet, 1, classes=1, head="sigmoid")
     # Not float16: some probabilities are very near 0.5.
     cache = kd.TeacherCache.build(
-        model, x, tmp_path, dtype="float32", verbose=False
+        model, x, tmp_path, outputs=stored(dtype="float32"), verbose=False
     )
     found = []
     for given in (model, None):
@@ -252,7 +255,11 @@ def peaked():
 def test_ten_of_a_hundred_logits(peaked, tmp_path, temperature, within):
     x, model = peaked
     cache = kd.TeacherCache.build(
-        model, x, tmp_path, top_k=10, temperature=temperature, verbose=False
+        model,
+        x,
+        tmp_path,
+        outputs=stored(top_k=10, temperature=temperature),
+        verbose=False,
     )
     assert cache.bytes_per_view == 10 * 4 + 2
     batches = kd.datasets.batches(x, None, 64, seed=0, indexed=True)
@@ -321,6 +328,24 @@ def test_every_cache_is_checked(plain, tmp_path):
         student.fit(other.join(pipeline()), verbose=0)
 
 
+def test_train_on_batch_checks_a_cache_once(plain, tmp_path, monkeypatch):
+    student = distiller()
+    first_batch, checked = student._first_batch.value, []
+    check = first_batch.check
+    monkeypatch.setattr(
+        first_batch, "check", lambda *a: (checked.append(1), check(*a))
+    )
+    joined = plain.join(pipeline())
+    for x, y in joined.take(3):
+        student.train_on_batch(x, y)
+    assert len(checked) == 1
+    # Another cache of the same kind of data is looked at.
+    other = build(tmp_path, views=kd.views.Preprocessing())
+    x, y = next(iter(other.join(pipeline())))
+    with pytest.raises(ValueError, match="under other views"):
+        student.train_on_batch(x, y)
+
+
 def test_views_that_differ_for_the_student_only(varied):
     student = convnet(size=6)
     smaller = kd.views.FunctionMatching(
@@ -384,7 +409,7 @@ def test_a_layer_that_is_not_in_the_cache(plain, tmp_path):
     )
     message = (
         r"'hint' reads \['conv2'\] .* carries \['the output', 'act1'\] only.*"
-        r"teacher_layer_names=\['conv2'\]"
+        r"layer_names=\['conv2'\]"
     )
     with pytest.raises(ValueError, match=message):
         distiller(given=hint).fit(plain.join(pipeline()), verbose=0)
@@ -392,7 +417,7 @@ def test_a_layer_that_is_not_in_the_cache(plain, tmp_path):
 
 def test_losses_that_read_the_teachers_weights(plain, tmp_path):
     taps = {"teacher_layer_name": "conv2", "student_layer_name": "conv2"}
-    cache = build(tmp_path, teacher_layer_names="conv2")
+    cache = build(tmp_path, layer_names="conv2")
     for loss in (
         kd.losses.SoftmaxRegression(**taps),
         kd.losses.ReusedClassifier(**taps),

@@ -1,4 +1,4 @@
-"""What `verify` compares: Keras models and files behind the same methods."""
+"""What `verify` compares: Keras models and files with the same methods."""
 
 import keras
 import numpy as np
@@ -6,53 +6,30 @@ import tensorflow as tf
 
 from keras_distill.export import model_inputs
 from keras_distill.export import network
-from keras_distill.export.conversion import operators
-from keras_distill.export.file import file_metadata
+from keras_distill.export.file import flatbuffer
 from keras_distill.export.file.lite_model import LiteModel
 from keras_distill.export.file.lite_model import milliseconds
 from keras_distill.export.verification import memory
 
 
-class KerasNetwork:
-    """A Keras model from NumPy to NumPy, by the names of its outputs.
+class ComparedNetwork:
+    """What Keras models and files have in common.
 
     Args:
-        label: Its name in the table.
-        model: The `keras.Model`.
-        preprocessing: As in `verify`.
-        role: `"student"` or `"teacher"`.
+        label: The name in the table.
+
+    Attributes:
+        activation: The activation that the network applies to its logits
+            itself, or `None`.
     """
 
     activation = None
 
-    def __init__(self, label, model, preprocessing, role):
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                f"The {label} must be a keras.Model. Received: {model!r}"
-            )
+    def __init__(self, label):
         self.label = label
-        self.model = model
-        self._role = role
-        self._preprocessed = None
-        if preprocessing is not None:
-            self._preprocessed = _Traced(
-                lambda x: network.student_input(model, x, preprocessing, role)
-            )
-        self._function = _Traced(lambda x: model(x, training=False))
 
-    def input(self, x):
-        """The dataset's `x` as the model takes it, in NumPy."""
-        if self._preprocessed is None:
-            return network.student_input(self.model, x, None, self._role)
-        return keras.tree.map_structure(np.asarray, self._preprocessed(x))
-
-    def __call__(self, x):
-        """Its outputs for an `input(x)`: a dict name -> array."""
-        outputs = model_inputs.named_outputs(self._function(x))
-        return {name: np.asarray(value) for name, value in outputs.items()}
-
-    def selected(self, outputs, output):
-        """-> the chosen output, half precision as float32."""
+    def select(self, outputs, output):
+        """Returns the chosen output, half precision as float32."""
         if len(outputs) == 1:
             value = next(iter(outputs.values()))
         elif output in outputs:
@@ -65,8 +42,45 @@ class KerasNetwork:
         wide = value.dtype.kind in "iu" or value.dtype == np.float64
         return value if wide else value.astype("float32")
 
-    def facts(self, output, one):
-        """What a row says without data."""
+
+class KerasNetwork(ComparedNetwork):
+    """A Keras model from NumPy to NumPy, by the names of its outputs.
+
+    Args:
+        label: The name in the table.
+        model: The `keras.Model`.
+        preprocessing: As in `verify`.
+        role: `"student"` or `"teacher"`.
+    """
+
+    def __init__(self, label, model, preprocessing, role):
+        super().__init__(label)
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                f"The {label} must be a keras.Model. Received: {model!r}"
+            )
+        self.model = model
+        self._role = role
+        self._preprocessed = None
+        if preprocessing is not None:
+            self._preprocessed = _Traced(
+                lambda x: network.student_input(model, x, preprocessing, role)
+            )
+        self._function = _Traced(lambda x: model(x, training=False))
+
+    def input(self, x):
+        """Turns the dataset's `x` into what the model takes, in NumPy."""
+        if self._preprocessed is None:
+            return network.student_input(self.model, x, None, self._role)
+        return keras.tree.map_structure(np.asarray, self._preprocessed(x))
+
+    def __call__(self, x):
+        """Returns the outputs for an `input(x)`: a dict name -> array."""
+        outputs = model_inputs.named_outputs(self._function(x))
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    def facts(self, output, sample):
+        """Returns the part of a row that needs no labels."""
         return {
             "file": self.label,
             "path": None,
@@ -82,8 +96,9 @@ class KerasNetwork:
             "memory_bytes": None,
         }
 
-    def latency(self, one, runs):
-        return milliseconds(lambda: self(one), runs)
+    def latency(self, sample, runs):
+        """Measures `(runs,)` milliseconds for a batch of one sample."""
+        return milliseconds(lambda: self(sample), runs)
 
 
 class _Traced:
@@ -103,45 +118,60 @@ class _Traced:
         return self._function(x)
 
 
-class File(KerasNetwork):
-    """A TFLite file behind the same methods.
+class File(ComparedNetwork):
+    """A TFLite file with the methods of a `KerasNetwork`.
 
     Args:
-        label: Its name in the table.
+        label: The name in the table.
         filepath: The file.
         num_threads: Threads of its interpreter.
-        inputs: The student's, from `model_inputs.input_signature`.
-        preprocessing: Whether `verify` was given one.
-        measure_memory: Whether `facts` measures it.
+        inputs: The student's inputs, from `model_inputs.input_signature`.
+        preprocessing: Whether `verify` has a `preprocessing=`.
+        measure_memory: Whether `facts` measures memory.
+
+    Attributes:
+        expected_ranges: dict input -> [low, high] that the file was made for.
+        measured_ranges: dict input -> [low, high] of what it was fed with.
     """
 
     def __init__(
-        self, label, filepath, num_threads, inputs, preprocessing, memory
+        self,
+        label,
+        filepath,
+        num_threads,
+        inputs,
+        preprocessing,
+        measure_memory,
     ):
-        self.label = label
+        super().__init__(label)
         self.model = LiteModel(filepath, num_threads)
         self._inputs = inputs
-        self._memory = memory
+        self._measure_memory = measure_memory
         self._num_threads = num_threads
-        notes = file_metadata.read(filepath) or {}
+        notes = flatbuffer.read_metadata(filepath) or {}
         self.activation = notes.get("activation")
         self.takes_raw_data = bool(notes.get("preprocessing"))
-        # LiteRT lists inputs by the alphabet, data has the call's order.
+        # LiteRT sorts inputs by name, data has the order of the call.
         self._order = notes.get("input_order") or self.model.input_names
         if self.takes_raw_data and not preprocessing:
             raise ValueError(
-                f"'{label}' holds its preprocessing and takes raw data. Give "
-                "`verify` the same `preprocessing=` and a dataset of raw data."
+                f"'{label}' contains its preprocessing and takes raw data. "
+                "Give `verify` the same `preprocessing=` and a dataset of raw "
+                "data."
             )
-        # Input -> [low, high]: what the file was made for, and what it saw.
-        self.expected = {
+        self.expected_ranges = {
             name: tensor.get("range")
             for name, tensor in notes.get("inputs", {}).items()
         }
-        self.seen = {}
+        self.measured_ranges = {}
 
     def feed(self, x, student_x):
-        """-> dict input name -> array, of the raw and the student's input."""
+        """Returns a dict input name -> array.
+
+        Args:
+            x: The dataset's `x`, for a file that takes raw data.
+            student_x: The student's input, for other files.
+        """
         names = self.model.input_names
         if not self.takes_raw_data:
             arrays = model_inputs.feed(student_x, self._inputs, "dataset")
@@ -152,16 +182,16 @@ class File(KerasNetwork):
         else:
             values = x if isinstance(x, (list, tuple)) else [x]
             if isinstance(x, dict) or len(values) != len(names):
-                given = keras.tree.map_structure(np.shape, x)
+                shapes = keras.tree.map_structure(np.shape, x)
                 raise ValueError(
                     f"`dataset` does not fit '{self.label}', which takes raw "
                     f"data for {self._order}. Received a batch of shape "
-                    f"{given}."
+                    f"{shapes}."
                 )
             arrays = dict(zip(self._order, values))
         for name, array in arrays.items():
-            low, high = self.seen.get(name, (np.inf, -np.inf))
-            self.seen[name] = [
+            low, high = self.measured_ranges.get(name, (np.inf, -np.inf))
+            self.measured_ranges[name] = [
                 float(min(low, array.min())),
                 float(max(high, array.max())),
             ]
@@ -173,27 +203,28 @@ class File(KerasNetwork):
             return outputs
         return {self.model.output_names[0]: outputs}
 
-    def facts(self, output, one):
+    def facts(self, output, sample):
         dtypes = self.model.output_dtypes
-        found = operators.operators(self.model.filepath)
-        foreign = [o for o in found if not o.builtin]
+        operators = flatbuffer.operators(self.model.filepath)
+        foreign = [operator for operator in operators if not operator.builtin]
+        resident = None
+        if self._measure_memory:
+            resident = memory.resident_memory(
+                self.model.filepath,
+                self.model.input_shapes(sample),
+                self._num_threads,
+            )
         return {
             "file": self.label,
             "path": str(self.model.filepath),
             "size_bytes": self.model.size_in_bytes,
             "input_dtype": "/".join(self.model.input_dtypes.values()),
             "output_dtype": dtypes.get(output) or next(iter(dtypes.values())),
-            "operators": operators.counts(found),
+            "operators": flatbuffer.operator_counts(operators),
             "builtin_operators_only": not foreign,
-            "foreign_operators": list(operators.counts(foreign)),
-            "memory_bytes": memory.resident_memory(
-                self.model.filepath,
-                self.model.input_shapes(one),
-                self._num_threads,
-            )
-            if self._memory
-            else None,
+            "foreign_operators": list(flatbuffer.operator_counts(foreign)),
+            "memory_bytes": resident,
         }
 
-    def latency(self, one, runs):
-        return self.model.measure_latency(one, runs)
+    def latency(self, sample, runs):
+        return self.model.measure_latency(sample, runs)

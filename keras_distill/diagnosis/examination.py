@@ -1,15 +1,17 @@
-"""`diagnose`: what to expect of two networks and a data set, in a minute."""
+"""`diagnose`: it looks at networks and data, and trains for a short time."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_distill._arguments import is_number
-from keras_distill.diagnosis import Diagnosis
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import Data
 from keras_distill.diagnosis.data import class_indices
+from keras_distill.diagnosis.result import Diagnosis
 from keras_distill.diagnosis.short_training import stand_in
 from keras_distill.diagnosis.short_training import train
 from keras_distill.distillers import checks
@@ -21,52 +23,54 @@ from keras_distill.views.base import checked_views
 
 def diagnose(
     *,
-    student,
-    teacher,
-    dataset,
-    validation_data,
-    task_loss=None,
-    views=None,
-    steps=2000,
-    batch_size=128,
-    samples=2000,
-    seconds=40.0,
-    verbose=True,
-):
-    """Says before training what to expect of distillation here, and what to do.
+    student: keras.Model,
+    teacher: keras.Model | Sequence[keras.Model],
+    dataset: Any,
+    validation_data: Any,
+    task_loss: keras.losses.Loss | None = None,
+    views: Views | None = None,
+    steps: int = 2000,
+    batch_size: int = 128,
+    samples: int = 2000,
+    seconds: float = 40.0,
+    verbose: bool = True,
+) -> Diagnosis:
+    """Says before training what to expect of distillation, and what to do.
 
     It looks at the teacher on training and validation data, compares size and
     cost of the networks, and trains a copy of the student alone for a short
-    time: whether its fit to the training data runs ahead of its fit to the
-    validation data tells a student limited by data, which a teacher helps,
-    from one limited by its capacity, which it helps little. Neither network is
-    changed. For classifiers with one output.
+    time. If its fit to the training data runs ahead of its fit to the
+    validation data, the student is limited by data, and a teacher helps. If
+    not, it is limited by its capacity, and a teacher helps little. Neither
+    network is changed. It is for classifiers with one output.
 
     Args:
-        student: The `keras.Model` to be distilled, with its initial weights.
+        student: The `keras.Model` to distill, with its initial weights.
         teacher: A trained `keras.Model`, or a list of them (see
             `kd.Ensemble`).
-        dataset: Training data: a `tf.data.Dataset` of batches, a
+        dataset: The training data: a `tf.data.Dataset` of batches, a
             `keras.utils.PyDataset`, or arrays; `x`, `(x, y)` or
             `(x, y, sample_weight)`. Labels are class indices or one-hot.
             Random augmentation in it counts as part of the data. Without
-            labels the student's fit cannot be known.
-        validation_data: The same for validation. Not the test data: what
-            this says is meant to be acted on.
+            labels, the student's fit cannot be known.
+        validation_data: The same for validation. Do not give the test data:
+            you will act on the result.
         task_loss: The loss of the short training, as in `compile`. Defaults
             to the cross-entropy that fits labels and student.
         views: As in `kd.Distiller`; used without randomness.
-        steps: Length of the short training. Defaults to 2000: the
+        steps: The length of the short training. Defaults to 2000: the
             2 000 labels of the example below do not show in 300 steps, and
             not with every initialization in 1000.
-        batch_size: Samples per step for arrays. Defaults to 128.
-        samples: Samples of training and of validation data that are looked
-            at, at most: the first ones of a dataset, a random choice of
-            arrays. Defaults to 2000, which gives an accuracy a standard error
-            of at most 1.1 points.
-        seconds: Wall time of the short training, at most: where that is too
-            little it has fewer steps, and the result depends on the machine.
-            Defaults to 40, which leaves 20 of a minute for the rest.
+        batch_size: The number of samples in a batch of arrays. Defaults to
+            128.
+        samples: The largest number of training and of validation samples to
+            look at: the first ones of a dataset, a random choice of arrays.
+            Defaults to 2000, which gives an accuracy a standard error of at
+            most 1.1 points.
+        seconds: The longest wall time of the short training. If it is too
+            little, the training has fewer steps, and the result depends on
+            the machine. Defaults to 40, which leaves 20 of a minute for the
+            rest.
         verbose: Whether to print the result, and a progress bar before it.
 
     Returns:
@@ -74,10 +78,11 @@ def diagnose(
         is a list of `(kind, text)`.
 
     Raises:
-        TypeError: for what is no `keras.Model` or no data.
-        ValueError: for student and teacher in one object, an unbuilt teacher,
-            empty data, labels that are no classes of the student, networks
-            that are no classifiers with one output.
+        TypeError: If a network is not a `keras.Model`, or `dataset` is not
+            data.
+        ValueError: If student and teacher are one object, the teacher is not
+            built, the data is empty, labels are not classes of the student,
+            or a network is not a classifier with one output.
 
     Example:
 
@@ -112,12 +117,12 @@ def diagnose(
     x, y, _ = training.first()
     held_out.first()
     _check_batched(teacher, teacher_sees(x))
-    master = Classifier(teacher, teacher_sees, x, "teacher")
+    of_teacher = Classifier(teacher, teacher_sees, x, "teacher")
     with stand_in(student, student_sees(x)) as copy:
-        pupil = Classifier(copy, student_sees, x, "student")
+        of_student = Classifier(copy, student_sees, x, "student")
         facts = {
-            "teacher": master.facts(x),
-            "student": pupil.facts(x),
+            "teacher": of_teacher.facts(x),
+            "student": of_student.facts(x),
             "data": {},
             "replicas": _replicas(copy),
         }
@@ -126,20 +131,20 @@ def diagnose(
                 f"The student '{student.name}' has no trainable weights. Set "
                 "`trainable = True` on the layers that are to learn."
             )
-        labelled = class_indices(y, pupil.classes, "dataset") is not None
+        labelled = class_indices(y, of_student.classes, "dataset") is not None
         if labelled:
             facts["short_training"] = train(
                 copy,
                 student_sees,
                 training.stream(),
-                task_loss or pupil.task_loss(y),
+                task_loss or of_student.task_loss(y),
                 steps,
                 seconds,
                 verbose,
             )._asdict()
             facts["short_training"]["steps_wanted"] = steps
-        _measure(facts, "training", training, master, pupil, samples)
-        _measure(facts, "validation", held_out, master, pupil, samples)
+        _measure(facts, "training", training, of_teacher, of_student, samples)
+        _measure(facts, "validation", held_out, of_teacher, of_student, samples)
     if labelled:
         short = facts["short_training"]
         known = training.samples
@@ -151,39 +156,39 @@ def diagnose(
 
 
 def _measure(facts, part, data, teacher, student, samples):
-    """Both networks on the same samples; fills in `facts`."""
-    of_teacher, of_student, labels = [], [], []
+    """Runs both networks on the same samples, and fills in `facts`."""
+    p_teacher, p_student, labels = [], [], []
     for x, y, _ in data.some(samples):
-        of_teacher.append(teacher.probabilities(x))
-        of_student.append(student.probabilities(x))
+        p_teacher.append(teacher.probabilities(x))
+        p_student.append(student.probabilities(x))
         labels.append(class_indices(y, student.classes, data.argument))
-    of_teacher = np.concatenate(of_teacher)
-    of_student = np.concatenate(of_student)
-    if not np.isfinite(of_student).all():
+    p_teacher = np.concatenate(p_teacher)
+    p_student = np.concatenate(p_student)
+    if not np.isfinite(p_student).all():
         raise ValueError(
-            "The student's output is not finite after a short training, with "
+            "The student's output is not finite after a short training with "
             "the best of several learning rates. Are there NaN in the data, or "
             "does the task loss give NaN?"
         )
-    logarithms = np.log(np.maximum(of_teacher, 1e-300))
+    logarithms = np.log(np.maximum(p_teacher, 1e-300))
     facts["data"][f"{part}_samples"] = data.samples
-    facts["data"][f"{part}_samples_used"] = len(of_teacher)
+    facts["data"][f"{part}_samples_used"] = len(p_teacher)
     row = facts["teacher"][part] = {
-        "entropy": float(np.mean(-np.sum(of_teacher * logarithms, -1))),
-        "largest_probability": float(np.mean(of_teacher.max(-1))),
+        "entropy": float(np.mean(-np.sum(p_teacher * logarithms, -1))),
+        "largest_probability": float(np.mean(p_teacher.max(-1))),
     }
     if labels[0] is None:
         return
     labels = np.concatenate(labels)
     facts["data"][f"{part}_classes_seen"] = len(np.unique(labels))
-    right = of_student.argmax(-1) == labels
+    right = p_student.argmax(-1) == labels
     comparable = teacher.classes == student.classes
     if comparable:
-        teacher_right = of_teacher.argmax(-1) == labels
+        teacher_right = p_teacher.argmax(-1) == labels
         row["accuracy"] = float(np.mean(teacher_right))
     if "short_training" not in facts:
         return
-    likelihoods = of_student[np.arange(len(labels)), labels]
+    likelihoods = p_student[np.arange(len(labels)), labels]
     losses = -np.log(np.maximum(likelihoods, 1e-12))
     facts["student"][part] = {
         "accuracy": float(np.mean(right)),
@@ -201,7 +206,7 @@ def _standard_error(values):
 
 
 def _replicas(model):
-    """Replicas of the strategy of here or, if more, that of the model."""
+    """Replicas of the current strategy or, if more, of the model's."""
     import tensorflow as tf
 
     strategies = tf.distribute.get_strategy(), model.distribute_strategy

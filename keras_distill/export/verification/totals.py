@@ -1,4 +1,4 @@
-"""Counts that compare two networks over many batches, in NumPy."""
+"""Counts over many batches that compare networks, in NumPy."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ class Totals:
     """Running sums over the batches; every decision is counted once.
 
     A head of one unit is counted under both thresholds (index 0: logits, 1:
-    probabilities); which of them holds is known when all data was seen.
+    probabilities). Which one applies is known at the end of the data.
     """
 
     def __init__(self):
@@ -18,28 +18,39 @@ class Totals:
         self.correct = self.agreeing = self.agreeing_teacher = None
         self.logits = self.teacher_logits = False
 
-    def add(self, z, f, t, labels):
-        difference = np.abs(f.astype("float64") - z)
+    def add(self, student, outputs, teacher, labels):
+        """Adds a batch.
+
+        Args:
+            student, outputs, teacher: The outputs of the Keras student, of the
+                network that is compared and of the teacher (or `None`), of
+                shape `(batch, ..., classes)`.
+            labels: Class numbers `(batch, ...)`, or `None`.
+        """
+        difference = np.abs(outputs.astype("float64") - student)
         self.values += difference.size
         self.sum += difference.sum()
         self.max = np.maximum(self.max, difference.max())
-        self.scale = np.maximum(self.scale, np.abs(z).max())
-        own = _decisions(f)
-        self.positions += own.shape[1]
-        self.logits |= _outside_unit_interval(z)
-        same = (own == _decisions(z)).sum(axis=1)
+        self.scale = np.maximum(self.scale, np.abs(student).max())
+        decisions = _decisions(outputs)
+        self.positions += decisions.shape[1]
+        self.logits |= _outside_unit_interval(student)
+        same = (decisions == _decisions(student)).sum(axis=1)
         self.agreeing = _plus(self.agreeing, same)
         if labels is not None:
-            right = (own == labels.reshape(-1)).sum(axis=1)
+            right = (decisions == labels.reshape(-1)).sum(axis=1)
             self.correct = _plus(self.correct, right)
-        if t is not None:
-            self.teacher_logits |= _outside_unit_interval(t)
-            same = (_decisions(t)[:, None] == own[None]).sum(axis=-1)
-            self.agreeing_teacher = _plus(self.agreeing_teacher, same)
+        if teacher is not None:
+            self.teacher_logits |= _outside_unit_interval(teacher)
+            same = _decisions(teacher)[:, None] == decisions[None]
+            self.agreeing_teacher = _plus(
+                self.agreeing_teacher, same.sum(axis=-1)
+            )
 
     def results(self):
+        """Returns the shares and differences of a row."""
         binary = len(self.agreeing) == 2
-        own = int(binary and not self.logits)
+        threshold = int(binary and not self.logits)
         teacher = int(binary and not self.teacher_logits)
 
         def share(counts, index):
@@ -48,9 +59,11 @@ class Totals:
             return float(counts[index] / self.positions)
 
         return {
-            "accuracy": share(self.correct, own),
-            "agreement": share(self.agreeing, own),
-            "teacher_agreement": share(self.agreeing_teacher, (teacher, own)),
+            "accuracy": share(self.correct, threshold),
+            "agreement": share(self.agreeing, threshold),
+            "teacher_agreement": share(
+                self.agreeing_teacher, (teacher, threshold)
+            ),
             "mean_absolute_difference": float(self.sum / self.values),
             "max_absolute_difference": float(self.max),
             "max_relative_difference": float(
@@ -64,7 +77,7 @@ def _plus(counts, more):
 
 
 def _decisions(logits):
-    """`(..., classes)` -> class numbers `(1 or 2 thresholds, positions)`."""
+    """Turns `(..., classes)` into class numbers `(thresholds, positions)`."""
     flat = logits.reshape(-1, logits.shape[-1])
     if logits.shape[-1] > 1:
         return flat.argmax(axis=-1)[None]
@@ -76,8 +89,8 @@ def _outside_unit_interval(logits):
 
 
 def class_numbers(y, logits, output):
-    """Labels of any accepted form -> whole numbers `(batch, ...)`."""
-    y = _of_output(y, output)
+    """Turns labels of any accepted form into whole numbers `(batch, ...)`."""
+    y = _labels_of(y, output)
     shape = logits.shape
     if y.shape == shape and shape[-1] > 1:
         if np.allclose(y.sum(axis=-1), 1.0, atol=1e-3):
@@ -88,13 +101,13 @@ def class_numbers(y, logits, output):
     raise ValueError(
         f"Labels must be class numbers of shape {shape[:-1]} or one-hot of "
         f"shape {shape}. Received: shape {y.shape}, dtype {y.dtype}. For other "
-        "tasks leave them out, dataset.map(lambda x, y: x): the differences of "
-        "the outputs remain."
+        "tasks leave them out, dataset.map(lambda x, y: x), and compare only "
+        "the differences of the outputs."
     )
 
 
-def _of_output(y, output):
-    """The labels of one output; those of several come as the outputs do."""
+def _labels_of(y, output):
+    """Selects the labels of one output, if there are several."""
     if not isinstance(y, (dict, list, tuple)):
         return y
     named = {k: v for k, v in named_outputs(y).items() if v is not None}

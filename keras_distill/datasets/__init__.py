@@ -1,0 +1,21 @@
+"""Data for distillation: small real data sets and reproducible pipelines."""
+
+from keras_distill.datasets.loaders import Split
+from keras_distill.datasets.loaders import digits
+from keras_distill.datasets.loaders import fashion_mnist
+from keras_distill.datasets.loaders import load
+from keras_distill.datasets.pipelines import batches
+from keras_distill.datasets.pipelines import steps_per_epoch
+from keras_distill.datasets.pipelines import subset
+from keras_distill.datasets.pipelines import with_fast_epoch_end
+
+__all__ = [
+    "Split",
+    "batches",
+    "digits",
+    "fashion_mnist",
+    "load",
+    "steps_per_epoch",
+    "subset",
+    "with_fast_epoch_end",
+]

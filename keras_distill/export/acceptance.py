@@ -1,0 +1,109 @@
+"""What a converted file must pass before it gets its name."""
+
+import warnings
+
+import numpy as np
+
+from keras_distill.export.conversion import explanation
+from keras_distill.export.conversion.explanation import ExportError
+from keras_distill.export.file import flatbuffer
+from keras_distill.export.file import notes
+from keras_distill.export.file.lite_model import LiteModel
+from keras_distill.export.file.lite_model import details
+from keras_distill.export.file.lite_model import float_tensors
+from keras_distill.export.network import check_units
+
+# The size of a trial input if the file leaves it open.
+_ANY_SIZE = 64
+
+
+def accept(file, request):
+    """Checks a converted file, puts its metadata into it and runs it once.
+
+    Args:
+        file: Path of the file, in a temporary folder.
+        request: The `ExportRequest`.
+
+    Raises:
+        ValueError: If its outputs do not fit the class names or activation.
+        ExportError: If it does not run, or draws random numbers.
+
+    Warns:
+        UserWarning: If it cannot run here because of TensorFlow operators, or
+            if it should be integer throughout and is not.
+    """
+    inputs, outputs = details(file)
+    shapes = [detail["shape"] for detail in outputs.values()]
+    notes.check_class_names(request.class_names, shapes)
+    for shape in shapes:
+        check_units(request.model, request.interface.activation, shape)
+    request.file_inputs.check(inputs)
+    flatbuffer.write_metadata(file, notes.notes(request, inputs, outputs))
+    _check_it_runs(file, request)
+    if request.is_integer:
+        _warn_of_float_operators(file)
+
+
+def _check_it_runs(file, request):
+    operators = flatbuffer.operators(file)
+    model = request.model
+    random = [
+        operator
+        for operator in operators
+        if "RANDOM" in operator.name.upper() or operator.name == "MULTINOMIAL"
+    ]
+    if random:
+        raise ExportError(
+            f"The file would draw random numbers: {_described(random, model)}. "
+            "They are for training: let the layer draw them only if "
+            "`training`. Nothing was written."
+        )
+    foreign = [operator for operator in operators if not operator.builtin]
+    if foreign:
+        warnings.warn(
+            "The file was not run: it needs TensorFlow's Flex delegate, also "
+            f"in your app, for {_described(foreign, model)}.",
+            stacklevel=5,
+        )
+        return
+    sample = request.samples[0] if request.samples else _zeros(file)
+    try:
+        LiteModel(file)(sample)
+    except Exception as error:
+        part = explanation.unprepared(str(error), operators)
+        place = f"{explanation.described([part], model)}: " if part else ""
+        raise ExportError(
+            "The converted file (quantization="
+            f"{request.quantization!r}) does not run: {place}{error}. Nothing "
+            "was written; choose another quantization."
+        ) from error
+
+
+def _described(operators, model):
+    parts = [explanation.Part(o.name, o.outputs[0]) for o in operators]
+    return explanation.described(parts, model)
+
+
+def _warn_of_float_operators(file):
+    """The converter leaves in float what it cannot quantize, silently."""
+    names = float_tensors(file)
+    if not names:
+        return
+    # "tfl.dequantize" is a cast; fused operators share one long name.
+    names = {n.split(";")[0]: 0 for n in names if not n.startswith("tfl.")}
+    names = ", ".join(names) or "what computes its output"
+    warnings.warn(
+        f"'{file.name}' is not integer throughout: TFLite could not quantize "
+        f"{names}. It runs, but not on hardware without floats.",
+        stacklevel=5,
+    )
+
+
+def _zeros(file):
+    """A sample of zeros, in the dtypes of a Keras model's inputs."""
+    zeros = {}
+    for name, detail in details(file)[0].items():
+        batch, *shape = (int(size) for size in detail["shape_signature"])
+        shape = [_ANY_SIZE if size == -1 else size for size in shape]
+        zeros[name] = np.zeros([max(batch, 1), *shape], "float32")
+    return zeros

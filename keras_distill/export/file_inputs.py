@@ -1,0 +1,144 @@
+"""How the inputs of a file differ from those of the graph it is made from.
+
+A file usually takes what the graph takes (`FileInputs`). A camera's image is
+uint8, of any size. A graph with uint8 inputs begins with a cast, and TFLite
+does not quantize a cast. So an integer file for a camera is converted from a
+graph with float32 inputs in [0, 255], and the converter makes the input uint8
+(`QuantizedCameraInputs`). It chooses scale 1 and zero point 0 if the
+representative data holds both 0 and 255.
+"""
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_distill._keras.input_dtype import inputs_as_float32
+from keras_distill.export.conversion.explanation import ExportError
+
+_BYTES = (0.0, 255.0)
+
+
+def choose_file_inputs(inputs, preprocessing, quantization, dtype):
+    """Chooses one of the classes below.
+
+    Args:
+        inputs: From `model_inputs.input_signature`.
+        preprocessing: As in `kd.export.tflite`.
+        quantization: As in `kd.export.tflite`.
+        dtype: What the converter makes of the inputs of an integer file that
+            is not for a camera.
+    """
+    is_camera = preprocessing is not None and all(
+        spec.dtype == tf.uint8 for spec in inputs.values()
+    )
+    if not is_camera:
+        return FileInputs(dtype)
+    if quantization == "int16x8":
+        raise ValueError(
+            'quantization="int16x8" has no uint8 inputs: declare the input as '
+            "tf.float32 (values in [0, 255]), or choose int8, float16 or "
+            "float32."
+        )
+    if quantization == "int8":
+        return QuantizedCameraInputs(preprocessing)
+    return CameraInputs(dtype)
+
+
+class FileInputs:
+    """The file takes what the graph takes, or the integers it computes with.
+
+    Args:
+        dtype: What the converter makes of the inputs of an integer file.
+
+    Attributes:
+        range: The values to expect, (low, high), or `None` if unknown.
+    """
+
+    range = None
+
+    def __init__(self, dtype="float32"):
+        self.dtype = dtype
+
+    def of_graph(self, inputs):
+        """The `tf.TensorSpec`s of the graph: a structure like `inputs`."""
+        return inputs
+
+    def calibration(self, samples):
+        """The representative samples that the converter gets."""
+        return samples
+
+    def tracing(self):
+        """A context in which the graph is traced."""
+        return contextlib.nullcontext()
+
+    def check(self, details):
+        """Checks the inputs of the converted file (`lite_model.details`)."""
+
+
+class CameraInputs(FileInputs):
+    """A camera's bytes, which the graph casts to float32."""
+
+    range = _BYTES
+
+
+class QuantizedCameraInputs(CameraInputs):
+    """A camera's bytes, which the file takes as quantized values.
+
+    Args:
+        preprocessing: As in `kd.export.tflite`.
+    """
+
+    def __init__(self, preprocessing):
+        super().__init__("uint8")
+        self._preprocessing = preprocessing
+
+    def of_graph(self, inputs):
+        if isinstance(inputs, dict):
+            return {key: self.of_graph(value) for key, value in inputs.items()}
+        if isinstance(inputs, (list, tuple)):
+            return [self.of_graph(value) for value in inputs]
+        return tf.TensorSpec(inputs.shape, tf.float32, name=inputs.name)
+
+    def calibration(self, samples):
+        """The samples, with a 0 and a 255 in the first one.
+
+        Two values of one image change. What comes after the input is measured
+        on the rest.
+        """
+        first = {}
+        for name, array in samples[0].items():
+            array = np.array(array)
+            array.flat[0], array.flat[-1] = _BYTES
+            first[name] = array
+        for sample in samples:
+            for name, array in sample.items():
+                if array.min() < _BYTES[0] or array.max() > _BYTES[1]:
+                    raise ValueError(
+                        "`representative_dataset` must hold what the app "
+                        "passes, uint8 in [0, 255]. Received for "
+                        f"'{name}': values in "
+                        f"[{array.min():.4g}, {array.max():.4g}]"
+                    )
+        return [first, *samples[1:]]
+
+    def tracing(self):
+        """A context in which preprocessing does not cast back to uint8.
+
+        What comes before such a cast would stay float in an integer file.
+        """
+        if isinstance(self._preprocessing, keras.Model):
+            return inputs_as_float32(self._preprocessing, "uint8")
+        return contextlib.nullcontext()
+
+    def check(self, details):
+        for name, detail in details.items():
+            scale, zero_point = detail["quantization"]
+            if abs(scale - 1.0) > 1e-6 or zero_point != 0:
+                raise ExportError(
+                    f"TFLite gave the uint8 input '{name}' the scale "
+                    f"{scale:g} and the zero point {zero_point}, not 1 and 0: "
+                    "a camera's image would need arithmetic first. Declare "
+                    "the input as tf.float32."
+                )

@@ -1,0 +1,247 @@
+"""A checked export: everything that can be refused before the conversion is.
+
+What TFLite's converter refuses, it refuses in the terms of MLIR.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+import keras
+
+from keras_distill._data.sources import check_model
+from keras_distill.export import model_inputs
+from keras_distill.export.file import notes
+from keras_distill.export.file_inputs import choose_file_inputs
+from keras_distill.export.network import ACTIVATIONS
+from keras_distill.export.network import Network
+from keras_distill.export.network import check_activation
+from keras_distill.export.network import check_preprocessing
+from keras_distill.export.paths import checked_path
+
+QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
+# What the activations of an integer file are.
+_INTEGERS = {"int8": "int8", "int16x8": "int16"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interface:
+    """What an app passes to a TFLite file, gets back, and has to bring.
+
+    Args:
+        input_signature: As in `keras.Model.export`, such as
+            `[tf.TensorSpec((1, 96, 96, 3), tf.float32, name="image")]`: for
+            models that leave sizes open, and with `preprocessing=`. For a
+            camera's image it is uint8, and may have any size:
+            `(1, None, None, 3)`. Defaults to `None`: the model's own inputs,
+            by name.
+        batch_size: Number of samples per call, or `None` to choose it at each
+            call. Defaults to 1. `input_signature` decides itself.
+        activation: `"softmax"` or `"sigmoid"`, applied to every output. For
+            models that give logits: a model that ends in a softmax or a
+            sigmoid is refused. Defaults to `None`.
+        integer_io: Whether inputs and outputs of `"int8"` (`"int16x8"`) files
+            are int8 (int16) too. Defaults to `False`: they stay float32.
+        signature_name: Name of the file's signature. Defaults to TensorFlow's
+            own, `"serving_default"`.
+        allow_select_tf_ops: Whether TensorFlow operators (Flex) may stay
+            where TFLite has no operator. The app then has to bring
+            TensorFlow's Flex delegate, and the file cannot run here. Defaults
+            to `False`.
+
+    Raises:
+        ValueError: If an argument is none of the above.
+    """
+
+    input_signature: Any = None
+    batch_size: int | None = 1
+    activation: str | None = None
+    integer_io: bool = False
+    signature_name: str = "serving_default"
+    allow_select_tf_ops: bool = False
+
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {list(ACTIVATIONS)}. Received: "
+                f"{self.activation!r}"
+            )
+        size = self.batch_size
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise ValueError(
+                "`batch_size` must be a whole number >= 1, or None to choose "
+                f"it at each call. Received: {size!r}"
+            )
+        if not re.fullmatch(r"[A-Za-z]\w*", str(self.signature_name)):
+            raise ValueError(
+                "`signature_name` must consist of letters, digits and "
+                "underscores, and begin with a letter. Received: "
+                f"{self.signature_name!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class RepresentativeDataset:
+    """Data for calibration, and how much of it to use.
+
+    Args:
+        dataset: As for `representative_dataset` in `kd.export.tflite`.
+        samples: How many samples to use at most: the first of a dataset,
+            evenly spaced ones of arrays. Defaults to 500, the upper end of
+            what TensorFlow's guide to post-training quantization advises
+            (100 to 500).
+
+    Raises:
+        ValueError: If `samples` is less than 1.
+    """
+
+    dataset: Any
+    samples: int = 500
+
+    def __post_init__(self):
+        if self.samples < 1:
+            raise ValueError(
+                f"`samples` must be >= 1. Received: {self.samples}"
+            )
+
+
+class ExportRequest:
+    """A checked export to TFLite: what to convert, how, and what to note.
+
+    Args:
+        model, filepath, quantization, representative_dataset, preprocessing,
+            interface, metadata, overwrite: As in `kd.export.tflite`.
+
+    Attributes:
+        network: The `Network` that the file computes.
+        signature: Its inputs, as `ExportArchive.add_endpoint` takes them.
+        inputs: Its inputs by name, from `model_inputs.input_signature`.
+        file_inputs: How the inputs of the file differ from them.
+        output_dtype: dtype of the file's outputs, if it is an integer file.
+        samples: The calibration samples of an integer file: a list of dicts
+            name -> array `(1, ...)`. `None` for other files.
+        input_ranges: dict name -> [low, high] or `None`.
+        class_names, user_metadata: From `metadata`.
+
+    Raises:
+        TypeError, ValueError, FileExistsError: As in `kd.export.tflite`.
+    """
+
+    def __init__(
+        self,
+        model,
+        filepath,
+        *,
+        quantization=None,
+        representative_dataset=None,
+        preprocessing=None,
+        interface=None,
+        metadata=None,
+        overwrite=False,
+    ):
+        check_model(model)
+        check_preprocessing(preprocessing)
+        self.model = model
+        self.filepath = checked_path(filepath, "litert", overwrite)
+        self.overwrite = overwrite
+        self.quantization = _checked_quantization(quantization)
+        self.interface = _checked_interface(interface, quantization)
+        check_activation(model, self.interface.activation)
+        self.class_names, input_range, self.user_metadata = (
+            notes.checked_metadata(metadata, model)
+        )
+        self.network = Network(model, preprocessing, self.interface.activation)
+
+        signature, inputs = _signature(model, preprocessing, self.interface)
+        self.output_dtype = (
+            _INTEGERS[quantization] if self.interface.integer_io else "float32"
+        )
+        self.file_inputs = choose_file_inputs(
+            inputs, preprocessing, quantization, self.output_dtype
+        )
+        self.signature = self.file_inputs.of_graph(signature)
+        self.inputs = self.file_inputs.of_graph(inputs)
+        self.network.check_shapes(self.signature)
+
+        samples = None
+        if self.is_integer:
+            samples = _samples(
+                representative_dataset, self.inputs, quantization
+            )
+        if input_range is None:
+            input_range = self.file_inputs.range
+        self.input_ranges = notes.input_ranges(
+            samples, input_range, self.inputs
+        )
+        self.samples = samples and self.file_inputs.calibration(samples)
+
+    @property
+    def is_integer(self):
+        """Whether activations are integers."""
+        return self.quantization in _INTEGERS
+
+
+def _checked_quantization(quantization):
+    if quantization not in QUANTIZATIONS:
+        raise ValueError(
+            f"`quantization` must be one of {list(QUANTIZATIONS)}. Received: "
+            f"{quantization!r}"
+        )
+    return quantization
+
+
+def _checked_interface(interface, quantization):
+    interface = Interface() if interface is None else interface
+    if not isinstance(interface, Interface):
+        raise TypeError(
+            "`interface` must be a kd.export.Interface. Received: "
+            f"{interface!r} of type {type(interface).__name__}"
+        )
+    if interface.integer_io and quantization not in _INTEGERS:
+        raise ValueError(
+            '`integer_io=True` needs quantization="int8" or "int16x8". '
+            f"Received: quantization={quantization!r}"
+        )
+    return interface
+
+
+def _signature(model, preprocessing, interface):
+    """Returns the file's inputs, see `model_inputs.input_signature`."""
+    given, source = interface.input_signature, model
+    if preprocessing is not None and given is None:
+        if not isinstance(preprocessing, keras.Model) or (
+            not preprocessing.built
+        ):
+            raise ValueError(
+                "With `preprocessing`, `input_signature` must say what the "
+                "app passes: interface=kd.export.Interface(input_signature="
+                '[tf.TensorSpec((1, 480, 640, 3), tf.uint8, name="image")]), '
+                "or (1, None, None, 3) for any size."
+            )
+        source = preprocessing
+    signature, inputs = model_inputs.input_signature(
+        source, given, interface.batch_size
+    )
+    for key, spec in inputs.items() if given is None else ():
+        if None in tuple(spec.shape)[1:]:
+            raise ValueError(
+                f"The input '{key}' of '{model.name}' leaves sizes open: "
+                f"{tuple(spec.shape)}. A TFLite file needs them: "
+                "interface=kd.export.Interface(input_signature="
+                "[tf.TensorSpec((1, ...), tf.float32, "
+                f'name="{spec.name}")]).'
+            )
+    return signature, inputs
+
+
+def _samples(dataset, inputs, quantization):
+    if dataset is None:
+        raise ValueError(
+            f'quantization="{quantization}" needs `representative_dataset=`: '
+            "some hundred inputs, such as the training dataset."
+        )
+    if not isinstance(dataset, RepresentativeDataset):
+        dataset = RepresentativeDataset(dataset)
+    return model_inputs.representative_samples(
+        dataset.dataset, dataset.samples, inputs
+    )
