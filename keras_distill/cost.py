@@ -13,6 +13,8 @@ from typing import Any
 import keras
 
 from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.layers import call_model
+from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.method_patching import intercepted
 
 layers = keras.layers
@@ -94,17 +96,14 @@ class _Counter(keras.Operation):
 
     def call(self, inputs):
         model = self._model[0]
-        # Keras has no public way to list the layers inside a layer.
-        inside = list(model._flatten_layers())
+        inside = flatten_layers(model)
         quantized = [x for x in inside if getattr(x, "quantization_mode", None)]
         with contextlib.ExitStack() as stack:
             stack.enter_context(intercepted(inside, "call", self._record))
             stack.enter_context(
                 intercepted(quantized, "quantized_call", self._record)
             )
-            if model._call_has_training_arg:
-                return model(inputs, training=False)
-            return model(inputs)
+            return call_model(model, inputs)
 
     def _record(self, layer, method, *args, **kwargs):
         before, self._called = self._called, []
@@ -230,7 +229,7 @@ def _has_matrices_of_its_own(layer):
         return False
     inside = {
         id(weight)
-        for child in layer._flatten_layers(include_self=False)
+        for child in flatten_layers(layer, include_self=False)
         for weight in child.weights
     }
     return any(len(w.shape) > 1 and id(w) not in inside for w in layer.weights)

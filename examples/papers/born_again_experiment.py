@@ -128,8 +128,7 @@ class BornAgainExperiment:
         return kd.born_again(
             self.network,
             self.batches,
-            optimizer=self.optimizer,
-            loss=CROSSENTROPY,
+            compile_options={"optimizer": self.optimizer, "loss": CROSSENTROPY},
             epochs=self.settings["epochs"],
             steps_per_epoch=self.steps,
             verbose=0,
@@ -158,8 +157,7 @@ class BornAgainExperiment:
         found = self.born_again(
             generations=1,
             teacher=self.plain(),
-            distillation_losses=loss(),
-            alpha=alpha,
+            distiller_options={"distillation_losses": loss(), "alpha": alpha},
             seed=self.seed,
         )
         return {name: self.error(found.models[1])}

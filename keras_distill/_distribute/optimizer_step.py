@@ -1,49 +1,46 @@
 """One step of the optimizer with the gradient of the global batch.
 
-Keras's optimizers clip each replica's gradient before they add them up, and
-look at the first replica's alone to see whether a float16 gradient is finite.
-Neither is what one device does. Nor can they accumulate on several replicas:
-they decide in a `tf.cond` whether to update, where replicas cannot meet. Here
-the gradients are added up first, once, and the decision is made where all
-replicas are one.
+Three things that Keras's optimizers do on each replica depend on the gradient
+of all samples, or on a decision of all replicas:
+
+- They clip gradients, and check whether a float16 gradient is finite, before
+  they add them up. Here the gradients are added up first.
+- They decide in a `tf.cond` whether to accumulate or to update. Replicas
+  cannot meet inside of it, as an update needs. Here the decision is made once
+  for all replicas.
+- They decide alike whether to overwrite weights with their moving average.
 """
 
-import keras
 import tensorflow as tf
 
-from keras_distill._keras.method_patching import intercepted
+from keras_distill._keras.optimizers import accumulators
 from keras_distill._keras.optimizers import optimizers_in
-
-KERAS_OWN = keras.optimizers.Optimizer._backend_apply_gradients
+from keras_distill._keras.optimizers import overwrite_with_average
+from keras_distill._keras.optimizers import steps_taken
+from keras_distill._keras.optimizers import update
+from keras_distill._keras.optimizers import update_average
+from keras_distill._keras.optimizers import updates_intercepted
 
 
 def apply_gradients(optimizer, gradients, variables):
-    """
+    """Takes one step of the optimizer.
+
     Args:
         optimizer: A Keras optimizer, with loss scaling or without.
-        gradients: Of this replica: a list of tensors, `IndexedSlices` or
-            `None`. Their sum over replicas is the gradient.
-        variables: What they belong to.
+        gradients: The gradients of this replica: a list of tensors,
+            `IndexedSlices` or `None`. Their sum over replicas is the gradient.
+        variables: The variables that they belong to.
     """
     if not tf.distribute.has_strategy():
         optimizer.apply_gradients(zip(gradients, variables))
         return
-    parts = optimizers_in(optimizer)
-    gradients = summed(gradients)
-    with (
-        # Loss scaling goes on in other threads.
-        intercepted(
-            parts, "_all_reduce_sum_gradients", as_given, all_threads=True
-        ),
-        intercepted(
-            parts, "_backend_apply_gradients", updated, all_threads=True
-        ),
-    ):
+    gradients = _summed(gradients)
+    with updates_intercepted(optimizers_in(optimizer), _decided_together):
         optimizer.apply_gradients(zip(gradients, variables))
 
 
-def summed(gradients):
-    """Over the replicas."""
+def _summed(gradients):
+    """Sums gradients over the replicas."""
     known = [g for g in gradients if g is not None]
     if known:
         context = tf.distribute.get_replica_context()
@@ -52,96 +49,76 @@ def summed(gradients):
     return [None if g is None else next(known) for g in gradients]
 
 
-def as_given(optimizer, method, gradients_and_variables):
-    return list(gradients_and_variables)
-
-
-def updated(optimizer, method, gradients, variables):
-    """`optimizer._backend_apply_gradients` of gradients that are summed: what
-    happens in some steps only is decided where all replicas are one."""
-    if type(optimizer)._backend_apply_gradients is not KERAS_OWN:
+def _decided_together(optimizer, method, gradients, variables):
+    """Does what `method(gradients, variables)` does on one device."""
+    overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
+    if not optimizer.gradient_accumulation_steps and not overwrites:
         return method(gradients, variables)
     if optimizer.gradient_accumulation_steps:
-        accumulate(optimizer, gradients, variables)
+        _accumulate(optimizer, gradients, variables)
     else:
-        step(optimizer, gradients, variables)
+        update(optimizer, gradients, variables)
     if optimizer.use_ema:
-        average(optimizer)
+        update_average(optimizer)
+    if overwrites:
+        _overwrite(optimizer)
 
 
-def step(optimizer, gradients, variables):
-    gradients = optimizer._clip_gradients(gradients)
-    optimizer._apply_weight_decay(variables)
-    optimizer._backend_update_step(
-        gradients, variables, optimizer.learning_rate
-    )
+def _accumulate(optimizer, gradients, variables):
+    """Updates in every n-th step, with the mean gradient since the last."""
+    n = optimizer.gradient_accumulation_steps
+    sums = accumulators(optimizer, variables)
 
-
-def accumulate(optimizer, gradients, variables):
-    """In every n-th step, `step` with the mean since the last time."""
-    steps = optimizer.gradient_accumulation_steps
-    sums = [
-        optimizer._accumulated_gradients[optimizer._get_variable_index(v)].value
-        for v in variables
-    ]
-
-    def step_of_replica(gradients):
-        gradients = [
-            (tf.convert_to_tensor(gradient) + before) / steps
+    def update_replica(gradients):
+        mean = [
+            (tf.convert_to_tensor(gradient) + before) / n
             for gradient, before in zip(gradients, sums)
         ]
-        step(optimizer, gradients, variables)
+        update(optimizer, mean, variables)
 
     def on_all_replicas(strategy, gradients):
-        def update():
+        def update_all():
             strategy.extended.call_for_each_replica(
-                step_of_replica, args=(gradients,)
+                update_replica, args=(gradients,)
             )
             for total in sums:
-                strategy.extended.update(total, clear, group=False)
+                strategy.extended.update(total, _clear, group=False)
 
         def wait():
             for total, gradient in zip(sums, gradients):
                 strategy.extended.update(
-                    total, add, args=(gradient,), group=False
+                    total, _add, args=(gradient,), group=False
                 )
 
-        tf.cond(is_nth(optimizer._iterations, steps), update, wait)
+        tf.cond(_is_nth(steps_taken(optimizer), n), update_all, wait)
 
     tf.distribute.get_replica_context().merge_call(
         on_all_replicas, args=(gradients,)
     )
 
 
-def average(optimizer):
-    """The moving average of the weights, and in every n-th step its value for
-    theirs."""
-    variables = optimizer._trainable_variables
-    optimizer._update_model_variables_moving_average(variables)
-    if not optimizer.ema_overwrite_frequency:
-        return
+def _overwrite(optimizer):
+    """Overwrites the weights with their average, in every n-th update."""
 
     def on_all_replicas(strategy):
-        def overwrite():
-            optimizer._overwrite_model_variables_with_average_value(variables)
-
+        n = optimizer.ema_overwrite_frequency
         tf.cond(
-            # Of the steps that update, unlike `_iterations`.
-            is_nth(optimizer.iterations, optimizer.ema_overwrite_frequency),
-            overwrite,
+            # `iterations` counts updates only, unlike `steps_taken`.
+            _is_nth(optimizer.iterations, n),
+            lambda: overwrite_with_average(optimizer),
             lambda: None,
         )
 
     tf.distribute.get_replica_context().merge_call(on_all_replicas)
 
 
-def is_nth(steps_before, n):
+def _is_nth(steps_before, n):
     return (tf.convert_to_tensor(steps_before) + 1) % n == 0
 
 
-def clear(variable):
+def _clear(variable):
     variable.assign(tf.zeros_like(variable))
 
 
-def add(variable, more):
-    variable.assign_add(tf.convert_to_tensor(more))
+def _add(variable, value):
+    variable.assign_add(tf.convert_to_tensor(value))

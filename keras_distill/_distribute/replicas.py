@@ -1,11 +1,11 @@
 """One replica's part of a global batch.
 
-Every loss term is first a mean over the samples of its replica, then multiplied
-by (samples here / samples everywhere): the sum over replicas, which the
-optimizer takes, is the mean over the global batch.
+Each loss term is a mean over the samples of its replica, multiplied by
+(samples here / samples everywhere). The optimizer sums over replicas: the
+result is the mean over the global batch.
 
-A replica can get no samples at all, at the end of an epoch. TensorFlow's CPU
-convolutions fail on an empty batch, so one sample of zeros stands in; it has
+At the end of an epoch a replica may get no samples at all. TensorFlow's CPU
+convolutions fail on an empty batch, so one sample of zeros stands in. It has
 share 0, is cut off from outputs, and stays out of batch statistics.
 """
 
@@ -15,19 +15,22 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_distill._keras.layers import batch_moments_intercepted
+from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.masks import masked
 from keras_distill._keras.masks import masks_of
-from keras_distill._keras.method_patching import intercepted
+from keras_distill._keras.trainer import reduces_over_machines
 
 
 class Replica(NamedTuple):
-    """
+    """What a replica knows of its part of the batch.
+
     Attributes:
-        count: Samples of this replica, an integer tensor.
-        share: Its share of the global batch; `None` on a single device, where
-            every method returns what it is given.
-        before: Samples of the replicas before this one.
-        everywhere: Samples of all replicas.
+        count: Number of samples of this replica, an integer tensor.
+        share: Its share of the global batch. `None` on a single device: then
+            every method returns its argument.
+        before: Number of samples of the replicas before this one.
+        everywhere: Number of samples of all replicas.
     """
 
     count: Any
@@ -36,13 +39,13 @@ class Replica(NamedTuple):
     everywhere: Any = None
 
     def scaled(self, loss):
-        """A mean over samples here -> its part of the mean over all."""
+        """Turns a mean over samples here into its part of the mean over all."""
         if self.share is None:
             return loss
         return loss * tf.cast(self.share, loss.dtype)
 
     def summed(self, numbers):
-        """A list of numbers of the samples here -> of those of all replicas."""
+        """Sums each number of a list over all replicas."""
         if self.share is None:
             return numbers
         context = tf.distribute.get_replica_context()
@@ -50,7 +53,7 @@ class Replica(NamedTuple):
         return context.all_reduce(tf.distribute.ReduceOp.SUM, numbers)
 
     def real(self, structure):
-        """Outputs without the stand-in."""
+        """Cuts the stand-in off a structure of tensors."""
         if self.share is None:
             return structure
 
@@ -62,13 +65,13 @@ class Replica(NamedTuple):
         return masked(real, masks)
 
     def gather(self, x):
-        """`(samples here, ...)` -> `(samples everywhere, ...)`, see
-        `losses/gathering.py`. The gradient of all replicas comes back.
+        """Gathers `(samples here, ...)` to `(samples everywhere, ...)`, see
+        `losses/ops/gathering.py`.
 
-        The sum over replicas of (share * loss of all samples) is the loss of
-        all samples, as the shares sum to 1; so is its gradient, once each
-        replica has collected what the others' terms owe to its samples. That
-        is what `all_gather` does.
+        The shares sum to 1, so the sum over replicas of (share * loss of all
+        samples) is the loss of all samples. The same holds for its gradient:
+        `all_gather` returns to each replica what the terms of all replicas owe
+        to its samples.
         """
         if self.share is None:
             return x
@@ -78,13 +81,16 @@ class Replica(NamedTuple):
         return gathered
 
     def local_rows(self, x):
-        """`(samples everywhere, ...)` -> `(samples here, ...)`, not `gather`
-        reversed: where there are none, the stand-in gets a row too."""
+        """Cuts `(samples everywhere, ...)` to `(samples here, ...)`.
+
+        Unlike the inverse of `gather`, it also gives the stand-in a row.
+        """
         rows = self.before + tf.range(tf.maximum(self.count, 1))
         return tf.gather(x, tf.minimum(rows, self.everywhere - 1))
 
     def zero_if_empty(self, terms):
-        """A list or dict of tensors (or `None`), zeros on an empty replica."""
+        """Replaces the tensors of a list or dict by zeros on an empty
+        replica."""
         if self.share is None:
             return terms
 
@@ -102,14 +108,10 @@ class Replica(NamedTuple):
         return [guarded(value) for value in terms]
 
     def statistics_of_real_samples(self, model):
-        """A context in which no stand-in enters `model`'s batch statistics."""
+        """A context in which no stand-in enters batch statistics of `model`."""
         layers = []
         if self.share is not None:
-            layers = [
-                layer
-                for layer in model._flatten_layers()
-                if isinstance(layer, keras.layers.BatchNormalization)
-            ]
+            layers = batch_normalizations(model)
 
         def moments(layer, method, inputs, mask=None):
             if layer.synchronized and mask is None:
@@ -125,15 +127,17 @@ class Replica(NamedTuple):
                 ),
             )
 
-        # The one place of BatchNormalization where its statistics are made.
-        return intercepted(layers, "_moments", moments)
+        return batch_moments_intercepted(layers, moments)
 
 
 def pad_empty_replica(batch):
-    """-> the batch, with a stand-in if it is empty, and its `Replica`.
+    """Adds a stand-in to an empty batch.
 
     Args:
         batch: A structure of tensors (or `None`), batch axis first.
+
+    Returns:
+        The batch, with a stand-in if it is empty, and its `Replica`.
     """
     count = tf.shape(tf.nest.flatten(batch)[0])[0]
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
@@ -161,11 +165,11 @@ def pad_empty_replica(batch):
 
 
 def reducible(logs):
-    """Logs in the shape that Keras's reduction over replicas takes.
+    """Gives logs the shape that Keras's reduction over replicas takes.
 
     Over several machines it takes the mean over an axis, which a scalar does
     not have (keras-team/keras#20585).
     """
-    if not tf.distribute.get_strategy().extended._in_multi_worker_mode():
+    if not reduces_over_machines(tf.distribute.get_strategy()):
         return logs
     return keras.tree.map_structure(lambda x: tf.reshape(x, [1]), logs)

@@ -4,17 +4,16 @@ import tensorflow as tf
 
 
 def several_steps_at_once(model, function, steps):
-    """Keras's function of one step on replicas -> one of several steps.
+    """Makes a function of several steps of Keras's function of one step.
 
-    Keras's own puts each step in a tf.cond, from where the updates of replicas
-    do not find their inputs (keras-team/keras#19246). Here only the question
-    for the next batch is in one.
+    Keras's own puts each step into a `tf.cond`, in which the updates of
+    replicas do not find their inputs (keras-team/keras#19246). Here only the
+    question for the next batch is in one.
 
     Args:
         model: The `keras.Model`.
-        function: What Keras made of its step; of a list of one batch it makes
-            one step.
-        steps: How many at once.
+        function: Keras's function. On a list of one batch it takes one step.
+        steps: The number of steps per call.
     """
 
     def several(iterator):

@@ -1,15 +1,17 @@
-"""Where the networks live: strategies, their scope, and several machines."""
+"""Strategies: which ones work, their scope, and several machines."""
 
 import warnings
 
 import keras
 import tensorflow as tf
 
+from keras_distill._keras.layers import batch_normalizations
+
 MIRRORED = (
     tf.distribute.MirroredStrategy,
     tf.distribute.MultiWorkerMirroredStrategy,
 )
-# They write files, which are the chief's to write.
+# Callbacks that write files, which only the chief may do.
 WRITERS = (
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.CSVLogger,
@@ -29,16 +31,16 @@ def check_strategy(strategy):
         one or isinstance(strategy, MIRRORED)
     ):
         raise ValueError(
-            f"A Distiller does not train under {type(strategy).__name__}: its "
-            "replicas count their samples, of which there may be none, and "
-            "XLA for TPUs takes fixed shapes only; Keras 3 has no parameter "
+            f"A Distiller does not train under {type(strategy).__name__}: the "
+            "number of samples of a replica may change and be 0, while XLA "
+            "for TPUs takes fixed shapes only; and Keras 3 has no parameter "
             "servers. Use tf.distribute.MirroredStrategy, or "
             "MultiWorkerMirroredStrategy for several machines."
         )
 
 
 def first_of_replica(strategy, epoch_iterator):
-    """What the first replica of this process gets first."""
+    """Returns the first batch of the first replica of this process."""
     for _, _, iterator in epoch_iterator:
         return tf.nest.map_structure(
             lambda x: strategy.experimental_local_results(x)[0], next(iterator)
@@ -46,11 +48,10 @@ def first_of_replica(strategy, epoch_iterator):
 
 
 def check_scope(network, role, strategy):
-    """Raises unless this network was made in the strategy's scope.
+    """Raises unless a network was made in the strategy's scope.
 
     Args:
-        network: A `keras.Model` or `None`; one that is not built has nothing
-            to check yet.
+        network: A `keras.Model` or `None`. A model that is not built passes.
         role: `"student"` or `"teacher"`.
         strategy: The Distiller's.
     """
@@ -62,12 +63,12 @@ def check_scope(network, role, strategy):
             where = "without a strategy"
         else:
             where = f"in the scope of another {type(made).__name__}"
-        own = f"in that of {type(strategy).__name__}"
+        expected = f"in that of {type(strategy).__name__}"
         if strategy is tf.distribute.get_strategy():
-            own = "outside of any scope"
+            expected = "outside of any scope"
         raise ValueError(
             f"The {role} '{network.name}' was made {where}, the Distiller "
-            f"{own}: its weights would be copied "
+            f"{expected}: its weights would be copied "
             "to every replica in every step, if at all. Make or load both "
             "networks and the Distiller in one scope:\n"
             "    with strategy.scope():\n"
@@ -79,20 +80,19 @@ def check_scope(network, role, strategy):
 
 
 def warn_of_local_statistics(student, strategy):
-    """Batch normalization that sees one replica's samples only."""
+    """Warns of batch normalization that sees one replica's samples only."""
     if strategy.num_replicas_in_sync == 1:
         return
     names = [
         layer.name
-        for layer in student._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-        and not layer.synchronized
+        for layer in batch_normalizations(student)
+        if not layer.synchronized
     ]
     if names:
         warnings.warn(
             f"{len(names)} batch normalizations of the student "
             f"('{student.name}'), such as '{names[0]}', see the samples of "
-            "their own replica only: training depends on the number of "
+            "their own replica only, so training depends on the number of "
             "replicas. keras.layers.BatchNormalization(synchronized=True) "
             "sees the global batch.",
             stacklevel=2,
@@ -100,18 +100,18 @@ def warn_of_local_statistics(student, strategy):
 
 
 def check_batch_size(samples, strategy):
-    """Raises if there is not a sample for every replica.
+    """Raises if there are fewer samples than replicas.
 
     Args:
-        samples: Of the first global batch.
+        samples: The number of samples of the first global batch.
         strategy: The Distiller's.
     """
     replicas = strategy.num_replicas_in_sync
     if samples < replicas:
         raise ValueError(
             f"The global batch has {samples} samples for {replicas} replicas: "
-            "some would never see one. Batch at least as many samples as "
-            "there are replicas; each gets its share of a batch."
+            "some would never see a sample. Make batches of at least as many "
+            "samples as there are replicas; each gets its share of a batch."
         )
 
 
@@ -119,7 +119,7 @@ def check_batch_size(samples, strategy):
 
 
 def is_chief(strategy):
-    """Whether this process writes the files: always, on one machine."""
+    """Whether this process writes the files. On one machine it does."""
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None or resolver.task_type is None:
         return True
@@ -129,10 +129,10 @@ def is_chief(strategy):
 
 
 def callbacks_here(callbacks, strategy):
-    """What of the callbacks of `fit` this process does.
+    """Returns the callbacks of `fit` that run in this process.
 
-    The chief does all. The others write no file: of a `BackupAndRestore` they
-    only read what the chief wrote.
+    The chief runs all. The others write no files: with a `BackupAndRestore`
+    they only read what the chief wrote.
 
     Args:
         callbacks: A list of callbacks.

@@ -1,43 +1,48 @@
-"""L_S, the loss of `compile`, as every loss term is before the replicas meet:
-a mean over the samples of this replica (replicas.py).
+"""The task loss, as a mean over the samples of one replica (replicas.py).
 
-Keras divides its means by the number of replicas instead, and a sum or what a
-function has reduced itself by nothing. What it divides by something else than
-the number of samples, the positions that a mask leaves or the sum of weights,
-it counts on each replica alone; here it is counted on all.
+Keras divides a mean by the number of replicas, and a sum, or what a loss
+function has reduced itself, by nothing. Some losses divide by something else
+than the number of samples: the positions that a mask leaves, or the sum of the
+weights. Keras counts these on each replica alone; here all replicas count.
 """
-
-import contextlib
-import sys
 
 import keras
 import tensorflow as tf
 
+from keras_distill._keras.layers import flatten_layers
+from keras_distill._keras.loss_reduction import reductions_intercepted
 from keras_distill._keras.method_patching import intercepted
-
-# Where Keras reduces losses; it has no public name.
-_REDUCTIONS = sys.modules[keras.Loss.__module__]
 
 
 def task_loss(distiller, y, output, sample_weight, replica):
-    """
+    """Computes L_S, the loss of `compile`.
+
     Args:
         distiller: The compiled `Distiller`.
-        y: Labels, `None` without.
-        output: What the student says.
-        sample_weight: Weights or `None`.
-        replica: Whose samples these are, a `Replica`.
+        y: Labels, or `None`.
+        output: The student's output.
+        sample_weight: Weights, or `None`.
+        replica: The `Replica` that has these samples.
 
     Returns:
-        A scalar; `None` without labels or loss.
+        A scalar; `None` if there are no labels or no loss.
     """
     if y is None or distiller.loss is None:
         return None
+    compiled = distiller._compiled_loss
     if replica.share is None:
-        loss = distiller._compile_loss(y, output, sample_weight)
+        loss = compiled(y, output, sample_weight)
     else:
-        with _of_replica(distiller, replica):
-            loss = distiller._compile_loss(y, output, sample_weight)
+        with (
+            reductions_intercepted(*_reductions_on(replica)),
+            # Keras's means of the loss of each output.
+            intercepted(
+                getattr(compiled, "metrics", []),
+                "update_state",
+                _counting_samples_of(replica),
+            ),
+        ):
+            loss = compiled(y, output, sample_weight)
     return None if loss is None else number(loss)
 
 
@@ -48,11 +53,11 @@ def number(x):
 
 
 def exchanging(distiller):
-    """Names of what makes replicas exchange numbers for the loss: layers that
-    mask positions, and losses that divide by what they count."""
+    """Names of the layers that mask positions and of the losses that divide by
+    what they count: for these, replicas exchange numbers."""
     layers = [
         layer.name
-        for layer in distiller._flatten_layers()
+        for layer in flatten_layers(distiller)
         if isinstance(layer, keras.layers.Masking)
         or getattr(layer, "mask_zero", False)
     ]
@@ -65,29 +70,28 @@ def exchanging(distiller):
     return layers + losses
 
 
-@contextlib.contextmanager
-def _of_replica(distiller, replica):
-    def as_it_is(module, scale, value):
-        return value
+def _reductions_on(replica):
+    """The functions that `reductions_intercepted` takes, for a replica."""
 
-    def weights(module, apply_mask, sample_weight, mask, dtype, reduction):
-        given = apply_mask(sample_weight, mask, dtype, reduction)
+    def apply_mask(method, sample_weight, mask, dtype, reduction):
+        weight = method(sample_weight, mask, dtype, reduction)
         if mask is None or reduction not in ("mean", "sum_over_batch_size"):
-            return given
+            return weight
+        # Keras has multiplied by size / counted, both of this replica.
         counted = tf.reduce_sum(tf.cast(mask, dtype))
         size = tf.cast(tf.size(mask), dtype)
         size_of_all, counted_of_all = replica.summed([size, counted])
         here = tf.math.divide_no_nan(counted, size)
         everywhere = tf.math.divide_no_nan(size_of_all, counted_of_all)
-        return given * here * everywhere
+        return weight * here * everywhere
 
-    def reduced(module, reduce, values, sample_weight=None, reduction="mean"):
-        loss = reduce(values, sample_weight, reduction)
+    def reduce_values(method, values, sample_weight, reduction):
+        loss = method(values, sample_weight, reduction)
         if values.shape.rank == 0:
             return loss
         share = tf.cast(replica.share, loss.dtype)
         if reduction == "sum":
-            # Of all samples, while this counts for its share.
+            # The step multiplies every loss of this replica by its share.
             return tf.math.divide_no_nan(loss, share)
         if reduction == "mean_with_sample_weight" and sample_weight is not None:
             here = tf.reduce_sum(tf.cast(sample_weight, loss.dtype))
@@ -95,22 +99,15 @@ def _of_replica(distiller, replica):
             return loss * tf.math.divide_no_nan(here, everywhere * share)
         return loss
 
-    def counted(metric, update_state, value, sample_weight=None):
-        # Of each output: as on one device, where a batch counts once. Where
-        # there are no samples, the mean over them is no number.
-        share = replica.share
-        value = tf.where(share > 0, value, tf.zeros_like(value))
-        return update_state(value, sample_weight=share)
+    return apply_mask, reduce_values
 
-    with (
-        intercepted([_REDUCTIONS], "scale_loss_for_distribution", as_it_is),
-        intercepted([_REDUCTIONS], "unscale_loss_for_distribution", as_it_is),
-        intercepted([_REDUCTIONS], "apply_mask", weights),
-        intercepted([_REDUCTIONS], "reduce_values", reduced),
-        intercepted(
-            getattr(distiller._compile_loss, "metrics", []),
-            "update_state",
-            counted,
-        ),
-    ):
-        yield
+
+def _counting_samples_of(replica):
+    """Updates a mean of losses: all replicas together count as one batch."""
+
+    def update_state(metric, method, value, sample_weight=None):
+        # The mean over no samples is not a number.
+        value = tf.where(replica.share > 0, value, tf.zeros_like(value))
+        return method(value, sample_weight=replica.share)
+
+    return update_state

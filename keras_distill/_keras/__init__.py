@@ -1,5 +1,6 @@
 """Everything that touches what Keras keeps private.
 
-A new release of Keras is audited here: nothing outside of this folder reads a
-name of Keras that begins with an underscore.
+Audit this folder at each release of Keras: each header lists what its file
+relies on and in which releases that was checked. `tests/_keras/test_private.py`
+fails if code outside of this folder reads a private name of Keras.
 """

@@ -1,21 +1,27 @@
-"""New Keras objects of the configuration of given ones."""
+"""Copies of Keras objects, made from their configuration.
+
+Relies on, in Keras 3.12.4 and 3.15.1: `MeanMetricWrapper._fn_kwargs`,
+`Optimizer._exclude_from_weight_decay_pattern`.
+"""
 
 import inspect
 
 import keras
 
-# In the configuration of every loss or metric, or of no importance to it.
+# Every loss and metric has these in its configuration, or does not need them.
 _OF_THE_BASE = ("self", "name", "dtype", "reduction")
 
 
 def clone_from_config(thing):
-    """A new Keras object of the same configuration.
+    """Makes a new Keras object with the same configuration.
 
-    What has no configuration comes back as it is.
+    Args:
+        thing: A loss, metric or optimizer; anything without a configuration is
+            returned as it is.
 
     Raises:
-        ValueError: for a class that takes arguments which `get_config` leaves
-            out: the copy would have other ones.
+        ValueError: If `get_config` leaves out arguments of the constructor:
+            the copy would have their defaults.
     """
     if not hasattr(thing, "get_config"):
         return thing
@@ -24,9 +30,9 @@ def clone_from_config(thing):
     if lost:
         kind = type(thing).__name__
         raise ValueError(
-            f"A copy of {kind} is needed, and its get_config() leaves out "
-            f"{lost}, which the copy would have by default. Define get_config "
-            f"in {kind}: return {{**super().get_config(), '{lost[0]}': "
+            f"{kind} must be copied, but its get_config() leaves out {lost}: "
+            "the copy would have the defaults. Define get_config in "
+            f"{kind}: return {{**super().get_config(), '{lost[0]}': "
             f"self.{lost[0]}}}."
         )
     copy = type(thing).from_config(config)
@@ -36,7 +42,7 @@ def clone_from_config(thing):
 
 
 def _lost(thing, config):
-    """Names of arguments that a copy by this configuration would not get."""
+    """Names of the arguments that a copy would not get."""
     parameters = inspect.signature(type(thing).__init__).parameters.values()
     missing = {
         parameter.name: parameter.default
@@ -48,14 +54,14 @@ def _lost(thing, config):
     }
     if type(thing).__module__.startswith("keras."):
         # Some of Keras's own leave out what they hand to a function.
-        given = getattr(thing, "_fn_kwargs", {})
-        return [n for n, d in missing.items() if given.get(n, d) != d]
+        passed_on = getattr(thing, "_fn_kwargs", {})
+        return [n for n, d in missing.items() if passed_on.get(n, d) != d]
     return list(missing)
 
 
 def _copy_exclusions(optimizer, copy):
-    """What `exclude_from_weight_decay(var_names=)` was told is in no
-    configuration."""
+    """Copies what `exclude_from_weight_decay(var_names=)` set: no
+    configuration holds it."""
     name = "_exclude_from_weight_decay_pattern"
     if getattr(optimizer, name, None) is not None:
         setattr(copy, name, getattr(optimizer, name))

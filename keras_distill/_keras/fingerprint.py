@@ -1,4 +1,4 @@
-"""Telling one set of weights from another."""
+"""Telling one set of weights from another; nothing private here."""
 
 import hashlib
 

@@ -1,4 +1,15 @@
-"""The symbolic side of a Keras model."""
+"""The symbolic side of a Keras model: its tensors and what made them.
+
+The public `layer.input` and `layer.output` raise for a layer that is called
+twice, and nothing public leads from a tensor to the operation that made it.
+
+Relies on, in Keras 3.12.4 and 3.15.1: `KerasTensor._keras_history`,
+`Operation._inbound_nodes`, `Sequential._functional`,
+`Function._nodes_by_depth`.
+"""
+
+from typing import Any
+from typing import NamedTuple
 
 import keras
 
@@ -16,3 +27,63 @@ def symbolic_inputs(model):
     if isinstance(model, keras.Sequential):
         return model.inputs[0]
     return model.input
+
+
+class Producer(NamedTuple):
+    """The call that made a symbolic tensor.
+
+    Attributes:
+        operation: The layer, model or other `keras.Operation` called.
+        inputs: The tensors it was called on; none for an `InputLayer`.
+        index: Which of the outputs of `operation` the tensor is.
+    """
+
+    operation: Any
+    inputs: list
+    index: int
+
+
+def producer(tensor):
+    """Returns the `Producer` of a symbolic tensor, `None` for other tensors."""
+    history = getattr(tensor, "_keras_history", None)
+    if history is None:
+        return None
+    operation, node_index, tensor_index = history
+    node = operation._inbound_nodes[node_index]
+    return Producer(operation, node.input_tensors, tensor_index)
+
+
+def call_outputs(layer):
+    """The first output of each symbolic call of a layer, in order."""
+    nodes = getattr(layer, "_inbound_nodes", ())
+    return [node.output_tensors[0] for node in nodes]
+
+
+def symbolic_output(model, layer, index=None):
+    """The output of a layer as a tensor of a model's graph.
+
+    Args:
+        model: A Functional or Sequential model.
+        layer: One of its layers, or a layer of a model in it.
+        index: Number of the layer's call. Defaults to the first.
+
+    Returns:
+        A `keras.KerasTensor` that depends on the inputs of `model`, or `None`
+        if the layer is in none of the graphs.
+    """
+    # A Sequential model keeps its graph in `_functional`.
+    graph = getattr(model, "_functional", model)
+    depths = getattr(graph, "_nodes_by_depth", {})
+    in_graph = {id(node) for depth in depths.values() for node in depth}
+    for operation in getattr(graph, "operations", ()):
+        # A layer may be part of other graphs too.
+        calls = [n for n in operation._inbound_nodes if id(n) in in_graph]
+        if operation is layer:
+            return calls[index or 0].output_tensors[0]
+        if not calls or not isinstance(operation, keras.Model):
+            continue
+        inner = symbolic_output(operation, layer, index)
+        if inner is not None:
+            part = keras.Model(operation.inputs, inner)
+            return part(list(calls[0].input_tensors))
+    return None

@@ -3,10 +3,17 @@
 A loss on logits that is given probabilities runs, and teaches next to nothing.
 This look at the structure finds the mistake at construction; `values.py` looks
 at the numbers.
+
+Relies on no private name itself, see graph.py, but on the class names of the
+operations that `keras.ops` leaves in a graph (checked in Keras 3.12.4 and
+3.15.1).
 """
 
 import keras
 from keras import layers
+
+from keras_distill._keras.graph import call_outputs
+from keras_distill._keras.graph import producer
 
 _WITH_ACTIVATION = (
     layers.Activation,
@@ -89,10 +96,10 @@ def _of_named_layer(model, layer_name):
     call = layer_name.split("/")[-1].partition("#")[2]
     if isinstance(layer, keras.Model):
         return final_activation(layer)
-    nodes = getattr(layer, "_inbound_nodes", ())
+    outputs = call_outputs(layer)
     index = int(call) if call.isdigit() else 0
-    if index < len(nodes):
-        return activation_of(nodes[index].output_tensors[0])
+    if index < len(outputs):
+        return activation_of(outputs[index])
     found = _of_layer(layer)
     return None if found == _LOOK_BEFORE else found
 
@@ -116,24 +123,20 @@ def _find_layer(model, name):
 
 def activation_of(tensor):
     """What `final_activation` says, of one symbolic output of a model."""
-    # `_keras_history` and `_inbound_nodes` are not public, but the public
-    # `layer.input` and `layer.output` raise for a layer that is called twice,
-    # and nothing public leads from a model's output to the layer that made it.
     while True:
-        history = getattr(tensor, "_keras_history", None)
-        if history is None:
+        made = producer(tensor)
+        if made is None:
             return None
-        operation = history.operation
+        operation, inputs, index = made
         if isinstance(operation, keras.Model):
             outputs = getattr(operation, "outputs", None)
             if outputs is None:
                 return None
-            tensor = outputs[history.tensor_index]
+            tensor = outputs[index]
             continue
         found = _of_layer(operation)
         if found != _LOOK_BEFORE:
             return found
-        inputs = operation._inbound_nodes[history.node_index].input_tensors
         if len(inputs) != 1:
             return None
         tensor = inputs[0]
@@ -197,10 +200,10 @@ def output_classifier(model):
     tensor = outputs[0]
     passed = (*_SHAPE_ONLY, layers.Activation, layers.Softmax)
     while True:
-        history = getattr(tensor, "_keras_history", None)
-        if history is None:
+        made = producer(tensor)
+        if made is None:
             return None
-        operation = history.operation
+        operation, inputs, _ = made
         if isinstance(operation, keras.Model):
             return output_classifier(operation)
         if is_classifier(operation):
@@ -212,7 +215,6 @@ def output_classifier(model):
             "Softmax",
         ):
             return None
-        inputs = operation._inbound_nodes[history.node_index].input_tensors
         if len(inputs) != 1:
             return None
         tensor = inputs[0]

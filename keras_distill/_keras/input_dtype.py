@@ -1,6 +1,12 @@
-"""The dtype that a Keras model casts its inputs to."""
+"""The dtype that a Keras model casts its inputs to.
+
+Relies on, in Keras 3.12.4 and 3.15.1: `KerasTensor._dtype`,
+`InputLayer._dtype`.
+"""
 
 import contextlib
+
+from keras_distill._keras.graph import producer
 
 
 @contextlib.contextmanager
@@ -16,7 +22,7 @@ def inputs_as_float32(model, dtype):
     tensors = getattr(model, "inputs", None) or []
     tensors = [tensor for tensor in tensors if tensor.dtype == dtype]
     # Functional models look at the tensor, Sequential ones at its layer.
-    changed = [*tensors, *(t._keras_history.operation for t in tensors)]
+    changed = [*tensors, *(producer(t).operation for t in tensors)]
     try:
         for one in changed:
             one._dtype = "float32"

@@ -1,14 +1,17 @@
-"""Loss scaling for students that compute in float16."""
+"""Loss scaling for students that compute in float16; nothing private here."""
 
 import keras
 
+from keras_distill._keras.layers import flatten_layers
+
 
 def computes_in_float16(model):
-    layers = [model, *model._flatten_layers(include_self=False)]
-    return any(layer.compute_dtype == "float16" for layer in layers)
+    """Whether a model, or any layer inside, computes in float16."""
+    return any(x.compute_dtype == "float16" for x in flatten_layers(model))
 
 
 def with_loss_scaling(optimizer):
+    """Wraps an optimizer in a `LossScaleOptimizer`, unless it is one."""
     wrapper = keras.mixed_precision.LossScaleOptimizer
     if optimizer is None or isinstance(optimizer, wrapper):
         return optimizer

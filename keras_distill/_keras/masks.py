@@ -1,22 +1,25 @@
-"""The masks that Keras hangs on tensors, for what makes new tensors of them.
+"""The masks that Keras attaches to tensors; its losses and metrics read them.
 
-Keras's losses and metrics read `_keras_mask`; there is no public accessor.
+Code that makes new tensors has to attach the masks again.
+
+Relies on, in Keras 3.12.4 and 3.15.1: `Tensor._keras_mask`.
 """
 
 import keras
 
 
 def mask_of(tensor):
-    """The mask of a sequence, or `None`."""
+    """Returns the mask of a tensor, or `None`."""
     return getattr(tensor, "_keras_mask", None)
 
 
 def masks_of(structure):
+    """Returns the masks of a structure of tensors."""
     return keras.tree.map_structure(mask_of, structure)
 
 
 def masked(structure, masks):
-    """Hangs the masks on tensors that have lost them, and returns these."""
+    """Attaches masks to a structure of tensors, and returns the structure."""
     for tensor, mask in zip(
         keras.tree.flatten(structure), keras.tree.flatten(masks), strict=True
     ):

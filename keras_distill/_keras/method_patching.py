@@ -1,8 +1,12 @@
 """Standing between a layer and one of its methods, for a while.
 
-Used where Keras has no hook: to take a layer's output (taps.py), to keep
-stand-in samples out of batch statistics (replicas.py), and to add up gradients
-before an optimizer looks at them (update.py).
+It is used if Keras has no hook: to take a layer's output (taps), to keep
+stand-in samples out of batch statistics (replicas), and to add up gradients
+before an optimizer looks at them.
+
+Relies on no private name itself. Keras must look up the method on the layer at
+each call, and find there what `object.__setattr__` has set (checked in Keras
+3.12.4 and 3.15.1).
 """
 
 import contextlib
@@ -20,21 +24,22 @@ class _Handlers(threading.local):
 _handlers = _Handlers()
 # The wrapper on a layer is shared by all threads, and counted.
 _lock = threading.Lock()
-_wrapped = {}
-_of_all_threads = {}
+_wrapped: dict = {}
+_of_all_threads: dict = {}
 
 
 @contextlib.contextmanager
 def intercepted(layers, attribute, handler, all_threads=False):
-    """Calls of `layer.<attribute>` in this thread go through `handler`.
+    """A context in which `handler` gets the calls of `layer.<attribute>`.
 
     Args:
         layers: The layers, or other objects of Keras.
         attribute: Name of a method, such as `"call"`.
-        handler: A function `(layer, method, *args, **kwargs)`; what it returns
-            takes the place of `method(*args, **kwargs)`.
-        all_threads: Whether calls in other threads do too. Replicas may enter
-            it one after another, with the same handler; it counts once.
+        handler: A function `(layer, method, *args, **kwargs)` that returns
+            what the caller gets in the place of `method(*args, **kwargs)`.
+        all_threads: Whether it gets calls from all threads. Defaults to those
+            of this thread. Replicas may enter one after another with the same
+            handler: it runs once per call.
     """
     layers = list(layers)
     entered = []

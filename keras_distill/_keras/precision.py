@@ -4,6 +4,8 @@ The weights stay as they are. While the network runs (in a `tf.function`: while
 it is traced) its layers have a policy that computes in another dtype and casts
 the weights where they are used, as Keras's mixed policies do; a cast copy of
 the network would hold the weights twice.
+
+Relies on, in Keras 3.12.4 and 3.15.1: `Layer._dtype_policy`.
 """
 
 import contextlib
@@ -13,10 +15,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._keras.layers import flatten_layers
+
 HALF = ("float16", "bfloat16")
 FLOATS = (*HALF, "float32", "float64")
-# What prepares raw numbers, which may be too large or too fine for half
-# precision, and what only runs in its own.
+# Layers that prepare raw numbers, which may be too large or too fine for half
+# precision, and layers that run in their own precision only.
 KEPT = (
     keras.layers.Discretization,
     keras.layers.Normalization,
@@ -26,11 +30,11 @@ KEPT = (
 
 
 class ComputesIn(keras.DTypePolicy):
-    """A layer's policy, but for the dtype that it computes in.
+    """A layer's policy with another dtype to compute in.
 
     Args:
-        policy: The layer's own.
-        dtype: What it computes in.
+        policy: The layer's own policy.
+        dtype: The dtype in which the layer computes.
     """
 
     def __init__(self, policy, dtype):
@@ -43,37 +47,42 @@ class ComputesIn(keras.DTypePolicy):
 
 
 def layers_that_change(model, dtype):
-    """The layers of a model that `computing_in` has compute in another dtype.
+    """Returns the layers that compute in another dtype in `computing_in`.
 
-    All, but quantized layers and those of integers. Half precision also leaves
-    alone: what scales raw inputs (`KEPT`) in a graph of layers, and the graph
-    itself, which would cast them; and float32 layers of a model that computes
-    in half precision itself: they are in float32 on purpose, such as a head.
+    These are all layers, except quantized ones and those of integers. Half
+    precision also leaves out:
+
+    - layers that scale raw inputs (`KEPT`) in a graph of layers, and the graph
+      itself, which would cast the inputs;
+    - float32 layers of a model that computes in half precision itself: such
+      layers, as a head, are in float32 on purpose.
 
     Args:
-        model: A `keras.Model`; each member of a `kd.Ensemble` counts for
+        model: A `keras.Model`. Each member of a `kd.Ensemble` is judged by
             itself.
         dtype: `"float32"`, `"bfloat16"` or `"float16"`.
     """
     members = getattr(model, "models", None)
     if members:
-        # It adds up in float32, and leaves inputs to its members.
+        # An ensemble adds up in float32, and its members cast the inputs.
         return [x for m in members for x in layers_that_change(m, dtype)]
     layers = [
         x
-        for x in model._flatten_layers()
-        # An int8 layer is far off where its scales are rounded to float16.
+        for x in flatten_layers(model)
+        # An int8 layer is far off if its scales are rounded to float16.
         if x.compute_dtype in FLOATS
         and x.quantization_mode is None
         and not isinstance(x, keras.layers.InputLayer)
     ]
     if dtype in HALF:
-        own = [x for x in layers if not _sublayers(x)]
-        mixed = any(x.compute_dtype in HALF for x in own)
+        leaves = [
+            x for x in layers if not flatten_layers(x, include_self=False)
+        ]
+        mixed = any(x.compute_dtype in HALF for x in leaves)
         kept = set()
         for graph in filter(_is_graph, layers):
-            own = [x for x in graph.layers if isinstance(x, KEPT)]
-            kept.update(id(x) for x in (graph, *own))
+            scaling = [x for x in graph.layers if isinstance(x, KEPT)]
+            kept.update(id(x) for x in (graph, *scaling))
         layers = [
             x
             for x in layers
@@ -82,10 +91,10 @@ def layers_that_change(model, dtype):
     return [x for x in layers if x.compute_dtype != dtype]
 
 
-# Replicas are traced by a thread each, one at a time as far as a teacher goes.
-# Should that change, the first to come sets the policies, the last restores.
+# Each replica is traced in a thread; today the teacher's passes do not overlap.
+# If they do, the first to enter sets the policies and the last restores them.
 _lock = threading.Lock()
-_running = {}
+_running: dict = {}
 
 
 @contextlib.contextmanager
@@ -94,8 +103,9 @@ def computing_in(model, dtype):
 
     Args:
         model: A built `keras.Model`. Its weights, policies and `trainable`
-            flags are afterwards as before.
-        dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `None`: its own.
+            flags are the same afterwards.
+        dtype: `"float32"`, `"bfloat16"`, `"float16"`, or `None` to change
+            nothing.
     """
     if dtype is None:
         yield
@@ -126,11 +136,11 @@ def compute_in(layer, dtype):
     Returns:
         The layer's own policy, for `set_policy`.
     """
-    own = policy = layer.dtype_policy
+    before = policy = layer.dtype_policy
     if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
         policy = policy[layer.path]
     set_policy(layer, ComputesIn(policy, dtype))
-    return own
+    return before
 
 
 def set_policy(layer, policy):
@@ -139,10 +149,6 @@ def set_policy(layer, policy):
     The public setter writes into a map that layers share, and quantizes.
     """
     object.__setattr__(layer, "_dtype_policy", policy)
-
-
-def _sublayers(layer):
-    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def _is_graph(layer):
@@ -154,7 +160,7 @@ def _is_graph(layer):
 
 
 def in_float32(structure):
-    """Half-precision tensors of a structure cast to float32."""
+    """Casts the half-precision tensors of a structure to float32."""
     return keras.tree.map_structure(
         lambda x: (
             ops.cast(x, "float32")
@@ -166,10 +172,10 @@ def in_float32(structure):
 
 
 def check_remembers_nothing(model, dtype):
-    """Raises for layers that would keep the precision of another call."""
+    """Raises if a layer would keep the precision of another call."""
     names = [
         layer.name
-        for layer in model._flatten_layers()
+        for layer in flatten_layers(model)
         if hasattr(layer.call, "get_concrete_function")
     ]
     if dtype is not None and names:
@@ -186,32 +192,33 @@ def run_first(run, dtype, name, values_of):
     """Runs a teacher for the first time in another precision.
 
     Args:
-        run: A function that runs it and gives a structure of NumPy arrays; of
-            `own_precision`, whether in its own.
-        dtype: The other one, or `None`.
+        run: A function `(own_precision)` that runs the teacher and returns a
+            structure of NumPy arrays.
+        dtype: The other precision, or `None`.
         name: The teacher's name.
-        values_of: A function of this structure: what of it has to be finite.
+        values_of: A function that selects what must be finite from such a
+            structure.
 
     Returns:
-        What `run(False)` gives.
+        What `run(False)` returns.
 
     Raises:
-        ValueError: if the teacher fails, or gives values that are not finite,
-            in this precision and not in its own.
+        ValueError: If the teacher fails, or returns values that are not
+            finite, in this precision but not in its own.
     """
     if dtype is None:
         return run(False)
     try:
-        seen = run(False)
+        outputs = run(False)
     except Exception as error:
-        run(True)  # What fails here too has nothing to do with precision.
+        run(True)  # If this fails too, precision is not the cause.
         raise ValueError(
             f"The teacher '{name}' does not run with teacher_dtype={dtype!r}, "
-            "though it does without. Does it combine what its layers give with "
+            "but it runs without. Does it combine outputs of its layers with "
             "constants of a fixed dtype? Cast these to `x.dtype`, or leave "
             f"teacher_dtype out. {type(error).__name__}: {error}"
         ) from error
-    if not _finite(values_of(seen)) and _finite(values_of(run(True))):
+    if not _finite(values_of(outputs)) and _finite(values_of(run(True))):
         wider = {
             "float16": "The largest number of float16 is 65504; "
             'teacher_dtype="bfloat16" has the range of float32.',
@@ -220,10 +227,10 @@ def run_first(run, dtype, name, values_of):
         }
         raise ValueError(
             f"teacher_dtype={dtype!r}: the teacher '{name}' gives infinite "
-            "values or NaN on the first batch, and finite ones without it. "
+            "values or NaN on the first batch, but finite ones without it. "
             f"{wider[dtype]}"
         )
-    return seen
+    return outputs
 
 
 def _finite(structure):

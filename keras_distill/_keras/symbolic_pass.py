@@ -1,4 +1,7 @@
-"""A pass on symbols: shapes and dtypes, with nothing computed."""
+"""A pass on symbols: shapes and dtypes, with nothing computed.
+
+Relies on no private name.
+"""
 
 import keras
 

@@ -1,4 +1,8 @@
-"""A reference that Keras does not follow."""
+"""A reference that Keras does not follow.
+
+Relies on Keras tracking only its own classes and containers of them (checked in
+Keras 3.12.4 and 3.15.1).
+"""
 
 
 class Untracked:

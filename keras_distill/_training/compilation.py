@@ -1,4 +1,4 @@
-"""How the step is executed: what XLA compiles, and how many steps at once."""
+"""What XLA compiles of a step, and on which device the teacher runs."""
 
 import contextlib
 import warnings
@@ -6,18 +6,22 @@ import warnings
 import tensorflow as tf
 
 from keras_distill._distribute.task_loss import exchanging
+from keras_distill._keras.layers import flatten_layers
 
 
 def takes_over_compilation(distiller):
-    """Whether XLA compiles the networks, as Keras resolved `jit_compile`;
-    Keras itself then compiles nothing."""
+    """Turns off Keras's own compilation.
+
+    Returns:
+        Whether XLA compiles the networks, as Keras resolved `jit_compile`.
+    """
     wanted = distiller.jit_compile
     distiller.jit_compile = False
     teacher = distiller._networks().teacher
     if wanted and teacher is not None:
         unsupported = [
             layer.name
-            for layer in teacher._flatten_layers()
+            for layer in flatten_layers(teacher)
             if not layer.supports_jit
         ]
         if unsupported:
@@ -30,31 +34,19 @@ def takes_over_compilation(distiller):
     return wanted
 
 
-def exchanges(distiller):
-    """Names of what replicas exchange before the gradient is there."""
-    if distiller.distribute_strategy.num_replicas_in_sync == 1:
-        return []
-    of_layers = [
-        layer.name
-        for layer in distiller._flatten_layers()
-        if getattr(layer, "synchronized", False)
-        or getattr(layer, "cross_replica", False)
-    ]
-    return of_layers + exchanging(distiller)
-
-
 def networks_of_step(distiller, function):
-    """The part of the step that XLA compiles, compiled where it is to be.
+    """Compiles the networks' part of the step with XLA, if that is wanted.
 
-    Views and the update stay outside: XLA makes neither faster, and cannot
-    compile keras-cv's layers, nor the sum over replicas. Where replicas have
-    something to exchange before that, the teacher alone is compiled.
+    Views and the update stay outside: XLA makes neither faster, and compiles
+    neither keras-cv's layers nor the sum over replicas. If replicas exchange
+    something in the forward pass, only the teacher is compiled.
 
     Args:
         distiller: The `Distiller`.
-        function: Without arguments; what it uses of the step becomes inputs.
+        function: A function without arguments. The tensors of the step that it
+            uses become inputs of the compiled function.
     """
-    names = exchanges(distiller)
+    names = _exchanges(distiller)
     if names and distiller._compiles_networks:
         warnings.warn(
             "jit_compile=True: of the networks only the teacher is compiled "
@@ -67,28 +59,42 @@ def networks_of_step(distiller, function):
     return _compiled(distiller, function)
 
 
+def teacher_of_step(distiller, function):
+    """Runs the teacher first if it is compiled by itself.
+
+    That is so if it is on another device than the student, as XLA compiles for
+    one device; or if the rest of the networks cannot be compiled.
+
+    Args:
+        distiller: The `Distiller`.
+        function: A function without arguments that runs the teacher.
+
+    Returns:
+        A function without arguments that returns the teacher's outputs.
+    """
+    device = distiller._networks().teacher_device()
+    by_itself = distiller._compiles_networks and _exchanges(distiller)
+    if device is None and not by_itself:
+        return function
+    with tf.device(device) if device else contextlib.nullcontext():
+        outputs = _compiled(distiller, function)()
+    return lambda: outputs
+
+
 def _compiled(distiller, function):
     if not distiller._compiles_networks or tf.executing_eagerly():
         return function
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-def teacher_of_step(distiller, function):
-    """The teacher's part of the networks, where it is compiled for itself: on
-    another device than the student, as XLA compiles for one, or beside what
-    cannot be compiled.
-
-    Args:
-        distiller: The `Distiller`.
-        function: Without arguments, runs the teacher.
-
-    Returns:
-        A function without arguments that gives the same.
-    """
-    device = distiller._networks().teacher_device()
-    apart = distiller._compiles_networks and exchanges(distiller)
-    if device is None and not apart:
-        return function
-    with tf.device(device) if device else contextlib.nullcontext():
-        seen = _compiled(distiller, function)()
-    return lambda: seen
+def _exchanges(distiller):
+    """Names of what replicas exchange before they have the gradient."""
+    if distiller.distribute_strategy.num_replicas_in_sync == 1:
+        return []
+    layers = [
+        layer.name
+        for layer in flatten_layers(distiller)
+        if getattr(layer, "synchronized", False)
+        or getattr(layer, "cross_replica", False)
+    ]
+    return layers + exchanging(distiller)

@@ -1,19 +1,21 @@
-"""What ships, where that is more than the student.
+"""What ships, if that is more than the student.
 
-A loss may put something behind the student's features and deploy it: a
-connector and the teacher's classifier. It then defines
+A loss may put a connector and the teacher's classifier on top of the student's
+features and deploy these. It then defines
 
-    deployed_logits(student_outputs, training)   # its taps -> what ships
+    deployed_logits(student_outputs, training)   # computes what ships from
+                                                 # the taps of the loss
 
 and optionally
 
-    connect(student_outputs, training)           # what it shares with its
-                                                 # compute_loss: runs once, and
-                                                 # is given to both, connected=
-    deployed_graph(student_outputs)              # the same on symbolic tensors,
-                                                 # plain Keras layers only
+    connect(student_outputs, training)           # what deployed_logits and
+                                                 # compute_loss share: runs
+                                                 # once, passed as connected=
+    deployed_graph(student_outputs)              # deployed_logits on symbolic
+                                                 # tensors, with plain Keras
+                                                 # layers only
 
-Nothing here knows a loss by its class.
+No code here knows a loss by its class.
 """
 
 import contextlib
@@ -25,18 +27,19 @@ from typing import NamedTuple
 import keras
 
 from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.graph import symbolic_output
 from keras_distill._keras.symbolic_pass import symbolic_pass
 
 
 class Deployed(NamedTuple):
-    """A student's pass with the deployed logits in the place of its output.
+    """The outputs of a student, with the deployed logits as its output.
 
     Attributes:
         output: The deployed logits.
-        student: The student's own `ForwardOutputs`: every loss gets its
-            taps from there.
-        loss: The loss that deploys them.
-        connected: What its `connect` gave.
+        student: The student's own `ForwardOutputs`, with the taps of all
+            losses.
+        loss: The loss that deploys the logits.
+        connected: What its `connect` returned.
     """
 
     output: Any
@@ -44,18 +47,18 @@ class Deployed(NamedTuple):
     loss: Any
     connected: Any = None
 
-    def of(self, layer_names):
-        return self.student.of(layer_names)
+    def select(self, layer_names):
+        return self.student.select(layer_names)
 
     def shared_with(self, loss):
-        """Further arguments of a loss's `compute_loss`."""
+        """Returns further arguments of a loss's `compute_loss`."""
         if loss is not self.loss or self.connected is None:
             return {}
         return {"connected": self.connected}
 
 
 class Deployment:
-    """The deployed logits of one loss.
+    """Computes the deployed logits of one loss.
 
     Args:
         loss: The loss that defines `deployed_logits`.
@@ -64,22 +67,26 @@ class Deployment:
     def __init__(self, loss):
         self.loss = loss
 
-    def of(self, seen, training):
-        """A student's `ForwardOutputs` -> `Deployed`."""
-        taps = seen.of(self.loss.student_layer_name)
+    def deployed(self, student, training):
+        """Returns the `Deployed` of a student's `ForwardOutputs`."""
+        taps = student.select(self.loss.student_layer_name)
         training = bool(training)
         if not hasattr(self.loss, "connect"):
             logits = self.loss.deployed_logits(taps, training=training)
-            return Deployed(logits, seen, self.loss)
+            return Deployed(logits, student, self.loss)
         connected = self.loss.connect(taps, training=training)
         logits = self.loss.deployed_logits(
             taps, training=training, connected=connected
         )
-        return Deployed(logits, seen, self.loss, connected)
+        return Deployed(logits, student, self.loss, connected)
 
-    def shape(self, seen):
-        """The shape of the logits, from a `ForwardOutputs` of shapes."""
-        shapes = seen.of(self.loss.student_layer_name)
+    def shape(self, student):
+        """Returns the shape of the logits.
+
+        Args:
+            student: `ForwardOutputs` of shapes.
+        """
+        shapes = student.select(self.loss.student_layer_name)
         symbolic = keras.tree.map_structure(
             lambda shape: keras.KerasTensor(tuple(shape)), shapes
         )
@@ -90,17 +97,17 @@ class Deployment:
         return type(keras.tree.flatten(shapes)[0])(logits.shape)
 
     def model(self, student, tap_layers):
-        """Student and what is behind it as one plain Keras model.
+        """Makes one plain Keras model of the student and what is behind it.
 
         Args:
             student: The student.
-            tap_layers: Name of a tap -> (layer, number of its call).
+            tap_layers: A dict name of a tap -> (layer, number of its call).
 
         Returns:
             A `keras.Model` on the layers of the student and of the loss.
 
         Raises:
-            ValueError: if the student has no graph of its layers.
+            ValueError: If the student has no graph of its layers.
         """
         _check_symbolic(student, self.loss)
         self.check_built()
@@ -114,7 +121,7 @@ class Deployment:
             raise _no_graph(
                 student,
                 self.loss,
-                f"its layers {missing} are inside of a subclassed layer",
+                f"its layers {missing} are inside a subclassed layer",
             )
         graph = getattr(self.loss, "deployed_graph", None)
         if graph is None:
@@ -129,19 +136,19 @@ class Deployment:
         if not self.loss.built:
             raise ValueError(
                 f"The deployed network is not built: the loss "
-                f"'{self.loss.name}', behind the student, has not met the "
-                "networks yet. Call fit or train_on_batch first."
+                f"'{self.loss.name}' has not seen the networks yet. Call fit "
+                "or train_on_batch first."
             )
 
 
 def find_deployment(losses):
-    """-> the `Deployment` of the one loss that has one, or `None`.
+    """Returns the `Deployment` of the one loss that has one, or `None`.
 
     Args:
         losses: A dict name -> distillation loss.
 
     Raises:
-        ValueError: if several losses define `deployed_logits`.
+        ValueError: If several losses define `deployed_logits`.
     """
     names = [
         n for n, loss in losses.items() if hasattr(loss, "deployed_logits")
@@ -152,52 +159,23 @@ def find_deployment(losses):
         )
         raise ValueError(
             "Only one distillation loss can decide what ships, but these "
-            f"define deployed logits: {described}. Keep one of them; to match "
-            "features beside it, use a loss such as kd.losses.Hint."
+            f"define deployed logits: {described}. Keep one of them. To match "
+            "features as well, use a loss such as kd.losses.Hint."
         )
     return Deployment(losses[names[0]]) if names else None
 
 
 @contextlib.contextmanager
 def untrained_head(deployment):
-    """Keras warns of weights without a gradient. Where a loss deploys its own
-    logits the student's head has none, and rightly so."""
+    """A context without Keras's warning of weights that have no gradient.
+
+    If a loss deploys its own logits, the student's head has none, rightly."""
     if deployment is None:
         yield
         return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gradients do not exist")
         yield
-
-
-def symbolic_output(model, layer, index=None):
-    """The output of a layer as a tensor of a model's graph.
-
-    Args:
-        model: A Functional or Sequential model.
-        layer: One of its layers, or a layer of a model in it.
-        index: Number of the layer's call. Defaults to the first.
-
-    Returns:
-        A `keras.KerasTensor` that depends on the inputs of `model`, or `None`
-        if the layer is in none of the graphs.
-    """
-    # Where a Sequential keeps its graph; there is no public name for it, nor
-    # for the nodes of a graph: a layer may be part of other graphs too.
-    graph = getattr(model, "_functional", model)
-    depths = getattr(graph, "_nodes_by_depth", {})
-    nodes = {id(node) for depth in depths.values() for node in depth}
-    for operation in getattr(graph, "operations", ()):
-        own = [n for n in operation._inbound_nodes if id(n) in nodes]
-        if operation is layer:
-            return own[index or 0].output_tensors[0]
-        if not own or not isinstance(operation, keras.Model):
-            continue
-        inner = symbolic_output(operation, layer, index)
-        if inner is not None:
-            part = keras.Model(operation.inputs, inner)
-            return part(list(own[0].input_tensors))
-    return None
 
 
 def _check_symbolic(student, loss):
@@ -215,8 +193,8 @@ def _check_symbolic(student, loss):
 def _no_graph(student, loss, reason):
     return ValueError(
         f"The student '{student.name}' and what '{loss.name}' puts behind it "
-        "cannot be made one plain Keras model: that needs the graph of the "
-        f"student's layers, and {reason}. Write the student with the "
+        "cannot become one plain Keras model: that needs the graph of the "
+        f"student's layers, but {reason}. Write the student with the "
         "Functional API, or as a keras.Sequential. (Training, evaluate and "
         "predict of this Distiller work as they are.)"
     )

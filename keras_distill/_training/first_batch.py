@@ -1,8 +1,7 @@
-"""The first batch, looked at before the first step.
+"""The first batch, checked before the first step.
 
-Errors in the data, and in how data and networks fit together, come here, with
-a message, and not out of a traced graph. Connectors of networks that show
-their shapes only on data (subclassed, unbuilt) are built here too.
+A mistake in the data, or data that does not fit the networks, raises an error
+here that says how to fix it, and not later in a traced graph.
 """
 
 import types
@@ -19,17 +18,10 @@ from keras_distill._data.sources import check_it_ends
 from keras_distill._data.sources import first_again
 from keras_distill._data.sources import first_batch
 from keras_distill._data.sources import no_batch
-from keras_distill._keras.precision import run_first
-from keras_distill._training.outputs import ForwardOutputs
-from keras_distill.losses.values import look_like_probabilities
-from keras_distill.taps.taps import Shape
+from keras_distill._training.building import build_networks
+from keras_distill._training.building import run_teacher
 from keras_distill.teachers.cache.origin import check_cached
 from keras_distill.teachers.cache.origin import origin_key
-from keras_distill.teachers.cache.origin import teacher_threshold
-from keras_distill.views import for_network
-
-# Of fewer values of a head of one unit, all may lie in [0, 1] by chance.
-FEW = 8
 
 
 class FirstBatch:
@@ -56,8 +48,8 @@ class FirstBatch:
             arguments: The arguments that `fit` was given, by name.
 
         Returns:
-            `x`; for a generator one that gives the first batch again; for a
-            dataset of which a loss needs the index, one that checks it.
+            `x`. For a generator, one that yields the first batch again. If a
+            loss needs the sample index of a dataset, one that checks it.
         """
         import tensorflow as tf
 
@@ -65,9 +57,9 @@ class FirstBatch:
         if isinstance(x, tf.data.Dataset):
             if arguments.get("steps_per_epoch") is None:
                 check_it_ends(x)
-            # A dataset of a kind that was checked before is not started
-            # again: its shuffle buffer would be filled for nothing. But caches
-            # of different teachers and views give data of one kind.
+            # A second dataset of the same kind is not started just for the
+            # check: that would fill its shuffle buffer. Cached outputs are
+            # checked again: their teacher and views do not show in the kind.
             spec = (
                 str(x.element_spec),
                 id(self.distiller._networks().teacher),
@@ -107,11 +99,11 @@ class FirstBatch:
                     lambda a: None if a is None else a[:size], (x, y)
                 )
             )
-        # Anything else (None, a torch DataLoader) is Keras's to judge.
+        # Keras judges anything else (None, a torch DataLoader).
         return x
 
     def forget(self):
-        """Data of kinds that were checked is checked again."""
+        """Checks data again, also of kinds that were checked."""
         self._checked.clear()
 
     def check_kind(self, x, y=None):
@@ -137,32 +129,27 @@ class FirstBatch:
         """Checks one batch against networks, losses and objective."""
         self._check_labels_are_there(y)
         self._check_sample_index(unpacked(x))
-        pair = self.distiller._networks()
+        networks = self.distiller._networks()
         cached = unpacked(x).teacher_outputs
         if cached is not None:
             check_cached(cached, self.distiller)
-        elif pair.needs_teacher and pair.teacher is None:
+        elif networks.needs_teacher and networks.teacher is None:
             raise ValueError(
-                f"The losses {pair.needs_teacher} need a teacher and there is "
-                "none. Give `teacher=` at construction or call "
-                "`distiller.set_teacher(teacher)`; for a saved Distiller, "
-                "`kd.load_distiller(path, teacher=teacher)`. Or data with a "
-                "teacher's outputs: `kd.TeacherCache(path).join(dataset)`."
+                f"The losses {networks.needs_teacher} need a teacher and there "
+                "is none. Pass `teacher=` at construction or call "
+                "`distiller.set_teacher(teacher)`; for a saved Distiller call "
+                "`kd.load_distiller(path, teacher=teacher)`. Or pass data with "
+                "a teacher's outputs: `kd.TeacherCache(path).join(dataset)`."
             )
         self.distiller._view_schedule().check(unpacked(x))
         x = unpacked(x).inputs
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
-        teacher = self._teacher_values(x, cached)
-        of_teacher = teacher_threshold(cached)
-        if of_teacher is None and teacher is not None:
-            of_teacher = _threshold_seen(pair.teacher, teacher.output)
-        self._build(x, teacher, (of_teacher, self._student_threshold()))
+        teacher = run_teacher(self.distiller, x, cached)
+        build_networks(self.distiller, x, teacher, cached)
         if teacher is not None:
-            for name in pair.needs_teacher:
-                loss = pair.losses[name]
-                loss.validate_teacher_values(
-                    teacher.of(loss.teacher_layer_name)
-                )
+            for name in networks.needs_teacher:
+                loss = networks.losses[name]
+                loss.validate_teacher_values(teacher.taps_for(loss))
         if y is not None:
             self._check_sparse_labels(y)
             self.distiller._view_schedule().check_labels(y)
@@ -179,9 +166,9 @@ class FirstBatch:
                 strategies.warn_of_local_statistics(network, strategy)
 
     def _networks(self):
-        """Pairs of a network (or `None`) and its role."""
-        pair = self.distiller._networks()
-        return (pair.student, "student"), (pair.teacher, "teacher")
+        """Returns pairs of a network (or `None`) and its role."""
+        networks = self.distiller._networks()
+        return (networks.student, "student"), (networks.teacher, "teacher")
 
     def _check_batch(self, batch, of_one_replica=False):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
@@ -193,10 +180,10 @@ class FirstBatch:
                 len(keras.tree.flatten(unpacked(x).inputs)[0]),
                 self.distiller.distribute_strategy,
             )
-        self.batch = self.plain(batch)
+        self.batch = self.standardized(batch)
 
-    def plain(self, batch):
-        """`(x, y, sample_weight)` as the networks see them."""
+    def standardized(self, batch):
+        """Returns `(x, y, sample_weight)` as the networks see them."""
         # A DataFrame has no dtype.
         batch = keras.tree.map_structure(
             lambda a: a if a is None or hasattr(a, "dtype") else np.asarray(a),
@@ -212,7 +199,7 @@ class FirstBatch:
         if distiller.alpha != 1.0:
             raise ValueError(
                 "The data has no labels, but the task loss is part of the "
-                f"objective while alpha < 1 (alpha={distiller.alpha}). Give "
+                f"objective while alpha < 1 (alpha={distiller.alpha}). Pass "
                 "labels, or construct the Distiller with alpha=1 for pure "
                 "distillation."
             )
@@ -224,7 +211,7 @@ class FirstBatch:
                 )
 
     def _needing_index(self):
-        """The losses that are to be told which samples they see."""
+        """Returns the losses that need to know which samples they see."""
         losses = self.distiller._networks().losses.items()
         return {n: loss for n, loss in losses if loss.needs_sample_index}
 
@@ -234,8 +221,8 @@ class FirstBatch:
             for name in self._needing_index():
                 raise ValueError(
                     f"Distillation loss '{name}' needs the index of every "
-                    "sample in the data set, and this data carries none. Give "
-                    "it one before shuffling and batching: "
+                    "sample in the data set, but this data carries none. Add "
+                    "it before shuffling and batching: "
                     "kd.views.indexed(dataset); for arrays, "
                     "fit(kd.views.indexed(x), y) or kd.datasets.batches(x, y, "
                     "indexed=True)."
@@ -255,68 +242,6 @@ class FirstBatch:
     def _check_index(self, index):
         for loss in self._needing_index().values():
             loss.validate_sample_index(index)
-
-    def _teacher_values(self, x, cached):
-        """The teacher on the batch as NumPy arrays, `None` without one."""
-        distiller, pair = self.distiller, self.distiller._networks()
-        if pair.teacher is None and cached is None:
-            return None
-
-        from keras_distill._keras.once_in_graph import once_in_graph
-
-        def run(own_precision):
-            def teacher_pass(x):
-                return pair.teacher_pass(x, None, own_precision)
-
-            if distiller.run_eagerly or pair.teacher_batch_size is not None:
-                return _as_numpy(teacher_pass(x))
-            # Eagerly, a Functional model holds the outputs of all its layers
-            # until its end: more than the whole training step.
-            return _as_numpy(once_in_graph(teacher_pass, x))
-
-        with distiller.distribute_strategy.scope():
-            x = distiller.views.teacher_evaluation(x)
-            if cached is not None:
-                return _as_numpy(pair.teacher_pass(x, cached))
-            return run_first(
-                run,
-                pair.teacher_dtype,
-                pair.teacher.name,
-                lambda seen: [
-                    seen.taps_for(pair.losses[name])
-                    for name in pair.needs_teacher
-                ],
-            )
-
-    def _student_threshold(self):
-        """As its loss says, where the student shows no last layer."""
-        takes_logits = getattr(self.distiller.loss, "from_logits", None)
-        shown = getattr(self.distiller.student, "outputs", None)
-        return 0.5 if takes_logits is False and shown is None else None
-
-    def _build(self, x, teacher, thresholds):
-        """Builds the student and, with the shapes now known, the losses."""
-        distiller = self.distiller
-        pair = distiller._networks()
-        x = distiller.views.evaluation(x)
-        x = for_network(distiller.student, x, "student")
-        free = lambda a: (None, *a.shape[1:])  # noqa: E731
-        with distiller.distribute_strategy.scope():
-            if not distiller.student.built:
-                distiller.student(keras.tree.map_structure(lambda a: a[:1], x))
-            distiller.built = True
-            if pair.bound:
-                return
-            specs = keras.tree.map_structure(
-                lambda a: keras.KerasTensor(free(a), a.dtype.name), x
-            )
-            shapes = pair.student_taps.shapes_on(specs)
-            if teacher is not None:
-                teacher = keras.tree.map_structure(
-                    lambda a: Shape(free(a)), teacher
-                )
-            pair.bind(teacher, ForwardOutputs(*shapes), thresholds)
-        distiller.views.set_output_shape(pair.student_output_shape)
 
     def _check_sparse_labels(self, y):
         """Sparse labels must be classes of the student."""
@@ -341,17 +266,3 @@ class FirstBatch:
                 f"{classes} classes. The first batch has {wrong.size} "
                 f"other(s), such as {int(wrong[0])}."
             )
-
-
-def _threshold_seen(teacher, values):
-    """Where a head of one unit says yes, by what it says, if the teacher shows
-    no last layer; else `None`."""
-    shown = getattr(teacher, "outputs", None)
-    if shown is not None or keras.tree.is_nested(values):
-        return None
-    one = values.shape[-1] == 1 and values.size >= FEW
-    return 0.5 if one and look_like_probabilities(values, "sigmoid") else None
-
-
-def _as_numpy(seen):
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, seen)

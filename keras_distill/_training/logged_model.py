@@ -1,24 +1,36 @@
-"""What a model that distills logs: fused means, and the compiled metrics."""
+"""What a distiller logs: the terms of its loss and the compiled metrics."""
 
+from typing import Any
 from typing import NamedTuple
 
-import keras
-
+from keras_distill._keras.trainer import Trainer
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
 
 
 class Logs(NamedTuple):
-    """Held outside of Keras's tracking: a new compile() starts new ones."""
+    """Running numbers, which Keras does not track: `compile` starts new ones.
+
+    Attributes:
+        training: Means of the terms of the loss since the epoch began.
+        evaluation: The same in evaluation.
+        of_teacher: Metrics that compare the student with the teacher.
+    """
 
     training: FusedMeans
     evaluation: FusedMeans
     of_teacher: list
 
 
-class LoggedModel(keras.Model):
-    """A model whose losses are logged by one variable each for training and
-    evaluation, beside its compiled metrics."""
+class LoggedModel(Trainer):
+    """A model that logs all terms of its loss with one variable update.
+
+    Training has one such variable and evaluation another one. The compiled
+    metrics are logged beside them.
+    """
+
+    # Keras sets it in `compile`.
+    optimizer: Any
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -30,29 +42,30 @@ class LoggedModel(keras.Model):
         before = self.train_function
         super().make_train_function(force)
         if self.train_function is not before:
-            self.train_function = self._several(self.train_function)
+            self.train_function = self._several_steps(self.train_function)
 
     def make_test_function(self, force=False):
         before = self.test_function
         super().make_test_function(force)
         if self.test_function is not before:
-            self.test_function = self._several(self.test_function)
+            self.test_function = self._several_steps(self.test_function)
 
-    def _several(self, function):
+    def _several_steps(self, function):
         from keras_distill._distribute.several_steps import (
             several_steps_at_once,
         )
 
         steps = self.steps_per_execution
-        if steps == 1 or self._distribute_strategy is None:
+        if steps == 1 or not self._made_under_strategy:
             return function
         return several_steps_at_once(self, function, steps)
 
     def _start_logs(self, training, evaluation, of_teacher=()):
-        """New running numbers, for `compile`.
+        """Starts new running numbers, for `compile`.
 
         Args:
-            training, evaluation: Their names.
+            training: The names of the terms in training.
+            evaluation: The names of the terms in evaluation.
             of_teacher: Metrics that compare with the teacher.
         """
         with self.distribute_strategy.scope():
@@ -65,31 +78,21 @@ class LoggedModel(keras.Model):
             )
 
     def _current_logs(self):
-        """The running numbers of training and evaluation, a `Logs`."""
+        """The running numbers, a `Logs`; `None` before `compile`."""
         return self._logs.value
 
     @property
     def metrics(self):
-        # Keras's own tracker of the loss is not updated: see FusedMeans.
-        metrics = [m for m in super().metrics if m is not self._loss_tracker]
+        # Nothing updates Keras's own tracker of the loss, see FusedMeans.
+        metrics = self._metrics_without_loss
         logs = self._current_logs()
         if logs is None:
             return metrics
         return [logs.training, logs.evaluation, *metrics, *logs.of_teacher]
 
-    def _flatten_metrics_in_order(self, logs):
-        # Keras's lists begin with the loss.
-        others = {name: logs[name] for name in logs if name != "loss"}
-        values = super()._flatten_metrics_in_order(others)
-        if "loss" not in logs:
-            return values
-        values = values if isinstance(values, list) else [values]
-        return [logs["loss"], *values] if values else logs["loss"]
-
     def _update_metrics(self, y, output, sample_weight, teacher_output):
         """Updates the compiled metrics and returns the logs."""
-        if self._compile_metrics is not None and y is not None:
-            self._compile_metrics.update_state(y, output, sample_weight)
+        self._update_compiled_metrics(y, output, sample_weight)
         for metric in self._current_logs().of_teacher:
             self._networks().compare(metric, teacher_output, output)
         if not self._evaluating:
@@ -97,16 +100,15 @@ class LoggedModel(keras.Model):
         return self.get_metrics_result()
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        # Called by Keras only to build the metrics.
-        if self._compile_metrics is not None and y is not None:
-            self._compile_metrics.update_state(y, y_pred, sample_weight)
+        # Keras calls this only to build the metrics.
+        self._update_compiled_metrics(y, y_pred, sample_weight)
         return {}
 
     def get_metrics_result(self):
         training, evaluation, _ = self._current_logs()
         hidden = [training if self._evaluating else evaluation]
         if not self._evaluating and not self._trained_with_labels:
-            hidden.append(self._compile_metrics)
+            hidden.append(self._compiled_metrics)
         return results_of(
             metric
             for metric in self.metrics
@@ -115,7 +117,8 @@ class LoggedModel(keras.Model):
 
 
 def results_of(metrics):
-    """What metrics stand at, by name; one may have several numbers."""
+    """Returns the current values of metrics by name. A metric whose result is
+    a dict gives several."""
     results = {}
     for metric in metrics:
         result = metric.result()

@@ -1,5 +1,5 @@
-"""Which labels, weights and mask a distillation loss gets: those of the output,
-or of the layer, that it looks at."""
+"""The labels, weights and mask that a distillation loss gets: those of the
+output or layer that it looks at."""
 
 import keras
 import tensorflow as tf
@@ -9,31 +9,33 @@ from keras_distill.losses.ops.positions import fitting_weight
 
 
 def labels_and_weight(distiller, name, student, view, replica):
-    """
+    """Selects the labels and weights for one distillation loss.
+
     Args:
         distiller: The `Distiller`.
         name: Name of the loss.
-        student: The student's pass, see `TeacherStudent.student_pass`.
+        student: What `TeacherStudent.student_pass` returned.
         view: The batch, a `View`.
-        replica: Whose samples these are, a `Replica`.
+        replica: The `Replica` that has these samples.
 
     Returns:
-        Labels and weights, each `None` where there are none.
+        Labels and weights, each `None` if there are none.
 
     Raises:
-        ValueError: for weights per output, if it is none that the loss sees.
+        ValueError: If there are weights for each output, but the loss looks at
+            none of the outputs.
     """
     loss = distiller.distillation_losses[name]
-    tap = student.of(loss.student_layer_name)
+    tap = student.select(loss.student_layer_name)
     y, weight = view.y, view.sample_weight
     outputs = keras.tree.flatten(student.output)
     if len(outputs) > 1:
         place = [i for i, output in enumerate(outputs) if output is tap]
         if keras.tree.is_nested(weight) and not place:
             raise ValueError(
-                "sample_weight has a part for each output, and the loss "
+                "sample_weight has a part for each output, but the loss "
                 f"'{name}' looks at {loss.student_layer_name!r}, which is none "
-                "of them. Give one weight per sample, for all outputs."
+                "of them. Pass one weight per sample for all outputs."
             )
         if place:
             names = distiller.output_names
@@ -53,14 +55,14 @@ def _part(structure, place, names):
 
 
 def _mask(tap):
-    """Of one tap, or of several that all have one."""
+    """Returns the mask of a tap, or the first of several if all have one."""
     masks = [mask_of(tensor) for tensor in keras.tree.flatten(tap)]
     return None if any(mask is None for mask in masks) else masks[0]
 
 
 def _with_mask(sample_weight, mask, replica):
-    """Folds the mask of a sequence into the weights, as Keras's losses do:
-    the mean is then over the positions that count."""
+    """Multiplies weights by the mask of a sequence, as Keras's losses do: the
+    mean is then over the positions that count."""
     if mask is None:
         return sample_weight
     mask = tf.cast(mask, tf.float32)

@@ -1,29 +1,28 @@
-"""A forward pass in pieces of a batch, one after the other."""
+"""A forward pass on the pieces of a batch, one after the other."""
 
 import tensorflow as tf
 
 
 def in_pieces(function, inputs, size):
-    """Applies a function to a batch, so many samples at a time.
+    """Applies a function to a batch, a few samples at a time.
 
         f(x) = concatenation of f(x_1), ..., f(x_k),   k = ceil(samples / size)
 
-    Equal pieces, as far as the batch allows. No piece begins before the one
-    before it has ended, so what a function needs inside is there once, for one
-    piece; its results are there for all.
+    The pieces are as equal as the batch allows. Each ends before the next
+    begins: memory holds the intermediate results of one piece only.
 
     Args:
         function: Takes inputs like these and returns a structure of tensors
-            whose rows are samples. It is traced once. No gradient is meant to
-            flow through it.
+            whose rows are samples. It is traced once. No gradient may flow
+            through it.
         inputs: A structure of tensors, batch axis first.
-        size: Largest number of samples of a piece.
+        size: Largest number of samples in a piece.
 
     Returns:
         What `function(inputs)` returns.
 
     Raises:
-        ValueError: for a function whose results have other rows than samples.
+        ValueError: If the rows of a result are not the samples.
     """
     samples = tf.shape(tf.nest.flatten(inputs)[0])[0]
     if tf.executing_eagerly():
@@ -37,12 +36,11 @@ def in_pieces(function, inputs, size):
             tf.nest.map_structure(lambda x: _check_rows(x, count), parts[-1])
         return tf.nest.map_structure(lambda *x: tf.concat(x, axis=0), *parts)
 
-    # Each piece takes its rows, the last one some of them again: `k * length`
-    # rows in all.
+    # All pieces together have `k * length` rows: the last sample fills them up.
     k = -(-samples // size)
     length = -(-samples // tf.maximum(k, 1))
     rows = tf.minimum(tf.range(k * length), samples - 1)
-    # A graph of its own: a loop must know beforehand what comes out.
+    # A graph of its own: a loop must know in advance what it returns.
     body = tf.function(
         lambda rows: function(
             tf.nest.map_structure(lambda x: tf.gather(x, rows), inputs)
@@ -71,7 +69,7 @@ def _check_rows(x, count):
     shape = tuple(x.shape)
     if not shape or shape[0] != count:
         raise ValueError(
-            "teacher_batch_size cuts a batch into pieces, and every output and "
+            "teacher_batch_size cuts a batch into pieces, so every output and "
             "tap of the teacher must have one row per sample. Received: one of "
             f"shape {shape} for {count} samples. Leave teacher_batch_size out, "
             "or tap another layer."

@@ -1,4 +1,4 @@
-"""A student and its teacher, as the losses see them."""
+"""A student and its teacher as the losses see them."""
 
 import contextlib
 import warnings
@@ -7,6 +7,8 @@ import weakref
 import keras
 from keras import ops
 
+from keras_distill._keras.layers import call_model
+from keras_distill._keras.layers import clear_losses
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill._training.teacher_pass import TeacherPass
@@ -16,21 +18,30 @@ from keras_distill.taps.taps import Taps
 from keras_distill.teachers.roles import moving_teacher
 from keras_distill.views import for_network
 
-# Loss -> the `TeacherStudent` that uses it.
-_owners = weakref.WeakKeyDictionary()
+# The `TeacherStudent` that uses a loss.
+_owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class TeacherStudent:
     """Two networks with the taps that a set of losses needs.
 
-    No Keras object, so that Keras does not follow it to the teacher: the
-    teacher is in no checkpoint and none of its weights is trained.
+    It is not a Keras object, so Keras does not follow it to the teacher: no
+    checkpoint holds the teacher, and none of its weights is trained.
 
     Args:
         student: A `keras.Model`.
         losses: A dict name -> `DistillationLoss`.
         teacher_dtype: As in `kd.Distiller`.
         teacher_batch_size: As in `kd.Distiller`.
+
+    Attributes:
+        teacher: The teacher that runs, `None` without one.
+        moving_teacher: The `kd.MovingAverageTeacher`, if it is one.
+        deployment: The `Deployment` of the loss that decides what ships, or
+            `None`: the student ships.
+        bound: Whether the losses have met the networks and are built.
+        comparable: Whether both outputs are scores over the same classes.
+        student_output_shape: The shape of what ships, once `bound`.
     """
 
     def __init__(
@@ -46,13 +57,12 @@ class TeacherStudent:
         self.deployment = find_deployment(losses)
         self.student_taps = Taps(student, self._taps_of("student"), "student")
         self.bound = False
-        # Whether the outputs are scores over the same classes.
         self.comparable = False
         self.student_output_shape = None
 
     @property
     def needs_teacher(self):
-        """Names of the losses that need one."""
+        """Names of the losses that need a teacher."""
         return [n for n, loss in self.losses.items() if loss.needs_teacher]
 
     def set_teacher(self, teacher):
@@ -73,18 +83,18 @@ class TeacherStudent:
         return self.run_teacher and self.run_teacher.taps
 
     def teacher_device(self):
-        """The teacher's, where it is not the student's; else `None`."""
+        """The teacher's device if it is not the student's, else `None`."""
         return self.run_teacher and self.run_teacher.device()
 
     @contextlib.contextmanager
     def followed(self, optimizer):
-        """Around an update: a moving teacher then follows the student."""
+        """A context for an update: a moving teacher follows the student."""
         if self.moving_teacher is None:
             yield
             return
         before = optimizer.iterations + 0  # A value, not the variable.
         yield
-        # It does not count steps that accumulate a gradient or skip one.
+        # `iterations` counts no steps that accumulate or skip a gradient.
         moved = ops.greater(optimizer.iterations, before)
         self.moving_teacher.follow(self.student, moved)
 
@@ -95,23 +105,21 @@ class TeacherStudent:
             `ForwardOutputs`, or `Deployed` if a loss deploys more.
         """
         x = for_network(self.student, x, "student")
-        seen = ForwardOutputs(*self.student_taps(x, training=training))
+        outputs = ForwardOutputs(*self.student_taps(x, training=training))
         if self.deployment is None:
-            return seen
-        return self.deployment.of(seen, training)
+            return outputs
+        return self.deployment.deployed(outputs, training)
 
     def deployed_output(self, x, training=None):
-        """What ships, on the student's input."""
+        """Runs what ships on the student's input."""
         if self.deployment is not None:
             self.deployment.check_built()
             return self.student_pass(x, training).output
         x = for_network(self.student, x, "student")
-        if self.student._call_has_training_arg:
-            return self.student(x, training=training)
-        return self.student(x)
+        return call_model(self.student, x, training)
 
     def deployable_student(self):
-        """What ships, as one plain `keras.Model`."""
+        """Returns what ships as one plain `keras.Model`."""
         if self.deployment is None:
             return self.student
         return self.deployment.model(self.student, self.student_taps.layers)
@@ -121,26 +129,28 @@ class TeacherStudent:
 
         Args:
             x: The teacher's view.
-            outputs: What it said of it, if the data carries that: then it does
-                not run (`samples.Sample.teacher_outputs`).
-            own_precision: Whether it runs in its own, and not in
-                `teacher_dtype`.
+            outputs: The teacher's outputs if the data carries them
+                (`batch_fields.Sample.teacher_outputs`): it does not run then.
+            own_precision: Whether to ignore `teacher_dtype`.
+
+        Returns:
+            `ForwardOutputs`, `None` without a teacher.
         """
         if outputs is not None:
             return ForwardOutputs(outputs.get("output"), outputs["taps"])
         if self.teacher is None:
             return None
         x = for_network(self.teacher, x, "teacher")
-        seen = self.run_teacher(x, own_precision)
+        outputs = self.run_teacher(x, own_precision)
         if self.moving_teacher is not None:
-            # It belongs to the Distiller; its regularizers do not.
-            self.teacher._clear_losses()
+            # The Distiller tracks it, but must not add its regularizers.
+            clear_losses(self.teacher)
         return ForwardOutputs(
-            *keras.tree.map_structure(ops.stop_gradient, seen)
+            *keras.tree.map_structure(ops.stop_gradient, outputs)
         )
 
     def bind_if_shapes_are_known(self):
-        """Binds networks with symbolic inputs; others wait for data."""
+        """Binds networks that have symbolic inputs; others wait for data."""
         teacher = self.teacher_taps and self.teacher_taps.shapes()
         if teacher is None and (self.teacher_taps or self.needs_teacher):
             return
@@ -151,19 +161,19 @@ class TeacherStudent:
             )
 
     def bind(self, teacher, student, thresholds=(None, None)):
-        """Lets every loss see the models once, and builds its connectors.
+        """Shows each loss the models, and builds its connectors.
 
         Args:
             teacher: `ForwardOutputs` of shapes, or `None` without a teacher.
             student: `ForwardOutputs` of shapes.
-            thresholds: Of teacher and student, see `decision_threshold`;
-                `None`: what the network shows.
+            thresholds: Those of teacher and student, see `decision_threshold`;
+                `None` stands for what the network shows.
         """
         for name, loss in self.losses.items():
             loss.bind(self.teacher, self.student)
             shapes = (
-                teacher and teacher.of(loss.teacher_layer_name),
-                student.of(loss.student_layer_name),
+                teacher and teacher.taps_for(loss),
+                student.select(loss.student_layer_name),
             )
             shapes = keras.tree.map_structure(
                 lambda shape: shape and tuple(shape), shapes
@@ -180,12 +190,12 @@ class TeacherStudent:
         self.student_output_shape = output
         self.comparable = _same_scores(teacher and teacher.output, output)
         if self.comparable:
-            of_teacher, of_student = thresholds
-            if of_teacher is None:
-                of_teacher = decision_threshold(self.teacher)
-            if of_student is None:
-                of_student = threshold
-            self._thresholds = of_teacher, of_student
+            teacher_threshold, student_threshold = thresholds
+            if teacher_threshold is None:
+                teacher_threshold = decision_threshold(self.teacher)
+            if student_threshold is None:
+                student_threshold = threshold
+            self._thresholds = teacher_threshold, student_threshold
         self.bound = True
 
     def check_bound(self):
@@ -193,14 +203,14 @@ class TeacherStudent:
         if not self.bound:
             raise ValueError(
                 "The losses are not built: these networks show their shapes "
-                "only on data, and this kind of data could not be looked at "
-                "before the first step. Call both networks on a batch of "
-                "arrays with `distiller.train_on_batch(x, y)` first, or give "
-                "a tf.data.Dataset, arrays, a PyDataset or a generator."
+                "only on data, and data of this kind cannot be looked at "
+                "before the first step. Call `distiller.train_on_batch(x, y)` "
+                "on a batch of arrays first, or pass a tf.data.Dataset, "
+                "arrays, a PyDataset or a generator."
             )
 
     def agreement(self, teacher_output, student_output):
-        """Where both networks decide alike: booleans, one per decision."""
+        """Returns booleans, one per decision: whether both decide alike."""
         return same_decision(teacher_output, student_output, *self._thresholds)
 
     def compare(self, metric, teacher_output, student_output):
@@ -222,10 +232,10 @@ class TeacherStudent:
         owner = _owners.get(loss, weakref.ref(self))()
         if owner is not None and owner is not self:
             warnings.warn(
-                f"The loss '{name}' comes from another Distiller, with the "
-                "weights that it has there; both change them. Make a new loss "
-                "for each Distiller, unless this one goes on where the other "
-                "ended.",
+                f"The loss '{name}' comes from another Distiller and brings "
+                "its weights along: both Distillers train them. Make a new "
+                "loss for each Distiller, unless this one continues where the "
+                "other ended.",
                 stacklevel=4,
             )
 
@@ -250,23 +260,23 @@ def _same_scores(teacher_shape, student_shape):
 
 
 def _check_still_fits(name, loss, *shapes):
-    """Raises if a loss has weights of other shapes than these networks need."""
+    """Raises if the weights of a loss do not fit the shapes of the taps."""
     before = (loss.get_build_config() or {}).get("shapes_dict")
     if before is None:
         return
     roles = "teacher", "student"
-    for role, given in zip(roles, shapes, strict=True):
+    for role, shape in zip(roles, shapes, strict=True):
         old = before[f"{role}_shape"]
-        if not _fit(old, given):
+        if not _fit(old, shape):
             raise ValueError(
                 f"The weights of the loss '{name}' were made for a {role} that "
-                f"gives {old}; this one gives {given}. Make a new loss and a "
+                f"gives {old}; this one gives {shape}. Make a new loss and a "
                 "new kd.Distiller for it."
             )
 
 
 def _fit(old, new):
-    """Whether shapes agree but for the batch, and where a size is known."""
+    """Whether shapes agree, apart from the batch and unknown sizes."""
     if old is None or new is None:
         return True
     if isinstance(new, dict):

@@ -1,17 +1,24 @@
-"""What one forward pass of a network gives."""
+"""The outputs of one forward pass of a network."""
 
 from typing import Any
 from typing import NamedTuple
 
 
 class ForwardOutputs(NamedTuple):
-    """What a network computed (or the shapes of it): output and taps."""
+    """Output and taps of a network, or their shapes."""
 
     output: Any
     taps: dict
 
-    def of(self, layer_names):
-        """What one loss asked for: a tensor, or a dict for several taps."""
+    def select(self, layer_names):
+        """Returns what a loss looks at.
+
+        Args:
+            layer_names: A name, a list of names, or `None` for the output.
+
+        Returns:
+            A tensor; a dict name -> tensor for a list.
+        """
         if layer_names is None:
             return self.output
         if isinstance(layer_names, str):
@@ -19,9 +26,9 @@ class ForwardOutputs(NamedTuple):
         return {name: self.taps[name] for name in layer_names}
 
     def taps_for(self, loss):
-        """What a loss asked of its teacher, where this is the teacher's."""
-        return self.of(loss.teacher_layer_name)
+        """Returns what a loss looks at, of these outputs of its teacher."""
+        return self.select(loss.teacher_layer_name)
 
     def shared_with(self, loss):
-        """Further arguments of a loss's `compute_loss`: none."""
+        """Returns further arguments of a loss's `compute_loss`: none."""
         return {}

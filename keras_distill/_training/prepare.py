@@ -58,7 +58,7 @@ class TeacherBatches:
         self._teacher = tf.function(
             lambda x, outputs: pair.teacher_pass(
                 views.teacher_evaluation(x), outputs
-            ).of(self.names)
+            ).select(self.names)
         )
 
     def __iter__(self):

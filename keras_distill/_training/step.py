@@ -32,21 +32,21 @@ def train_step(distiller, data):
     batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
     sample, y, weight = batch
     view = distiller._view_schedule().training(sample, y, weight)
-    pair = distiller._networks()
-    pair.check_bound()
-    teacher_pass = teacher_of_step(
+    networks = distiller._networks()
+    networks.check_bound()
+    run_teacher = teacher_of_step(
         distiller,
-        lambda: pair.teacher_pass(view.teacher, sample.teacher_outputs),
+        lambda: networks.teacher_pass(view.teacher, sample.teacher_outputs),
     )
 
-    def networks():
-        teacher = teacher_pass()
+    def forward_and_backward():
+        teacher = run_teacher()
         with (
             tf.GradientTape() as tape,
             replica.statistics_of_real_samples(distiller),
             gathering(None if replica.share is None else replica),
         ):
-            student = pair.student_pass(view.student, training=True)
+            student = networks.student_pass(view.student, training=True)
             terms = loss_terms(
                 distiller, teacher, student, view, sample.sample_index, replica
             )
@@ -57,18 +57,19 @@ def train_step(distiller, data):
         outputs = student.output, teacher and teacher.output
         return terms, gradients, outputs, masks_of(outputs)
 
-    networks = networks_of_step(distiller, networks)
-    terms, gradients, outputs, masks = networks()
-    # They do not come out of a compiled function by themselves.
+    compiled = networks_of_step(distiller, forward_and_backward)
+    terms, gradients, outputs, masks = compiled()
+    # A compiled function returns tensors without their masks.
     output, teacher_output = masked(outputs, masks)
     update(distiller, gradients)
 
     y, weight, output, teacher_output = replica.real(
         (view.y, view.sample_weight, output, teacher_output)
     )
-    if teacher_output is not None and pair.comparable:
-        same = tf.cast(pair.agreement(teacher_output, output), tf.float32)
-        terms.update(replica.zero_if_empty({"agreement": tf.reduce_mean(same)}))
+    if teacher_output is not None and networks.comparable:
+        agree = networks.agreement(teacher_output, output)
+        agreement = tf.reduce_mean(tf.cast(agree, tf.float32))
+        terms.update(replica.zero_if_empty({"agreement": agreement}))
     distiller._current_logs().training.update_state(terms, replica.count)
     return replicas.reducible(
         distiller._update_metrics(y, output, weight, teacher_output)
@@ -76,7 +77,8 @@ def train_step(distiller, data):
 
 
 def gradients_of(distiller, tape, loss, replica):
-    """Of student and connectors; zeros on an empty replica."""
+    """Returns the gradients of student and connectors, zeros on an empty
+    replica."""
     variables = distiller.trainable_variables
     return replica.zero_if_empty(tape.gradient(loss, variables))
 
@@ -86,14 +88,14 @@ def update(distiller, gradients):
     variables = distiller.trainable_variables
     if not variables:
         warnings.warn(
-            "Nothing is trained: no weight of the student, nor of a "
-            "connector, is trainable.",
+            "Nothing is trained: no weight of the student or of a connector "
+            "is trainable.",
             stacklevel=2,
         )
         return
-    pair = distiller._networks()
-    with untrained_head(pair.deployment), pair.followed(distiller.optimizer):
-        apply_gradients(distiller.optimizer, gradients, variables)
+    networks, optimizer = distiller._networks(), distiller.optimizer
+    with untrained_head(networks.deployment), networks.followed(optimizer):
+        apply_gradients(optimizer, gradients, variables)
 
 
 def test_step(distiller, data):
@@ -102,15 +104,14 @@ def test_step(distiller, data):
     output = distiller(x, training=False)
     teacher_output = None
     if distiller._current_logs().of_teacher:
-        seen = distiller.views.teacher_evaluation(x)
-        teacher_output = distiller._networks().teacher_pass(seen).output
+        view = distiller.views.teacher_evaluation(x)
+        teacher_output = distiller._networks().teacher_pass(view).output
     y, weight, output, teacher_output = replica.real(
         (y, weight, output, teacher_output)
     )
     loss = task_loss(distiller, y, output, weight, replica)
     if loss is not None:
-        additional = additional_losses(distiller)
-        loss = loss if additional is None else loss + additional
+        loss = with_additional_losses(distiller, loss)
         terms = replica.zero_if_empty({"loss": loss})
         distiller._current_logs().evaluation.update_state(terms, replica.count)
     return replicas.reducible(
@@ -125,9 +126,9 @@ def predict_step(distiller, data):
 
 
 def loss_terms(distiller, teacher, student, view, sample_index, replica):
-    """All numbers of the objective: a dict with `loss` and its parts.
+    """Computes the terms of the objective: a dict with `loss` and its parts.
 
-    Every number is a mean over the samples of this replica.
+    Each is a mean over the samples of this replica.
     """
     terms = {}
     student_loss = task_loss(
@@ -139,15 +140,15 @@ def loss_terms(distiller, teacher, student, view, sample_index, replica):
     total = number(0.0)
     for name, loss in distiller.distillation_losses.items():
         y, weight = labels_and_weight(distiller, name, student, view, replica)
-        more = student.shared_with(loss)
+        arguments = student.shared_with(loss)
         if loss.needs_sample_index:
-            more["sample_index"] = sample_index
+            arguments["sample_index"] = sample_index
         value, logs = loss.compute_loss_and_logs(
             teacher.taps_for(loss) if teacher else None,
-            student.of(loss.student_layer_name),
+            student.select(loss.student_layer_name),
             y=y,
             sample_weight=weight,
-            **more,
+            **arguments,
         )
         terms[f"{name}_loss"] = value
         terms.update({f"{name}_{key}": logs[key] for key in logs})
@@ -156,14 +157,13 @@ def loss_terms(distiller, teacher, student, view, sample_index, replica):
     terms["distillation_loss"] = total
 
     loss = distiller.objective(student_loss, total)
-    additional = additional_losses(distiller)
-    terms["loss"] = loss if additional is None else loss + additional
+    terms["loss"] = with_additional_losses(distiller, loss)
     return terms
 
 
-def additional_losses(distiller):
-    """Regularizers and `add_loss` of student and connectors, or `None`."""
+def with_additional_losses(distiller, loss):
+    """Adds the regularizers and `add_loss` of student and connectors."""
     losses = distiller.losses
     if not losses:
-        return None
-    return tf.add_n([number(loss) for loss in losses])
+        return loss
+    return loss + tf.add_n([number(loss) for loss in losses])

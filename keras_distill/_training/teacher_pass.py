@@ -1,4 +1,4 @@
-"""How a teacher runs: where, in which precision, how many samples at once."""
+"""How a teacher runs: its device, precision and number of samples at once."""
 
 import contextlib
 
@@ -14,9 +14,10 @@ class TeacherPass:
     Args:
         teacher: A `keras.Model`.
         student: The `keras.Model` that it teaches.
-        names: Of the teacher's taps, a list.
-        dtype: The precision it runs in; `None`: its own.
-        batch_size: How many samples it sees at once at most; `None`: all.
+        names: A list of the teacher's taps.
+        dtype: The precision in which it runs; `None` is its own.
+        batch_size: The largest number of samples that it sees at once; `None`
+            is the whole batch.
     """
 
     def __init__(self, teacher, student, names, dtype=None, batch_size=None):
@@ -26,19 +27,24 @@ class TeacherPass:
         self.dtype, self.batch_size = dtype, batch_size
 
     def __call__(self, x, own_precision=False):
-        """-> `(output, taken)`, see `Taps`; no longer in half precision where
-        `dtype` says in which the teacher runs.
+        """Runs the teacher.
 
         Args:
-            x: What the teacher takes.
-            own_precision: Whether it runs in its own this time.
+            x: The teacher's input.
+            own_precision: Whether to ignore `dtype` this time.
+
+        Returns:
+            `(output, taken)`, see `Taps`. If `dtype` was used, tensors in half
+            precision are cast to float32.
         """
         dtype = None if own_precision else self.dtype
 
         def run(x):
             with on(self.device()), precision.computing_in(self.teacher, dtype):
-                seen = self.taps(x, training=False)
-                return seen if dtype is None else precision.in_float32(seen)
+                outputs = self.taps(x, training=False)
+                if dtype is None:
+                    return outputs
+                return precision.in_float32(outputs)
 
         if self.batch_size is None:
             return run(x)
@@ -47,15 +53,15 @@ class TeacherPass:
         return in_pieces(run, x, self.batch_size)
 
     def device(self):
-        """Where the teacher's weights are and the student's are not; `None`
-        if they are together, or the teacher's on several devices."""
+        """The device of the teacher's weights. `None` if the student's are
+        there too, or if one of the networks is on several devices."""
         there, here = device_of(self.teacher), device_of(self.student)
         return None if there == here or None in (there, here) else there
 
 
 def device_of(model):
-    """The one device on which a model's weights are, `None` if there are none,
-    several, or a strategy places them.
+    """The device of a model's weights. `None` if there are no weights, if they
+    are on several devices, or if a strategy places them.
 
     Integers do not count: TensorFlow may keep them on the CPU.
     """
@@ -72,7 +78,7 @@ def device_of(model):
 
 
 def on(device):
-    """A context in which operations run on a device; `None`: on the default."""
+    """A context in which operations run on a device; `None` changes nothing."""
     if device is None:
         return contextlib.nullcontext()
     import tensorflow as tf

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.layers import batch_normalizations
+from keras_distill._keras.layers import call_model
 from keras_distill.cost import multiply_accumulates
 from keras_distill.losses.values import FEW
 from keras_distill.losses.values import check_finite
@@ -37,12 +39,7 @@ class Classifier:
         self.model = model
         self.see = see
         self._run = tf.function(
-            lambda x: (
-                model(see(x), training=False)
-                if model._call_has_training_arg
-                else model(see(x))
-            ),
-            reduce_retracing=True,
+            lambda x: call_model(model, see(x)), reduce_retracing=True
         )
         output = self._output(x)
         name = f"The {role} '{model.name}'"
@@ -96,12 +93,7 @@ class Classifier:
 
     def facts(self, x):
         """Returns a dict with size, cost and head."""
-        inside = self.model._flatten_layers()
-        normalizations = [
-            layer
-            for layer in inside
-            if isinstance(layer, keras.layers.BatchNormalization)
-        ]
+        normalizations = batch_normalizations(self.model)
         return {
             "name": self.model.name,
             "parameters": int(self.model.count_params()),

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_distill._keras.layers import batch_normalizations
+from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
 
@@ -62,7 +64,7 @@ def stand_in(model, x):
     try:
         clone = _clone(model, x)
         if clone is not None:
-            for layer in _batch_normalizations(clone):
+            for layer in batch_normalizations(clone):
                 layer.momentum = min(layer.momentum, LARGEST_MOMENTUM)
             yield clone
             return
@@ -154,10 +156,7 @@ class _Alone(keras.Model):
         self.built = True
 
     def call(self, x, training=None):
-        x = self.see(x)
-        if self.model._call_has_training_arg:
-            return self.model(x, training=training)
-        return self.model(x)
+        return call_model(self.model, self.see(x), training)
 
 
 def _clone(model, x):
@@ -197,7 +196,7 @@ def _is_functional(model):
 
 @contextlib.contextmanager
 def _put_back(model):
-    layers = _batch_normalizations(model)
+    layers = batch_normalizations(model)
     momenta = [layer.momentum for layer in layers]
     values = _values(model.variables)
     try:
@@ -208,14 +207,6 @@ def _put_back(model):
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
         _assign(model.variables, values)
-
-
-def _batch_normalizations(model):
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
 
 
 def _values(variables):

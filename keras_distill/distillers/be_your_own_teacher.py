@@ -1,15 +1,21 @@
-"""A network that teaches itself."""
+"""`BeYourOwnTeacher`: a network whose deepest layers teach the shallow ones."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_distill._data.batch_fields import plain_batch
+from keras_distill._keras.graph import call_outputs
+from keras_distill._keras.graph import producer
+from keras_distill._keras.graph import symbolic_output
 from keras_distill._training.deployment import Deployment
-from keras_distill._training.deployment import symbolic_output
 from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
 from keras_distill.losses.own_layers.early_exits import EarlyExits
 from keras_distill.losses.structures import as_list
+from keras_distill.views import Views
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -18,32 +24,35 @@ class BeYourOwnTeacher(Distiller):
 
         L = L_S + sum over exits of l_i + R      (l_i: `kd.losses.EarlyExits`)
 
-    `L_S` is the loss given to `compile`, on the network's own output: labels
-    alone teach the deepest classifier. Everything else is as in a
-    `kd.Distiller`, of which this is one with one loss and another sum. The logs
-    have `exit_<k>_loss` and `exit_<k>_accuracy` per exit.
+    `L_S` is the loss that you give to `compile`, on the network's own output:
+    labels alone teach the deepest classifier. Everything else works as in
+    `kd.Distiller`. The logs show `exit_<k>_loss` and `exit_<k>_accuracy` for
+    each exit.
 
-    What ships: `deployable_student()` is the student without exits;
-    `deployable_exits()` one model with the logits of every exit, for a device
-    that may stop early.
+    `deployable_student()` is the student without exits. `deployable_exits()`
+    is one model with the logits of every exit, for a device that may stop
+    early.
 
     Args:
-        student: The `keras.Model` to train; its output are logits.
+        student: The `keras.Model` to train. Its output are logits.
         exits: Layers that get an exit, from the first on: a name or a list of
-            names, syntax as for taps. Maps, before the pooling.
-        alpha, temperature, feature_weight: see `kd.losses.EarlyExits`.
+            names, with the syntax of taps. They give maps, before the pooling.
+        alpha: As in `kd.losses.EarlyExits`.
+        temperature: As in `kd.losses.EarlyExits`.
+        feature_weight: As in `kd.losses.EarlyExits`.
         feature_layer_name: The deepest map, which the student pools. Defaults
             to the last map in the student's graph.
         output_layer_name: The layer that gives the student's logits. Defaults
-            to the last one of its graph. A subclassed student has no graph:
-            name both.
+            to the last layer of its graph. Name both for a subclassed student,
+            which has no graph.
         views: As in `kd.Distiller`.
         name: Name of the model.
 
     Raises:
-        TypeError, ValueError: at construction, for no exits, an exit listed
-            twice or unknown, one without positions, one behind the deepest
-            map, a head of probabilities, or numbers out of range.
+        TypeError, ValueError: At construction, for no exits, an exit that is
+            listed twice or unknown, that has no positions or that comes after
+            the deepest map, for a head of probabilities, or for numbers out of
+            range.
 
     Example:
 
@@ -65,18 +74,18 @@ class BeYourOwnTeacher(Distiller):
     def __init__(
         self,
         *,
-        student,
-        exits,
-        alpha=0.3,
-        temperature=3.0,
-        feature_weight=0.03,
-        feature_layer_name=None,
-        output_layer_name=None,
-        views=None,
-        name="be_your_own_teacher",
-    ):
+        student: keras.Model,
+        exits: str | Sequence[str],
+        alpha: float = 0.3,
+        temperature: float = 3.0,
+        feature_weight: float = 0.03,
+        feature_layer_name: str | None = None,
+        output_layer_name: str | None = None,
+        views: Views | None = None,
+        name: str = "be_your_own_teacher",
+    ) -> None:
         checks.check_student(student)
-        loss = exits  # As a file gives it back.
+        loss: Any = exits  # A saved distiller gives the loss itself.
         if not isinstance(loss, EarlyExits):
             names = _checked_exits(exits)
             deepest = feature_layer_name or _deepest_map(student)
@@ -99,44 +108,43 @@ class BeYourOwnTeacher(Distiller):
         self._check_order()
 
     @property
-    def exits(self):
+    def exits(self) -> list[str]:
         """The layers of the exits, from the first on."""
-        return list(self.exit_loss().student_layer_name[:-2])
+        return list(self._exit_loss().student_layer_name[:-2])
 
-    def exit_loss(self):
+    def _exit_loss(self):
         """The `kd.losses.EarlyExits` that holds the exits."""
         return self.distillation_losses["exit"]
 
-    def objective(self, student_loss, distillation_loss):
+    def objective(self, student_loss: Any, distillation_loss: Any) -> Any:
         return student_loss + distillation_loss
 
-    def compile(self, optimizer="rmsprop", loss=None, **kwargs):
-        """Configures training, as `kd.Distiller.compile`; `loss` is needed."""
+    def _check_compile(self, loss):
         if loss is None:
             raise ValueError(
                 "compile() needs loss=...: the deepest classifier learns from "
                 "labels alone, and teaches the exits. Received: loss=None."
             )
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
-    def deployable_exits(self, ensemble=False):
-        """One plain Keras model that gives the logits of every exit.
+    def deployable_exits(self, ensemble: bool = False) -> keras.Model:
+        """Returns one model that gives the logits of every exit.
 
         Args:
             ensemble: Whether it also gives `"ensemble"`, the mean of all
-                logits, as the authors' code (which leaves out the first exit).
+                logits (the authors' code leaves the first exit out of it).
+                Defaults to `False`.
 
         Returns:
-            A `keras.Model` with a dict of outputs, `"exit_1"`, ...,
-            `"output"`, on the layers of student and exits. A device that stops
-            at an exit exports that part: `keras.Model(model.input,
+            A `keras.Model` of plain layers, which it shares with student and
+            exits, with a dict of outputs: `"exit_1"`, ..., `"output"`. For a
+            device that stops at an exit, export `keras.Model(model.input,
             model.output["exit_1"])`.
 
         Raises:
-            ValueError: for a subclassed student, which has no graph.
+            ValueError: For a subclassed student, which has no graph.
         """
         layers = self._networks().student_taps.layers
-        model = Deployment(self.exit_loss()).model(self.student, layers)
+        model = Deployment(self._exit_loss()).model(self.student, layers)
         outputs = dict(model.output)
         if ensemble:
             average = keras.layers.Average(dtype="float32", name="ensemble")
@@ -145,13 +153,16 @@ class BeYourOwnTeacher(Distiller):
             model.input, outputs, name=f"{self.student.name}_exits"
         )
 
-    def evaluate_exits(self, x, y=None, batch_size=32):
-        """Accuracy of every exit, the output, and the mean of their logits.
+    def evaluate_exits(
+        self, x: Any, y: Any = None, batch_size: int = 32
+    ) -> dict[str, float]:
+        """Measures the accuracy of every exit, of the output, and of the mean
+        of all logits.
 
         Args:
-            x: A dataset of batches `(x, y)`, seen as in `evaluate`; or inputs.
+            x: A dataset of batches `(x, y)`, seen as in `evaluate`, or inputs.
             y: Labels, sparse or one-hot, if `x` is not a dataset.
-            batch_size: Of arrays.
+            batch_size: Batch size for arrays. Defaults to 32.
 
         Returns:
             A dict `"exit_1"`, ..., `"output"`, `"ensemble"` -> accuracy.
@@ -160,7 +171,8 @@ class BeYourOwnTeacher(Distiller):
 
         if y is not None:
             x = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
-        right, count = {}, 0
+        right: dict[str, int] = {}
+        count = 0
         predict = tf.function(self._exit_classes)
         for batch in x:
             images, labels, _ = plain_batch(batch)
@@ -173,54 +185,49 @@ class BeYourOwnTeacher(Distiller):
                 right[name] = right.get(name, 0) + int(same.sum())
             count += len(labels)
         if not count:
-            raise ValueError("The data yields nothing: not one batch.")
+            raise ValueError("The data yields nothing, not a single batch.")
         return {name: total / count for name, total in right.items()}
 
     def _exit_classes(self, x):
-        loss = self.exit_loss()
-        seen = self._networks().student_pass(self.views.evaluation(x), False)
-        logits = loss.deployed_graph(seen.of(loss.student_layer_name))
+        loss = self._exit_loss()
+        outputs = self._networks().student_pass(self.views.evaluation(x), False)
+        logits = loss.deployed_graph(outputs.select(loss.student_layer_name))
         logits = {k: ops.cast(z, "float32") for k, z in logits.items()}
         logits["ensemble"] = sum(logits.values()) / len(logits)
         return {k: ops.argmax(z, axis=-1) for k, z in logits.items()}
 
     def _check_order(self):
-        """An exit must be on the way to the deepest map."""
-        *exits, deepest, _ = self.exit_loss().student_layer_name
+        """Raises if an exit does not lead to the deepest map."""
+        *exits, deepest, _ = self._exit_loss().student_layer_name
         tapped = self._networks().student_taps.layers
         before = _tensors_before(
             symbolic_output(self.student, *tapped[deepest])
         )
         inside = {
-            id(node.output_tensors[0])
+            id(output)
             for layer in getattr(self.student, "layers", ())
-            for node in layer._inbound_nodes
+            for output in call_outputs(layer)
         }
         for name in exits:
             tensor = symbolic_output(self.student, *tapped[name])
-            # One of a nested network is not to be seen in this graph.
+            # This graph does not show the layers of a nested network.
             if id(tensor) in inside and id(tensor) not in before:
                 raise ValueError(
                     f"The exit '{name}' does not lead to the deepest map, "
-                    f"'{deepest}': it lies behind it, or beside it. Exits come "
-                    "before the deepest map; feature_layer_name= names it."
+                    f"'{deepest}': it comes after it, or lies beside it. Exits "
+                    "come before the deepest map, which feature_layer_name= "
+                    "names."
                 )
 
-    def get_config(self):
-        config = super().get_config()
-        return {
-            "student": config["student"],
-            "exits": config["distillation_losses"]["exit"],
-            "views": config["views"],
-            "name": config["name"],
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, with the loss in place of the exits."""
+        config = {
+            "student": self.student,
+            "exits": self._exit_loss(),
+            "views": self.views,
+            "name": self.name,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        for name in ("student", "exits", "views"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)
+        return keras.saving.serialize_keras_object(config)
 
 
 def _checked_exits(exits):
@@ -241,7 +248,7 @@ def _check_apart(exits, deepest, output):
             raise ValueError(
                 f"The exit '{name}' is the student's {what} itself, which "
                 "teaches the exits. Exits come before the deepest map, "
-                f"'{deepest}'; feature_layer_name= names another."
+                f"'{deepest}'; feature_layer_name= names another one."
             )
 
 
@@ -249,7 +256,7 @@ def _output_layer(student):
     found = None
     outputs = getattr(student, "outputs", None) or ()
     if len(outputs) == 1:
-        found = outputs[0]._keras_history.operation
+        found = producer(outputs[0]).operation
     if not isinstance(found, keras.layers.Layer):
         raise _not_found(student, "output_layer_name", "gives its logits")
     return found.name
@@ -269,8 +276,7 @@ def _last_map(model):
     outputs = getattr(model, "outputs", None) or ()
     tensor = outputs[0] if len(outputs) == 1 else None
     while tensor is not None:
-        # There is no public way from a tensor to the layer that made it.
-        operation, index, _ = tensor._keras_history
+        operation, inputs, _ = producer(tensor)
         layer = isinstance(operation, keras.layers.Layer)
         if len(tensor.shape) == 4:
             first = isinstance(operation, keras.layers.InputLayer)
@@ -278,16 +284,15 @@ def _last_map(model):
         if isinstance(operation, keras.Model):
             inner = _last_map(operation)
             return inner and f"{operation.name}/{inner}"
-        inputs = operation._inbound_nodes[index].input_tensors
         tensor = inputs[0] if len(inputs) == 1 else None
     return None
 
 
 def _not_found(student, argument, what):
     return ValueError(
-        f"The layer of the student '{student.name}' that {what} is not to be "
-        f"seen in its graph. Name it: {argument}=... (Plain operations such as "
-        "`x + y` are no layers; use keras.layers.Add.)"
+        f"The graph of the student '{student.name}' does not show the layer "
+        f"that {what}. Name it: {argument}=... (Operations such as `x + y` are "
+        "not layers; use keras.layers.Add.)"
     )
 
 
@@ -295,8 +300,7 @@ def _tensors_before(tensor):
     """Ids of the tensors that this one is made of."""
     seen, todo = set(), [] if tensor is None else [tensor]
     while todo:
-        operation, index, _ = todo.pop()._keras_history
-        for x in operation._inbound_nodes[index].input_tensors:
+        for x in producer(todo.pop()).inputs:
             if id(x) not in seen:
                 seen.add(id(x))
                 todo.append(x)

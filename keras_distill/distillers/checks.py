@@ -1,4 +1,4 @@
-"""Checks of what the user gives a Distiller: early, and with the fix."""
+"""Checks of a Distiller's arguments, with errors that say the fix."""
 
 import warnings
 
@@ -37,7 +37,7 @@ def check_teacher(teacher, student):
     if teacher is student:
         raise ValueError(
             f"student and teacher are the same object ('{student.name}'). For "
-            "self-distillation give a copy: keras.models.clone_model(student) "
+            "self-distillation pass a copy: keras.models.clone_model(student) "
             "with set_weights(student.get_weights())."
         )
     if not teacher.built:
@@ -49,19 +49,24 @@ def check_teacher(teacher, student):
 
 
 def is_another_teacher(teacher, distiller, check=True):
-    """Whether a teacher is another than the one before, by fingerprint.
+    """Whether a teacher differs from the one before, by fingerprint.
+
+    Args:
+        teacher: A `keras.Model`.
+        distiller: A `Distiller`.
+        check: Whether it must be the teacher of a saved Distiller.
 
     Raises:
-        ValueError: with `check`, for another one than a loaded Distiller's
-            own; always, where that moves with the student.
+        ValueError: If `check` fails, or if the Distiller has a teacher that
+            moves with its student.
     """
     moving = distiller._networks().moving_teacher
     if moving is not None:
         raise ValueError(
             "This Distiller has a teacher that moves with its student, "
             f"'{moving.name}', and its file holds it: "
-            "leave teacher= away. For another one make a new kd.Distiller with "
-            "its student."
+            "leave teacher= away. For another teacher make a new kd.Distiller "
+            "with this student."
         )
     before = teacher_fingerprint(distiller)
     if before is None:
@@ -71,8 +76,8 @@ def is_another_teacher(teacher, distiller, check=True):
         raise ValueError(
             "This is not the teacher that the Distiller was saved with: its "
             f"weights have the fingerprint {given[:12]}..., expected "
-            f"{expected[:12]}... Load the teacher of that run, or go on with "
-            "another on purpose: distiller.set_teacher(teacher, check=False)."
+            f"{expected[:12]}... Load the teacher of that run. To go on with "
+            "another one, call distiller.set_teacher(teacher, check=False)."
         )
     return given != before
 
@@ -90,7 +95,7 @@ def checked_alpha(alpha):
 
 
 def loss_weights(weights, losses):
-    """-> a dict name -> float."""
+    """Returns the weights of the losses as a dict name -> float."""
     names = list(losses)
     if weights is None:
         return dict.fromkeys(names, 1.0)
@@ -132,9 +137,15 @@ def check_compile(loss, alpha):
 
 
 def warn_of_probabilities(loss, student, deployed=False):
-    """A crossentropy of probabilities on a head that gives logits is a slip
-    that Keras lets pass, and that trains badly. Deployed logits are logits
-    whatever the student's own head gives."""
+    """Warns of a crossentropy of probabilities on a head that gives logits.
+
+    Keras accepts this slip, and training goes badly.
+
+    Args:
+        loss: The task loss.
+        student: A `keras.Model`.
+        deployed: Whether a loss deploys logits in place of the student's head.
+    """
     if not isinstance(loss, (str, keras.losses.Loss)):
         return
     resolved = keras.losses.get(loss)
@@ -166,14 +177,15 @@ def check_log_names(losses, student):
 
 
 def split_metrics(metrics):
-    """-> (metrics that compare with the teacher, Keras's own metrics)."""
+    """Returns the metrics that compare with the teacher, and Keras's own."""
+
+    def compares(metric):
+        return getattr(metric, "compares_with_teacher", False)
+
     if not isinstance(metrics, (list, tuple)):
-        if getattr(metrics, "compares_with_teacher", False):
-            return [metrics], None
-        return [], metrics
-    own = [m for m in metrics if getattr(m, "compares_with_teacher", False)]
-    others = [m for m in metrics if m not in own]
-    return own, others or None
+        return ([metrics], None) if compares(metrics) else ([], metrics)
+    of_student = [metric for metric in metrics if not compares(metric)]
+    return [m for m in metrics if compares(m)], of_student or None
 
 
 def check_teacher_metrics(distiller):

@@ -1,6 +1,8 @@
-"""`Distiller`: what the user constructs, compiles, fits, saves and exports."""
+"""`Distiller`: a student, its teacher and the losses between them."""
 
-import inspect
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -9,76 +11,71 @@ from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
-from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
-from keras_distill._training.first_batch import FirstBatch
-from keras_distill._training.logged_model import LoggedModel
 from keras_distill._training.networks import TeacherStudent
-from keras_distill._training.prepare import prepare_losses
 from keras_distill.distillers import checks
-from keras_distill.distillers import serialization
+from keras_distill.distillers.base import BaseDistiller
 from keras_distill.losses.keras_losses import as_distillation_losses
 from keras_distill.teachers.roles import as_teacher
+from keras_distill.teachers.teacher_fingerprint import teacher_fingerprint
 from keras_distill.views import Views
-from keras_distill.views.base import checked_views
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class Distiller(LoggedModel):
-    """Trains a student from labels and from a teacher, with `model.fit`.
+class Distiller(BaseDistiller):
+    """Trains a student from labels and from a teacher, with `fit`.
 
         L = alpha * sum_k w_k L_k(teacher, student) + (1 - alpha) * L_S + R
 
-    `L_S` is the loss given to `compile`, each `L_k` a distillation loss, `R`
-    the regularizers of the student. The teacher runs once per step, in
-    inference mode, and is left as it was; the student runs once per step.
-    `evaluate`, `predict`, `save` of the student and `export` are about the
-    student alone. A loss that puts the teacher's classifier behind the student
-    (SimKD, IJCKD) changes what that is: `L_S`, metrics, `evaluate`, `predict`
-    and `export` then take the logits of `deployable_student()`.
+    `L_S` is the loss that you give to `compile`, each `L_k` is a distillation
+    loss, and `R` are the student's regularizers. Each network runs once per
+    step. The teacher runs in inference mode and never changes.
+
+    `evaluate`, `predict` and `export` use the student alone, because that is
+    what you ship. `ReusedClassifier` and `IdealJointClassifier` ship the
+    teacher's classifier on top of the student: with one of them, `L_S`,
+    metrics, `evaluate`, `predict` and `export` use `deployable_student()`.
 
     Args:
         student: The `keras.Model` to train.
-        teacher: A trained `keras.Model`; a list of them (their probabilities
-            are averaged, see `kd.Ensemble`); `kd.MovingAverageTeacher`; or
-            `None` where the losses need none, the data carries its outputs
-            (`kd.TeacherCache`), or it is given later by `set_teacher`. Its
-            weights and `trainable` flags are not touched.
-        distillation_losses: A distillation loss (`kd.losses`, or one of
-            `keras.distillation`), a list of them, or a dict name -> loss.
-            Names appear in the logs as `<name>_loss`.
-        distillation_loss_weights: `w_k`: a number, a list or a dict alike.
+        teacher: A trained `keras.Model`, a list of them (they teach the mean
+            of their probabilities, see `kd.Ensemble`) or a
+            `kd.MovingAverageTeacher`. Defaults to `None`: the losses need no
+            teacher, the data carries its outputs (`kd.TeacherCache`), or
+            `set_teacher` gives it later.
+        distillation_losses: A loss of `kd.losses` or `keras.distillation`, a
+            list of losses, or a dict name -> loss. The logs show each as
+            `<name>_loss`.
+        distillation_loss_weights: `w_k`, as a number, list or dict to match.
             Defaults to 1 each.
-        alpha: Share of distillation in the objective: a float in [0, 1], or a
-            `keras.optimizers.schedules.LearningRateSchedule` of the step. At
-            1 no labels are needed. Defaults to 0.5, the best of 0.5, 0.9 and
-            1 over student sizes, amounts of images and lengths of training
-            (README, "What to expect when").
-        views: What each network sees, a `kd.views.Views`. Defaults to the
-            batch as it is.
-        teacher_dtype: The precision that the teacher computes in:
-            `"bfloat16"`, `"float16"` or `"float32"`, beside a student of any
-            policy. Its weights stay in theirs and are cast where they are
-            used, as under Keras's mixed policies; the losses see float32. In
-            half precision these stay as they are: `Normalization` and
-            `Rescaling` of raw inputs in a Functional or Sequential model, and
-            the float32 layers of a teacher that computes in half precision
-            itself (such as its head). Defaults to `None`, the teacher's own.
-        teacher_batch_size: The teacher sees at most so many samples (of a
-            replica) at once, and the rest of the batch after these: its
-            activations need the memory of so many. Its outputs are the same.
-            Defaults to `None`, the whole batch, which is faster.
+        alpha: The share of distillation in the objective: a float in [0, 1],
+            or a `keras.optimizers.schedules.LearningRateSchedule` of the step.
+            At 1 you need no labels. Defaults to 0.5, which was the best of
+            0.5, 0.9 and 1 over sizes of student and data and lengths of
+            training (README, "What to expect when").
+        views: What each network sees of the batch, a `kd.views.Views`.
+            Defaults to the batch as it is.
+        teacher_dtype: `"float32"`, `"bfloat16"` or `"float16"`: the precision
+            in which the teacher computes. Its weights are cast where they are
+            used; `Normalization`, `Rescaling` and the layers that a
+            half-precision teacher keeps in float32 stay as they are. Losses
+            see float32. Defaults to the teacher's own precision.
+        teacher_batch_size: How many samples (per replica) the teacher sees at
+            once, to save memory. Defaults to the whole batch, which is faster.
         name: Name of the model.
 
+    Attributes:
+        moving_teacher: The teacher if it changes with the student, or `None`.
+
     Input shapes:
-        `fit` takes what `keras.Model.fit` takes. A dict `x` may hold the input
-        names of both networks, or `"student"` and `"teacher"`. Losses that
+        What `keras.Model.fit` takes. A dict `x` may hold the input names of
+        both networks, or the keys `"student"` and `"teacher"`. Losses that
         need to know which samples they see want `kd.views.indexed` data.
 
     Raises:
-        TypeError, ValueError: at construction, or in `fit` before the first
-            step; the message says what was given, what was expected, and how
-            to mend it.
+        TypeError, ValueError: At construction, or in `fit` before the first
+            step. The message says what was given, what was expected and how
+            to fix it.
 
     Example:
 
@@ -104,40 +101,33 @@ class Distiller(LoggedModel):
     def __init__(
         self,
         *,
-        student,
-        teacher=None,
-        distillation_losses,
-        distillation_loss_weights=None,
-        alpha=0.5,
-        views=None,
-        teacher_dtype=None,
-        teacher_batch_size=None,
-        name="distiller",
-    ):
-        checks.check_backend()
-        from keras_distill._training.view_schedule import ViewSchedule
-
-        # Inputs are the networks' business: each casts to its own policy.
-        super().__init__(name=name, dtype="float32", autocast=False)
+        student: keras.Model,
+        teacher: keras.Model | Sequence[keras.Model] | None = None,
+        distillation_losses: Any,
+        distillation_loss_weights: Any = None,
+        alpha: Any = 0.5,
+        views: Views | None = None,
+        teacher_dtype: str | None = None,
+        teacher_batch_size: int | None = None,
+        name: str = "distiller",
+    ) -> None:
+        super().__init__(alpha=alpha, views=views, name=name)
         checks.check_student(student)
         self.student = student
         self.distillation_losses = as_distillation_losses(distillation_losses)
         self.distillation_loss_weights = checks.loss_weights(
             distillation_loss_weights, self.distillation_losses
         )
-        self.alpha = checks.checked_alpha(alpha)
-        self.views = checked_views(views) or Views(name="views")
-
+        # Keras saves it with the student, as every attribute that is a model.
+        self.moving_teacher: keras.Model | None = None
         self._teacher_fingerprint = None
-        pair = TeacherStudent(
+        networks = TeacherStudent(
             student,
             dict(self.distillation_losses),
             checked_teacher_dtype(teacher_dtype),
             checked_teacher_batch_size(teacher_batch_size),
         )
-        self._held_networks = Untracked(pair)
-        self._first_batch = Untracked(FirstBatch(self))
-        self._held_view_schedule = Untracked(ViewSchedule(self))
+        self._held_networks = Untracked(networks)
         if teacher is not None:
             self.set_teacher(teacher)
         else:
@@ -147,11 +137,12 @@ class Distiller(LoggedModel):
     # The networks.
 
     def _networks(self):
-        """The two networks with their taps, a `TeacherStudent`."""
         return self._held_networks.value
 
-    def set_teacher(self, teacher, check=True):
-        """Gives a loaded Distiller its teacher.
+    def set_teacher(
+        self, teacher: keras.Model | Sequence[keras.Model], check: bool = True
+    ) -> None:
+        """Sets the teacher, such as that of a loaded Distiller.
 
         Args:
             teacher: A `keras.Model` or a list of them.
@@ -164,16 +155,11 @@ class Distiller(LoggedModel):
             for loss in self.distillation_losses.values():
                 loss.teacher_changed()
         self._networks().set_teacher(teacher)
-        # One that changes with the student is saved with it.
         self.moving_teacher = self._networks().moving_teacher
         self._bind_if_shapes_are_known()
-        # Functions traced without this teacher are of no use.
+        # Forget functions that were traced with another teacher.
         self.train_function = None
         self.test_function = None
-
-    def _view_schedule(self):
-        """How the views are used in training, a `ViewSchedule`."""
-        return self._held_view_schedule.value
 
     def _bind_if_shapes_are_known(self):
         with self.distribute_strategy.scope():
@@ -185,92 +171,111 @@ class Distiller(LoggedModel):
         x = self.views.evaluation(unpacked(x).inputs)
         return self._networks().deployed_output(x, training)
 
-    def build(self, input_shape=None):
-        # The student builds itself when it is first called.
-        self.built = True
-
-    def deployable_student(self):
-        """The plain `keras.Model` that ships: needs nothing of this package.
+    def deployable_student(self) -> keras.Model:
+        """Returns the model that ships. It needs nothing of this package.
 
         Returns:
-            The student; or, with a loss that deploys more (SimKD, IJCKD),
-            trunk + connector + teacher's classifier as one model, which shares
-            its trunk with the student. Then `student` alone is not what was
-            trained: its own head never took part.
+            The student. With a loss that deploys more (`ReusedClassifier`,
+            `IdealJointClassifier`), one model of the student's trunk, the
+            connector and the teacher's classifier. It shares the trunk with
+            the student, whose own head was never trained.
 
         Raises:
-            ValueError: if such a model cannot be made of a subclassed student.
+            ValueError: If a subclassed student cannot be made such a model.
         """
         return self._networks().deployable_student()
 
-    def export(self, filepath, format=None, **options):
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Exports the deployable student, see `kd.export.export_model`.
 
         Args:
-            filepath: `"*.tflite"` means LiteRT, `"*.keras"` the Keras model,
-                a path without suffix a SavedModel.
-            format: As in `keras.Model.export`; `None`: by `filepath`.
+            filepath: Where to write. `"*.tflite"` means LiteRT, `"*.keras"` a
+                Keras model, and a path without suffix a SavedModel.
+            format: As in `keras.Model.export`. Defaults to what `filepath`
+                says.
             **options: `quantization`, `representative_dataset`, `overwrite`,
-                ... The views' layer before the student goes into the file,
-                unless `preprocessing=None`.
+                and so on. If the views preprocess the student's input, that
+                layer goes into the file, unless you pass
+                `preprocessing=None`.
         """
         from keras_distill.export.distilled import export_distilled
 
         return export_distilled(self, filepath, format, **options)
 
-    # Training.
+    # Training. What a step does stands in _training/step.py.
 
     @property
-    def output_names(self):
-        """The student's, where it shows them: losses and metrics of `compile`
-        may be dicts by these names."""
+    def output_names(self) -> list[str] | None:
+        """The student's output names, if it has any. Losses and metrics of
+        `compile` may be dicts with these keys."""
         return getattr(self.student, "output_names", None)
 
     def compile(
-        self, optimizer="rmsprop", loss=None, *, metrics=None, **kwargs
-    ):
-        """Configures training, as `keras.Model.compile`.
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: str | bool = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Configures training. The arguments are those of
+        `keras.Model.compile`; these say more:
 
         Args:
-            optimizer: Optimizer of student and connectors. It is wrapped in a
-                `LossScaleOptimizer` if any layer of the student computes in
-                float16.
-            loss: The task loss `L_S` on the student's output. `None` is
-                allowed if alpha is 1.
+            optimizer: Optimizer of the student and of connectors.
+            loss: The task loss `L_S` on the student's output. It may be
+                `None` if alpha is 1.
             metrics: Keras metrics of the student, and metrics that compare it
-                with the teacher such as `kd.metrics.Agreement()`.
-            **kwargs: As in `keras.Model.compile`. `jit_compile=True` compiles
-                forward, losses and gradient of both networks. On several
-                replicas with synchronized batch normalization or
-                `cross_replica=True` it compiles the teacher alone, where the
-                teacher has a layer that XLA cannot compile nothing: both with
-                a warning. `"auto"`, the default, is `True` on a GPU without a
-                `tf.distribute` strategy.
+                with the teacher, such as `kd.metrics.Agreement()`.
+            jit_compile: `True` compiles the forward passes, the losses and
+                the gradient with XLA. If replicas exchange statistics
+                (synchronized batch normalization, `cross_replica=True`), only
+                the teacher is compiled. If XLA cannot compile a layer of the
+                teacher, nothing is. Both cases warn. Defaults to `"auto"`:
+                `True` on a GPU without a `tf.distribute` strategy.
+            auto_scale_loss: Whether to wrap the optimizer in a
+                `LossScaleOptimizer` if a layer of the student computes in
+                float16. Defaults to `True`.
         """
         from keras_distill._training import compilation
 
-        checks.check_compile(loss, self.alpha)
+        self._check_compile(loss)
         checks.warn_of_probabilities(
             loss, self.student, self._networks().deployment is not None
         )
         checks.check_log_names(self.distillation_losses, self.student)
-        own, others = checks.split_metrics(metrics)
-        auto_scale_loss = kwargs.pop("auto_scale_loss", True)
-        # compile() is not cumulative: forget the loss and metrics of before.
-        self.loss = self._compile_loss = self._compile_metrics = None
+        of_teacher, of_student = checks.split_metrics(metrics)
+        # Compiling again starts afresh: forget the loss and metrics so far.
+        self._forget_compiled()
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=others,
+            loss_weights=loss_weights,
+            metrics=of_student,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
             auto_scale_loss=False,
-            **kwargs,
         )
-        self._compile_config.config["metrics"] = metrics
+        self._save_compiled_with(metrics=metrics)
         self._compiles_networks = compilation.takes_over_compilation(self)
         if auto_scale_loss and computes_in_float16(self.student):
             self.optimizer = with_loss_scaling(self.optimizer)
         names = checks.log_names(self.distillation_losses)
-        self._start_logs(names, ["loss"], own)
+        self._start_logs(names, ["loss"], of_teacher)
+
+    def _check_compile(self, loss):
+        checks.check_compile(loss, self.alpha)
 
     def _current_alpha(self):
         if callable(self.alpha):
@@ -280,17 +285,20 @@ class Distiller(LoggedModel):
         return self.alpha
 
     def _steps_taken(self):
-        """What schedules are asked for, of alpha as of the learning rate."""
+        """The step that schedules see, of alpha as of the learning rate."""
         from keras_distill._keras.optimizers import steps_taken
 
         return steps_taken(self.optimizer)
 
-    def objective(self, student_loss, distillation_loss):
-        """How the terms combine, without R; a subclass may override it.
+    def objective(self, student_loss: Any, distillation_loss: Any) -> Any:
+        """Combines the terms. A subclass may override it.
 
         Args:
             student_loss: `L_S`, a scalar; `None` without labels or loss.
             distillation_loss: `sum_k w_k L_k`, a scalar.
+
+        Returns:
+            A scalar, to which the regularizers `R` are added.
         """
         alpha = self._current_alpha()
         if student_loss is None or self.alpha == 1.0:
@@ -307,101 +315,34 @@ class Distiller(LoggedModel):
 
         return step.test_step(self, data)
 
-    def predict_step(self, data):
-        from keras_distill._training import step
-
-        return step.predict_step(self, data)
-
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """Trains the student, as `keras.Model.fit`."""
-        self._assert_compile_called("fit")
-        given = inspect.signature(super().fit).bind(x, y, *args, **kwargs)
-        x = self._first_batch.value.prepare(x, y, given.arguments)
-        prepare_losses(self, x, given.arguments)
-        callbacks = given.arguments.get("callbacks")
-        given.arguments["callbacks"] = self._view_schedule().callbacks(
-            callbacks
-        )
-        given.arguments["x"] = x
-        return super().fit(*given.args, **given.kwargs)
-
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        self._assert_compile_called("train_on_batch")
-        self._first_batch.value.check_kind(x, y)
-        return super().train_on_batch(x, y, *args, **kwargs)
-
-    def evaluate(self, *args, **kwargs):
-        """Evaluates the student, as `keras.Model.evaluate`.
-
-        `loss` is the task loss. The teacher runs only for metrics that
-        compare with it. No weight and no statistic changes.
-        """
-        return self._in_evaluation(super().evaluate, *args, **kwargs)
-
-    def test_on_batch(self, *args, **kwargs):
-        return self._in_evaluation(super().test_on_batch, *args, **kwargs)
-
-    def _in_evaluation(self, function, *args, **kwargs):
-        checks.check_teacher_metrics(self)
-        before, self._evaluating = self._evaluating, True
-        try:
-            return function(*args, **kwargs)
-        finally:
-            self._evaluating = before
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # On one device Keras leaves it to the first step, which then makes the
-        # optimizer's variables and so is traced twice. On several it averages
-        # the replicas' first batches to get a batch to build with, which fails
-        # on an uneven one. fit() has built the networks by then.
-        batch = self._batch_to_build_for(iterator, data_batch)
-        if batch is not None:
-            with self.distribute_strategy.scope():
-                self._build_for(batch, not self._evaluating)
-
-    def _batch_to_build_for(self, iterator, data_batch):
-        """That of `fit`; in an evaluation before it the given one, and `None`
-        on one device, where the first step builds."""
-        first = self._first_batch.value
-        if first.batch is not None or self._distribute_strategy is None:
-            return first.batch
-        if data_batch is None:
-            from keras_distill._distribute import strategies
-
-            data_batch = strategies.first_of_replica(
-                self.distribute_strategy, iterator
-            )
-        return first.plain(data_batch)
-
-    def _build_for(self, batch, with_optimizer):
-        """Makes the variables of metrics and optimizer before the first step.
-
-        Args:
-            batch: `(x, y, sample_weight)`. Without labels Keras would pass
-                `None` to a task loss that has no share (alpha=1).
-        """
-        # There may be connectors to come, whose weights it will have.
-        without = [] if with_optimizer else [self.optimizer]
-        if batch[1] is not None:
-            with intercepted(without, "build", lambda *_: None):
-                self._symbolic_build(data_batch=batch)
-        elif with_optimizer and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-
     # Saving.
 
-    def get_config(self):
-        return serialization.to_config(self)
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, with the teacher's fingerprint in
+        place of the teacher; a moving teacher is saved itself."""
+        networks = self._networks()
+        config = {
+            "student": self.student,
+            "teacher": self.moving_teacher,
+            "teacher_dtype": networks.teacher_dtype,
+            "teacher_batch_size": networks.teacher_batch_size,
+            "teacher_fingerprint": teacher_fingerprint(self),
+            **self._arguments(),
+        }
+        if self.moving_teacher is None:
+            del config["teacher"]
+        return keras.saving.serialize_keras_object(config)
 
     @classmethod
-    def from_config(cls, config):
-        arguments, teacher_fingerprint = serialization.taken_apart(config)
-        distiller = cls(**arguments)
-        distiller._teacher_fingerprint = teacher_fingerprint
+    def from_config(cls, config: dict[str, Any]) -> "Distiller":
+        config = dict(config)
+        fingerprint = config.pop("teacher_fingerprint", None)
+        distiller = super().from_config(config)
+        distiller._teacher_fingerprint = fingerprint
         return distiller
 
-    def compile_from_config(self, config):
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config)
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded Distiller as it was when it was saved."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)

@@ -100,12 +100,12 @@ class JointClassifierGap:
             student = pair.student_pass(
                 distiller.views.evaluation(x), training=False
             )
-            teacher = loss.pooled(teacher.of(loss.teacher_layer_name))
-            gap.update_state(
-                ops.mean(teacher, axis=(1, 2)),
-                ops.mean(student.connected, axis=(1, 2)),
-                y,
-            )
+            teacher = loss.pooled(teacher.select(loss.teacher_layer_name))
+            means = [
+                ops.mean(features, axis=(1, 2))
+                for features in (teacher, student.connected)
+            ]
+            gap.update_state(*means, y)
         return gap.result()
 
     def reset_state(self) -> None:

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_distill._keras.layers import flatten_layers
+
 
 def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """Returns all layers below a model as a dict path -> layer.
@@ -14,8 +16,7 @@ def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
     visited = {id(model)}
 
     def walk(layer, prefix):
-        # Keras has no public way to list the layers inside a layer.
-        for child in layer._flatten_layers(include_self=False, recursive=False):
+        for child in flatten_layers(layer, include_self=False, recursive=False):
             if id(child) in visited:
                 continue
             visited.add(id(child))

@@ -17,6 +17,8 @@ from typing import Any
 import keras
 
 from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.layers import call_model
+from keras_distill._keras.layers import is_rematerialized
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.symbolic_pass import symbolic_pass
 from keras_distill._keras.symbolic_pass import with_free_batch
@@ -93,10 +95,7 @@ class Taps:
                 quantized = getattr(layer, "quantization_mode", None)
                 method = "call" if quantized is None else "quantized_call"
                 stack.enter_context(intercepted([layer], method, record))
-            if self.model._call_has_training_arg:
-                output = self.model(inputs, training=training)
-            else:
-                output = self.model(inputs)
+            output = call_model(self.model, inputs, training)
         taken = {
             name: self._pick(name, layer, index, calls[id(layer)])
             for name, (layer, index) in self._layers.items()
@@ -197,7 +196,7 @@ def _tappable(paths, path, role):
     parts = path.split("/")
     for depth in range(1, len(parts) + 1):
         layer = paths.get("/".join(parts[:depth]))
-        if getattr(layer, "_remat_mode", None):
+        if is_rematerialized(layer):
             raise ValueError(
                 f"Layer '{path}' of the {role} lies in a keras.RematScope: its "
                 "output is computed again in the backward pass and gives no "

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._keras.graph import producer
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.layers import call_model
 from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Taps
@@ -122,11 +124,7 @@ class Ensemble(keras.Model):
         for model, weight, is_softmax in zip(
             self.models, self.member_weights, self.probabilities
         ):
-            if model._call_has_training_arg:
-                output = model(inputs, training=training)
-            else:
-                output = model(inputs)
-            output = ops.cast(output, "float32")
+            output = ops.cast(call_model(model, inputs, training), "float32")
             if output.shape[-1] == 1:
                 raise _one_unit(model, "one unit")
             if not is_softmax:
@@ -165,7 +163,7 @@ def _may_hide_a_softmax(model):
     outputs = getattr(model, "outputs", None)
     if not outputs:
         return True
-    last = outputs[0]._keras_history.operation
+    last = producer(outputs[0]).operation
     return not isinstance(last, (keras.layers.Dense, keras.layers.Activation))
 
 

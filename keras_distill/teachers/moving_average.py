@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_distill._arguments import is_number
 from keras_distill._arguments import one_of
+from keras_distill._keras.layers import flatten_layers
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -170,7 +171,7 @@ def copy_of(model):
             "first."
         )
     # Classes that were never registered are found all the same.
-    known = {type(x).__name__: type(x) for x in model._flatten_layers()}
+    known = {type(x).__name__: type(x) for x in flatten_layers(model)}
     copy, problem = None, None
     try:
         copy = keras.saving.deserialize_keras_object(

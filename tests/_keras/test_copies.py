@@ -42,20 +42,19 @@ def cohort(**settings):
 
 def test_the_task_loss_of_a_cohort_is_the_given_one():
     loss = Focal(gamma=5.0)
-    for member in cohort(loss=loss).members.values():
+    for member in cohort(loss=loss)._members.values():
         assert member.loss is loss
 
 
 def test_what_would_lose_its_arguments_is_not_copied():
-    with pytest.raises(ValueError, match=r"copy of Top .* leaves out \['k'\]"):
+    with pytest.raises(ValueError, match=r"Top must be copied.* leaves out \['k'\]"):
         cohort(metrics=[Top(3)])
-    with pytest.raises(ValueError, match=r"copy of Top .* leaves out \['k'\]"):
+    with pytest.raises(ValueError, match=r"Top must be copied.* leaves out \['k'\]"):
         kd.born_again(
             convnet,
             kd.datasets.batches(X, Y),
             generations=1,
-            loss=crossentropy(),
-            metrics=[Top(3)],
+            compile_options={"loss": crossentropy(), "metrics": [Top(3)]},
             verbose=0,
         )
     # Keras's own, whose configuration is not complete.
@@ -92,9 +91,9 @@ def test_what_decays_in_a_copy_of_an_optimizer(scaled):
     if scaled:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     made = cohort(optimizer=optimizer)
-    training = [m.optimizer for m in made.members.values()]
+    training = [m.optimizer for m in made._members.values()]
     assert training[0] is not training[1]
-    for optimizer, member in zip(training, made.members.values()):
+    for optimizer, member in zip(training, made._members.values()):
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         for variable in member.student.trainable_variables:
             decays = optimizer._use_weight_decay(variable)

@@ -221,7 +221,7 @@ def test_weights_of_half_precision_compute_in_float32():
 
 def test_quantized_layers_and_integers_stay():
     model = graph((6,), layers.Dense(8), layers.Dense(3))
-    model.quantize("int8", filters=None)
+    model.quantize("int8")
     assert layers_that_change(model, "float16") == []
     table = layers.Discretization(bin_boundaries=[0.0, 1.0])
     model = graph((6,), table, layers.Flatten(name="flat"))

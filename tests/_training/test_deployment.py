@@ -365,7 +365,7 @@ def test_not_built_yet():
     loss = kd.losses.ReusedClassifier(
         teacher_layer_name="conv2", student_layer_name="act1"
     )
-    with pytest.raises(ValueError, match="has not met the networks yet"):
+    with pytest.raises(ValueError, match="has not seen the networks yet"):
         distill(loss, Subclassed()).predict(X, verbose=0)
 
 

@@ -1,9 +1,11 @@
 """Checkpoints, files, callbacks: the teacher is in none of them."""
 
 import json
+import pathlib
 import subprocess
 import sys
 import zipfile
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -43,13 +45,31 @@ def fit(distiller, epochs=1, **kwargs):
     )
 
 
-def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path):
+class Saved(NamedTuple):
+    """A Distiller after an epoch, its teacher, its file, what it predicts."""
+
+    distiller: kd.Distiller
+    teacher: keras.Model
+    path: pathlib.Path
+    predictions: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    # The tests start from seed 0, and make other teachers.
+    keras.utils.set_random_seed(7)
     teacher = convnet(8)
     distiller = distill(teacher=teacher, alpha=0.7)
     fit(distiller)
-    path = tmp_path / "distiller.keras"
+    path = tmp_path_factory.mktemp("saved") / "distiller.keras"
     distiller.save(path)
-    loaded = kd.load_distiller(path, teacher=teacher)
+    predictions = distiller.predict(X, verbose=0)
+    return Saved(distiller, teacher, path, predictions)
+
+
+def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(saved):
+    distiller = saved.distiller
+    loaded = kd.load_distiller(saved.path, teacher=saved.teacher)
     assert loaded.alpha == 0.7
     assert loaded.distillation_loss_weights == {"soft": 1.0, "hint": 0.5}
     expected = fit(distiller, 2).history
@@ -61,14 +81,10 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_plain_load_model_wants_a_teacher_before_fit(tmp_path):
-    distiller = distill()
-    fit(distiller)
-    path = tmp_path / "distiller.keras"
-    distiller.save(path)
-    loaded = keras.saving.load_model(path)
+def test_plain_load_model_wants_a_teacher_before_fit(saved):
+    loaded = keras.saving.load_model(saved.path)
     np.testing.assert_allclose(
-        loaded.predict(X, verbose=0), distiller.predict(X, verbose=0), atol=1e-6
+        loaded.predict(X, verbose=0), saved.predictions, atol=1e-6
     )
     loaded.evaluate(X, Y, verbose=0)
     with pytest.raises(ValueError, match="set_teacher"):
@@ -76,16 +92,14 @@ def test_plain_load_model_wants_a_teacher_before_fit(tmp_path):
     with pytest.raises(ValueError, match="not the teacher.*check=False"):
         loaded.set_teacher(convnet(8))
     with pytest.raises(ValueError, match="not the teacher"):
-        kd.load_distiller(path, teacher=convnet(8))
+        kd.load_distiller(saved.path, teacher=convnet(8))
     loaded.set_teacher(convnet(8), check=False)
     fit(loaded)
 
 
-def test_a_second_save_without_teacher_keeps_the_fingerprint(tmp_path):
-    teacher = convnet(8)
-    distill(teacher=teacher).save(tmp_path / "one.keras")
-    keras.saving.load_model(tmp_path / "one.keras").save(tmp_path / "two.keras")
-    kd.load_distiller(tmp_path / "two.keras", teacher=teacher)
+def test_a_second_save_without_teacher_keeps_the_fingerprint(saved, tmp_path):
+    keras.saving.load_model(saved.path).save(tmp_path / "two.keras")
+    kd.load_distiller(tmp_path / "two.keras", teacher=saved.teacher)
     with pytest.raises(ValueError, match="not the teacher"):
         kd.load_distiller(tmp_path / "two.keras", teacher=convnet(8))
 
@@ -116,9 +130,8 @@ def test_no_file_holds_the_teacher(tmp_path):
     assert big not in distiller.layers
 
 
-def test_the_student_needs_nothing_of_this_package(tmp_path):
-    distiller = distill()
-    fit(distiller)
+def test_the_student_needs_nothing_of_this_package(saved, tmp_path):
+    distiller = saved.distiller
     distiller.student.save(tmp_path / "student.keras")
     distiller.student.export(tmp_path / "student", verbose=False)
     np.save(tmp_path / "x.npy", X)

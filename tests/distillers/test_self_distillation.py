@@ -27,12 +27,17 @@ def network(dtype=None, head=None):
     return keras.Model(inputs, x, name="network")
 
 
-def own_teacher(student=None, exits=("early", "middle"), **kwargs):
+def own_teacher(
+    student=None, exits=("early", "middle"), run_eagerly=False, **kwargs
+):
     distiller = kd.BeYourOwnTeacher(
         student=student or network(), exits=list(exits), **kwargs
     )
     distiller.compile(
-        keras.optimizers.Adam(0.01), crossentropy(), metrics=["accuracy"]
+        keras.optimizers.Adam(0.01),
+        crossentropy(),
+        metrics=["accuracy"],
+        run_eagerly=run_eagerly,
     )
     return distiller
 
@@ -41,6 +46,14 @@ def fit(distiller, epochs=1, **kwargs):
     return distiller.fit(
         X, Y, batch_size=16, epochs=epochs, shuffle=False, verbose=0, **kwargs
     ).history
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """For tests that look at it and train it no further."""
+    distiller = own_teacher()
+    fit(distiller, 2)
+    return distiller
 
 
 def test_the_sum_is_the_papers():
@@ -55,7 +68,7 @@ def test_the_sum_is_the_papers():
 
 def test_exits_and_student_are_trained_together():
     distiller = own_teacher(feature_weight=0.1)
-    loss = distiller.exit_loss()
+    loss = distiller._exit_loss()
     before = [v.numpy() for v in distiller.trainable_variables]
     ids = {id(v) for v in distiller.trainable_variables}
     assert {id(v) for v in loss.trainable_variables} <= ids
@@ -89,9 +102,8 @@ def test_the_deepest_learns_from_labels_alone():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_evaluate_exits():
-    distiller = own_teacher()
-    fit(distiller, 2)
+def test_evaluate_exits(trained):
+    distiller = trained
     dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(24)
     accuracies = distiller.evaluate_exits(dataset)
     assert list(accuracies) == ["exit_1", "exit_2", "output", "ensemble"]
@@ -106,9 +118,8 @@ def test_evaluate_exits():
         distiller.evaluate_exits(dataset.take(0))
 
 
-def test_what_ships(tmp_path):
-    distiller = own_teacher()
-    fit(distiller)
+def test_what_ships(tmp_path, trained):
+    distiller = trained
     assert distiller.deployable_student() is distiller.student
     assert distiller.student.count_params() == network().count_params()
     model = distiller.deployable_exits(ensemble=True)
@@ -132,9 +143,8 @@ def test_what_ships(tmp_path):
 
 
 @pytest.mark.slow
-def test_exits_on_a_device(tmp_path):
-    distiller = own_teacher()
-    fit(distiller)
+def test_exits_on_a_device(tmp_path, trained):
+    distiller = trained
     model = distiller.deployable_exits()
     path = tmp_path / "exits.tflite"
     kd.export.export_model(model, path, verbose=False)
@@ -157,7 +167,9 @@ def test_saved_and_loaded_it_goes_on(tmp_path):
     loaded = kd.load_distiller(tmp_path / "run.keras")
     assert type(loaded) is kd.BeYourOwnTeacher
     assert loaded.exits == ["early", "middle"]
-    assert loaded.exit_loss().get_config() == distiller.exit_loss().get_config()
+    assert (
+        loaded._exit_loss().get_config() == distiller._exit_loss().get_config()
+    )
     assert loaded.evaluate_exits(X, Y) == distiller.evaluate_exits(X, Y)
     expected, got = fit(distiller, 2), fit(loaded, 2)
     for name in expected:
@@ -171,7 +183,7 @@ def test_mixed_precision():
     )
     history = fit(distiller, 3)
     assert np.isfinite(history["loss"]).all()
-    assert {w.dtype for w in distiller.exit_loss().weights} == {"float32"}
+    assert {w.dtype for w in distiller._exit_loss().weights} == {"float32"}
     model = distiller.deployable_exits(ensemble=True)
     assert np.isfinite(model(X[:4])["ensemble"]).all()
 
@@ -212,8 +224,8 @@ def test_students_of_other_kinds():
             layers.Activation("linear", name="logits"),
         ]
     )
-    distiller = own_teacher(student, ["backbone/one"])
-    names = distiller.exit_loss().student_layer_name
+    distiller = own_teacher(student, ["backbone/one"], run_eagerly=True)
+    names = distiller._exit_loss().student_layer_name
     assert names == ["backbone/one", "backbone", "logits"]
     fit(distiller)
     model = distiller.deployable_exits()
@@ -233,6 +245,7 @@ def test_a_subclassed_student(tmp_path):
         ["conv1"],
         feature_layer_name="act1",
         output_layer_name="head",
+        run_eagerly=True,
     )
     fit(distiller)
     assert list(distiller.evaluate_exits(X, Y)) == [
@@ -240,7 +253,7 @@ def test_a_subclassed_student(tmp_path):
         "output",
         "ensemble",
     ]
-    with pytest.raises(ValueError, match="cannot be made one plain Keras"):
+    with pytest.raises(ValueError, match="cannot become one plain Keras"):
         distiller.deployable_exits()
 
 

@@ -15,11 +15,11 @@ import keras_distill as kd
 X, Y = data(16)
 
 
-def distill(loss, student, teacher):
+def distill(loss, student, teacher, run_eagerly=False):
     distiller = kd.Distiller(
         student=student, teacher=teacher, distillation_losses=loss
     )
-    distiller.compile("sgd", crossentropy())
+    distiller.compile("sgd", crossentropy(), run_eagerly=run_eagerly)
     distiller.fit(X, Y, verbose=0)
     return distiller
 
@@ -57,23 +57,23 @@ def test_the_paraphraser_is_trained_again():
 
 
 def test_one_that_does_not_fit():
-    distiller = distill(kd.losses.HardLabels(), convnet(), convnet(8))
+    distiller = distill(kd.losses.HardLabels(), convnet(), convnet(8), True)
     with pytest.raises(ValueError, match="6 classes"):
         distiller.set_teacher(convnet(8, classes=6), check=False)
     hint = kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1")
-    distiller = distill(hint, convnet(), convnet(8))
+    distiller = distill(hint, convnet(), convnet(8), True)
     with pytest.raises(ValueError, match="weights of the loss 'hint'"):
         distiller.set_teacher(convnet(6), check=False)
 
 
 def test_one_loss_in_two_distillers():
     hint = kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1")
-    first = distill(hint, convnet(), convnet(8))
+    first = distill(hint, convnet(), convnet(8), True)
     with pytest.warns(UserWarning, match="'hint' comes from another"):
-        distill(hint, convnet(), convnet(8))
+        distill(hint, convnet(), convnet(8), True)
     first.set_teacher(convnet(8), check=False)
     soft = kd.losses.SoftTargets()
-    first = distill(soft, convnet(), convnet(8))
+    first = distill(soft, convnet(), convnet(8), True)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         kd.Distiller(

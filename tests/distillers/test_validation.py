@@ -24,9 +24,10 @@ def make(losses=None, student=None, teacher="default", **kwargs):
     )
 
 
-def compiled(*args, loss="default", **kwargs):
+def compiled(*args, loss="default", run_eagerly=False, **kwargs):
     distiller = make(*args, **kwargs)
-    distiller.compile("sgd", loss=crossentropy() if loss == "default" else loss)
+    loss = crossentropy() if loss == "default" else loss
+    distiller.compile("sgd", loss=loss, run_eagerly=run_eagerly)
     return distiller
 
 
@@ -228,7 +229,8 @@ def test_sparse_labels_out_of_range():
     ignoring = compiled(
         loss=keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, ignore_class=-1
-        )
+        ),
+        run_eagerly=True,
     )
     ignoring.fit(X, np.where(Y == 0, -1, Y), verbose=0)
 
@@ -253,7 +255,7 @@ def test_data_that_yields_nothing():
 
 
 def test_data_that_never_ends():
-    distiller = compiled()
+    distiller = compiled(run_eagerly=True)
     endless = kd.datasets.batches(X, Y, batch_size=8, seed=0)
     with pytest.raises(ValueError, match="steps_per_epoch"):
         distiller.fit(endless, verbose=0)

@@ -1,43 +1,48 @@
 """`born_again`: networks that are taught by the one before them."""
 
+import os
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill.distillers import checks
 from keras_distill.distillers.generations import networks
+from keras_distill.distillers.generations.directory import Directory
+from keras_distill.distillers.generations.directory import describe
 from keras_distill.distillers.generations.result import Generations
 from keras_distill.distillers.generations.training import Training
 from keras_distill.distillers.generations.training import check_count
 from keras_distill.losses.response.soft_targets import SoftTargets
 from keras_distill.teachers.roles import as_teacher
 
+StudentBuilder = Callable[[], keras.Model]
+
 
 def born_again(
-    build_student,
-    dataset,
+    build_student: StudentBuilder | Sequence[StudentBuilder],
+    dataset: Any,
     *,
-    generations,
-    teacher=None,
-    distillation_losses=None,
-    distillation_loss_weights=None,
-    alpha=1.0,
-    optimizer="adam",
-    loss=None,
-    metrics=None,
-    epochs=1,
-    validation_data=None,
-    callbacks=None,
-    shared_layers=None,
-    seed=0,
-    directory=None,
-    verbose="auto",
-    **fit_options,
-):
+    generations: int,
+    teacher: keras.Model | Sequence[keras.Model] | None = None,
+    distiller_options: dict[str, Any] | None = None,
+    compile_options: dict[str, Any] | None = None,
+    shared_layers: Sequence[str] | dict[str, str] | None = None,
+    seed: int = 0,
+    directory: str | os.PathLike | None = None,
+    **fit_options: Any,
+) -> Generations:
     """Trains generations of networks, each taught by the one before it.
 
-        generation 0: L_S                          (or the given teacher)
+        generation 0: L_S                          (or the teacher you give)
         generation k: alpha * L(generation k-1, generation k)
                       + (1 - alpha) * L_S          from fresh weights
 
-    Each generation is one `fit` of a `kd.Distiller`. The paper's variants:
+    Each generation is one `kd.Distiller(**distiller_options)`, one
+    `compile(**compile_options)` and one `fit(**fit_options)`. The variants of
+    the paper:
 
     | variant | `distillation_losses` | `alpha` |
     |---|---|---|
@@ -46,66 +51,64 @@ def born_again(
     | CWTM | `kd.losses.ConfidenceWeightedByTeacherMax()` | 1 |
     | DKPP | `kd.losses.DarkKnowledgeWithPermutedPredictions()` | 1 |
 
-    The paper adds the two terms of BAN+L with weight 1 each; with alpha 0.5
-    the objective is half of that.
-
-    Every generation begins from its own seeds, made of `seed` and its number
-    and set globally as `keras.utils.set_random_seed` does.
+    The paper adds the two terms of BAN+L with weight 1 each, which is twice
+    the objective with alpha 0.5.
 
     Args:
-        build_student: A function of no argument that returns a new
-            `keras.Model` giving logits; or a list of such functions, one for
-            each network that is trained (generation 0 first, if it is).
-        dataset: Batches to train on, as for `Distiller.fit`: a
-            `tf.data.Dataset`, a `PyDataset`, or a function `(generation,
-            first_epoch)` that returns one (first_epoch is not 0 where a
-            killed run goes on). A dataset that ends is repeated where
+        build_student: A function without arguments that returns a new
+            `keras.Model` with logits as output, or a list of such functions,
+            one for each network to train (generation 0 first, if you give no
+            teacher).
+        dataset: A `tf.data.Dataset` or `PyDataset` of batches, or a function
+            `(generation, first_epoch)` that returns one (`first_epoch` is not
+            0 when a killed run goes on). A dataset that ends is repeated if
             `steps_per_epoch` is not its length.
-        generations: How many are taught, >= 1. Generation 0 does not count.
-        teacher: Teaches the first generation: a trained `keras.Model`, or a
-            list of them (`kd.Ensemble`). Defaults to a plainly trained
-            network, generation 0.
-        distillation_losses: As for `kd.Distiller`; every generation gets new
-            ones of the same configuration. Defaults to
-            `kd.losses.SoftTargets()`, the paper's: temperature 1.
-        distillation_loss_weights: As for `kd.Distiller`.
-        alpha: As for `kd.Distiller`. Defaults to 1, the paper's BAN.
-        optimizer: A name, an optimizer that was not used yet (each generation
-            gets a new one of its configuration), or a function that returns
-            one. Defaults to `"adam"`.
-        loss: The task loss. Needed without a teacher and where alpha < 1.
-        metrics: As for `compile`; new ones for each generation.
-        epochs: Of each generation. Defaults to 1.
-        validation_data: As for `fit`. Every network is evaluated on it, after
-            each epoch and at its end.
-        callbacks: A function of the generation's number that returns a list
-            of new callbacks. `callback.model` is the `Distiller`.
+        generations: How many generations are taught, >= 1. Generation 0 does
+            not count.
+        teacher: The teacher of the first generation: a trained `keras.Model`
+            or a list of them (`kd.Ensemble`). Defaults to a network trained
+            from labels, generation 0.
+        distiller_options: A dict of arguments of `kd.Distiller`:
+            `distillation_losses` (defaults to `kd.losses.SoftTargets()`, the
+            paper's; each generation gets copies), `alpha` (defaults to 1, the
+            paper's BAN), `distillation_loss_weights`, `teacher_dtype`,
+            `teacher_batch_size`.
+        compile_options: A dict of arguments of `compile`: `optimizer` (a name,
+            an optimizer that was not used yet, or a function that returns one;
+            defaults to `"adam"`), `loss` (required without a teacher or if
+            alpha < 1), `metrics`, and so on. Each generation gets new
+            optimizers and metrics.
         shared_layers: Names of layers that every generation takes over from
-            the first teacher, frozen: the paper's DenseNet -> ResNet takes
-            the first convolution and the output layer. Where the names
-            differ, a dict student's name -> teacher's name.
-        seed: An integer >= 0. Defaults to 0.
-        directory: A folder. Each finished generation is saved there, as
-            `generation_<k>.keras`, the running one after each epoch, and
-            TensorBoard logs, one run for each generation. The same call goes
-            on where it was killed. `generations` may be larger than before;
-            other settings are refused. It gives the same result if the order
-            of the data is a function of the epoch, as that of
-            `kd.datasets.batches`, and the callbacks have no memory.
-        verbose: As for `fit`; at 0 nothing is printed.
-        **fit_options: Further arguments of `fit`, such as `steps_per_epoch`,
-            `validation_steps` or `class_weight`.
+            the first teacher and freezes. The paper's DenseNet -> ResNet takes
+            the first convolution and the output layer. If the names differ,
+            a dict student's name -> teacher's name.
+        seed: An integer >= 0, from which each generation makes its own seeds.
+            They are set globally, as `keras.utils.set_random_seed` does.
+            Defaults to 0.
+        directory: A folder for finished generations
+            (`generation_<k>.keras`), for the state of the running one after
+            each epoch, and for TensorBoard logs. The same call goes on where
+            it was killed. `generations` may then be larger; other settings
+            are refused. The result is the same as without interruption if the
+            order of the data depends only on the epoch, as that of
+            `kd.datasets.batches`, and the callbacks keep no state.
+        **fit_options: Arguments of `fit`, such as `epochs` (of each
+            generation), `steps_per_epoch`, `verbose` and `class_weight`. With
+            `validation_data` every network is evaluated after each epoch and
+            at its end. `callbacks` is a function of the generation's number
+            that returns a list of new callbacks, whose `model` is the
+            `Distiller`.
 
     Returns:
         A `Generations`: `models`, `histories` and `metrics` by number (0 is
-        the teacher of the first generation), `ensemble(k)`; `print` shows a
+        the teacher of the first generation) and `ensemble(k)`. `print` shows a
         table.
 
     Raises:
-        TypeError, ValueError: before any training, for arguments that do not
+        TypeError, ValueError: Before any training, for arguments that do not
             fit, networks that are not new or share weights, shared layers of
-            different shapes, losses that deploy the teacher's classifier; and
-            for a directory made with other settings, with what differs.
+            different shapes, losses that deploy the teacher's classifier, and
+            a directory with other settings (the message says which differ).
 
     Example:
 
@@ -114,16 +117,20 @@ def born_again(
         return kd.models.cifar_resnet(8, (8, 8, 3), classes=4)
 
 
-    found = kd.born_again(
+    trained = kd.born_again(
         build_student,
         dataset,
         generations=2,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        compile_options={
+            "loss": keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True
+            ),
+            "metrics": ["accuracy"],
+        },
         validation_data=validation_data,
     )
-    print(found)
-    found.ensemble().save("ensemble.keras")
+    print(trained)
+    trained.ensemble().save("ensemble.keras")
     ```
 
     Reference: Furlanello, Lipton, Tschannen, Itti and Anandkumar 2018,
@@ -131,28 +138,21 @@ def born_again(
     """
     checks.check_backend()
     check_count("generations", generations)
-    plain = teacher is None
-    numbers = range(0 if plain else 1, generations + 1)
-    if distillation_losses is None:
-        distillation_losses = SoftTargets()
+    numbers = range(0 if teacher is None else 1, generations + 1)
     training = Training(
         dataset=dataset,
-        distillation_losses=distillation_losses,
-        distillation_loss_weights=distillation_loss_weights,
-        alpha=alpha,
-        optimizer=optimizer,
-        loss=loss,
-        metrics=metrics,
-        epochs=epochs,
-        validation_data=validation_data,
-        callbacks=callbacks,
-        seed=seed,
-        verbose=verbose,
+        distiller_options={
+            "distillation_losses": SoftTargets(),
+            "alpha": 1.0,
+            **(distiller_options or {}),
+        },
+        compile_options={"optimizer": "adam", **(compile_options or {})},
         fit_options=fit_options,
+        seed=seed,
     )
-    training.check(plain)
+    training.check(from_labels=teacher is None)
     teacher = as_teacher(teacher)
-    if not plain:
+    if teacher is not None:
         checks.check_teacher(teacher, None)
     students = networks.built(
         networks.builders(build_student, numbers),
@@ -161,23 +161,21 @@ def born_again(
         lambda: training.first_batch(numbers[0]),
     )
     shared = networks.SharedLayers(shared_layers)
-    models = students if plain else {0: teacher, **students}
+    models = students if teacher is None else {0: teacher, **students}
     _check_pairs(models, training, shared)
-    kept = None
+    folder = None
     if directory is not None:
-        from keras_distill.distillers.generations.directory import Directory
-        from keras_distill.distillers.generations.directory import describe
-
         settings = {
             **training.settings(),
             "shared_layers": shared.names,
-            "teacher": None if plain else fingerprint(teacher),
+            "teacher": None if teacher is None else fingerprint(teacher),
         }
         lines = {number: describe(n) for number, n in students.items()}
-        kept = Directory(directory, settings, lines)
+        folder = Directory(directory, settings, lines)
 
-    histories, metrics = {}, {}
-    if not plain:
+    histories: dict[int, dict] = {}
+    metrics: dict[int, dict] = {}
+    if teacher is not None:
         histories[0] = {}
         metrics[0] = training.evaluate(teacher, "teacher")
     for number in numbers:
@@ -185,28 +183,28 @@ def born_again(
         if number > 0:
             shared.copy(network, models[0])
         before = models.get(number - 1)
-        found = kept and kept.load(number, network)
-        if not found:
-            backup = kept and kept.backup(number)
+        results = folder and folder.load(number, network)
+        if not results:
+            backup = folder and folder.backup(number)
             _announce(number, generations, network, before, backup, training)
             history = training.fit(number, network, before, backup)
-            found = history, training.evaluate(network)
-            if kept:
-                kept.save(number, network, *found)
-        elif verbose:
+            results = history, training.evaluate(network)
+            if folder:
+                folder.save(number, network, *results)
+        elif training.verbose:
             print(f"generation {number}/{generations}: done before")
-        histories[number], metrics[number] = found
+        histories[number], metrics[number] = results
+    order = sorted(models)
     return Generations(
-        *(
-            [of[n] for n in sorted(models)]
-            for of in (models, histories, metrics)
-        ),
-        plain=plain,
+        [models[n] for n in order],
+        [histories[n] for n in order],
+        [metrics[n] for n in order],
+        plain=teacher is None,
     )
 
 
 def _check_pairs(models, training, shared):
-    """Lets every network meet its teacher once, before anything is trained."""
+    """Makes every Distiller once, before any training, for its checks."""
     for number, network in models.items():
         if number == 0:
             continue

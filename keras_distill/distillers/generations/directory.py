@@ -1,36 +1,43 @@
-"""A folder with finished generations, and the one that is being trained.
+"""A folder with finished generations and the one that is in training.
 
-settings.json           what the generations were trained with
-generation_1.keras      its network
-generation_1.json       its history and metrics: written last
-backup.npz              the running generation after its last whole epoch
+settings.json           the settings of the training
+generation_1.keras      a network
+generation_1.json       its history and metrics; written last
+backup.npz              the generation in training, after its last whole epoch
 tensorboard/generation_1/
 """
 
 import hashlib
+import io
 import json
 import os
 import pathlib
+import zipfile
 
-from keras_distill.distillers.generations.backup import Backup
+import keras
+import numpy as np
+
 from keras_distill.teachers.cache.folder import UNFINISHED
 from keras_distill.teachers.cache.folder import write_whole
 
 SETTINGS = "settings.json"
 FORMAT = "keras_distill.distillers.generations.born_again"
 VERSION = 1
+NOTES = "notes"
 
 
 class Directory:
-    """
+    """The folder of one `kd.born_again`.
+
     Args:
-        path: The folder. It is made if it is not there.
-        settings: A dict that JSON knows. A folder made with others is refused.
-        networks: A dict generation -> a line that describes the network. Those
-            of the folder must be the same; more of them are welcome.
+        path: The folder. It is made if it does not exist.
+        settings: A dict of JSON values.
+        networks: A dict generation -> a line that describes the network. There
+            may be more or fewer than in the folder.
 
     Raises:
-        ValueError: for a folder with other settings or of another kind.
+        ValueError: If the folder has other settings or networks, or holds
+            something else.
     """
 
     def __init__(self, path, settings, networks):
@@ -55,7 +62,7 @@ class Directory:
                 listed = "\n  ".join(differences)
                 raise ValueError(
                     f"'{path}' holds generations that were made with other "
-                    f"settings:\n  {listed}\nGive the same settings to go on "
+                    f"settings:\n  {listed}\nPass the same settings to go on "
                     "with them, or another directory."
                 )
             networks = {**known, **networks}
@@ -64,27 +71,27 @@ class Directory:
         ):
             raise ValueError(
                 f"'{path}' holds something else than born-again generations. "
-                "Give another directory."
+                "Pass another directory."
             )
         self.path.mkdir(parents=True, exist_ok=True)
         content = {**settings, "networks": networks}
         write_whole(file, _json(content))
 
     def load(self, generation, network):
-        """Puts the weights of a finished generation into its network.
+        """Loads the weights of a finished generation into its network.
 
         Returns:
             `(history, metrics)`, or `None` if it is not finished.
         """
-        record = self._file(generation, "json")
-        if not record.exists():
+        file = self._file(generation, "json")
+        if not file.exists():
             return None
-        found = json.loads(record.read_text())
+        record = json.loads(file.read_text())
         network.load_weights(self._file(generation, "keras"))
-        return found["history"], found["metrics"]
+        return record["history"], record["metrics"]
 
     def save(self, generation, network, history, metrics):
-        """Keeps a finished generation; its backup is not needed any more."""
+        """Keeps a finished generation and removes its backup."""
         file = self._file(generation, "keras")
         unfinished = file.with_name(f"{UNFINISHED}{file.name}")
         network.save(unfinished)
@@ -105,7 +112,7 @@ class Directory:
 
 
 def describe(network):
-    """A line that tells networks of different shapes apart."""
+    """Returns a line that differs for networks of different shapes."""
     shapes = json.dumps([list(weight.shape) for weight in network.weights])
     digest = hashlib.sha256(shapes.encode()).hexdigest()[:12]
     return f"{network.count_params():,} parameters, shapes {digest}"
@@ -116,7 +123,7 @@ def _json(content):
 
 
 def _differences(before, now, path=""):
-    """Lines `path: a in the directory, b given`."""
+    """Returns lines such as `alpha: 0.5 in the directory, 1.0 given`."""
     if isinstance(before, dict) and isinstance(now, dict):
         lines = []
         for key in sorted(before.keys() | now.keys()):
@@ -127,3 +134,131 @@ def _differences(before, now, path=""):
     if before == now:
         return []
     return [f"{path[:-1]}: {before!r} in the directory, {now!r} given"]
+
+
+class Backup:
+    """A file with everything on which the rest of a generation depends.
+
+    These are the weights, the connectors, the optimizer and the states of
+    random generators (Dropout, losses that draw numbers), which
+    `keras.callbacks.BackupAndRestore` leaves out. The file is replaced as a
+    whole.
+
+    Args:
+        file: A `pathlib.Path`.
+        generation: The number of the generation in training. A backup of
+            another generation is ignored.
+        tensorboard: Folder for TensorBoard.
+
+    Attributes:
+        epochs_done: Number of epochs that need no more training.
+        history: Their numbers, a dict name -> list.
+    """
+
+    def __init__(self, file, generation, tensorboard):
+        self.file, self.generation = file, generation
+        self.tensorboard = tensorboard
+        self.epochs_done, self.history, self._values = 0, {}, None
+        if file.exists():
+            try:
+                with np.load(file) as content:
+                    notes = json.loads(str(content[NOTES]))
+                    values = [content[f"{i}"] for i in range(notes["count"])]
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                raise ValueError(
+                    f"The backup '{file}' is damaged ({error}). Delete it to "
+                    f"start generation {generation} again."
+                ) from error
+            if notes["generation"] == generation:
+                self.epochs_done = notes["epochs_done"]
+                self.history, self._values = notes["history"], values
+
+    def callbacks(self):
+        tensorboard = _TensorBoard(self.tensorboard, write_graph=False)
+        return [tensorboard, _BackupCallback(self)]
+
+    def restore(self, model):
+        """Restores the state of a compiled model, if there is a backup."""
+        if self._values is None:
+            return
+        variables = _state(model)
+        shapes = [tuple(v.shape) for v in variables]
+        if shapes != [value.shape for value in self._values]:
+            raise ValueError(
+                f"The backup '{self.file}' is of another network, loss or "
+                "optimizer. Delete it to start generation "
+                f"{self.generation} again."
+            )
+        for variable, value in zip(variables, self._values):
+            variable.assign(value)
+        self._values = None
+
+    def write(self, model, epoch, logs):
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(as_json(value))
+        self.epochs_done = epoch + 1
+        values = [_as_numpy(variable) for variable in _state(model)]
+        notes = {
+            "generation": self.generation,
+            "epochs_done": self.epochs_done,
+            "history": self.history,
+            "count": len(values),
+        }
+        content = io.BytesIO()
+        arrays = {str(i): value for i, value in enumerate(values)}
+        np.savez(content, **arrays, **{NOTES: json.dumps(notes)})
+        write_whole(self.file, content.getvalue())
+
+    def remove(self):
+        self.file.unlink(missing_ok=True)
+
+
+class _BackupCallback(keras.callbacks.Callback):
+    """Writes the backup. It is the last callback, so that the backup holds what
+    other callbacks change, such as the learning rate."""
+
+    def __init__(self, backup):
+        super().__init__()
+        self._backup = backup
+
+    def on_train_begin(self, logs=None):
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        self._backup.restore(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._backup.write(self.model, epoch, logs or {})
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Skips metrics of several numbers, at which Keras's callback fails."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch)  # It writes no logs of batches.
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, _scalars(logs))
+
+    def on_test_end(self, logs=None):
+        super().on_test_end(_scalars(logs))
+
+
+def _scalars(logs):
+    return {k: v for k, v in (logs or {}).items() if np.ndim(v) == 0}
+
+
+def as_json(value):
+    """Returns a metric's value as a number or a list of numbers."""
+    return np.asarray(value).tolist()
+
+
+def _state(model):
+    """Returns all variables that training changes, without metrics."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return list({id(variable): variable for variable in variables}.values())
+
+
+def _as_numpy(variable):
+    value = keras.ops.convert_to_numpy(variable)
+    # NumPy cannot write bfloat16; float32 holds the same values.
+    return value.astype("float32") if value.dtype.name == "bfloat16" else value

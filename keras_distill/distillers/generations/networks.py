@@ -1,4 +1,4 @@
-"""The networks of all generations, before any is trained."""
+"""Builds the networks of all generations, before any is trained."""
 
 import warnings
 
@@ -10,30 +10,30 @@ from keras_distill._keras.fingerprint import fingerprint
 from keras_distill._keras.heads import find_layer
 from keras_distill.teachers.ensemble import Ensemble
 
-# What a seed is for: two uses of one seed see different numbers.
+# The two uses of a seed, which see different random numbers.
 WEIGHTS, TRAINING = 0, 1
 
 
 def set_seeds(seed, generation, use):
-    """Sets the global seeds to numbers of this generation and use alone.
+    """Sets the global seeds, to a number for this generation and use alone.
 
-    A hash: with `seed + generation`, generation 1 of one run would begin like
-    generation 0 of the run with the next seed.
+    It is a hash: with `seed + generation`, generation 1 of one run would start
+    like generation 0 of the run with the next seed.
     """
     hashed = np.random.SeedSequence([seed, generation, use])
     keras.utils.set_random_seed(int(hashed.generate_state(1)[0]))
 
 
 def builders(build_student, generations):
-    """-> a dict generation -> function of no argument.
+    """Returns a dict generation -> function without arguments.
 
     Args:
-        build_student: As for `kd.born_again`.
+        build_student: As in `kd.born_again`.
         generations: The numbers of the generations that are trained.
     """
     if isinstance(build_student, (list, tuple)):
         if len(build_student) != len(generations):
-            plain = " (0 is the plainly trained one)" * (0 in generations)
+            plain = " (0 is trained from labels)" * (0 in generations)
             raise ValueError(
                 f"A list build_student needs {len(generations)} functions, "
                 f"for the generations {list(generations)}{plain}. Received: "
@@ -47,28 +47,28 @@ def builders(build_student, generations):
             raise TypeError(
                 "build_student must be a function that returns a new "
                 "keras.Model, or a list of such functions. Received: "
-                f"{function!r}. For a network at hand: lambda: "
+                f"{function!r}. For a network that you have, pass lambda: "
                 "keras.models.clone_model(network)"
             )
     return dict(zip(generations, functions))
 
 
 def built(functions, seed, teacher, first_batch):
-    """Builds the networks of all generations, each from seeds of its own.
+    """Builds the networks of all generations, each from its own seeds.
 
     Args:
-        functions: What `builders` gives.
+        functions: As `builders` returns them.
         seed: An integer.
-        teacher: The given teacher, or `None`.
-        first_batch: A function that gives a batch of the data: for networks
+        teacher: The teacher that the user gave, or `None`.
+        first_batch: A function that returns a batch of the data, for networks
             that have no weights before they are called.
 
     Returns:
         A dict generation -> built `keras.Model`.
 
     Raises:
-        TypeError: for what is no `keras.Model`.
-        ValueError: for a network that shares weights with another.
+        TypeError: If a function does not return a `keras.Model`.
+        ValueError: If two networks share weights.
     """
     networks, starts = {}, {}
     owners = {} if teacher is None else _owned(teacher, "the teacher")
@@ -90,7 +90,7 @@ def built(functions, seed, teacher, first_batch):
                 "build_student must build a new network in every call, but "
                 f"that of {name} has weights of {sorted(shared)}. Construct "
                 "its layers inside the function. (To take layers over from "
-                "the teacher: shared_layers.)"
+                "the teacher use shared_layers.)"
             )
         owners.update(_owned(network, name))
         start = fingerprint(network)
@@ -98,7 +98,7 @@ def built(functions, seed, teacher, first_batch):
             warnings.warn(
                 f"The network of {name} begins with the same weights as that "
                 f"of {starts[start]}: build_student fixes a seed or loads "
-                "weights. Born-again generations begin from new ones.",
+                "weights. Born-again generations start from new weights.",
                 stacklevel=3,
             )
         starts[start] = name
@@ -111,10 +111,10 @@ def _owned(network, name):
 
 
 class SharedLayers:
-    """Layers that every generation takes over from the first teacher, frozen.
+    """Layers that every generation takes over from the first teacher.
 
     Args:
-        names: As for `kd.born_again`.
+        names: As in `kd.born_again`.
     """
 
     def __init__(self, names):
@@ -127,12 +127,12 @@ class SharedLayers:
         self.names = names
 
     def check(self, network, teacher):
-        """Raises unless these layers are there and have the same shapes."""
+        """Raises unless both networks have these layers, of equal shapes."""
         if self.names and isinstance(teacher, Ensemble):
             raise ValueError(
-                "shared_layers are taken over from one teacher, but the "
-                "teacher is an ensemble. Leave shared_layers out, or give one "
-                "network as teacher."
+                "shared_layers come from a single teacher, but this one is an "
+                "ensemble. Leave shared_layers out, or pass one network as "
+                "teacher."
             )
         for own, other in self.names.items():
             shapes = [
@@ -145,9 +145,9 @@ class SharedLayers:
             if shapes[0] != shapes[1]:
                 raise ValueError(
                     f"shared_layers: '{own}' of the student '{network.name}' "
-                    f"has weights of the shapes {shapes[0]}, but '{other}' of "
-                    f"the teacher '{teacher.name}' {shapes[1]}. Share layers "
-                    "of the same shape."
+                    f"has weights of shapes {shapes[0]}, but '{other}' of "
+                    f"the teacher '{teacher.name}' has {shapes[1]}. Share "
+                    "layers of the same shape."
                 )
 
     def copy(self, network, teacher):
@@ -164,7 +164,7 @@ def _layer(model, name, role):
         names = [layer.name for layer in model.layers]
         raise ValueError(
             f"shared_layers: the {role} '{model.name}' has no layer '{name}'. "
-            f"Its layers are {names}. Layers of different names: "
+            f"Its layers are {names}. If the names differ, pass "
             "shared_layers={student's name: teacher's name}."
         )
     if not layer.weights:

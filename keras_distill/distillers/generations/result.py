@@ -1,34 +1,46 @@
-"""What `kd.born_again` gives back."""
+"""`Generations`: what `kd.born_again` returns."""
+
+from typing import Any
+
+import keras
 
 from keras_distill.teachers.ensemble import Ensemble
 
 
 class Generations:
-    """The networks of all generations, with what was measured of them.
+    """The networks of all generations and their results.
 
-    Number 0 is the teacher of the first generation: the one that was given,
-    or the plainly trained network. `str()` gives a table.
+    Number 0 is the teacher of the first generation: the teacher that you gave,
+    or the network trained from labels. `print` shows a table.
 
     Args:
         models: A list of `keras.Model`s, the teacher first.
-        histories: One for each: a dict name -> numbers by epoch, as
-            `History.history`; empty for a given teacher.
-        metrics: One for each: a dict name -> number on the validation data;
+        histories: For each model a dict name -> numbers by epoch, as
+            `History.history`; empty for a teacher that you gave.
+        metrics: For each model a dict name -> number on the validation data;
             empty without such data.
-        plain: Whether number 0 was trained here.
+        plain: Whether number 0 was trained here, from labels.
 
     Attributes:
-        models, histories, metrics: As given.
+        models: As in `Args`.
+        histories: As in `Args`.
+        metrics: As in `Args`.
     """
 
-    def __init__(self, models, histories, metrics, plain):
+    def __init__(
+        self,
+        models: list[keras.Model],
+        histories: list[dict[str, Any]],
+        metrics: list[dict[str, Any]],
+        plain: bool,
+    ) -> None:
         self.models = list(models)
         self.histories = list(histories)
         self.metrics = list(metrics)
         self._plain = plain
 
-    def ensemble(self, count=None):
-        """The first generations as one network, the teacher not among them.
+    def ensemble(self, count: int | None = None) -> Ensemble:
+        """Returns the first generations as one network, without the teacher.
 
             f^k(x) = sum_{i = 1..k} f(x, theta_i) / k      on probabilities
 
@@ -36,7 +48,7 @@ class Generations:
             count: k. Defaults to all generations.
 
         Returns:
-            A `kd.Ensemble`. With the teacher as a member:
+            A `kd.Ensemble`. For one with the teacher as a member use
             `kd.Ensemble(generations.models)`.
         """
         last = len(self.models) - 1
@@ -51,14 +63,15 @@ class Generations:
     def __str__(self):
         names = list(dict.fromkeys(n for m in self.metrics for n in m))
         rows = [["generation", "network", "parameters", *names]]
-        for number, (model, found) in enumerate(zip(self.models, self.metrics)):
+        for number, model in enumerate(self.models):
+            metrics = self.metrics[number]
             label = "plain" if self._plain else "teacher"
             rows.append(
                 [
                     f"{number} ({label})" if number == 0 else str(number),
                     model.name,
                     f"{model.count_params():,}",
-                    *(_shown(found[n]) if n in found else "" for n in names),
+                    *(_text(metrics[n]) if n in metrics else "" for n in names),
                 ]
             )
         widths = [max(map(len, column)) for column in zip(*rows)]
@@ -76,8 +89,8 @@ class Generations:
         return f"<Generations: {len(self.models) - 1}>"
 
 
-def _shown(value):
-    """A number; of a metric of several (F1 of each class) all of them."""
+def _text(value):
+    """A number, or all numbers of a metric that gives several."""
     if isinstance(value, list):
-        return " ".join(map(_shown, value))
+        return " ".join(map(_text, value))
     return f"{value:.4f}"

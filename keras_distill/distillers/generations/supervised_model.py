@@ -3,6 +3,7 @@
 import keras
 
 from keras_distill._data.batch_fields import unpacked
+from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
 from keras_distill.distillers import checks
@@ -10,8 +11,9 @@ from keras_distill.views import for_network
 
 
 class SupervisedModel(keras.Model):
-    """Trains a network from labels, or evaluates one, and leaves it as it is:
-    the network itself is not compiled.
+    """Trains a network from labels, or evaluates it.
+
+    The network itself is not compiled and stays as it is otherwise.
 
     Args:
         network: A built `keras.Model`.
@@ -23,19 +25,19 @@ class SupervisedModel(keras.Model):
         self.network, self.role = network, role
         self.built = True
 
-    def compile(self, optimizer="rmsprop", loss=None, *, metrics=None):
+    def compile(self, *args, metrics=None, auto_scale_loss=True, **options):
         _, metrics = checks.split_metrics(metrics)
-        super().compile(optimizer, loss, metrics=metrics, auto_scale_loss=False)
-        if computes_in_float16(self.network):
+        super().compile(
+            *args, metrics=metrics, auto_scale_loss=False, **options
+        )
+        if auto_scale_loss and computes_in_float16(self.network):
             self.optimizer = with_loss_scaling(self.optimizer)
 
     def call(self, x, training=None):
         x = for_network(self.network, unpacked(x).inputs, self.role)
-        if self.network._call_has_training_arg:
-            return self.network(x, training=training)
-        return self.network(x)
+        return call_model(self.network, x, training)
 
     def compute_loss(self, *args, **kwargs):
-        if self.loss is None:  # Nothing but metrics is asked for.
+        if self.loss is None:  # The caller wants metrics only.
             return keras.ops.zeros(())
         return super().compute_loss(*args, **kwargs)

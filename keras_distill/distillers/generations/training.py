@@ -1,5 +1,6 @@
 """How one generation is trained, the same way for each."""
 
+import inspect
 from typing import Any
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import keras
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
-from keras_distill.distillers.generations.backup import plain
+from keras_distill.distillers.generations.directory import as_json
 from keras_distill.distillers.generations.networks import TRAINING
 from keras_distill.distillers.generations.networks import set_seeds
 from keras_distill.distillers.generations.supervised_model import (
@@ -16,87 +17,115 @@ from keras_distill.distillers.generations.supervised_model import (
 )
 from keras_distill.losses.keras_losses import as_distillation_losses
 
+OPTIONS = {
+    "distiller_options": {
+        "distillation_losses",
+        "distillation_loss_weights",
+        "alpha",
+        "teacher_dtype",
+        "teacher_batch_size",
+    },
+    "compile_options": set(inspect.signature(keras.Model.compile).parameters)
+    - {"self"},
+    "fit_options": set(inspect.signature(keras.Model.fit).parameters)
+    - {"self", "x", "y", "initial_epoch", "validation_split"},
+}
 # Arguments of `fit` that `evaluate` takes too, under another name.
 _OF_EVALUATION = {
     "validation_steps": "steps",
     "validation_batch_size": "batch_size",
 }
-_OWN_OPTIONS = ("x", "y", "initial_epoch", "validation_split")
+# Arguments of `fit` that change no weight.
+_WITHOUT_EFFECT = ("callbacks", "epochs", "validation_data", "verbose")
 
 
 class Training(NamedTuple):
-    """The arguments of `kd.born_again` that say how to train."""
+    """The arguments of `kd.born_again` that say how to train.
+
+    Attributes:
+        dataset: As given.
+        distiller_options: Arguments of `kd.Distiller`, by name.
+        compile_options: Arguments of `compile`, by name.
+        fit_options: Arguments of `fit`, by name.
+        seed: As given.
+    """
 
     dataset: Any
-    distillation_losses: Any
-    distillation_loss_weights: Any
-    alpha: Any
-    optimizer: Any
-    loss: Any
-    metrics: Any
-    epochs: int
-    validation_data: Any
-    callbacks: Any
+    distiller_options: dict[str, Any]
+    compile_options: dict[str, Any]
+    fit_options: dict[str, Any]
     seed: int
-    verbose: Any
-    fit_options: dict
 
-    def check(self, plain):
+    @property
+    def epochs(self):
+        return self.fit_options.get("epochs", 1)
+
+    @property
+    def verbose(self):
+        return self.fit_options.get("verbose", "auto")
+
+    @property
+    def validation_data(self):
+        return self.fit_options.get("validation_data")
+
+    @property
+    def loss(self):
+        return self.compile_options.get("loss")
+
+    def check(self, from_labels):
         """Raises for arguments that cannot be right.
 
         Args:
-            plain: Whether a network is trained without a teacher.
+            from_labels: Whether generation 0 is trained, without a teacher.
         """
+        for argument in OPTIONS:
+            _check_names(argument, getattr(self, argument))
         check_count("epochs", self.epochs)
-        given = sorted(set(self.fit_options) & set(_OWN_OPTIONS))
-        if given:
-            raise TypeError(
-                f"born_again does not take {given}. It takes the data as one "
-                "tf.data.Dataset or PyDataset, and begins every generation at "
-                "its first epoch, or where `directory` says."
-            )
         if isinstance(self.seed, bool) or not (
             isinstance(self.seed, int) and self.seed >= 0
         ):
             raise ValueError(
                 f"seed must be an integer >= 0. Received: {self.seed!r}"
             )
-        if self.validation_data is not None and not self._measures:
+        measures = ("loss", "metrics", "weighted_metrics")
+        if self.validation_data is not None and not any(
+            self.compile_options.get(name) is not None for name in measures
+        ):
             raise ValueError(
-                "validation_data is given, but neither loss= nor metrics= to "
-                "measure on it: give metrics=['accuracy'], or leave it out."
+                "validation_data is given, but neither a loss nor metrics to "
+                "measure on it. Add compile_options={'metrics': "
+                "['accuracy']}, or leave validation_data out."
             )
-        if plain and self.loss is None:
+        if from_labels and self.loss is None:
             raise ValueError(
                 "Without a teacher, generation 0 is trained from labels and "
-                "needs a loss: loss=keras.losses."
-                "SparseCategoricalCrossentropy(from_logits=True). Or give "
+                "needs a loss: compile_options={'loss': keras.losses."
+                "SparseCategoricalCrossentropy(from_logits=True)}. Or pass "
                 "teacher=."
             )
-        if self.callbacks is not None and not callable(self.callbacks):
+        callbacks = self.fit_options.get("callbacks")
+        if callbacks is not None and not callable(callbacks):
             raise TypeError(
                 "callbacks must be a function of the number of the generation "
                 "that returns new ones: callbacks=lambda generation: [...]. "
-                f"Received: {self.callbacks!r}"
+                f"Received: {callbacks!r}"
             )
 
-    @property
-    def _measures(self):
-        return self.loss is not None or self.metrics is not None
-
     def data(self, generation, first_epoch=0):
-        """What `fit` gets: the batches from this epoch on."""
+        """Returns the data of `fit`: the batches from this epoch on."""
         import tensorflow as tf
 
         data = self.dataset
-        own = callable(data) and not isinstance(data, keras.utils.PyDataset)
-        if own:
+        is_function = callable(data) and not isinstance(
+            data, keras.utils.PyDataset
+        )
+        if is_function:
             data = data(generation, first_epoch)
         if not isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
             raise TypeError(
                 "dataset must be a tf.data.Dataset or PyDataset of batches, or "
                 "a function (generation, first_epoch) that returns one. For "
-                "arrays: kd.datasets.batches(x, y, batch_size=32, seed=0) "
+                "arrays use kd.datasets.batches(x, y, batch_size=32, seed=0) "
                 f"with steps_per_epoch=. Received: {type(data).__name__}"
             )
         if isinstance(data, tf.data.Dataset):
@@ -106,12 +135,13 @@ class Training(NamedTuple):
                 and data.cardinality() == tf.data.INFINITE_CARDINALITY
             ):
                 raise ValueError(
-                    "The dataset has no end: give steps_per_epoch=, such as "
+                    "The dataset has no end. Pass steps_per_epoch=, such as "
                     "kd.datasets.steps_per_epoch(samples, batch_size)."
                 )
-            # Keras begins data anew that ends with the epoch. Other data
-            # goes on from epoch to epoch, past what was seen before.
-            if steps is not None and data.cardinality() != steps and not own:
+            # Keras starts data again that ends with the epoch. Other data
+            # goes on from epoch to epoch: skip the part that was used before.
+            repeats = steps is not None and data.cardinality() != steps
+            if repeats and not is_function:
                 data = data.repeat()
                 if first_epoch:
                     data = data.skip(steps * first_epoch)
@@ -122,31 +152,26 @@ class Training(NamedTuple):
         return data[0] if hasattr(data, "num_batches") else next(iter(data))
 
     def compiled(self, network, teacher):
-        """What is fitted: a `Distiller`, or a `SupervisedModel` if there is
-        no teacher."""
-        arguments = {
-            "optimizer": self.new_optimizer(),
-            "loss": self.loss,
-            "metrics": self.new_metrics(),
-        }
+        """Returns what is fitted: a `Distiller`, or a `SupervisedModel` if
+        there is no teacher."""
+        options = self.new_compile_options()
+        options["optimizer"] = self.new_optimizer()
         if teacher is None:
             model = SupervisedModel(network)
         else:
+            losses = {"distillation_losses": self.new_losses()}
             model = Distiller(
                 student=network,
                 teacher=teacher,
-                distillation_losses=self.new_losses(),
-                distillation_loss_weights=self.distillation_loss_weights,
-                alpha=self.alpha,
+                **{**self.distiller_options, **losses},
             )
             if model._networks().deployment is not None:
                 raise ValueError(
-                    "A loss that puts the teacher's classifier behind the "
-                    "student deploys more than the student, and born_again "
-                    "passes on the student alone. Take the classifier over "
-                    "instead: shared_layers=[its name]."
+                    "This loss deploys the teacher's classifier on top of the "
+                    "student, but born_again passes only the student on. Take "
+                    "the classifier over instead: shared_layers=[its name]."
                 )
-        model.compile(**arguments)
+        model.compile(**options)
         return model
 
     def fit(self, generation, network, teacher, backup=None):
@@ -156,53 +181,49 @@ class Training(NamedTuple):
             generation: Its number.
             network: Its network.
             teacher: A `keras.Model`, or `None`.
-            backup: A `Backup`, if the state of every epoch is to be kept.
+            backup: A `Backup`, to keep the state after every epoch.
 
         Returns:
             The history, a dict name -> numbers by epoch.
         """
         set_seeds(self.seed, generation, TRAINING)
         model = self.compiled(network, teacher)
-        callbacks = list(self.callbacks(generation)) if self.callbacks else []
+        options = dict(self.fit_options)
+        make_callbacks = options.pop("callbacks", None)
+        callbacks = list(make_callbacks(generation)) if make_callbacks else []
         first_epoch, before = 0, {}
         if backup is not None:
             callbacks += backup.callbacks()
             first_epoch = backup.epochs_done
             before = {name: list(h) for name, h in backup.history.items()}
         data = self.data(generation, first_epoch)
-        options = dict(self.fit_options)
         if not isinstance(data, keras.utils.PyDataset):
             options.setdefault("shuffle", False)  # Keras warns of its default
         history = model.fit(
-            data,
-            epochs=self.epochs,
-            initial_epoch=first_epoch,
-            validation_data=self.validation_data,
-            callbacks=callbacks,
-            verbose=self.verbose,
-            **options,
+            data, callbacks=callbacks, initial_epoch=first_epoch, **options
         ).history
         names = dict.fromkeys([*before, *history])
         return {
-            name: [*before.get(name, []), *map(plain, history.get(name, []))]
+            name: [*before.get(name, []), *map(as_json, history.get(name, []))]
             for name in names
         }
 
     def evaluate(self, network, role="student"):
-        """Task loss and metrics on the validation data: name -> number,
-        or a list of them for metrics that give several."""
+        """Returns task loss and metrics on the validation data: a dict name ->
+        number, or list for a metric that gives several."""
         if self.validation_data is None:
             return {}
         model = SupervisedModel(network, role)
-        model.compile(loss=self.loss, metrics=self.new_metrics())
-        data = self.validation_data
+        model.compile(**self.new_compile_options())
         options = {
             there: self.fit_options[here]
             for here, there in _OF_EVALUATION.items()
             if here in self.fit_options
         }
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        found = model.evaluate(
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
+            self.validation_data
+        )
+        results = model.evaluate(
             x,
             y,
             sample_weight=sample_weight,
@@ -211,18 +232,18 @@ class Training(NamedTuple):
             **options,
         )
         if self.loss is None:
-            found.pop("loss", None)
-        return {name: plain(value) for name, value in found.items()}
+            results.pop("loss", None)
+        return {name: as_json(value) for name, value in results.items()}
 
-    # What belongs to one generation is made anew for each.
+    # Each generation gets new optimizers, losses and metrics.
 
     def new_optimizer(self):
-        optimizer = self.optimizer
+        optimizer = self.compile_options["optimizer"]
         if isinstance(optimizer, keras.optimizers.Optimizer):
             if optimizer.built:
                 raise ValueError(
                     "The optimizer has been used already. born_again makes a "
-                    "new one of its configuration for each generation: give a "
+                    "new one of its configuration for each generation: pass a "
                     "new optimizer, or a function that returns one."
                 )
             return clone_from_config(optimizer)
@@ -231,35 +252,43 @@ class Training(NamedTuple):
         return keras.optimizers.get(optimizer)
 
     def new_losses(self):
-        losses = as_distillation_losses(self.distillation_losses)
+        losses = self.distiller_options["distillation_losses"]
+        losses = as_distillation_losses(losses)
         return {name: clone_from_config(loss) for name, loss in losses.items()}
 
-    def new_metrics(self):
-        return keras.tree.map_structure(clone_from_config, self.metrics)
+    def new_compile_options(self):
+        """The arguments of `compile` without the optimizer."""
+        options = dict(self.compile_options)
+        del options["optimizer"]
+        for name in ("metrics", "weighted_metrics"):
+            options[name] = keras.tree.map_structure(
+                clone_from_config, options.get(name)
+            )
+        return options
 
     def settings(self):
-        """What decides the weights of a generation, as JSON knows it."""
-        losses = as_distillation_losses(self.distillation_losses)
-        spec = None
+        """Returns all that decides the weights of a generation, as JSON."""
+        losses = as_distillation_losses(
+            self.distiller_options["distillation_losses"]
+        )
+        options = {**self.distiller_options, **self.compile_options}
+        options["distillation_loss_weights"] = checks.loss_weights(
+            options.get("distillation_loss_weights"), losses
+        )
+        options["distillation_losses"] = losses
+        options["optimizer"] = self.new_optimizer()
+        dataset = None
         if not callable(self.dataset):
-            spec = str(getattr(self.dataset, "element_spec", None))
+            dataset = str(getattr(self.dataset, "element_spec", None))
         return {
-            "alpha": _described(self.alpha),
-            "dataset": spec,
-            "distillation_loss_weights": checks.loss_weights(
-                self.distillation_loss_weights, losses
-            ),
-            "distillation_losses": {
-                name: _described(loss) for name, loss in losses.items()
-            },
+            **_described(options),
+            "dataset": dataset,
             "epochs": self.epochs,
             "fit_options": {
                 name: _described(value)
                 for name, value in self.fit_options.items()
+                if name not in _WITHOUT_EFFECT
             },
-            "loss": _described(self.loss),
-            "metrics": keras.tree.map_structure(_described, self.metrics),
-            "optimizer": _described(self.new_optimizer()),
             "seed": self.seed,
         }
 
@@ -269,18 +298,36 @@ def check_count(name, value):
         raise ValueError(f"{name} must be an integer >= 1. Received: {value!r}")
 
 
-def _described(thing):
-    """What a setting is, as JSON: a configuration, or a function's name."""
-    if hasattr(thing, "__qualname__"):
-        return thing.__qualname__
+def _check_names(argument, options):
+    """Raises for options that the call behind `argument` does not take."""
+    for name in sorted(set(options) - OPTIONS[argument]):
+        elsewhere = [k for k, names in OPTIONS.items() if name in names]
+        fix = f"It takes {sorted(OPTIONS[argument])}."
+        if elsewhere == ["fit_options"]:
+            fix = f"Pass {name}= to born_again itself."
+        elif elsewhere:
+            fix = f"Pass it as {elsewhere[0]}={{'{name}': ...}}."
+        if argument == "fit_options":
+            argument = "born_again"
+        raise TypeError(f"{argument} does not take '{name}'. {fix}")
+
+
+def _described(setting):
+    """A setting as JSON: its configuration, or the name of a function."""
+    if hasattr(setting, "__qualname__"):
+        return setting.__qualname__
+    if isinstance(setting, dict):
+        return {name: _described(value) for name, value in setting.items()}
+    if isinstance(setting, (list, tuple)):
+        return [_described(value) for value in setting]
     try:
-        return _without_names(keras.saving.serialize_keras_object(thing))
-    except Exception:  # it is for the comparison of two settings only
-        return repr(type(thing))
+        return _without_names(keras.saving.serialize_keras_object(setting))
+    except Exception:  # This is only for comparing two settings.
+        return repr(type(setting))
 
 
 def _without_names(config):
-    """Keras numbers objects anew in every process."""
+    """Drops names: Keras numbers objects anew in every process."""
     if isinstance(config, dict):
         return {k: _without_names(v) for k, v in config.items() if k != "name"}
     if isinstance(config, (list, tuple)):

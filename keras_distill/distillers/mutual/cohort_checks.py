@@ -1,12 +1,71 @@
-"""Checks of what the user gives a cohort: early, and with the fix."""
+"""Checks of a cohort and its data, before the first step."""
 
 import keras
 
+from keras_distill._data.batch_fields import unpacked
+from keras_distill._training.first_batch import FirstBatch
+from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.distillers import checks
+from keras_distill.views import for_network
+
+
+class CohortBatch(FirstBatch):
+    """Checks the data of a `MutualDistiller`, for each of its students."""
+
+    def check(self, x, y=None):
+        cohort = self.distiller
+        sample = unpacked(x)
+        self._check_labels_are_there(y)
+        self._check_sample_index(sample)
+        if sample.teacher_outputs is not None:
+            raise ValueError(
+                "The data carries a teacher's outputs, but the students of a "
+                "MutualDistiller have no teacher other than each other. Pass "
+                "the data itself; for a cached teacher see kd.Distiller."
+            )
+        for member in cohort._members.values():
+            member._view_schedule().check(sample)
+        # The cohort's own schedule is told the number of steps.
+        cohort._view_schedule().check_index(sample)
+        self._build_students(sample)
+        if y is not None:
+            first = next(iter(cohort._members.values()))
+            FirstBatch(first)._check_sparse_labels(y)
+            first._view_schedule().check_labels(y)
+
+    def _networks(self):
+        students = self.distiller.students.values()
+        return [(student, "student") for student in students]
+
+    def _build_students(self, sample):
+        """Builds students, and losses whose shapes only the data shows."""
+        cohort = self.distiller
+        inputs = keras.tree.map_structure(
+            keras.ops.convert_to_tensor, sample.inputs
+        )
+        free = lambda a: (None, *a.shape[1:])  # noqa: E731
+        with cohort.distribute_strategy.scope():
+            inputs = cohort.views.evaluation(inputs)
+            shapes = {}
+            for name, member in cohort._members.items():
+                student = member.student
+                x = for_network(student, inputs, "student")
+                if not student.built:
+                    student(keras.tree.map_structure(lambda a: a[:1], x))
+                member.built = True
+                specs = keras.tree.map_structure(
+                    lambda a: keras.KerasTensor(free(a), a.dtype.name), x
+                )
+                if not cohort._networks().bound:
+                    taps = member._networks().student_taps
+                    shapes[name] = ForwardOutputs(*taps.shapes_on(specs))
+            cohort.built = True
+            if shapes:
+                cohort._bind(shapes)
 
 
 def named_students(students):
-    """A list or dict of networks -> a dict name -> `keras.Model`."""
+    """Returns a list or dict of networks as a dict name -> `keras.Model`."""
     if isinstance(students, dict):
         students = dict(students)
     elif isinstance(students, (list, tuple)):
@@ -14,8 +73,8 @@ def named_students(students):
         twice = sorted({n for n in names if n and names.count(n) > 1})
         if twice and len({id(s) for s in students}) == len(students):
             raise ValueError(
-                f"Several students are called {twice}: their logs could not "
-                "be told apart. Give them names of their own with a dict, "
+                f"Several students are called {twice}, so their logs would "
+                "be mixed up. Name them with a dict: "
                 "students={'first': ..., 'second': ...}."
             )
         _check_different(list(zip(names, students)))
@@ -33,14 +92,14 @@ def named_students(students):
             )
         if not isinstance(name, str) or not name or set(name) & set("/:"):
             raise ValueError(
-                "The name of a student is a string without '/' and ':'. "
+                "The name of a student must be a string without '/' and ':'. "
                 f"Received: {name!r}"
             )
     if len(students) < 2:
         raise ValueError(
             "Mutual learning needs at least two students. Received: "
             f"{len(students)}. For one student that is its own teacher see "
-            "kd.losses.SelfAttention; for a trained teacher, kd.Distiller."
+            "kd.losses.SelfAttention; for a trained teacher see kd.Distiller."
         )
     _check_different(list(students.items()))
     check_own_weights(students)
@@ -48,15 +107,16 @@ def named_students(students):
 
 
 def _check_different(named):
-    seen = {}
+    names = {}
     for name, student in named:
-        if id(student) in seen:
+        if id(student) in names:
             raise ValueError(
-                f"The same object is given as the students '{seen[id(student)]}"
-                f"' and '{name}'. Build the network twice: "
-                "keras.models.clone_model(student) starts from new weights."
+                f"The same object is given as the students "
+                f"'{names[id(student)]}' and '{name}'. Build the network "
+                "twice: keras.models.clone_model(student) starts from new "
+                "weights."
             )
-        seen[id(student)] = name
+        names[id(student)] = name
 
 
 def check_own_weights(students):
@@ -78,13 +138,13 @@ def check_loss_names(losses):
     for name in losses:
         if ":" in name:
             raise ValueError(
-                "The name of a distillation loss of a cohort has no ':'. "
-                f"Received: {name!r}"
+                "The name of a cohort's distillation loss must not contain "
+                f"':'. Received: {name!r}"
             )
 
 
 def check_losses(losses):
-    """Raises for losses that ask more of a teacher than a peer can give."""
+    """Raises for losses that need a trained teacher."""
     for name, loss in losses.items():
         reason = None
         if loss.needs_preparation:
@@ -130,7 +190,8 @@ def check_metrics(metrics):
     compares, _ = checks.split_metrics(metrics)
     if compares:
         raise ValueError(
-            f"The metric '{compares[0].name}' compares with a teacher, and "
-            "here is none. Drop it; kd.metrics.Agreement can be computed from "
-            "predict(), which gives every student's outputs."
+            f"The metric '{compares[0].name}' compares with a teacher, but "
+            "there is none here. Drop it. You can compute "
+            "kd.metrics.Agreement from predict(), which returns the outputs "
+            "of all networks."
         )

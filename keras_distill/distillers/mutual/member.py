@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_distill._keras.cloning import clone_from_config
+from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
 from keras_distill._training.logged_model import results_of
@@ -14,23 +15,23 @@ from keras_distill.taps.taps import Taps
 
 
 class Peers:
-    """The passes of several networks in the place of a teacher's.
+    """The passes of several networks, in the place of a teacher's.
 
     Args:
-        seen: Peer -> its `ForwardOutputs`.
-        peer_of: `id` of a loss -> the peer that it learns from.
+        outputs: A dict peer -> its `ForwardOutputs`.
+        peer_of: A dict `id` of a loss -> the peer that it learns from.
     """
 
-    def __init__(self, seen, peer_of):
-        self._seen = seen
+    def __init__(self, outputs, peer_of):
+        self._outputs = outputs
         self._peer_of = peer_of
 
     def taps_for(self, loss):
-        return self._seen[self._peer_of[id(loss)]].taps_for(loss)
+        return self._outputs[self._peer_of[id(loss)]].taps_for(loss)
 
 
-class MemberPair(TeacherStudent):
-    """A student with all taps that are taken of it, as student and as peer."""
+class StudentAndPeer(TeacherStudent):
+    """A student with all taps that it needs, as a student and as a peer."""
 
     needs_teacher = ()
 
@@ -41,17 +42,19 @@ class MemberPair(TeacherStudent):
 
 
 class Member(Distiller):
-    """One student of a cohort, as the training step sees a Distiller.
+    """One student of a cohort. The training step sees it as a Distiller.
 
-    It has a copy of every distillation loss for each of its peers. The mean
+    It has a copy of each distillation loss for each of its peers. The mean
     over the peers is its L_D.
 
     Args:
         student: The `keras.Model`.
-        peers: Name -> `keras.Model`, without the student.
-        distillation_losses: Name -> loss: these are copied.
-        distillation_loss_weights: Name -> number.
-        alpha, views, name: see `Distiller`; the name is the student's.
+        peers: A dict name -> `keras.Model`, without the student.
+        distillation_losses: A dict name -> loss. The member copies them.
+        distillation_loss_weights: A dict name -> number.
+        alpha: As in `Distiller`.
+        views: As in `Distiller`.
+        name: The student's name.
     """
 
     def __init__(
@@ -81,81 +84,86 @@ class Member(Distiller):
             views=views,
             name=name,
         )
-        self._kinds = Untracked(distillation_losses)
+        self._copied = Untracked(distillation_losses)
         self._peer_names = tuple(peers)
         losses = dict(self.distillation_losses)
-        self._held_networks = Untracked(MemberPair(student, losses))
+        self._held_networks = Untracked(StudentAndPeer(student, losses))
         self._peer_of = {
             id(losses[_key(peer, kind)]): peer for peer, kind in keys
         }
-        pairs = {}
+        with_peers = {}
         for peer, network in peers.items():
             taught = {k: losses[_key(peer, k)] for k in distillation_losses}
-            pairs[peer] = TeacherStudent(student, taught)
-            pairs[peer].set_teacher(network)
-        self._pairs = Untracked(pairs)
+            with_peers[peer] = TeacherStudent(student, taught)
+            with_peers[peer].set_teacher(network)
+        self._with_peers = Untracked(with_peers)
 
     def bind(self, shapes):
-        """Lets the losses see student and peers, and builds connectors.
+        """Binds the losses to student and peers, and builds connectors.
 
         Args:
-            shapes: Name of a student -> `ForwardOutputs` of shapes, of the
-                whole cohort.
+            shapes: A dict student -> `ForwardOutputs` of shapes, for the whole
+                cohort.
         """
-        own = self._networks()
+        networks = self._networks()
         with self.distribute_strategy.scope():
-            for peer, pair in self._pairs.value.items():
-                pair.bind(shapes[peer], shapes[self.name])
-        own.student_output_shape = shapes[self.name].output
-        own.bound = True
+            for peer, with_peer in self._with_peers.value.items():
+                with_peer.bind(shapes[peer], shapes[self.name])
+        networks.student_output_shape = shapes[self.name].output
+        networks.bound = True
 
     def loss_shapes(self):
-        """Loss -> the shapes that it was built for, as configuration."""
+        """Returns the shapes that each loss was built for, a dict by name."""
         losses = self.distillation_losses.items()
         return {k: loss.get_build_config() for k, loss in losses if loss.built}
 
     def build_losses(self, configs):
-        """Builds what subclassed students would show only on data."""
+        """Builds losses from saved shapes, see `loss_shapes`."""
         for key, config in configs.items():
             loss = self.distillation_losses[key]
             if config and not loss.built:
                 loss.build_from_config(config)
 
-    def peers(self, shown):
-        """-> `Peers`, of what every student of the cohort shows."""
-        return Peers(shown, self._peer_of)
+    def peers(self, outputs):
+        """Returns the passes of the whole cohort as this student's `Peers`."""
+        return Peers(outputs, self._peer_of)
 
     def shown_again(self, x):
-        """What the peers see after this student's update: a `ForwardOutputs`.
+        """Runs the student again after its update, for its peers.
 
-        The same mode as the pass that was trained, but it is no part of the
-        training: moving statistics stay as they were.
+        The pass runs in training mode, like the one before, but leaves the
+        moving statistics as they were.
+
+        Returns:
+            A `ForwardOutputs`.
         """
         statistics = [
             variable
-            for layer in self.student._flatten_layers()
-            if isinstance(layer, keras.layers.BatchNormalization)
+            for layer in batch_normalizations(self.student)
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
         before = [ops.copy(variable) for variable in statistics]
-        seen = stopped(self._networks().student_pass(x, training=True))
+        outputs = stopped(self._networks().student_pass(x, training=True))
         for variable, value in zip(statistics, before):
             variable.assign(value)
-        return seen
+        return outputs
 
     def compiled_metrics(self):
-        """What Keras made of `compile(loss, metrics)`, to be reported."""
+        """The metrics that Keras made of `compile(loss, metrics)`."""
         return [m for m in self.metrics if not isinstance(m, FusedMeans)]
 
+    def update_compiled_metrics(self, y, output, sample_weight):
+        self._update_compiled_metrics(y, output, sample_weight)
+
     def results(self):
-        """The compiled metrics by name, as they stand."""
+        """The current values of the compiled metrics, by name."""
         return results_of(self.compiled_metrics())
 
-    # Logs: every number with the student's name, the mean over its peers.
+    # Logs: every number with the student's name, as the mean over its peers.
 
     def log_names(self):
-        """The names of what `log` gives, in its order."""
-        kinds = self._kinds.value
+        """The names of what `log` returns, in its order."""
+        kinds = self._copied.value
         return [
             f"{self.name}_{rest}"
             for rest in (
@@ -172,24 +180,24 @@ class Member(Distiller):
         ]
 
     def log(self, terms):
-        """The terms of the objective -> a dict with this student's logs."""
+        """Returns this student's logs, from the terms of its objective."""
         start = len(self.name) + 1
         logs = {}
         for name in self.log_names():
             rest = name[start:]
-            found = [
+            values = [
                 terms[key]
                 for key in (rest, *(_key(p, rest) for p in self._peer_names))
                 if key in terms
             ]
-            if found:
-                logs[name] = sum(found) / len(found)
+            if values:
+                logs[name] = sum(values) / len(values)
         return logs
 
 
-def stopped(seen):
+def stopped(outputs):
     """A `ForwardOutputs` through which no gradient flows."""
-    return ForwardOutputs(*keras.tree.map_structure(ops.stop_gradient, seen))
+    return ForwardOutputs(*keras.tree.map_structure(ops.stop_gradient, outputs))
 
 
 def _key(peer, rest):

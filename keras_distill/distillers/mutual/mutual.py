@@ -1,5 +1,10 @@
 """`MutualDistiller`: a cohort of students that teach each other."""
 
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_distill._arguments import one_of
@@ -7,57 +12,54 @@ from keras_distill._data.batch_fields import unpacked
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
-from keras_distill._training.logged_model import LoggedModel
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.distillers import checks
-from keras_distill.distillers.distiller import Distiller
+from keras_distill.distillers.base import BaseDistiller
 from keras_distill.distillers.mutual import cohort_checks
-from keras_distill.distillers.mutual import configuration
 from keras_distill.distillers.mutual.best import Evaluations
-from keras_distill.distillers.mutual.first_batch import CohortBatch
+from keras_distill.distillers.mutual.cohort_checks import CohortBatch
 from keras_distill.distillers.mutual.member import Member
 from keras_distill.losses.keras_losses import as_distillation_losses
 from keras_distill.losses.response.soft_targets import SoftTargets
 from keras_distill.views import Views
-from keras_distill.views.base import checked_views
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class MutualDistiller(Distiller):
+class MutualDistiller(BaseDistiller):
     """Trains several students that learn from labels and from each other.
 
         L_k = alpha * mean_{l != k} sum_j w_j L_j(peer l, student k)
               + (1 - alpha) * L_S(student k) + R_k
 
-    No gradient flows into the peer. With the defaults, `L_j` the KL divergence
-    at temperature 1 and alpha 0.5, this is half of the paper's objective,
+    No gradient flows into the peer. With the defaults (`L_j` the KL divergence
+    at temperature 1, alpha 0.5) this is half of the paper's objective,
     `L_S + mean_l KL(p_l || p_k)`.
 
-    Every student has its own optimizer, a copy of the compiled one. `fit`,
-    callbacks, replicas, mixed precision, gradient accumulation and saving are
-    those of `kd.Distiller`. `predict` and a call give a dict with every
-    student's outputs; `evaluate` gives every student's loss and metrics.
+    Each student has its own optimizer, a copy of the compiled one. `fit`,
+    callbacks, replicas, mixed precision, gradient accumulation and saving work
+    as in `kd.Distiller`. `predict` and a call return a dict of the students'
+    outputs; `evaluate` returns the loss and metrics of each student.
 
     Args:
         students: A list of two or more `keras.Model`s, or a dict name ->
-            model. They take the same inputs and have the same classes; they
-            may be of any kinds and sizes. The names appear in the logs.
-        distillation_losses: As for `kd.Distiller`; every student gets a copy
+            model. They take the same inputs and have the same classes, and may
+            differ in everything else. Their names appear in the logs.
+        distillation_losses: As in `kd.Distiller`. Each student gets a copy
             for each of its peers, with connectors of its own. Each layer name
             must exist in every student. Defaults to
             `SoftTargets(temperature=1.0)`, the paper's.
-        distillation_loss_weights: `w_j`: a number, a list or a dict alike.
+        distillation_loss_weights: `w_j`, as a number, list or dict to match.
             Defaults to 1 each.
-        alpha: As for `kd.Distiller`. Defaults to 0.5: the paper weighs both
-            terms alike.
-        update: `"joint"`: every student runs once per step and all learn from
+        alpha: As in `kd.Distiller`. Defaults to 0.5: the paper gives both
+            terms the same weight.
+        update: `"joint"`: each student runs once per step, and all learn from
             these passes. `"alternating"`, the paper's Algorithm 1: the
-            students are updated one after the other, in their order; the k-th
-            learns from what students 1 to k-1 say of this batch after their
-            update in this step, and from what the later ones say before
-            theirs. It costs a further pass of each student but the last; that
-            pass is in training mode (batch statistics, dropout) and moves no
-            statistics of BatchNorm. Defaults to `"joint"`.
+            students are updated one after the other. Student k learns from
+            the outputs of students 1 to k-1 after their update in this step,
+            and of the later ones before theirs. This costs one more pass of
+            each student but the last. That pass runs in training mode (batch
+            statistics, dropout) and moves no statistics of BatchNorm.
+            Defaults to `"joint"`.
         views: A `kd.views.Views`. All students see its student's view.
             Defaults to the batch as it is.
         name: Name of the model.
@@ -67,14 +69,14 @@ class MutualDistiller(Distiller):
         `<student>_loss` (`L_k`; in evaluation `L_S + R`),
         `<student>_student_loss` (`L_S`), `<student>_distillation_loss`,
         `<student>_<name>_loss` (mean over the peers) and its metrics
-        (`<student>_accuracy`, `val_<student>_accuracy`). A callback that
-        watches one of these wants `mode="max"` or `"min"`: Keras knows the
-        direction of the metrics of one output only.
+        (`<student>_accuracy`, `val_<student>_accuracy`). Give a callback that
+        monitors one of these `mode="max"` or `"min"`: Keras knows the
+        direction only for the metrics of a single output.
 
     Raises:
-        TypeError, ValueError: for fewer than two students, one object or
-            weight in two of them, equal names, unlike classes, or a loss that
-            needs a trained teacher (SimKD, IJCKD, SRRL, factor transfer, ...).
+        TypeError, ValueError: For fewer than two students, one object or
+            weight in two of them, equal names, different classes, or a loss
+            that needs a trained teacher.
 
     Example:
 
@@ -94,23 +96,21 @@ class MutualDistiller(Distiller):
     section 3 and Algorithm 1.
     """
 
+    _first_batch_class = CohortBatch
+
     def __init__(
         self,
         *,
-        students,
-        distillation_losses=None,
-        distillation_loss_weights=None,
-        alpha=0.5,
-        update="joint",
-        views=None,
-        name="mutual_distiller",
-    ):
-        checks.check_backend()
-        from keras_distill._training.view_schedule import ViewSchedule
-
-        # Past Distiller.__init__: there is no one student and no teacher.
-        LoggedModel.__init__(self, name=name, dtype="float32", autocast=False)
-        students = cohort_checks.named_students(students)
+        students: Sequence[keras.Model] | dict[str, keras.Model],
+        distillation_losses: Any = None,
+        distillation_loss_weights: Any = None,
+        alpha: Any = 0.5,
+        update: str = "joint",
+        views: Views | None = None,
+        name: str = "mutual_distiller",
+    ) -> None:
+        super().__init__(alpha=alpha, views=views, name=name)
+        named = cohort_checks.named_students(students)
         if distillation_losses is None:
             distillation_losses = SoftTargets(temperature=1.0)
         losses = as_distillation_losses(distillation_losses)
@@ -119,199 +119,199 @@ class MutualDistiller(Distiller):
         self.distillation_loss_weights = checks.loss_weights(
             distillation_loss_weights, losses
         )
-        self.alpha = checks.checked_alpha(alpha)
         self.update = one_of("update", update, ("joint", "alternating"))
-        self.views = checked_views(views) or Views(name="views")
-        self.members = {
+        self._members = {
             key: Member(
                 student=student,
-                peers={n: s for n, s in students.items() if n != key},
+                peers={n: s for n, s in named.items() if n != key},
                 distillation_losses=losses,
                 distillation_loss_weights=self.distillation_loss_weights,
                 alpha=self.alpha,
                 views=self.views,
                 name=key,
             )
-            for key, student in students.items()
+            for key, student in named.items()
         }
         cohort_checks.check_log_names(self._log_names())
-        # What the members copied: never built, none of its weights trained.
-        self._kinds = Untracked(losses)
+        # The members train copies of these.
+        self._loss_templates = Untracked(losses)
         self._evaluations = Untracked(Evaluations())
-        self._first_batch = Untracked(CohortBatch(self))
-        self._held_view_schedule = Untracked(ViewSchedule(self))
         self._bind_if_shapes_are_known()
-        self.built = all(student.built for student in students.values())
+        self.built = all(student.built for student in named.values())
 
     # The networks.
 
     @property
-    def students(self):
-        """Name -> the very `keras.Model` that was given."""
-        return {name: member.student for name, member in self.members.items()}
+    def students(self) -> dict[str, keras.Model]:
+        """The models that you gave, by name."""
+        return {name: member.student for name, member in self._members.items()}
 
     @property
-    def distillation_losses(self):
-        return self._kinds.value
+    def distillation_losses(self) -> dict[str, Any]:
+        """The losses that you gave, by name. The students train copies."""
+        return self._loss_templates.value
 
     def _networks(self):
-        """The first student with its taps; see `members` for all."""
-        return next(iter(self.members.values()))._networks()
-
-    def set_teacher(self, teacher, check=True):
-        raise ValueError(
-            "The students of a MutualDistiller teach each other; it takes no "
-            "teacher. For a trained teacher see kd.Distiller."
-        )
+        """The first student and its taps. Each member has its own."""
+        return next(iter(self._members.values()))._networks()
 
     def _bind_if_shapes_are_known(self):
         shapes = {
             name: member._networks().student_taps.shapes()
-            for name, member in self.members.items()
+            for name, member in self._members.items()
         }
         if all(shapes.values()):
-            self.bind(
-                {name: ForwardOutputs(*seen) for name, seen in shapes.items()}
-            )
+            self._bind({n: ForwardOutputs(*s) for n, s in shapes.items()})
 
-    def bind(self, shapes):
-        """Lets all losses meet the students, by the shapes of their outputs."""
+    def _bind(self, shapes):
+        """Binds all losses, by a dict student -> `ForwardOutputs` of shapes."""
         cohort_checks.check_own_weights(self.students)
-        outputs = {name: seen.output for name, seen in shapes.items()}
-        cohort_checks.check_same_classes(outputs)
-        for member in self.members.values():
+        cohort_checks.check_same_classes(
+            {name: student.output for name, student in shapes.items()}
+        )
+        for member in self._members.values():
             member.bind(shapes)
             # Some losses know only now that they need a stage of their own.
             cohort_checks.check_losses(member.distillation_losses)
         self.views.set_output_shape(self._networks().student_output_shape)
 
     def call(self, x, training=None):
-        """Every student's output, a dict, as evaluation sees the batch."""
+        """The outputs of all students, on the batch as evaluation sees it."""
         x = self.views.evaluation(unpacked(x).inputs)
         return {
             name: member._networks().deployed_output(x, training)
-            for name, member in self.members.items()
+            for name, member in self._members.items()
         }
 
-    def deployable_student(self, name=None):
-        """One student, a plain `keras.Model`: the object that was given.
+    def deployable_student(self, name: str | None = None) -> keras.Model:
+        """Returns one student, the very model that you gave.
 
         Args:
-            name: Its name. Defaults to the name of `best_student()`.
+            name: Its name. Defaults to `best_student_name()`.
         """
-        return self._member(name).deployable_student()
+        return self._member(name).student
 
-    def best_student(self, monitor=None, mode="auto"):
-        """The student that did best in the last evaluation.
+    def best_student(
+        self, monitor: str | None = None, mode: str = "auto"
+    ) -> keras.Model:
+        """Returns the student that did best in the last evaluation.
 
         Args:
             monitor: What to compare: a metric (`"accuracy"`) or `"loss"`.
-                Defaults to the first compiled metric, without metrics to
-                `"loss"`.
-            mode: `"max"`, `"min"`, or `"auto"`: by the name of the metric.
+                Defaults to the first compiled metric, or to `"loss"` without
+                metrics.
+            mode: `"max"`, `"min"`, or `"auto"` to go by the metric's name.
 
         Returns:
-            The `keras.Model`. Of equals the first.
+            A `keras.Model`. Ties go to the first student.
 
         Raises:
-            ValueError: if nothing was evaluated since the students were made
-                or loaded, or there is no such metric.
+            ValueError: If nothing was evaluated yet, or not this metric.
         """
         return self.students[self.best_student_name(monitor, mode)]
 
-    def best_student_name(self, monitor=None, mode="auto"):
-        """The name of `best_student`."""
-        return self._evaluations.value.best(list(self.members), monitor, mode)
+    def best_student_name(
+        self, monitor: str | None = None, mode: str = "auto"
+    ) -> str:
+        """Returns the name of `best_student()`."""
+        return self._evaluations.value.best(list(self._members), monitor, mode)
 
-    def export(self, filepath, format=None, *, student=None, **options):
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str | None = None,
+        *,
+        student: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Exports one student, see `kd.export.export_model`.
 
         Args:
-            filepath, format, **options: As in `kd.Distiller.export`.
-            student: Its name. Defaults to the name of `best_student()`.
+            filepath: As in `kd.Distiller.export`.
+            format: As in `kd.Distiller.export`.
+            student: Its name. Defaults to `best_student_name()`.
+            **options: As in `kd.Distiller.export`.
         """
         return self._member(student).export(filepath, format, **options)
 
     def _member(self, name):
         if name is None:
             name = self.best_student_name()
-        if name not in self.members:
+        if name not in self._members:
             raise ValueError(
                 f"There is no student '{name}'. The students are "
-                f"{list(self.members)}."
+                f"{list(self._members)}."
             )
-        return self.members[name]
+        return self._members[name]
 
     # Training.
 
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
-        *,
-        metrics=None,
-        loss_weights=None,
-        weighted_metrics=None,
-        auto_scale_loss=True,
-        **kwargs,
-    ):
-        """Configures training, as `keras.Model.compile`.
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: str | bool = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Configures training. The arguments are those of
+        `keras.Model.compile`; these say more:
 
         Args:
-            optimizer: The first student's optimizer; the others get copies of
-                its configuration. The learning rate that a callback sets on
-                `optimizer` holds for all.
+            optimizer: The first student's optimizer. The others get copies
+                and follow the learning rate that a callback sets on it.
             loss: The task loss of every student.
-            metrics: Metrics; every student gets its own copies.
-            loss_weights, weighted_metrics, auto_scale_loss, **kwargs: As in
-                `keras.Model.compile`.
+            metrics: Metrics. Each student gets its own copies.
         """
         cohort_checks.check_metrics(metrics)
-        keras.Model.compile(
-            self, optimizer=optimizer, auto_scale_loss=False, **kwargs
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=False,
         )
-        objective = {
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
-        }
-        self._compile_config.config.update(objective)
-        given = self.optimizer
+        self._save_compiled_with(
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+        )
+        first = self.optimizer
         with self.distribute_strategy.scope():
-            for index, member in enumerate(self.members.values()):
+            for index, member in enumerate(self._members.values()):
                 # Losses have no state; metrics have.
                 member.compile(
-                    given if index == 0 else clone_from_config(given),
+                    first if index == 0 else clone_from_config(first),
                     loss,
-                    loss_weights=loss_weights,
-                    metrics=keras.tree.map_structure(
-                        clone_from_config, metrics
-                    ),
-                    weighted_metrics=keras.tree.map_structure(
-                        clone_from_config, weighted_metrics
-                    ),
+                    loss_weights,
+                    _copies(metrics),
+                    _copies(weighted_metrics),
                     auto_scale_loss=auto_scale_loss,
                 )
             # Callbacks look for `optimizer`.
-            self.optimizer = next(iter(self.members.values())).optimizer
-        losses = ["loss", *(f"{name}_loss" for name in self.members)]
-        self._start_logs(self._log_names(), losses)
+            self.optimizer = next(iter(self._members.values())).optimizer
+        losses = [f"{name}_loss" for name in self._members]
+        self._start_logs(self._log_names(), ["loss", *losses])
 
-    def fit(self, *args, **kwargs):
-        def of_each(first, finalize, variables):
-            for member in self.members.values():
-                optimizer = member.optimizer
-                ends = optimizer.finalize_variable_values
-                ends = finalize if optimizer is first else ends
-                ends(member.trainable_variables)
+    def _during_training(self):
+        # At the end of training Keras sets the weights to their averages, but
+        # only those of the one optimizer that it knows.
+        def finalize_all(_, finalize, variables):
+            first, *others = self._members.values()
+            finalize(first.trainable_variables)
+            for member in others:
+                member.optimizer.finalize_variable_values(
+                    member.trainable_variables
+                )
 
-        # At the end of training Keras calls that of the one optimizer it knows.
-        known = [self.optimizer] if self.compiled else []
-        with intercepted(known, "finalize_variable_values", of_each):
-            return super().fit(*args, **kwargs)
-
-    fit.__doc__ = Distiller.fit.__doc__
+        return intercepted(
+            [self.optimizer], "finalize_variable_values", finalize_all
+        )
 
     def train_step(self, data):
         from keras_distill.distillers.mutual import mutual_step
@@ -323,45 +323,33 @@ class MutualDistiller(Distiller):
 
         return mutual_step.test_step(self, data)
 
-    def _in_evaluation(self, function, *args, **kwargs):
-        def evaluated(*args, **kwargs):
-            result = function(*args, **kwargs)
-            logs = self._current_logs().evaluation.result()
-            for name, member in self.members.items():
-                loss = logs.get(f"{name}_loss")
-                found = member.results() | (
-                    {} if loss is None else {"loss": loss}
-                )
-                self._evaluations.value.last[name] = found
-            return result
-
-        return super()._in_evaluation(evaluated, *args, **kwargs)
+    @contextlib.contextmanager
+    def _in_evaluation(self):
+        with super()._in_evaluation():
+            yield
+        losses = self._current_logs().evaluation.result()
+        self._evaluations.value.record(self._members, losses)
 
     def _build_for(self, batch, with_optimizer):
-        for member in self.members.values():
+        for member in self._members.values():
             member._build_for(batch, with_optimizer)
 
     # Logs.
 
     def _log_names(self):
-        names = [m.log_names() for m in self.members.values()]
-        return ["loss", *(name for several in names for name in several)]
+        return sum((m.log_names() for m in self._members.values()), ["loss"])
 
     @property
     def metrics(self):
         if self._current_logs() is None:
             return []
         training, evaluation, _ = self._current_logs()
-        of_members = [m.compiled_metrics() for m in self.members.values()]
-        return [training, evaluation, *(m for ms in of_members for m in ms)]
+        of_members = (m.compiled_metrics() for m in self._members.values())
+        return sum(of_members, [training, evaluation])
 
-    def update_members(self, y, outputs, sample_weight):
-        """Updates every student's compiled metrics and returns the logs."""
-        for name, member in self.members.items():
-            if member._compile_metrics is not None and y is not None:
-                member._compile_metrics.update_state(
-                    y, outputs[name], sample_weight
-                )
+    def _update_metrics(self, y, outputs, sample_weight):
+        for name, member in self._members.items():
+            member.update_compiled_metrics(y, outputs[name], sample_weight)
         if not self._evaluating:
             self._trained_with_labels = y is not None
         return self.get_metrics_result()
@@ -371,26 +359,41 @@ class MutualDistiller(Distiller):
         results = dict((evaluation if self._evaluating else training).result())
         if not self._evaluating and not self._trained_with_labels:
             return results
-        for name, member in self.members.items():
+        for name, member in self._members.items():
             values = member.results().items()
             results.update({f"{name}_{key}": value for key, value in values})
         return results
 
     # Saving.
 
-    def get_config(self):
-        return configuration.of(self)
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments and the shapes that losses were built
+        for, which subclassed students show only on data."""
+        arguments = {
+            "students": self.students,
+            "update": self.update,
+            **self._arguments(),
+        }
+        config = keras.saving.serialize_keras_object(arguments)
+        shapes = {n: m.loss_shapes() for n, m in self._members.items()}
+        return {**config, "loss_shapes": shapes}
 
     @classmethod
-    def from_config(cls, config):
-        arguments, shapes = configuration.taken_apart(config)
-        cohort = cls(**arguments)
+    def from_config(cls, config: dict[str, Any]) -> "MutualDistiller":
+        config = dict(config)
+        shapes = config.pop("loss_shapes", {})
+        cohort = super().from_config(config)
         for name, losses in shapes.items():
-            cohort.members[name].build_losses(losses)
+            cohort._members[name].build_losses(losses)
         return cohort
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded cohort as it was when it was saved."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        for member in self.members.values():
+        for member in self._members.values():
             if member.student.built:
                 member.optimizer.build(member.trainable_variables)
+
+
+def _copies(metrics):
+    return keras.tree.map_structure(clone_from_config, metrics)

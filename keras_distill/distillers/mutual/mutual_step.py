@@ -1,9 +1,9 @@
 """One step of mutual learning. TensorFlow lives here.
 
 views -> every student once, with taps
-      -> for each student: L from its own pass and what its peers show
+      -> for each student: L from its own pass and the passes of its peers
       -> gradients to it and its connectors -> its update
-      -> alternating only: it shows its peers what it says now
+      -> alternating only: another pass of it, for its peers
 """
 
 import tensorflow as tf
@@ -21,7 +21,7 @@ def train_step(cohort, data):
     batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
     sample, y, weight = batch
     view = cohort._view_schedule().training(sample, y, weight)
-    members = cohort.members
+    members = cohort._members
     same_learning_rate(members)
 
     tapes, own, shown, logs = {}, {}, {}, {}
@@ -59,9 +59,9 @@ def train_step(cohort, data):
 
     logs["loss"] = sum(logs[f"{name}_loss"] for name in members)
     cohort._current_logs().training.update_state(logs, replica.count)
-    outputs = {name: seen.output for name, seen in own.items()}
+    outputs = {name: student.output for name, student in own.items()}
     y, weight, outputs = replica.real((view.y, view.sample_weight, outputs))
-    return replicas.reducible(cohort.update_members(y, outputs, weight))
+    return replicas.reducible(cohort._update_metrics(y, outputs, weight))
 
 
 def test_step(cohort, data):
@@ -70,24 +70,23 @@ def test_step(cohort, data):
     outputs = cohort(x, training=False)
     y, weight, outputs = replica.real((y, weight, outputs))
     logs = {}
-    for name, member in cohort.members.items():
+    for name, member in cohort._members.items():
         loss = task_loss(member, y, outputs[name], weight, replica)
         if loss is not None:
-            additional = step.additional_losses(member)
-            loss = loss if additional is None else loss + additional
+            loss = step.with_additional_losses(member, loss)
             logs[f"{name}_loss"] = loss
     if logs:
         logs["loss"] = sum(logs.values())
         logs = replica.zero_if_empty(logs)
         cohort._current_logs().evaluation.update_state(logs, replica.count)
-    return replicas.reducible(cohort.update_members(y, outputs, weight))
+    return replicas.reducible(cohort._update_metrics(y, outputs, weight))
 
 
 def same_learning_rate(members):
-    """Callbacks change the learning rate of the first optimizer: the others
-    follow. Schedules go on by themselves, with every optimizer's own steps."""
+    """Gives all optimizers the learning rate of the first one, which callbacks
+    change. Schedules advance by themselves, with each optimizer's own steps."""
     first, *others = [member.optimizer for member in members.values()]
-    # A `MultiOptimizer` has none of its own.
+    # A `MultiOptimizer` has no rate of its own.
     rate = getattr(first, "learning_rate", None)
     if rate is None or isinstance(rate, tf.Tensor):
         return

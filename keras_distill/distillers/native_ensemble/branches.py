@@ -3,38 +3,39 @@
 import keras
 from keras import layers
 
+from keras_distill._keras.graph import producer
 from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.graph import symbolic_output
 from keras_distill._keras.heads import final_activation
-from keras_distill._training.deployment import symbolic_output
 from keras_distill.taps.taps import Taps
 
 ENSEMBLE = "ensemble"
 
 
 def branch_names(branches):
-    """The outputs that are branches: `branch_1`, which is the student, ..."""
+    """Returns `branch_1` (the student), `branch_2`, ..."""
     return [f"branch_{number + 1}" for number in range(branches)]
 
 
 def with_branches(student, branch_from, branches):
-    """The student's trunk under several branches and their gated ensemble.
+    """Builds several branches and their gated ensemble on a student's trunk.
 
         g = softmax(relu(batch_norm(dense(global_pool(trunk(x))))))
         ensemble = sum_i g_i branch_i
 
     Args:
         student: A Functional or Sequential model with one output of logits.
-        branch_from: The layer whose output the branches share, with the syntax
-            of a tap.
+        branch_from: The layer whose output the branches share, named like a
+            tap.
         branches: Number of branches, at least 2.
 
     Returns:
         A `keras.Model` on the student's inputs with a dict of outputs:
-        `branch_1` (the student's own layers), `branch_2`, ... (the layers
-        after `branch_from` again, with weights of their own) and `ensemble`.
+        `branch_1` (the student's own layers), `branch_2`, ... (copies of the
+        layers after `branch_from`, with weights of their own) and `ensemble`.
 
     Raises:
-        ValueError: if the student has no such graph, or cannot be cut there.
+        ValueError: If the student has no such graph, or cannot be cut there.
     """
     _check_student(student)
     shared = _cut(student, branch_from)
@@ -47,7 +48,7 @@ def with_branches(student, branch_from, branches):
     first, *others = branch_names(branches)
     outputs = {first: student.outputs[0]}
     for name in others:
-        # A model in the model: its layers keep their names.
+        # As a model in the model, its layers keep their names.
         fresh = keras.models.clone_model(tail, clone_function=_fresh)
         outputs[name] = keras.Model(fresh.inputs, fresh.outputs[0], name=name)(
             shared
@@ -59,10 +60,17 @@ def with_branches(student, branch_from, branches):
 
 
 def gate(features, branches):
-    """The importance of every branch: `(batch, ...)` -> `(batch, branches)`.
+    """Computes the importance of every branch, as in the authors' code.
 
     Global average pooling over the positions, a dense layer, batch
-    normalization, ReLU, softmax, as in the authors' code.
+    normalization, ReLU, softmax.
+
+    Args:
+        features: A symbolic tensor `(batch, ..., channels)`.
+        branches: Number of branches.
+
+    Returns:
+        A symbolic tensor `(batch, branches)`.
     """
     x = layers.Activation("linear", dtype="float32", name="gate_input")(
         features
@@ -82,7 +90,7 @@ def gate(features, branches):
         )
     x = layers.Dense(branches, dtype="float32", name="gate_dense")(x)
     x = layers.BatchNormalization(
-        # The same statistics on any number of replicas.
+        # Any number of replicas gives the same statistics.
         synchronized=keras.backend.backend() == "tensorflow",
         dtype="float32",
         name="gate_batch_norm",
@@ -92,7 +100,7 @@ def gate(features, branches):
 
 
 def gated(importance, logits):
-    """`sum_i importance_i logits_i`, symbolic."""
+    """Returns `sum_i importance_i logits_i` of symbolic tensors."""
     ones = (1,) * (len(logits[0].shape) - 2)
     weighted = []
     for number, branch in enumerate(logits):
@@ -104,12 +112,12 @@ def gated(importance, logits):
 
 
 def output_of(network, name, model_name):
-    """One output of the branched network as a plain `keras.Model`."""
+    """Returns one output of the branched network as a `keras.Model`."""
     return keras.Model(network.input, network.output[name], name=model_name)
 
 
 def _cut(student, branch_from):
-    """The tensor behind `branch_from`, which all paths go through."""
+    """Returns the output of `branch_from`, or raises if paths go around it."""
     layer, index = Taps(student, [branch_from], "student").layers[branch_from]
     shared = symbolic_output(student, layer, index)
     if layer not in student.layers:
@@ -121,9 +129,9 @@ def _cut(student, branch_from):
     output = student.outputs[0]
     if shared is output:
         raise ValueError(
-            f"branch_from='{branch_from}' is the student's output: nothing is "
-            "left for the branches. Branch from an earlier layer, such as the "
-            "end of the stage before the last."
+            f"branch_from='{branch_from}' is the student's output, so nothing "
+            "is left for the branches. Branch from an earlier layer, such as "
+            "the end of the stage before the last."
         )
     around, meets = _paths_around(output, shared)
     if not meets or around:
@@ -131,7 +139,7 @@ def _cut(student, branch_from):
         if meets:
             what = f"paths from {around} to the output go around it"
         raise ValueError(
-            f"branch_from='{branch_from}' is no place to cut the student "
+            f"branch_from='{branch_from}' does not cut the student "
             f"'{student.name}' in two: {what}. Branch from a layer that all "
             "paths go through, such as the addition at the end of a block."
         )
@@ -139,8 +147,8 @@ def _cut(student, branch_from):
 
 
 def _paths_around(output, shared):
-    """-> names of the inputs that the output depends on other than through
-    `shared`, and whether it depends on `shared` at all."""
+    """Returns the names of the inputs that reach `output` around `shared`, and
+    whether `output` depends on `shared` at all."""
     waiting, seen, around, meets = [output], set(), [], False
     while waiting:
         tensor = waiting.pop()
@@ -150,9 +158,7 @@ def _paths_around(output, shared):
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        # Keras has no public way to walk a graph.
-        operation, node, _ = tensor._keras_history
-        before = operation._inbound_nodes[node].input_tensors
+        before = producer(tensor).inputs
         if not before:
             around.append(tensor.name)
         waiting.extend(before)
@@ -162,8 +168,8 @@ def _paths_around(output, shared):
 def _check_student(student):
     if not getattr(student, "inputs", None):
         raise ValueError(
-            f"The student '{student.name}' has no graph of its layers, which "
-            "branches need: it is a subclassed or an unbuilt model. Write it "
+            f"The student '{student.name}' is a subclassed or an unbuilt "
+            "model, without the graph of layers that branches need. Write it "
             "with the Functional API, or as a keras.Sequential with an Input."
         )
     if len(student.outputs) != 1:
@@ -171,23 +177,23 @@ def _check_student(student):
             f"The student '{student.name}' must have one output, its logits. "
             f"It has {len(student.outputs)}."
         )
-    found = final_activation(student)
-    if found:
+    activation = final_activation(student)
+    if activation:
         raise ValueError(
-            f"The student '{student.name}' ends in a {found}, but the gate "
-            "averages logits. Give its last layer activation=None, and "
-            "from_logits=True to the task loss."
+            f"The student '{student.name}' ends in a {activation}, but the "
+            "gate averages logits. Give its last layer activation=None, and "
+            "the task loss from_logits=True."
         )
 
 
 def _fresh(layer):
-    """The same layer with weights of its own, drawn anew."""
+    """Returns a copy of the layer, with new weights."""
     return type(layer).from_config(_unseeded(layer.get_config()))
 
 
 def _unseeded(config):
-    """A configuration without seeds: a seeded initializer would give all
-    branches the same weights, and they would stay the same."""
+    """Returns a configuration without seeds. With seeded initializers all
+    branches would start with the same weights, and keep them."""
     if isinstance(config, dict):
         return {
             key: None

@@ -1,15 +1,16 @@
 """`NativeEnsembleDistiller`: branches whose gated ensemble teaches them."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_distill._arguments import is_number
 from keras_distill._keras.cloning import clone_from_config
-from keras_distill._keras.untracked import Untracked
+from keras_distill._training.first_batch import FirstBatch
 from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
 from keras_distill.distillers.mutual import cohort_checks
-from keras_distill.distillers.mutual.first_batch import BranchesBatch
 from keras_distill.distillers.native_ensemble.branches import ENSEMBLE
 from keras_distill.distillers.native_ensemble.branches import branch_names
 from keras_distill.distillers.native_ensemble.branches import output_of
@@ -17,17 +18,29 @@ from keras_distill.distillers.native_ensemble.branches import with_branches
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.response.soft_targets import SoftTargets
 from keras_distill.losses.response.soft_targets import validated_temperature
+from keras_distill.views import Views
+
+
+class BranchesBatch(FirstBatch):
+    """Checks the data of a `NativeEnsembleDistiller`."""
+
+    def _check_labels_are_there(self, y):
+        if y is None:
+            raise ValueError(
+                "The data has no labels, but branches and gate learn from "
+                "them. Pass `y`, or a dataset of (x, y)."
+            )
 
 
 class NativeEnsembleLoss(DistillationLoss):
     """`T^2 sum_i KL(softmax(ensemble / T) || softmax(branch_i / T))`.
 
-    Reads a dict of outputs; its ensemble is the teacher, through which no
-    gradient flows.
+    It reads a dict of outputs. The ensemble among them is the teacher, through
+    which `SoftTargets` lets no gradient flow.
 
     Args:
         temperature: T.
-        **kwargs: see `DistillationLoss`.
+        **kwargs: As in `DistillationLoss`.
     """
 
     needs_teacher = False
@@ -44,7 +57,7 @@ class NativeEnsembleLoss(DistillationLoss):
         sample_weight=None,
         sample_index=None,
     ):
-        ensemble = ops.stop_gradient(student_outputs[ENSEMBLE])
+        ensemble = student_outputs[ENSEMBLE]
         return sum(
             self.soft_targets.compute_loss(
                 ensemble, logits, sample_weight=sample_weight
@@ -62,20 +75,20 @@ class NativeEnsembleDistiller(Distiller):
         L = sum_i L_S(z_i) + L_S(z_e)
             + weight * T^2 sum_i KL(softmax(z_e / T) || softmax(z_i / T)) + R
 
-    The layers up to `branch_from` are shared, those after it are copied with
-    weights of their own. The gate g is global average pooling of the shared
-    features, a dense layer, batch normalization, ReLU and softmax. No gradient
-    of the KL flows into `z_e`: the gate learns from the labels. Both are as in
-    the authors' code.
+    The branches share the layers up to `branch_from`. Each has its own copy of
+    the layers after it, with weights of its own. The gate g is global average
+    pooling of the shared features, a dense layer, batch normalization, ReLU
+    and softmax. No gradient of the KL flows into `z_e`, so the gate learns from
+    labels alone. Both are as in the authors' code.
 
-    The student that was given is the first branch. `evaluate` gives the
-    metrics of every branch and of the ensemble; `predict` and a call give a
-    dict with all their logits.
+    The student that you give is the first branch. `evaluate` returns the
+    metrics of every branch and of the ensemble; `predict` and a call return a
+    dict of their logits.
 
     Args:
         student: A Functional or Sequential `keras.Model` that gives logits.
         branch_from: Name of the layer whose output the branches share. Every
-            path from input to output goes through it. The authors branch
+            path from input to output must go through it. The authors branch
             before the last stage of a ResNet.
         branches: Number of branches, the student included. Defaults to 3, as
             in the authors' code.
@@ -89,16 +102,16 @@ class NativeEnsembleDistiller(Distiller):
 
     Logs:
         `loss`, `student_loss` (`sum_i L_S(z_i) + L_S(z_e)`),
-        `distillation_loss`, and for each of `branch_1` (the student),
-        `branch_2`, ..., `ensemble` its metrics (`branch_1_accuracy`). In
-        evaluation `loss` is `student_loss + R`. A callback that watches one
-        of these wants `mode="max"` or `"min"`: Keras knows the direction of
-        the metrics of one output only.
+        `distillation_loss`, and the metrics of `branch_1` (the student),
+        `branch_2`, ..., `ensemble`, such as `branch_1_accuracy`. In evaluation
+        `loss` is `student_loss + R`. Give a callback that monitors one of
+        these `mode="max"` or `"min"`: Keras knows the direction only for the
+        metrics of a single output.
 
     Raises:
-        TypeError, ValueError: for fewer than two branches, a student without
-            a graph or that ends in a softmax, or a layer at which it cannot
-            be cut in two.
+        TypeError, ValueError: For fewer than two branches, a student without
+            a graph or with a softmax at its end, or a layer at which the
+            student cannot be cut in two.
 
     Example:
 
@@ -121,22 +134,25 @@ class NativeEnsembleDistiller(Distiller):
     the authors' code, github.com/Lan1991Xu/ONE_NeurIPS2018.
     """
 
+    _first_batch_class = BranchesBatch
+
     def __init__(
         self,
         *,
-        student,
-        branch_from,
-        branches=3,
-        temperature=3.0,
-        distillation_loss_weight=1.0,
-        views=None,
-        name="native_ensemble_distiller",
-    ):
+        student: keras.Model,
+        branch_from: str,
+        branches: int = 3,
+        temperature: float = 3.0,
+        distillation_loss_weight: Any = 1.0,
+        views: Views | None = None,
+        name: str = "native_ensemble_distiller",
+    ) -> None:
         checks.check_student(student)
         if not isinstance(branches, int) or branches < 2:
             raise ValueError(
-                "branches is the number of branches, the student included: an "
-                f"integer of at least 2. Received: branches={branches!r}"
+                "branches, the number of branches with the student included, "
+                "must be an integer of at least 2. Received: "
+                f"branches={branches!r}"
             )
         network = with_branches(student, branch_from, branches)
         super().__init__(
@@ -148,9 +164,8 @@ class NativeEnsembleDistiller(Distiller):
             views=views,
             name=name,
         )
-        self._first_batch = Untracked(BranchesBatch(self))
-        # The network is what runs; the student is the part that was given.
-        self.network = network
+        # The network is what runs; the student is one branch of it.
+        self._branched = network
         self.student = student
         self.branch_from = branch_from
         self.branches = branches
@@ -161,76 +176,91 @@ class NativeEnsembleDistiller(Distiller):
 
     def _bind_if_shapes_are_known(self):
         super()._bind_if_shapes_are_known()
-        # One for all outputs: the labels are compared with it.
-        pair = self._networks()
-        pair.student_output_shape = pair.student_output_shape[ENSEMBLE]
-        self.views.set_output_shape(pair.student_output_shape)
+        # All outputs have one shape, with which labels are compared.
+        networks = self._networks()
+        shape = networks.student_output_shape[ENSEMBLE]
+        networks.student_output_shape = shape
+        self.views.set_output_shape(shape)
 
     @property
-    def output_names(self):
-        """The outputs: the branches and the ensemble."""
+    def output_names(self) -> list[str]:
+        """The names of the outputs: the branches and the ensemble."""
         return [*branch_names(self.branches), ENSEMBLE]
 
     def set_teacher(self, teacher, check=True):
         raise ValueError(
-            "A NativeEnsembleDistiller is taught by its own ensemble; it "
+            "A NativeEnsembleDistiller is taught by its own ensemble and "
             "takes no teacher. For a trained teacher see kd.Distiller."
         )
 
-    def deployable_student(self, branch=1):
-        """One branch, a plain `keras.Model`.
+    def deployable_student(self, branch: int = 1) -> keras.Model:
+        """Returns one branch.
 
         Args:
-            branch: Its number. Defaults to 1: the very student that was
-                given. The others share its trunk.
+            branch: Its number. Defaults to 1, the very student that you gave.
+                The others share its trunk.
         """
         if branch not in range(1, self.branches + 1):
             raise ValueError(
-                f"branch is a number from 1 to {self.branches}. Received: "
+                f"branch must be a number from 1 to {self.branches}. Received: "
                 f"branch={branch!r}"
             )
         if branch == 1:
             return self.student
         name = branch_names(self.branches)[branch - 1]
-        return output_of(self.network, name, f"{self.student.name}_{name}")
+        return output_of(self._branched, name, f"{self.student.name}_{name}")
 
-    def deployable_ensemble(self):
-        """All branches under the gate as one plain `keras.Model`."""
+    def deployable_ensemble(self) -> keras.Model:
+        """Returns all branches and the gate as one model of plain layers."""
         return output_of(
-            self.network, ENSEMBLE, f"{self.student.name}_{ENSEMBLE}"
+            self._branched, ENSEMBLE, f"{self.student.name}_{ENSEMBLE}"
         )
 
     # Training.
 
     def compile(
-        self, optimizer="rmsprop", loss=None, *, metrics=None, **kwargs
-    ):
-        """Configures training, as `keras.Model.compile`.
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: str | bool = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Configures training, as `kd.Distiller.compile`.
 
         Args:
             optimizer: Optimizer of all branches and the gate.
-            loss: The task loss, of every branch and of the ensemble.
-            metrics: Metrics; every branch and the ensemble get their own.
-            **kwargs: As in `keras.Model.compile`.
+            loss: The task loss of every branch and of the ensemble. It is
+                required.
+            metrics: Metrics. Every branch and the ensemble get their own.
         """
-        if loss is None:
-            raise ValueError(
-                "compile() needs loss=...: the task loss, from which branches "
-                "and gate learn. Received: loss=None"
-            )
         cohort_checks.check_metrics(metrics)
-        weighted = kwargs.pop("weighted_metrics", None)
         super().compile(
             optimizer,
             loss,
-            metrics=self._for_each_output(metrics),
-            weighted_metrics=self._for_each_output(weighted),
-            **kwargs,
+            loss_weights,
+            self._for_each_output(metrics),
+            self._for_each_output(weighted_metrics),
+            run_eagerly,
+            steps_per_execution,
+            jit_compile,
+            auto_scale_loss,
         )
-        self._compile_config.config.update(
-            metrics=metrics, weighted_metrics=weighted
+        self._save_compiled_with(
+            metrics=metrics, weighted_metrics=weighted_metrics
         )
-        self._compile_loss = SumOverOutputs(self._compile_loss)
+        self._compiled_loss = SumOverOutputs(self._compiled_loss)
+
+    def _check_compile(self, loss):
+        if loss is None:
+            raise ValueError(
+                "compile() needs loss=..., the task loss from which branches "
+                "and gate learn. Received: loss=None"
+            )
 
     def _for_each_output(self, metrics):
         if metrics is None:
@@ -263,32 +293,20 @@ class NativeEnsembleDistiller(Distiller):
 
     # Saving.
 
-    def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        weight = self.distillation_loss_weight
-        return {
-            "student": serialize(self.student),
-            "branch_from": self.branch_from,
-            "branches": self.branches,
-            "temperature": self.temperature,
-            "distillation_loss_weight": serialize(weight)
-            if callable(weight)
-            else weight,
-            "views": serialize(self.views),
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        deserialize = keras.saving.deserialize_keras_object
-        config = dict(config)
-        config["student"] = deserialize(config["student"])
-        config["views"] = deserialize(config["views"])
-        if isinstance(config["distillation_loss_weight"], dict):
-            config["distillation_loss_weight"] = deserialize(
-                config["distillation_loss_weight"]
-            )
-        return cls(**config)
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = (
+            "student",
+            "branch_from",
+            "branches",
+            "temperature",
+            "distillation_loss_weight",
+            "views",
+            "name",
+        )
+        return keras.saving.serialize_keras_object(
+            {name: getattr(self, name) for name in names}
+        )
 
 
 class SumOverOutputs:
@@ -317,7 +335,7 @@ def _checked_weight(weight):
         return weight
     if not is_number(weight) or weight < 0:
         raise ValueError(
-            "distillation_loss_weight must be a finite number >= 0 or a "
+            "distillation_loss_weight must be a finite number >= 0, or a "
             "keras.optimizers.schedules.LearningRateSchedule of the step. "
             f"Received: {weight!r}"
         )

@@ -8,6 +8,7 @@ from keras import ops
 from keras_distill._keras.heads import find_layer
 from keras_distill._keras.heads import is_classifier
 from keras_distill._keras.heads import output_classifier
+from keras_distill._keras.layers import flatten_layers
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import at_least_float32
 from keras_distill.losses.base import same_precision
@@ -39,7 +40,7 @@ def classifier_weights(teacher, layer_name=None):
     if layer is None or not is_classifier(layer):
         found = [
             x.name
-            for x in teacher._flatten_layers(include_self=False)
+            for x in flatten_layers(teacher, include_self=False)
             if is_classifier(x)
         ]
         raise ValueError(

@@ -31,6 +31,22 @@ def data(n=96):
     return x.astype("float32"), y.astype("int32")
 
 
+def grouped(**options):
+    """Arguments of `Distiller`, `compile` and `fit` -> those of born_again."""
+    groups = {
+        "distiller_options": (
+            "alpha",
+            "distillation_loss_weights",
+            "distillation_losses",
+        ),
+        "compile_options": ("loss", "metrics", "optimizer", "run_eagerly"),
+    }
+    for group, names in groups.items():
+        given = {n: options.pop(n) for n in names if n in options}
+        options[group] = {**given, **options.get(group, {})}
+    return options
+
+
 def run(directory, callbacks=None, **options):
     x, y = data()
     arguments = {
@@ -55,7 +71,7 @@ def run(directory, callbacks=None, **options):
         arguments.pop("dataset", kd.datasets.batches(x, y, 16, seed=0)),
         directory=directory,
         callbacks=callbacks,
-        **arguments,
+        **grouped(**arguments),
     )
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from generations_worker import grouped
 from networks import CLASSES
 from networks import Subclassed
 from networks import convnet
@@ -28,11 +29,13 @@ def born_again(build_student=convnet, dataset=BATCHES, **options):
         "optimizer": keras.optimizers.Adam(0.01),
         "loss": crossentropy(),
         "metrics": ["accuracy"],
+        # A few steps each: tracing would take longer than they do.
+        "run_eagerly": True,
         "steps_per_epoch": 4,
         "verbose": 0,
     }
     arguments.update(options)
-    return kd.born_again(build_student, dataset, **arguments)
+    return kd.born_again(build_student, dataset, **grouped(**arguments))
 
 
 class Spy(kd.losses.SoftTargets):
@@ -59,6 +62,7 @@ def three():
         epochs=20,
         validation_data=(X, Y),
         optimizer=keras.optimizers.Adam(0.05),
+        run_eagerly=False,
     )
 
 
@@ -112,7 +116,7 @@ def test_ensembles_of_generations(three):
 def test_one_generation_is_one_fit_of_a_distiller():
     teacher = convnet(8)
     (_, student) = born_again(
-        teacher=teacher, epochs=2, alpha=0.5, seed=3
+        teacher=teacher, epochs=2, alpha=0.5, seed=3, run_eagerly=False
     ).models
     from keras_distill.distillers.generations import networks
 
@@ -318,7 +322,7 @@ WRONG = {
     "too few functions": (
         {"build_student": [convnet, convnet], "generations": 2},
         ValueError,
-        r"needs 3 functions.*\[0, 1, 2\].*plainly",
+        r"needs 3 functions.*\[0, 1, 2\].*from labels",
     ),
     "no loss": ({"loss": None}, ValueError, "generation 0 is trained from"),
     "no labels loss": (
@@ -340,9 +344,24 @@ WRONG = {
             "validation_data": (X, Y),
         },
         ValueError,
-        "neither loss= nor metrics=",
+        "neither a loss nor metrics",
     ),
     "initial epoch": ({"initial_epoch": 1}, TypeError, "does not take"),
+    "of compile": (
+        {"jit_compile": True},
+        TypeError,
+        r"born_again does not take 'jit_compile'.*compile_options=\{",
+    ),
+    "of fit": (
+        {"compile_options": {"epochs": 3}},
+        TypeError,
+        "compile_options does not take 'epochs'. Pass epochs= to born_again",
+    ),
+    "of nothing": (
+        {"distiller_options": {"student": 3}},
+        TypeError,
+        "distiller_options does not take 'student'. It takes .'alpha'",
+    ),
     "arrays": ({"dataset": (X, Y)}, TypeError, "kd.datasets.batches"),
     "no end": ({"steps_per_epoch": None}, ValueError, "has no end"),
     "unlike classes": (
@@ -412,7 +431,7 @@ def test_fixed_weights_at_the_start_are_warned_of():
 def test_float16_students_are_scaled():
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        found = born_again(validation_data=(X, Y))
+        found = born_again(validation_data=(X, Y), run_eagerly=False)
     finally:
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(found.metrics[0]["loss"])
@@ -453,8 +472,10 @@ for scope in (tf.distribute.get_strategy(), strategy):
                 dataset,
                 generations=2,
                 epochs=2,
-                optimizer=keras.optimizers.SGD(0.1),
-                loss=crossentropy(),
+                compile_options={
+                    "optimizer": keras.optimizers.SGD(0.1),
+                    "loss": crossentropy(),
+                },
                 verbose=0,
             )
         )

@@ -1,0 +1,126 @@
+"""Building networks and losses on the first batch.
+
+Networks that are subclassed or not built show their shapes only on data, and
+the losses between them need these shapes.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_distill._keras.precision import run_first
+from keras_distill._keras.symbolic_pass import with_free_batch
+from keras_distill._training.outputs import ForwardOutputs
+from keras_distill.losses.values import look_like_probabilities
+from keras_distill.taps.taps import Shape
+from keras_distill.teachers.cache.origin import teacher_threshold
+from keras_distill.views import for_network
+
+# If a head of one unit shows fewer values, all may lie in [0, 1] by chance.
+FEW = 8
+
+
+def run_teacher(distiller, x, cached):
+    """Runs the teacher on the first batch.
+
+    Args:
+        distiller: The `Distiller`.
+        x: Inputs, a structure of tensors.
+        cached: The teacher's outputs that the data carries, or `None`.
+
+    Returns:
+        `ForwardOutputs` of NumPy arrays, `None` without a teacher.
+    """
+    networks = distiller._networks()
+    if networks.teacher is None and cached is None:
+        return None
+
+    def run(own_precision):
+        def teacher_pass(x):
+            return networks.teacher_pass(x, None, own_precision)
+
+        if distiller.run_eagerly or networks.teacher_batch_size is not None:
+            return _as_numpy(teacher_pass(x))
+        # Eagerly, a Functional model holds the outputs of all its layers until
+        # its end. That is more memory than the whole training step takes.
+        return _as_numpy(_once_in_graph(teacher_pass, x))
+
+    with distiller.distribute_strategy.scope():
+        x = distiller.views.teacher_evaluation(x)
+        if cached is not None:
+            return _as_numpy(networks.teacher_pass(x, cached))
+        return run_first(
+            run,
+            networks.teacher_dtype,
+            networks.teacher.name,
+            lambda outputs: [
+                outputs.taps_for(networks.losses[name])
+                for name in networks.needs_teacher
+            ],
+        )
+
+
+def build_networks(distiller, x, teacher, cached):
+    """Builds the student and, with the shapes now known, the losses.
+
+    Args:
+        distiller: The `Distiller`.
+        x: Inputs, a structure of tensors.
+        teacher: What `run_teacher` returned.
+        cached: The teacher's outputs that the data carries, or `None`.
+    """
+    networks, student = distiller._networks(), distiller.student
+    x = for_network(student, distiller.views.evaluation(x), "student")
+    with distiller.distribute_strategy.scope():
+        if not student.built:
+            student(keras.tree.map_structure(lambda a: a[:1], x))
+        distiller.built = True
+        if networks.bound:
+            return
+        thresholds = (
+            _teacher_threshold(networks.teacher, teacher, cached),
+            _student_threshold(distiller),
+        )
+        shapes = ForwardOutputs(
+            *networks.student_taps.shapes_on(with_free_batch(x))
+        )
+        if teacher is not None:
+            teacher = keras.tree.map_structure(
+                lambda a: Shape((None, *a.shape[1:])), teacher
+            )
+        networks.bind(teacher, shapes, thresholds)
+    distiller.views.set_output_shape(networks.student_output_shape)
+
+
+def _student_threshold(distiller):
+    """0.5 if the task loss takes probabilities, for a student that does not
+    show its last layer; else `None`."""
+    takes_logits = getattr(distiller.loss, "from_logits", None)
+    shown = getattr(distiller.student, "outputs", None)
+    return 0.5 if takes_logits is False and shown is None else None
+
+
+def _teacher_threshold(teacher, outputs, cached):
+    """0.5 if the one unit of a teacher that does not show its last layer gives
+    probabilities; else `None`. A cache knows it."""
+    threshold = teacher_threshold(cached)
+    if threshold is not None or outputs is None:
+        return threshold
+    values = outputs.output
+    shown = getattr(teacher, "outputs", None)
+    if shown is not None or keras.tree.is_nested(values):
+        return None
+    one_unit = values.shape[-1] == 1 and values.size >= FEW
+    if one_unit and look_like_probabilities(values, "sigmoid"):
+        return 0.5
+    return None
+
+
+def _once_in_graph(function, x):
+    """Returns `function(x)`, computed as a graph that XLA does not compile."""
+    graph = tf.function(function, autograph=False, jit_compile=False)
+    # The concrete function: TensorFlow warns of functions traced per call.
+    return graph.get_concrete_function(x)(x)
+
+
+def _as_numpy(structure):
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, structure)

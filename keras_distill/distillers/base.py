@@ -1,0 +1,259 @@
+"""`BaseDistiller`: what every distiller does around Keras's `fit`."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_distill._keras.method_patching import intercepted
+from keras_distill._keras.untracked import Untracked
+from keras_distill._training.first_batch import FirstBatch
+from keras_distill._training.logged_model import LoggedModel
+from keras_distill._training.prepare import prepare_losses
+from keras_distill.distillers import checks
+from keras_distill.views import Views
+from keras_distill.views.base import checked_views
+
+
+class BaseDistiller(LoggedModel):
+    """A model that trains other models, with Keras's own `fit`.
+
+    Before the first step it checks the first batch and builds whatever is
+    not built yet. During training it tells the views which epoch it is. In
+    evaluation it leaves every weight and statistic alone.
+
+    A subclass defines `compile` (which calls `_start_logs`), `train_step`,
+    `test_step`, `call`, `distillation_losses` and `_networks()`.
+
+    Args:
+        alpha: Share of distillation in the objective, see `kd.Distiller`.
+        views: A `kd.views.Views`, or `None` for the batch as it is.
+        name: Name of the model.
+    """
+
+    _first_batch_class = FirstBatch
+
+    def __init__(self, *, alpha: Any, views: Views | None, name: str) -> None:
+        checks.check_backend()
+        from keras_distill._training.view_schedule import ViewSchedule
+
+        # The networks cast inputs, each to its own policy.
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.alpha = checks.checked_alpha(alpha)
+        self.views = checked_views(views) or Views(name="views")
+        self._first_batch = Untracked(self._first_batch_class(self))
+        self._held_view_schedule = Untracked(ViewSchedule(self))
+
+    def _networks(self):
+        """The networks of a step and their taps, a `TeacherStudent`."""
+        raise NotImplementedError
+
+    def _view_schedule(self):
+        """How training uses the views, a `ViewSchedule`."""
+        return self._held_view_schedule.value
+
+    def build(self, input_shape=None):
+        # The networks build themselves when they are first called.
+        self.built = True
+
+    # Training.
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> keras.callbacks.History:
+        """Trains by distillation. The arguments are those of `keras.Model.fit`.
+
+        It differs from `keras.Model.fit` in three points:
+
+        - It looks at the first batch before the first step. A mistake in the
+          data, or networks that do not fit it or each other, raise an error
+          that says how to fix it.
+        - `x` may carry more than the input of a model: one input for each
+          network, a sample index (`kd.views.indexed`), or a teacher's outputs
+          (`kd.TeacherCache.join`).
+        - Some losses have a stage before training, such as the paraphraser of
+          `kd.losses.FactorTransfer`. It runs first, on `x`.
+        """
+        self._check_compiled("fit")
+        arguments = {
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "steps_per_epoch": steps_per_epoch,
+        }
+        x = self._first_batch.value.prepare(x, y, arguments)
+        prepare_losses(self, x, arguments)
+        with self._during_training():
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=self._view_schedule().callbacks(callbacks),
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_batch_size=validation_batch_size,
+                validation_freq=validation_freq,
+            )
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Takes one step, as `keras.Model.train_on_batch`.
+
+        The first batch of each kind is checked as in `fit`.
+        """
+        self._check_compiled("train_on_batch")
+        self._first_batch.value.check_kind(x, y)
+        return super().train_on_batch(
+            x, y, sample_weight, class_weight, return_dict
+        )
+
+    def _during_training(self):
+        """A context around the training of `fit`."""
+        return contextlib.nullcontext()
+
+    # Evaluation.
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs,
+    ) -> Any:
+        """Evaluates what you ship, as `keras.Model.evaluate`.
+
+        `loss` is the task loss plus regularizers. The teacher runs only if a
+        metric compares with it. No weight and no statistic changes.
+        """
+        with self._in_evaluation():
+            return super().evaluate(
+                x,
+                y,
+                batch_size=batch_size,
+                verbose=verbose,
+                sample_weight=sample_weight,
+                steps=steps,
+                callbacks=callbacks,
+                return_dict=return_dict,
+                **kwargs,
+            )
+
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Evaluates one batch, see `evaluate`."""
+        with self._in_evaluation():
+            return super().test_on_batch(x, y, sample_weight, return_dict)
+
+    @contextlib.contextmanager
+    def _in_evaluation(self) -> Iterator[None]:
+        checks.check_teacher_metrics(self)
+        before, self._evaluating = self._evaluating, True
+        try:
+            yield
+        finally:
+            self._evaluating = before
+
+    def predict_step(self, data):
+        from keras_distill._training import step
+
+        return step.predict_step(self, data)
+
+    # Building before the first step.
+
+    def _build_before_steps(self, iterator, data_batch):
+        # On one device Keras leaves this to the first step, which then makes
+        # the optimizer's variables and is traced twice. On several devices it
+        # builds with the average of the replicas' first batches, which fails
+        # if these differ in size. fit() has built the networks by now.
+        batch = self._batch_to_build_for(iterator, data_batch)
+        if batch is not None:
+            with self.distribute_strategy.scope():
+                self._build_for(batch, not self._evaluating)
+
+    def _batch_to_build_for(self, iterator, data_batch):
+        """Returns the first batch of `fit`. In an evaluation before any `fit`,
+        returns the given batch, or on one device `None`: the first step
+        builds."""
+        first = self._first_batch.value
+        if first.batch is not None or not self._made_under_strategy:
+            return first.batch
+        if data_batch is None:
+            from keras_distill._distribute import strategies
+
+            data_batch = strategies.first_of_replica(
+                self.distribute_strategy, iterator
+            )
+        return first.standardized(data_batch)
+
+    def _build_for(self, batch, with_optimizer):
+        """Makes the variables of metrics and optimizer before the first step.
+
+        Args:
+            batch: `(x, y, sample_weight)`. Without labels Keras would pass
+                `None` to a task loss that has no share (alpha=1).
+            with_optimizer: Whether the optimizer is built too. It has to wait
+                for the weights of connectors that are built later.
+        """
+        without = [] if with_optimizer else [self.optimizer]
+        if batch[1] is not None:
+            with intercepted(without, "build", lambda *_: None):
+                self._build_on_symbols(batch)
+        elif with_optimizer and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    # Saving.
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments that all distillers have, for `get_config`."""
+        return {
+            "distillation_losses": dict(self.distillation_losses),
+            "distillation_loss_weights": dict(self.distillation_loss_weights),
+            "alpha": self.alpha,
+            "views": self.views,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "BaseDistiller":
+        """Makes a distiller from what `get_config` returned."""
+        return cls(**keras.saving.deserialize_keras_object(config))
