@@ -29,9 +29,8 @@ class LoggedModel(Trainer):
     metrics are logged beside them.
     """
 
-    # Keras sets these in `compile`.
+    # Keras sets it in `compile`.
     optimizer: Any
-    _compile_loss: Any
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -91,12 +91,12 @@ class Member(Distiller):
         self._peer_of = {
             id(losses[_key(peer, kind)]): peer for peer, kind in keys
         }
-        pairs = {}
+        with_peers = {}
         for peer, network in peers.items():
             taught = {k: losses[_key(peer, k)] for k in distillation_losses}
-            pairs[peer] = TeacherStudent(student, taught)
-            pairs[peer].set_teacher(network)
-        self._pairs = Untracked(pairs)
+            with_peers[peer] = TeacherStudent(student, taught)
+            with_peers[peer].set_teacher(network)
+        self._with_peers = Untracked(with_peers)
 
     def bind(self, shapes):
         """Binds the losses to student and peers, and builds connectors.
@@ -107,8 +107,8 @@ class Member(Distiller):
         """
         networks = self._networks()
         with self.distribute_strategy.scope():
-            for peer, pair in self._pairs.value.items():
-                pair.bind(shapes[peer], shapes[self.name])
+            for peer, with_peer in self._with_peers.value.items():
+                with_peer.bind(shapes[peer], shapes[self.name])
         networks.student_output_shape = shapes[self.name].output
         networks.bound = True
 

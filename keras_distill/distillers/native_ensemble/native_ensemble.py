@@ -36,7 +36,7 @@ class NativeEnsembleLoss(DistillationLoss):
     """`T^2 sum_i KL(softmax(ensemble / T) || softmax(branch_i / T))`.
 
     It reads a dict of outputs. The ensemble among them is the teacher, through
-    which no gradient flows.
+    which `SoftTargets` lets no gradient flow.
 
     Args:
         temperature: T.
@@ -57,7 +57,7 @@ class NativeEnsembleLoss(DistillationLoss):
         sample_weight=None,
         sample_index=None,
     ):
-        ensemble = ops.stop_gradient(student_outputs[ENSEMBLE])
+        ensemble = student_outputs[ENSEMBLE]
         return sum(
             self.soft_targets.compute_loss(
                 ensemble, logits, sample_weight=sample_weight
