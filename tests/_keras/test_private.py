@@ -1,6 +1,7 @@
 """What Keras keeps private is read in _keras/ and nowhere else."""
 
 import ast
+import functools
 import importlib
 import inspect
 import pathlib
@@ -81,15 +82,17 @@ def ours(trees):
     return {name for tree in own_trees for name in names_defined(tree)}
 
 
+@functools.cache
+def private_names_in(base):
+    """Private names that one class of Keras defines or sets."""
+    source = inspect.getsource(base)
+    return set(re.findall(r"(?:self\.|def )(_[a-z]\w*)", source))
+
+
 def private_names_of(cls):
-    """Private names that Keras's classes above this one define or set."""
-    found = set()
-    for base in cls.__mro__:
-        if base.__module__.startswith("keras."):
-            source = inspect.getsource(base)
-            found.update(re.findall(r"self\.(_[a-z]\w*)", source))
-            found.update(re.findall(r"def (_[a-z]\w*)", source))
-    return found
+    """The same of all classes of Keras that a class inherits from."""
+    bases = [b for b in cls.__mro__ if b.__module__.startswith("keras.")]
+    return set().union(*map(private_names_in, bases))
 
 
 @pytest.fixture(scope="module")
