@@ -12,7 +12,7 @@ import numpy as np
 from keras_distill._arguments import is_number
 from keras_distill._data.sources import check_model
 from keras_distill.distillers import checks
-from keras_distill.distillers.distiller import Distiller
+from keras_distill.distillers.base import BaseDistiller
 from keras_distill.export.verification.verification import Verification
 from keras_distill.report import provenance
 from keras_distill.teachers.roles import as_teacher
@@ -54,7 +54,7 @@ class Networks:
         """
         student, comparable = self.student, True
         views, teacher = checked_views(self.views), as_teacher(self.teacher)
-        if isinstance(student, Distiller):
+        if isinstance(student, BaseDistiller):
             configuration = provenance.distiller_settings(student)
             views = views or student.views
             if teacher is None:
