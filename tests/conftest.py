@@ -15,6 +15,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import keras
 import pytest
+import replicas
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +25,16 @@ def _clean_slate():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def on_replicas():
+    """`on_replicas(2, function, *arguments)`: see `replicas.py`."""
+    with replicas.Processes() as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def trained(on_replicas, tmp_path_factory):
+    """`trained(2, train, scenario)`: logs and arrays of a training."""
+    return replicas.Trainings(on_replicas, tmp_path_factory.mktemp("trained"))

@@ -55,7 +55,7 @@ def test_quickstart_keeps_its_promises():
     assert list((SAVED / "quickstart" / "tensorboard").rglob("events*"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_fashion_mnist_quick():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
@@ -80,13 +80,26 @@ def example(monkeypatch):
     return load
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        str(p.relative_to(EXAMPLES))
+        for p in EXAMPLES.rglob("*.py")
+        if p.name != "quickstart.py"  # It has no `main`, and runs in CI.
+    ),
+)
+def test_examples_import(path, example):
+    """Their runs are nightly: here, that they still find what they use."""
+    example(path)
+
+
 def test_gap_closed(example):
     reporting = example("reporting.py")
     assert reporting.gap_closed([0.9], [0.5, 0.7], [0.75]) == "50 %"
     assert reporting.gap_closed([0.6], [0.5, 0.7], [0.75]) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_layer_alignment_quick():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
@@ -130,7 +143,7 @@ def test_alignments_of_unlike_depths(example):
     np.testing.assert_array_equal(later, [3, 5, 6, 7, 7])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cost_of_losses_quick():
     output = run("benchmarks/losses.py", "--quick", "--losses", "Hint", "DIST")
     path = SAVED / "benchmarks_quick" / "losses.json"
@@ -143,7 +156,7 @@ def test_cost_of_losses_quick():
     assert "DIST" in output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cost_of_a_step_quick():
     output = run("benchmarks/step.py", "--quick", "--processes", "1")
     path = SAVED / "benchmarks_quick" / "step.json"
@@ -224,7 +237,7 @@ def test_peak_bytes_sees_what_is_held():
     assert 12 <= int(done.stdout) / 2**20 <= 18
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_compare_losses_goes_on_where_it_stopped():
     folder = SAVED / "compare_losses_quick"
     shutil.rmtree(folder, ignore_errors=True)
@@ -245,7 +258,7 @@ def test_compare_losses_goes_on_where_it_stopped():
     assert (folder / "accuracy.png").stat().st_size > 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_function_matching_goes_on_where_it_stopped():
     folder = SAVED / "function_matching_quick"
     shutil.rmtree(folder, ignore_errors=True)
@@ -278,7 +291,7 @@ def test_rows_of_function_matching(monkeypatch):
     assert asked == named
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_born_again_goes_on_where_it_stopped():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
@@ -300,7 +313,7 @@ def test_born_again_goes_on_where_it_stopped():
         assert (folder / "generations" / "digits_0" / name).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_self_and_online_goes_on_where_it_stopped():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
@@ -326,7 +339,7 @@ def test_self_and_online_goes_on_where_it_stopped():
     assert (folder / "errors.png").stat().st_size > 10000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_multi_worker_quick():
     output = run("multi_worker.py", "--quick")
     # The workers write into what started them.
@@ -352,7 +365,7 @@ def test_rows_of_born_again(monkeypatch):
     assert rows["CWTM"]["seeds"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")

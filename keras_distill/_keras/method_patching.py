@@ -20,8 +20,8 @@ class _Handlers(threading.local):
 _handlers = _Handlers()
 # The wrapper on a layer is shared by all threads, and counted.
 _lock = threading.Lock()
-_wrapped = {}
-_of_all_threads = {}
+_wrapped: dict = {}
+_of_all_threads: dict = {}
 
 
 @contextlib.contextmanager

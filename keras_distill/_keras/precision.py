@@ -85,7 +85,7 @@ def layers_that_change(model, dtype):
 # Replicas are traced by a thread each, one at a time as far as a teacher goes.
 # Should that change, the first to come sets the policies, the last restores.
 _lock = threading.Lock()
-_running = {}
+_running: dict = {}
 
 
 @contextlib.contextmanager

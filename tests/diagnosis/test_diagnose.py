@@ -817,7 +817,7 @@ def test_thresholds_of_the_data_and_the_time():
     assert "cut_short" not in found(short_training__steps=500)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_two_regimes_of_fashion_mnist(monkeypatch):
     """Distilled is 3.5 points better than alone with 2 000 images, no better
     with 20 000 (5000 steps)."""
