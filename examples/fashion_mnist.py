@@ -19,12 +19,12 @@ import time
 
 import keras
 import numpy as np
-from reporting import comparison
-from reporting import curves
-from reporting import percent
-from reporting import table
-from what_to_expect import student_network
-from what_to_expect import teacher_network
+from _shared.reporting import comparison
+from _shared.reporting import curves
+from _shared.reporting import percent
+from _shared.reporting import table
+from _shared.small_networks import plain_student
+from _shared.small_networks import plain_teacher
 
 import keras_distill as kd
 
@@ -81,8 +81,8 @@ class Experiment:
         few = kd.datasets.subset(
             self.data.x_train, self.data.y_train, self.labels, seed=seed
         )
-        teacher, alone = teacher_network(), student_network(16)
-        student = student_network(16)
+        teacher, alone = plain_teacher(), plain_student(16)
+        student = plain_student(16)
         student.set_weights(alone.get_weights())
         self.run(teacher, "teacher", seed, *few, CROSSENTROPY, 2e-3)
         distiller = kd.Distiller(

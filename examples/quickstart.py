@@ -18,11 +18,11 @@ import time
 
 import keras
 import numpy as np
-from reporting import comparison
-from reporting import curves
-from reporting import interval
-from reporting import percent
-from reporting import table
+from _shared.reporting import comparison
+from _shared.reporting import curves
+from _shared.reporting import interval
+from _shared.reporting import percent
+from _shared.reporting import table
 
 import keras_distill as kd
 

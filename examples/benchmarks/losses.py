@@ -44,7 +44,7 @@ import keras_distill as kd
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from reporting import table  # noqa: E402
+from _shared.reporting import table  # noqa: E402
 
 layers, losses = keras.layers, kd.losses
 SAVED = pathlib.Path(__file__).parents[2] / "saved_models"

@@ -54,6 +54,7 @@ import keras_distill as kd
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from _shared.reporting import table  # noqa: E402
 from losses import SAVED  # noqa: E402
 from losses import THREADS  # noqa: E402
 from losses import peak_bytes  # noqa: E402
@@ -61,7 +62,6 @@ from losses import quartiles  # noqa: E402
 from losses import resident  # noqa: E402
 from losses import resnet  # noqa: E402
 from losses import timed  # noqa: E402
-from reporting import table  # noqa: E402
 
 PLAIN, TEACHER = "plain student step", "teacher forward"
 OURS, STOCK = "kd.Distiller", "keras.distillation"

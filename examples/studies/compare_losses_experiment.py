@@ -4,21 +4,25 @@ import functools
 import json
 import os
 import pathlib
+import sys
 import time
 
 import keras
-import laboratory
 import numpy as np
 import published_weights
-from small_networks import network
-from small_networks import residual_block
-from small_networks import separable_block
 
 import keras_distill as kd
 from keras_distill.cost import multiply_accumulates
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+from _shared.small_networks import network
+from _shared.small_networks import residual_block
+from _shared.small_networks import separable_block
+
 layers = keras.layers
-OUT = pathlib.Path(__file__).parent.parent / "saved_models"
+OUT = pathlib.Path(__file__).parents[2] / "saved_models"
 BATCH_SIZE = published_weights.BATCH_SIZE
 WIDTHS = [(24, 1), (48, 2)]
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -55,7 +59,7 @@ def fit(model, x, y, seed, epochs, rate, **options):
     return {name: values[-1] for name, values in history.items()}
 
 
-class Laboratory:
+class CompareLossesExperiment:
     """The data and the teacher, in every worker."""
 
     def __init__(self, settings):
@@ -181,18 +185,18 @@ class Laboratory:
 
 
 @functools.cache
-def the_laboratory(settings):
-    laboratory.one_thread()
-    return Laboratory(json.loads(settings))
+def experiment_of(settings):
+    long_runs.one_thread()
+    return CompareLossesExperiment(json.loads(settings))
 
 
 def first_numbers(settings):
-    lab = the_laboratory(json.dumps(settings))
+    experiment = experiment_of(json.dumps(settings))
     return {
-        "accuracy": lab.teacher_accuracy(),
-        "teacher": multiply_accumulates(lab.teacher),
+        "accuracy": experiment.teacher_accuracy(),
+        "teacher": multiply_accumulates(experiment.teacher),
         "student": multiply_accumulates(student_network(0)),
-        "teacher_parameters": lab.teacher.count_params(),
+        "teacher_parameters": experiment.teacher.count_params(),
         "student_parameters": student_network(0).count_params(),
     }
 
@@ -200,12 +204,12 @@ def first_numbers(settings):
 def work(job):
     """One row and seed, or one row's time: `(key, result)`."""
     key, name, seed, settings = job
-    lab = the_laboratory(json.dumps(settings))
+    experiment = experiment_of(json.dumps(settings))
     keras.backend.clear_session()
     rows = published_weights.rows(settings["temperature"])
     rows = {row.name: row for row in rows}
     if seed is None:
         rounds = 3 if settings["quick"] else 15
         plain = rows["SoftTargets"]
-        return key, lab.milliseconds(rows[name], plain, rounds)
-    return key, lab.run(rows[name], seed)
+        return key, experiment.milliseconds(rows[name], plain, rounds)
+    return key, experiment.run(rows[name], seed)

@@ -1,9 +1,9 @@
 """Students without a larger teacher, on Fashion-MNIST: what does it bring?
 
-    python examples/self_and_online.py             # all rows, 3 seeds
-    python examples/self_and_online.py --table     # the table and the picture
-    python examples/self_and_online.py --choose    # on held-out images
-    python examples/self_and_online.py --quick     # all rows, tiny numbers
+    python examples/papers/self_and_online.py  # all rows, 3 seeds
+    python examples/papers/self_and_online.py --table  # table and picture
+    python examples/papers/self_and_online.py --choose  # on held-out images
+    python examples/papers/self_and_online.py --quick  # all rows, tiny numbers
 
 One network, trained in six ways with the same images, epochs and optimizer:
 plainly; with exits taught by the deepest (BYOT); each stage imitating where
@@ -18,17 +18,22 @@ The run can be stopped and started again: results are saved job by job.
 """
 
 import argparse
+import pathlib
+import sys
 
-import generation_laboratory
-import laboratory
+import born_again_experiment
 import numpy as np
-import reporting
-import self_laboratory
+import self_and_online_experiment
 from born_again import FULL as BORN_AGAIN
 from born_again import TINY
-from self_laboratory import JOBS
+from self_and_online_experiment import JOBS
 
-OUT = generation_laboratory.OUT
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+from _shared import reporting
+
+OUT = born_again_experiment.OUT
 FULL = {
     **BORN_AGAIN,
     "data": {"fashion_mnist": BORN_AGAIN["data"]["fashion_mnist"]},
@@ -110,7 +115,7 @@ def picture(path, results):
 
 
 def report(folder):
-    results = laboratory.saved(folder / "results.json")
+    results = long_runs.saved(folder / "results.json")
     done = {key: r for key, r in results.items() if "/" in key}
     if not done:
         raise SystemExit(f"No results in {folder} yet: run without --table.")
@@ -123,21 +128,19 @@ def report(folder):
     picture(folder / "errors.png", done)
     seconds = sum(result["seconds"] for result in done.values())
     print(f"\n{seconds / 60:.1f} minutes of one process")
-    laboratory.save(
-        folder / "report.json", {"table": lines, "results": results}
-    )
+    long_runs.save(folder / "report.json", {"table": lines, "results": results})
 
 
 def do(jobs, path, settings, processes):
-    laboratory.do(
+    long_runs.run_jobs(
         jobs,
         path,
         settings,
-        self_laboratory.first_numbers,
-        self_laboratory.work,
+        self_and_online_experiment.first_numbers,
+        self_and_online_experiment.work,
         processes,
     )
-    return laboratory.saved(path)
+    return long_runs.saved(path)
 
 
 def choose(folder, settings, processes):

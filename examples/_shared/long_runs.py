@@ -30,7 +30,7 @@ def one_thread():
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def do(jobs, path, settings, prepare, work, processes):
+def run_jobs(jobs, path, settings, prepare, work, processes):
     """Does all jobs that `path` does not hold yet, and writes it after each.
 
     Args:

@@ -4,21 +4,25 @@ import functools
 import json
 import os
 import pathlib
+import sys
 import time
 from typing import NamedTuple
 
 import keras
-import laboratory
 import numpy as np
 import tensorflow as tf
-from small_networks import network
-from small_networks import residual_block
-from small_networks import separable_block
 
 import keras_distill as kd
 from keras_distill.cost import multiply_accumulates
 
-OUT = pathlib.Path(__file__).parent.parent / "saved_models"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+from _shared.small_networks import network
+from _shared.small_networks import residual_block
+from _shared.small_networks import separable_block
+
+OUT = pathlib.Path(__file__).parents[2] / "saved_models"
 BATCH_SIZE = 64
 CROSSENTROPY = keras.losses.CategoricalCrossentropy(from_logits=True)
 
@@ -93,7 +97,7 @@ def images_of(dataset, size):
     return arrays
 
 
-class Laboratory:
+class FunctionMatchingExperiment:
     """The data and the teacher, in every worker."""
 
     def __init__(self, settings):
@@ -302,35 +306,45 @@ class Laboratory:
 class Curve(keras.callbacks.Callback):
     """Accuracy on plain test and training images by step."""
 
-    def __init__(self, lab, student, steps_per_point):
+    def __init__(self, experiment, student, steps_per_point):
         super().__init__()
-        self.lab, self.student = lab, student
+        self.experiment, self.student = experiment, student
         self.steps_per_point = steps_per_point
         self.steps, self.test, self.train = [], [], []
 
     def on_epoch_end(self, epoch, logs=None):
-        lab = self.lab
+        experiment = self.experiment
         self.steps.append((epoch + 1) * self.steps_per_point)
-        self.test.append(lab.accuracy(self.student, lab.x_test, lab.y_test))
-        self.train.append(lab.accuracy(self.student, lab.x, lab.y))
+        self.test.append(
+            experiment.accuracy(
+                self.student, experiment.x_test, experiment.y_test
+            )
+        )
+        self.train.append(
+            experiment.accuracy(self.student, experiment.x, experiment.y)
+        )
 
 
 # Workers.
 
 
 @functools.cache
-def the_laboratory(settings):
-    laboratory.one_thread()
-    return Laboratory(json.loads(settings))
+def experiment_of(settings):
+    long_runs.one_thread()
+    return FunctionMatchingExperiment(json.loads(settings))
 
 
 def first_numbers(settings):
-    lab = the_laboratory(json.dumps(settings))
+    experiment = experiment_of(json.dumps(settings))
     numbers = {
-        "accuracy": lab.accuracy(lab.teacher, lab.x_test, lab.y_test),
-        "train": lab.accuracy(lab.teacher, lab.x, lab.y),
+        "accuracy": experiment.accuracy(
+            experiment.teacher, experiment.x_test, experiment.y_test
+        ),
+        "train": experiment.accuracy(
+            experiment.teacher, experiment.x, experiment.y
+        ),
     }
-    for model in (lab.teacher, lab.network("student", 0)):
+    for model in (experiment.teacher, experiment.network("student", 0)):
         numbers[model.name] = {
             "parameters": model.count_params(),
             "multiply_accumulates": multiply_accumulates(model),
@@ -340,9 +354,9 @@ def first_numbers(settings):
 
 def work(job):
     key, name, seed, settings = job
-    lab = the_laboratory(json.dumps(settings))
+    experiment = experiment_of(json.dumps(settings))
     keras.backend.clear_session()
     if name is None:
-        return key, lab.milliseconds()
+        return key, experiment.milliseconds()
     row = {row.name: row for row in ROWS}[name]
-    return key, lab.run(row, seed)
+    return key, experiment.run(row, seed)

@@ -1,10 +1,10 @@
 """Function matching on Fashion-MNIST: what makes a good teacher?
 
-    python examples/function_matching.py --choose     # rates and crops
-    python examples/function_matching.py              # all rows, 3 seeds
-    python examples/function_matching.py --time       # then: ms per step
-    python examples/function_matching.py --table      # tables and pictures
-    python examples/function_matching.py --quick      # all rows, tiny numbers
+    python examples/papers/function_matching.py --choose  # rates and crops
+    python examples/papers/function_matching.py  # all rows, 3 seeds
+    python examples/papers/function_matching.py --time  # then: step time
+    python examples/papers/function_matching.py --table  # tables, pictures
+    python examples/papers/function_matching.py --quick  # tiny numbers
 
 Five questions of Beyer et al. 2022 ("A good teacher is patient and
 consistent"), each a block of the table and a picture. The teacher knows
@@ -17,13 +17,18 @@ what is there is not done again.
 """
 
 import argparse
+import pathlib
+import sys
 
-import laboratory
-import matching_laboratory
+import function_matching_experiment
 import numpy as np
-import reporting
-from matching_laboratory import OUT
-from matching_laboratory import ROWS
+from function_matching_experiment import OUT
+from function_matching_experiment import ROWS
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+from _shared import reporting
 
 FULL = {
     "images": 2048,
@@ -168,7 +173,7 @@ def picture(path, results, question):
 
 
 def report(folder):
-    results = laboratory.saved(folder / "results.json")
+    results = long_runs.saved(folder / "results.json")
     if "first" not in results:
         raise SystemExit(f"No accuracies in {folder} yet: run without --time.")
     first = results["first"]
@@ -186,12 +191,12 @@ def report(folder):
     done = [result for key, result in results.items() if "/" in key]
     seconds = sum(sum(result["seconds"].values()) for result in done)
     print(f"\n{seconds / 60:.0f} minutes of one process")
-    times = laboratory.saved(folder / "times.json")
+    times = long_runs.saved(folder / "times.json")
     if "time/steps" in times:
         print()
         print(reporting.table(times["time/steps"]))
     content = {"table": lines, "results": results, "times": times}
-    laboratory.save(folder / "report.json", content)
+    long_runs.save(folder / "report.json", content)
 
 
 # What is chosen on held-out training images: the row that it is chosen for.
@@ -212,15 +217,15 @@ def choose(folder, settings, processes):
         for value in values
     ]
     path = folder / "choices.json"
-    laboratory.do(
+    long_runs.run_jobs(
         jobs,
         path,
         settings,
-        matching_laboratory.first_numbers,
-        matching_laboratory.work,
+        function_matching_experiment.first_numbers,
+        function_matching_experiment.work,
         processes,
     )
-    results = laboratory.saved(path)
+    results = long_runs.saved(path)
     lines = [
         {
             "choice": option,
@@ -282,12 +287,12 @@ def main():
         jobs = [("time/steps", None, None, settings)]
         file, processes = "times.json", 1
     if not args.table:
-        laboratory.do(
+        long_runs.run_jobs(
             jobs,
             folder / file,
             settings,
-            matching_laboratory.first_numbers,
-            matching_laboratory.work,
+            function_matching_experiment.first_numbers,
+            function_matching_experiment.work,
             processes,
         )
     report(folder)

@@ -1,7 +1,7 @@
 """Which layer of a teacher teaches which layer of a student.
 
-    python examples/layer_alignment.py            # 3 seeds
-    python examples/layer_alignment.py --quick    # one seed, few steps
+    python examples/papers/layer_alignment.py  # 3 seeds
+    python examples/papers/layer_alignment.py --quick  # one seed, few steps
 
 After Oleinik 2023, who distils between small networks of unlike depth by the
 information that pairs of layers share. The student has three convolutions and
@@ -19,18 +19,22 @@ import argparse
 import functools
 import json
 import pathlib
+import sys
 import time
 
 import keras
 import numpy as np
-from reporting import gap_closed
-from reporting import percent
-from reporting import table
 
 import keras_distill as kd
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared.reporting import gap_closed
+from _shared.reporting import percent
+from _shared.reporting import table
+
 layers = keras.layers
-SAVED = pathlib.Path(__file__).parent.parent / "saved_models"
+SAVED = pathlib.Path(__file__).parents[2] / "saved_models"
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 # Channels and stride of each convolution.
@@ -105,7 +109,7 @@ def window(depths, shift, spread):
     return bell / bell.sum(axis=0)
 
 
-class Laboratory:
+class Experiment:
     """The data, and how every network here is trained and judged."""
 
     def __init__(
@@ -197,18 +201,18 @@ def alignment(teacher, student, matrix):
     )
 
 
-def search(lab, teacher):
+def search(experiment, teacher):
     """The choices on held-out images.
 
     Returns:
-        Row of the table -> arguments of `Laboratory.student`, and what was
+        Row of the table -> arguments of `Experiment.student`, and what was
         tried: name, accuracy and, of an alignment, its lambda.
     """
     depths = DEPTHS[teacher]
     tried = []
 
     def attempt(name, **how):
-        accuracy, loss = lab.judged(teacher=teacher, **how)
+        accuracy, loss = experiment.judged(teacher=teacher, **how)
         matrix = getattr(loss, "alignment_matrix", None)
         tried.append(
             {
@@ -234,11 +238,11 @@ def search(lab, teacher):
             loss=functools.partial(soft_targets, temperature=temperature),
             alpha=alpha,
         )
-        for temperature, alpha in lab.soft
+        for temperature, alpha in experiment.soft
     ]
     pairwise = best(
         aligned(f"pairwise, weight {w:g}", one_to_one(depths), w)
-        for w in lab.weights
+        for w in experiment.weights
     )
     weight = pairwise["how"]["weight"]
     uniform = aligned("all to all", "uniform", weight)
@@ -249,8 +253,8 @@ def search(lab, teacher):
             window(depths, shift, spread),
             weight,
         )
-        for shift in lab.shifts
-        for spread in lab.spreads
+        for shift in experiment.shifts
+        for spread in experiment.spreads
     )
     rows = {
         "Hinton": best(soft),
@@ -262,32 +266,36 @@ def search(lab, teacher):
     return rows, tried
 
 
-def final(lab, rows, seeds):
+def final(experiment, rows, seeds):
     """Row -> accuracy, agreement with the teacher and history, per seed.
 
     Args:
-        lab: A `Laboratory`.
-        rows: `(teacher, row) -> arguments of Laboratory.student`.
+        experiment: A `Experiment`.
+        rows: `(teacher, row) -> arguments of Experiment.student`.
         seeds: How many.
     """
     decided = {
-        name: lab.classes(teacher, lab.test[0])
-        for name, teacher in lab.teachers.items()
+        name: experiment.classes(teacher, experiment.test[0])
+        for name, teacher in experiment.teachers.items()
     }
     results = {}
     for key, how in rows.items():
         result = {"accuracy": [], "agreement": [], "history": []}
         for seed in range(seeds):
-            student, history, _ = lab.student(seed, **how)
-            classes = lab.classes(student, lab.test[0])
-            result["accuracy"].append(float(np.mean(classes == lab.test[1])))
+            student, history, _ = experiment.student(seed, **how)
+            classes = experiment.classes(student, experiment.test[0])
+            result["accuracy"].append(
+                float(np.mean(classes == experiment.test[1]))
+            )
             result["agreement"].append(
                 {t: float(np.mean(classes == decided[t])) for t in decided}
             )
             result["history"].append(history["val_accuracy"])
         results[key] = result
         print(f"  {key}: {percent(result['accuracy'])} %", flush=True)
-    accuracies = {t: float(np.mean(decided[t] == lab.test[1])) for t in decided}
+    accuracies = {
+        t: float(np.mean(decided[t] == experiment.test[1])) for t in decided
+    }
     return results, accuracies
 
 
@@ -460,43 +468,43 @@ def main():
     started = time.perf_counter()
     if args.quick:
         out, seeds = SAVED / "layer_alignment_quick", 1
-        lab = Laboratory(256, 2, 512, 2, teachers=["same layers"])
-        lab.soft, lab.weights = SOFT[:1], WEIGHTS[:1]
-        lab.shifts, lab.spreads = (0,), SPREADS[:1]
+        experiment = Experiment(256, 2, 512, 2, teachers=["same layers"])
+        experiment.soft, experiment.weights = SOFT[:1], WEIGHTS[:1]
+        experiment.shifts, experiment.spreads = (0,), SPREADS[:1]
     else:
         out, seeds = SAVED / "layer_alignment", args.seeds
-        lab = Laboratory(1000, 30, 20000, 8)
-        lab.soft, lab.weights = SOFT, WEIGHTS
-        lab.shifts, lab.spreads = SHIFTS, SPREADS
+        experiment = Experiment(1000, 30, 20000, 8)
+        experiment.soft, experiment.weights = SOFT, WEIGHTS
+        experiment.shifts, experiment.spreads = SHIFTS, SPREADS
     out.mkdir(parents=True, exist_ok=True)
 
     print("On held-out images, one seed:")
     runs, chosen, tried = {(None, "alone"): {}}, {}, {}
-    for teacher in lab.teachers:
-        rows, tried[teacher] = search(lab, teacher)
+    for teacher in experiment.teachers:
+        rows, tried[teacher] = search(experiment, teacher)
         for row, attempt in rows.items():
             runs[teacher, row] = {"teacher": teacher, **attempt["how"]}
             chosen[teacher, row] = attempt["name"].partition(", ")[2]
             if row == "best of the grid":
                 chosen[teacher, row] = attempt["name"]
     print(f"\nOn test images, {seeds} seeds:")
-    results, teachers = final(lab, runs, seeds)
+    results, teachers = final(experiment, runs, seeds)
 
     rows = table_rows(results, teachers, chosen)
     print()
     print(table(rows))
-    curves(out / "accuracy_by_epoch.png", results, teachers, lab.every)
+    curves(out / "accuracy_by_epoch.png", results, teachers, experiment.every)
     student = aligned_layers(network(THREE, "student"))
     for teacher, attempts in tried.items():
-        names = (aligned_layers(lab.teachers[teacher]), student)
+        names = (aligned_layers(experiment.teachers[teacher]), student)
         picture = out / f"alignments_{teacher.replace(' ', '_')}.png"
         graphs(picture, teacher, attempts, names)
         for attempt in attempts:
             del attempt["how"]  # Holds functions.
     report = {
-        "command": "python examples/layer_alignment.py",
-        "images": lab.images,
-        "epochs": lab.epochs,
+        "command": "python examples/papers/layer_alignment.py",
+        "images": experiment.images,
+        "epochs": experiment.epochs,
         "table": rows,
         "held_out": tried,
         "teachers": teachers,

@@ -3,18 +3,22 @@
 import functools
 import json
 import pathlib
+import sys
 import time
 
 import keras
-import laboratory
 import numpy as np
 import tensorflow as tf
 
 import keras_distill as kd
 from keras_distill.cost import multiply_accumulates
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+
 layers = keras.layers
-OUT = pathlib.Path(__file__).parent.parent / "saved_models"
+OUT = pathlib.Path(__file__).parents[2] / "saved_models"
 BATCH_SIZE = 64
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 # Taught by the plain network: a loss and the share of distillation.
@@ -55,7 +59,7 @@ def network(shape, widths, stem_strides):
     return keras.Model(image, logits, name="small_wide_resnet")
 
 
-class Laboratory:
+class BornAgainExperiment:
     """One data set, in every worker."""
 
     def __init__(self, settings, data, seed):
@@ -198,18 +202,18 @@ class Laboratory:
 
 
 @functools.lru_cache(maxsize=2)
-def the_laboratory(settings, data, seed):
-    laboratory.one_thread()
+def experiment_of(settings, data, seed):
+    long_runs.one_thread()
     # It counts every new network's predict as a retracing of the last one's.
     tf.get_logger().setLevel("ERROR")
-    return Laboratory(json.loads(settings), data, seed)
+    return BornAgainExperiment(json.loads(settings), data, seed)
 
 
 def first_numbers(settings):
     """Of the networks of both data sets."""
     numbers = {}
     for data in settings["data"]:
-        model = the_laboratory(json.dumps(settings), data, 0).network()
+        model = experiment_of(json.dumps(settings), data, 0).network()
         numbers[data] = {
             "parameters": model.count_params(),
             "multiply_accumulates": multiply_accumulates(model),
@@ -220,7 +224,7 @@ def first_numbers(settings):
 def work(job):
     key, name, data, seed, settings = job
     keras.backend.clear_session()
-    lab = the_laboratory(json.dumps(settings), data, seed)
+    experiment = experiment_of(json.dumps(settings), data, seed)
     start = time.time()
-    errors = lab.do(name)
+    errors = experiment.do(name)
     return key, {"errors": errors, "seconds": time.time() - start}

@@ -2,22 +2,27 @@
 
 import functools
 import json
+import pathlib
+import sys
 import time
 
-import generation_laboratory
+import born_again_experiment
 import keras
-import laboratory
 import numpy as np
 import tensorflow as tf
-from generation_laboratory import CROSSENTROPY
+from born_again_experiment import CROSSENTROPY
 
 import keras_distill as kd
 from keras_distill.cost import multiply_accumulates
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+
 STAGES = ["stage1", "stage2", "stage3"]
 
 
-class Laboratory(generation_laboratory.Laboratory):
+class SelfAndOnlineExperiment(born_again_experiment.BornAgainExperiment):
     """Each job gives errors and multiply-accumulates of what would ship."""
 
     def fresh_network(self, number=0):
@@ -134,12 +139,12 @@ class Laboratory(generation_laboratory.Laboratory):
 
 
 JOBS = {
-    "plain": Laboratory.plain,
-    "BYOT": Laboratory.own_teacher,
-    "SelfAttention": Laboratory.self_attention,
-    "moving average": Laboratory.mean_teacher,
-    "DML": Laboratory.mutual,
-    "ONE": Laboratory.native_ensemble,
+    "plain": SelfAndOnlineExperiment.plain,
+    "BYOT": SelfAndOnlineExperiment.own_teacher,
+    "SelfAttention": SelfAndOnlineExperiment.self_attention,
+    "moving average": SelfAndOnlineExperiment.mean_teacher,
+    "DML": SelfAndOnlineExperiment.mutual,
+    "ONE": SelfAndOnlineExperiment.native_ensemble,
 }
 
 
@@ -147,23 +152,26 @@ JOBS = {
 
 
 @functools.lru_cache(maxsize=2)
-def the_laboratory(settings, seed):
-    laboratory.one_thread()
+def experiment_of(settings, seed):
+    long_runs.one_thread()
     # It counts every new network's predict as a retracing of the last one's.
     tf.get_logger().setLevel("ERROR")
-    return Laboratory(json.loads(settings), "fashion_mnist", seed)
+    return SelfAndOnlineExperiment(json.loads(settings), "fashion_mnist", seed)
 
 
 def first_numbers(settings):
-    lab = the_laboratory(json.dumps(settings), 0)
-    return {"parameters": lab.network().count_params(), "steps": lab.steps}
+    experiment = experiment_of(json.dumps(settings), 0)
+    return {
+        "parameters": experiment.network().count_params(),
+        "steps": experiment.steps,
+    }
 
 
 def work(job):
     key, name, seed, settings = job
     keras.backend.clear_session()
-    lab = the_laboratory(json.dumps(settings), seed)
+    experiment = experiment_of(json.dumps(settings), seed)
     start = time.time()
-    rows = JOBS[name](lab)
+    rows = JOBS[name](experiment)
     assert all(np.isfinite(row["error"]) for row in rows.values()), rows
     return key, {"rows": rows, "seconds": time.time() - start}

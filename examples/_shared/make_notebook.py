@@ -1,12 +1,12 @@
 """Writes quickstart.ipynb from quickstart.py: the same cells, no output.
 
-python examples/make_notebook.py
+python examples/_shared/make_notebook.py
 """
 
 import json
 import pathlib
 
-HERE = pathlib.Path(__file__).parent
+EXAMPLES = pathlib.Path(__file__).parents[1]
 
 
 def cells(source):
@@ -47,9 +47,9 @@ def notebook(source):
 
 
 def main():
-    source = (HERE / "quickstart.py").read_text()
+    source = (EXAMPLES / "quickstart.py").read_text()
     text = json.dumps(notebook(source), indent=1) + "\n"
-    (HERE / "quickstart.ipynb").write_text(text)
+    (EXAMPLES / "quickstart.ipynb").write_text(text)
 
 
 if __name__ == "__main__":

@@ -45,3 +45,34 @@ def separable_block(x, filters, strides, name):
     x = conv(x, None, 3, strides, f"{name}_depthwise", depthwise=True)
     x = layers.ReLU(name=f"{name}_depthwise")(x)
     return layers.ReLU(name=name)(conv(x, filters, 1, 1, name))
+
+
+def plain_teacher():
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1), name="image"),
+            layers.Conv2D(32, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(96, 3, padding="same", activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dropout(0.3),
+            layers.Dense(10),
+        ],
+        name="teacher",
+    )
+
+
+def plain_student(width):
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1), name="image"),
+            layers.Conv2D(width, 3, 2, padding="same", activation="relu"),
+            layers.Conv2D(2 * width, 3, 2, padding="same", activation="relu"),
+            layers.Conv2D(2 * width, 3, padding="same", activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10),
+        ],
+        name="student",
+    )

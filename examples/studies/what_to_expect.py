@@ -1,8 +1,8 @@
 """What to expect when: distillation against training alone, on Fashion-MNIST.
 
-    python examples/what_to_expect.py                # the table of the README
-    python examples/what_to_expect.py --defaults     # temperature and alpha
-    python examples/what_to_expect.py --quick        # a minute, small numbers
+    python examples/studies/what_to_expect.py  # the table of the README
+    python examples/studies/what_to_expect.py --defaults  # its defaults
+    python examples/studies/what_to_expect.py --quick  # a minute, small numbers
 
 One teacher is trained on 20 000 images. Students of two sizes get 500, 2000 or
 all 20 000 of these, with labels, for a short or a long time. Accuracy is that
@@ -16,46 +16,21 @@ import argparse
 import itertools
 import json
 import pathlib
+import sys
 
 import keras
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared.small_networks import plain_student
+from _shared.small_networks import plain_teacher
+
 import keras_distill as kd
 
 layers = keras.layers
-SAVED = pathlib.Path(__file__).parent.parent / "saved_models"
+SAVED = pathlib.Path(__file__).parents[2] / "saved_models"
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def teacher_network():
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1), name="image"),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(96, 3, padding="same", activation="relu"),
-            layers.GlobalAveragePooling2D(),
-            layers.Dropout(0.3),
-            layers.Dense(10),
-        ],
-        name="teacher",
-    )
-
-
-def student_network(width):
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1), name="image"),
-            layers.Conv2D(width, 3, 2, padding="same", activation="relu"),
-            layers.Conv2D(2 * width, 3, 2, padding="same", activation="relu"),
-            layers.Conv2D(2 * width, 3, padding="same", activation="relu"),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(10),
-        ],
-        name="student",
-    )
 
 
 def optimizer(steps, rate=4e-3):
@@ -78,7 +53,7 @@ def accuracy(model, x, y):
     return float(np.mean(logits.argmax(-1) == y))
 
 
-class Laboratory:
+class Experiment:
     """The data, the teacher, and one student at a time."""
 
     def __init__(self, images, teacher_steps):
@@ -89,7 +64,7 @@ class Laboratory:
         self.x_val = data.x_train[held_out]
         self.y_val = data.y_train[held_out]
         keras.utils.set_random_seed(0)
-        self.teacher = teacher_network()
+        self.teacher = plain_teacher()
         self.teacher.compile(optimizer(teacher_steps, 2e-3), CROSSENTROPY)
         fit(self.teacher, self.x, self.y, teacher_steps, seed=0)
         self.logits = self.teacher.predict(self.x, batch_size=500, verbose=0)
@@ -99,7 +74,7 @@ class Laboratory:
 
     def student(self, width, seed):
         keras.utils.set_random_seed(1000 + seed)
-        return student_network(width)
+        return plain_student(width)
 
     def alone(self, width, labels, steps, seed):
         student = self.student(width, seed)
@@ -139,15 +114,15 @@ def percent(values):
     return f"{mean:5.1f} ± {half:.1f}" if half == half else f"{mean:5.1f}"
 
 
-def defaults(lab, grid, temperatures, alphas):
+def defaults(experiment, grid, temperatures, alphas):
     """Gain over training alone, in points, for each temperature and alpha."""
     gains = {pair: [] for pair in itertools.product(temperatures, alphas)}
     rows = []
     for width, labels, steps in grid:
-        alone = lab.alone(width, labels, steps, seed=0)
+        alone = experiment.alone(width, labels, steps, seed=0)
         row = {"width": width, "labels": labels, "steps": steps, "alone": alone}
         for temperature, alpha in gains:
-            value = lab.distilled(
+            value = experiment.distilled(
                 width, labels, steps, 0, temperature=temperature, alpha=alpha
             )
             gains[temperature, alpha].append(value - alone)
@@ -171,7 +146,7 @@ def defaults(lab, grid, temperatures, alphas):
     return rows
 
 
-def regimes(lab, grid, seeds):
+def regimes(experiment, grid, seeds):
     """Alone against distilled with the package's defaults."""
     rows = []
     print("| student | images | steps | alone | distilled | difference |")
@@ -179,9 +154,9 @@ def regimes(lab, grid, seeds):
     for width, labels, steps in grid:
         alone, distilled = [], []
         for seed in range(seeds):
-            alone.append(lab.alone(width, labels, steps, seed))
-            distilled.append(lab.distilled(width, labels, steps, seed))
-        size = student_network(width).count_params()
+            alone.append(experiment.alone(width, labels, steps, seed))
+            distilled.append(experiment.distilled(width, labels, steps, seed))
+        size = plain_student(width).count_params()
         gain = np.subtract(distilled, alone)
         rows.append(
             {
@@ -207,27 +182,27 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     if args.quick:
-        lab = Laboratory(images=2000, teacher_steps=100)
+        experiment = Experiment(images=2000, teacher_steps=100)
         grid = [(4, 200, 60)]
         temperatures, alphas, seeds = (1.0, 4.0), (0.5, 1.0), 2
     else:
-        lab = Laboratory(images=20000, teacher_steps=4000)
+        experiment = Experiment(images=20000, teacher_steps=4000)
         amounts = [(500, 1000), (2000, 1000), (20000, 1000)]
         amounts += [(2000, 4000), (20000, 4000)]
         grid = [(width, *amount) for width in (7, 16) for amount in amounts]
         temperatures, alphas = (1.0, 2.0, 4.0), (0.5, 0.9, 1.0)
         seeds = args.seeds
     print(
-        f"teacher: {lab.teacher.count_params()} parameters, "
-        f"{100 * lab.teacher_accuracy:.1f} % on 10 000 held-out images\n"
+        f"teacher: {experiment.teacher.count_params()} parameters, "
+        f"{100 * experiment.teacher_accuracy:.1f} % on 10 000 held-out images\n"
     )
     out = SAVED / ("what_to_expect" + "_quick" * args.quick)
     out.mkdir(parents=True, exist_ok=True)
     if args.defaults:
-        rows = defaults(lab, grid, temperatures, alphas)
+        rows = defaults(experiment, grid, temperatures, alphas)
         (out / "defaults.json").write_text(json.dumps(rows, indent=1))
     else:
-        rows = regimes(lab, grid, seeds)
+        rows = regimes(experiment, grid, seeds)
         (out / "regimes.json").write_text(json.dumps(rows, indent=1))
 
 

@@ -1,9 +1,9 @@
 """Every loss of `kd.losses` at its published weight, on Fashion-MNIST.
 
-    python examples/compare_losses.py                # all rows, 3 seeds
-    python examples/compare_losses.py --time         # then: ms per step
-    python examples/compare_losses.py --table        # the table and the picture
-    python examples/compare_losses.py --quick        # all rows, in minutes
+    python examples/studies/compare_losses.py  # all rows, 3 seeds
+    python examples/studies/compare_losses.py --time  # then: step time
+    python examples/studies/compare_losses.py --table  # table and picture
+    python examples/studies/compare_losses.py --quick  # all rows, in minutes
 
 One teacher (residual, 3.2 million multiply-accumulates) and one student
 (depthwise-separable, a tenth of that), half of the training images. All rows
@@ -17,13 +17,18 @@ what is there is not done again.
 
 import argparse
 import math
+import pathlib
+import sys
 
-import laboratory
-import loss_laboratory
+import compare_losses_experiment
 import numpy as np
 import published_weights
-import reporting
-from loss_laboratory import OUT
+from compare_losses_experiment import OUT
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+from _shared import reporting
 
 FULL = {
     "images": 30000,
@@ -131,10 +136,10 @@ def picture(path, results, rows):
 
 
 def report(folder, rows):
-    results = laboratory.saved(folder / "results.json")
+    results = long_runs.saved(folder / "results.json")
     if "first" not in results:
         raise SystemExit(f"No accuracies in {folder} yet: run without --time.")
-    times = laboratory.saved(folder / "times.json")
+    times = long_runs.saved(folder / "times.json")
     numbers = results["first"]
     print(
         f"teacher: {numbers['teacher_parameters']:,} parameters, "
@@ -160,7 +165,7 @@ def report(folder, rows):
     print(f"\n{seconds / 60:.0f} minutes, all processes together")
     picture(folder / "accuracy.png", results, rows)
     content = {"table": lines, "results": results}
-    laboratory.save(folder / "report.json", content)
+    long_runs.save(folder / "report.json", content)
 
 
 def main():
@@ -206,12 +211,12 @@ def main():
     elif not args.table:
         seeds = range(args.seeds or (1 if args.quick else 3))
         jobs = [(f"{r.name}/{s}", r.name, s) for s in seeds for r in chosen]
-    laboratory.do(
+    long_runs.run_jobs(
         [(*job, settings) for job in jobs],
         folder / file,
         settings,
-        loss_laboratory.first_numbers,
-        loss_laboratory.work,
+        compare_losses_experiment.first_numbers,
+        compare_losses_experiment.work,
         args.processes,
     )
     report(folder, rows)

@@ -1,9 +1,9 @@
 """Born-again networks on Fashion-MNIST and digits: do students get better?
 
-    python examples/born_again.py             # all rows, 5 seeds
-    python examples/born_again.py --table     # the table and the picture
-    python examples/born_again.py --held-out  # on held-out training images
-    python examples/born_again.py --quick     # all rows, tiny numbers
+    python examples/papers/born_again.py  # all rows, 5 seeds
+    python examples/papers/born_again.py --table  # table and picture
+    python examples/papers/born_again.py --held-out  # held-out images
+    python examples/papers/born_again.py --quick  # all rows, tiny numbers
 
 The table of Furlanello et al. 2018 in small: a plainly trained network, three
 generations taught by the one before (BAN-1 to BAN-3), the first of them with
@@ -18,13 +18,18 @@ the generations every epoch.
 """
 
 import argparse
+import pathlib
+import sys
 
-import generation_laboratory
-import laboratory
+import born_again_experiment
 import numpy as np
-import reporting
-from generation_laboratory import OUT
-from generation_laboratory import VARIANTS
+from born_again_experiment import OUT
+from born_again_experiment import VARIANTS
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+from _shared import reporting
 
 FULL = {
     "rate": 0.6,
@@ -142,7 +147,7 @@ def picture(path, results, settings):
 
 
 def report(folder, settings):
-    results = laboratory.saved(folder / "results.json")
+    results = long_runs.saved(folder / "results.json")
     done = {key: r for key, r in results.items() if "/" in key}
     if not done:
         raise SystemExit(f"No results in {folder} yet: run without --table.")
@@ -158,7 +163,7 @@ def report(folder, settings):
     seconds = sum(result["seconds"] for result in done.values())
     print(f"\n{seconds / 60:.1f} minutes of one process")
     content = {"table": lines, "results": results}
-    laboratory.save(folder / "report.json", content)
+    long_runs.save(folder / "report.json", content)
 
 
 def arguments():
@@ -208,12 +213,12 @@ def main():
             for job in stage
             if job in args.jobs and not args.table
         ]
-        laboratory.do(
+        long_runs.run_jobs(
             jobs,
             folder / "results.json",
             settings,
-            generation_laboratory.first_numbers,
-            generation_laboratory.work,
+            born_again_experiment.first_numbers,
+            born_again_experiment.work,
             args.processes,
         )
     report(folder, settings)
