@@ -178,7 +178,7 @@ def test_the_readme_says_what_the_quickstarts_file_takes(tmp_path, monkeypatch):
 
 
 def test_the_notebook_is_the_quickstart():
-    sys.path.insert(0, str(ROOT / "examples"))
+    sys.path.insert(0, str(ROOT / "examples" / "_shared"))
     try:
         from make_notebook import notebook
     finally:
