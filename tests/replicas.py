@@ -11,6 +11,7 @@ one process for each size, and it runs whatever the tests of a session ask.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -143,6 +144,7 @@ def serve(devices):
     )
     names = [f"CPU:{i}" for i in range(devices)]
     mirrored = tf.distribute.MirroredStrategy(names)
+    gc.freeze()  # `clear_session` collects: not what was imported.
     for line in sys.stdin:
         replicas, file, function, arguments = json.loads(line)
         keras.utils.clear_session()
