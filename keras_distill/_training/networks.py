@@ -17,7 +17,7 @@ from keras_distill.teachers.roles import moving_teacher
 from keras_distill.views import for_network
 
 # Loss -> the `TeacherStudent` that uses it.
-_owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_owners = weakref.WeakKeyDictionary()
 
 
 class TeacherStudent:
