@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 
@@ -10,11 +11,18 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     ]
 ).rstrip(os.pathsep)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# The tests are small; two threads per operator only fight over two cores.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import keras
 import pytest
+import replicas
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector a look at all that was imported."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +32,16 @@ def _clean_slate():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def on_replicas():
+    """`on_replicas(2, function, *arguments)`: see `replicas.py`."""
+    with replicas.Processes() as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def trained(on_replicas, tmp_path_factory):
+    """`trained(2, train, scenario)`: logs and arrays of a training."""
+    return replicas.Trainings(on_replicas, tmp_path_factory.mktemp("trained"))

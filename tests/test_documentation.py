@@ -64,54 +64,63 @@ def test_public_things_are_documented(name):
 
 
 @pytest.fixture
-def names(tmp_path, monkeypatch):
-    """What the examples take for granted."""
+def run(tmp_path, monkeypatch):
+    """`run(name, *blocks)`: runs examples in a folder; the names they leave."""
     monkeypatch.chdir(tmp_path)
+
+    def run(name, *blocks):
+        names = taken_for_granted(blocks)
+        for code in blocks:
+            exec(compile(code, f"<{name}>", "exec"), names)
+        return names
+
+    return run
+
+
+def taken_for_granted(blocks):
+    """What examples do not make themselves, as far as they use it."""
+    used = {
+        node.id
+        for code in blocks
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Name)
+    }
     x, y = data(64)
     batches = kd.datasets.batches(x, y, batch_size=16)
-    teacher, student = convnet(8), convnet()
-    for model in (teacher, student):
-        model.compile("adam", crossentropy(), metrics=["accuracy"])
-    distiller = kd.Distiller(
-        student=student,
-        teacher=teacher,
-        distillation_losses=kd.losses.SoftTargets(),
-    )
-    distiller.compile("adam", crossentropy())
-    return {
-        "strategy": tf.distribute.get_strategy(),
-        "distiller": distiller,
+    datasets = "dataset", "train_dataset", "test_dataset"
+    names = {
+        **dict.fromkeys((*datasets, "validation", "validation_data"), batches),
+        **dict.fromkeys(("x", "x_train", "x_test"), x),
+        **dict.fromkeys(("y", "y_train", "y_test"), y),
         "kd": kd,
         "keras": keras,
         "np": np,
         "tf": tf,
-        "teacher": teacher,
-        "student": student,
-        "model": student,
-        "dataset": batches,
-        "train_dataset": batches,
-        "validation": batches,
-        "validation_data": batches,
-        "test_dataset": batches,
+        "strategy": tf.distribute.get_strategy(),
         "images": np.ones((2, 224, 224, 3), "float32"),
-        "x": x,
-        "y": y,
-        "x_train": x,
-        "y_train": y,
-        "x_test": x,
-        "y_test": y,
-        "first": convnet(),
-        "second": convnet(),
-        "third": convnet(),
     }
+    for name in used & {"first", "second", "third"}:
+        names[name] = convnet()
+    if used & {"teacher", "student", "model", "distiller"}:
+        teacher, student = convnet(8), convnet()
+        names |= {"teacher": teacher, "student": student, "model": student}
+        for model in (teacher, student):
+            model.compile("adam", crossentropy(), metrics=["accuracy"])
+    if "distiller" in used:
+        names["distiller"] = kd.Distiller(
+            student=student,
+            teacher=teacher,
+            distillation_losses=kd.losses.SoftTargets(),
+        )
+        names["distiller"].compile("adam", crossentropy())
+    return names
 
 
 @pytest.mark.parametrize("name", sorted(n for n, e in EXAMPLES.items() if e))
-def test_examples_in_docstrings_run(name, names):
+def test_examples_in_docstrings_run(name, run):
     if name.endswith(("datasets.fashion_mnist", "datasets.load", "diagnose")):
         pytest.skip("needs the data set; the module's own tests run it")
-    for code in EXAMPLES[name]:
-        exec(compile(code, f"<docstring of {name}>", "exec"), names)
+    run(f"docstring of {name}", *EXAMPLES[name])
 
 
 def quickstart_file():
@@ -137,11 +146,11 @@ def quickstart_file():
 @pytest.mark.parametrize(
     "index", range(len(BLOCK.findall((ROOT / "README.md").read_text())))
 )
-def test_examples_in_the_readme_run(index, names):
+def test_examples_in_the_readme_run(index, run):
     code = BLOCK.findall((ROOT / "README.md").read_text())[index]
     if "student_int8.tflite" in code:
         quickstart_file()
-    exec(compile(code, f"<README block {index}>", "exec"), names)
+    names = run(f"README block {index}", code)
     if "student_int8.tflite" in code:
         assert names["logits"].shape == (1, 10)
 
@@ -169,7 +178,7 @@ def test_the_readme_says_what_the_quickstarts_file_takes(tmp_path, monkeypatch):
 
 
 def test_the_notebook_is_the_quickstart():
-    sys.path.insert(0, str(ROOT / "examples"))
+    sys.path.insert(0, str(ROOT / "examples" / "_shared"))
     try:
         from make_notebook import notebook
     finally:

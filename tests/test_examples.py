@@ -1,6 +1,5 @@
 """The examples, as a newcomer runs them."""
 
-import importlib
 import importlib.util
 import json
 import os
@@ -55,12 +54,12 @@ def test_quickstart_keeps_its_promises():
     assert list((SAVED / "quickstart" / "tensorboard").rglob("events*"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_fashion_mnist_quick():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     assert "student distilled" in run("fashion_mnist.py", "--quick")
-    assert "difference" in run("what_to_expect.py", "--quick")
+    assert "difference" in run("studies/what_to_expect.py", "--quick")
 
 
 @pytest.fixture
@@ -80,17 +79,30 @@ def example(monkeypatch):
     return load
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        str(p.relative_to(EXAMPLES))
+        for p in EXAMPLES.rglob("*.py")
+        if p.name != "quickstart.py"  # It has no `main`, and runs in CI.
+    ),
+)
+def test_examples_import(path, example):
+    """Their runs are nightly: here, that they still find what they use."""
+    example(path)
+
+
 def test_gap_closed(example):
-    reporting = example("reporting.py")
+    reporting = example("_shared/reporting.py")
     assert reporting.gap_closed([0.9], [0.5, 0.7], [0.75]) == "50 %"
     assert reporting.gap_closed([0.6], [0.5, 0.7], [0.75]) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_layer_alignment_quick():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
-    output = run("layer_alignment.py", "--quick")
+    output = run("papers/layer_alignment.py", "--quick")
     out = SAVED / "layer_alignment_quick"
     report = json.loads((out / "report.json").read_text())
     assert [row["student"] for row in report["table"]] == [
@@ -110,7 +122,7 @@ def test_layer_alignment_quick():
 
 
 def test_alignments_of_unlike_depths(example):
-    alignment = example("layer_alignment.py")
+    alignment = example("papers/layer_alignment.py")
     deeper = alignment.DEPTHS["deeper"]
     pairs = alignment.one_to_one(deeper)
     # The second convolution of each size, and the dense layers.
@@ -130,7 +142,7 @@ def test_alignments_of_unlike_depths(example):
     np.testing.assert_array_equal(later, [3, 5, 6, 7, 7])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cost_of_losses_quick():
     output = run("benchmarks/losses.py", "--quick", "--losses", "Hint", "DIST")
     path = SAVED / "benchmarks_quick" / "losses.json"
@@ -143,7 +155,7 @@ def test_cost_of_losses_quick():
     assert "DIST" in output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_cost_of_a_step_quick():
     output = run("benchmarks/step.py", "--quick", "--processes", "1")
     path = SAVED / "benchmarks_quick" / "step.json"
@@ -224,15 +236,22 @@ def test_peak_bytes_sees_what_is_held():
     assert 12 <= int(done.stdout) / 2**20 <= 18
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_compare_losses_goes_on_where_it_stopped():
     folder = SAVED / "compare_losses_quick"
     shutil.rmtree(folder, ignore_errors=True)
-    run("compare_losses.py", "--quick", "--processes", "1", "--rows", "Hint")
+    run(
+        "studies/compare_losses.py",
+        "--quick",
+        "--processes",
+        "1",
+        "--rows",
+        "Hint",
+    )
     before = json.loads((folder / "results.json").read_text())
     assert {"alone/0", "SoftTargets/0", "Hint/0"} < before.keys()
     arguments = ("--quick", "--processes", "1", "--rows")
-    output = run("compare_losses.py", *arguments, "Hint", "DIST")
+    output = run("studies/compare_losses.py", *arguments, "Hint", "DIST")
     after = json.loads((folder / "results.json").read_text())
     # Also the seconds are those of the first time: it was not done again.
     assert {key: after[key] for key in before} == before
@@ -245,11 +264,11 @@ def test_compare_losses_goes_on_where_it_stopped():
     assert (folder / "accuracy.png").stat().st_size > 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_function_matching_goes_on_where_it_stopped():
     folder = SAVED / "function_matching_quick"
     shutil.rmtree(folder, ignore_errors=True)
-    arguments = ("function_matching.py", "--quick", "--rows")
+    arguments = ("papers/function_matching.py", "--quick", "--rows")
     run(*arguments, "function matching")
     before = json.loads((folder / "results.json").read_text())
     output = run(*arguments, "function matching", "cached teacher")
@@ -266,9 +285,8 @@ def test_function_matching_goes_on_where_it_stopped():
     assert (folder / "cache.png").stat().st_size > 0
 
 
-def test_rows_of_function_matching(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    example = importlib.import_module("function_matching")
+def test_rows_of_function_matching(example):
+    example = example("papers/function_matching.py")
     named = {row.name for row in example.ROWS}
     asked = set()
     for rows in example.QUESTIONS.values():
@@ -278,15 +296,15 @@ def test_rows_of_function_matching(monkeypatch):
     assert asked == named
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_born_again_goes_on_where_it_stopped():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     folder = SAVED / "born_again_quick"
     shutil.rmtree(folder, ignore_errors=True)
-    run("born_again.py", "--quick", "--jobs", "generations", "CWTM")
+    run("papers/born_again.py", "--quick", "--jobs", "generations", "CWTM")
     before = json.loads((folder / "results.json").read_text())
-    output = run("born_again.py", "--quick")
+    output = run("papers/born_again.py", "--quick")
     after = json.loads((folder / "results.json").read_text())
     # Also the seconds are those of the first time: it was not done again.
     assert {key: after[key] for key in before} == before
@@ -300,15 +318,15 @@ def test_born_again_goes_on_where_it_stopped():
         assert (folder / "generations" / "digits_0" / name).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_self_and_online_goes_on_where_it_stopped():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     folder = SAVED / "self_and_online_quick"
     shutil.rmtree(folder, ignore_errors=True)
-    run("self_and_online.py", "--quick", "--jobs", "DML")
+    run("papers/self_and_online.py", "--quick", "--jobs", "DML")
     before = json.loads((folder / "results.json").read_text())
-    output = run("self_and_online.py", "--quick")
+    output = run("papers/self_and_online.py", "--quick")
     after = json.loads((folder / "results.json").read_text())
     assert {key: after[key] for key in before} == before
     table = json.loads((folder / "report.json").read_text())["table"]
@@ -326,7 +344,7 @@ def test_self_and_online_goes_on_where_it_stopped():
     assert (folder / "errors.png").stat().st_size > 10000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_multi_worker_quick():
     output = run("multi_worker.py", "--quick")
     # The workers write into what started them.
@@ -334,8 +352,8 @@ def test_multi_worker_quick():
     assert (SAVED / "multi_worker" / "student.tflite").stat().st_size > 0
 
 
-def test_rows_of_born_again(monkeypatch):
-    example = examples_module("born_again", monkeypatch)
+def test_rows_of_born_again(example):
+    example = example("papers/born_again.py")
     errors = dict.fromkeys(example.GENERATIONS, 0.2)
     results = {
         "generations/digits/0": {"errors": {**errors, "plain": 0.25}},
@@ -352,7 +370,7 @@ def test_rows_of_born_again(monkeypatch):
     assert rows["CWTM"]["seeds"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -372,14 +390,9 @@ def test_the_notebook_runs(tmp_path):
     client.execute()
 
 
-def examples_module(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    return importlib.import_module(name)
-
-
-def test_every_loss_is_compared(monkeypatch):
-    weights = examples_module("published_weights", monkeypatch)
-    laboratory = examples_module("loss_laboratory", monkeypatch)
+def test_every_loss_is_compared(example):
+    weights = example("studies/published_weights.py")
+    experiment = example("studies/compare_losses_experiment.py")
     rows = weights.every_row(temperature=1.0)
     compared = {row.name.split(",")[0] for row in rows} - {"alone"}
     bases = {"DistillationLoss", "LayerPairLoss", "weighted_mean"}
@@ -387,7 +400,7 @@ def test_every_loss_is_compared(monkeypatch):
     elsewhere = {"EarlyExits"}
     assert compared == set(kd.losses.__all__) - bases - elsewhere
     # Each finds its layers in both networks, and has a weight for each loss.
-    teacher = laboratory.teacher_network()
+    teacher = experiment.teacher_network()
     for row in rows:
         if row.make is None:
             continue
@@ -396,7 +409,7 @@ def test_every_loss_is_compared(monkeypatch):
         if isinstance(row.weight, dict):
             assert row.weight.keys() == made.keys()
         kd.Distiller(
-            student=laboratory.student_network(0),
+            student=experiment.student_network(0),
             teacher=teacher,
             distillation_losses=made,
         )

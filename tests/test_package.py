@@ -18,6 +18,8 @@ HEAVY = (
     "matplotlib",
     "jinja2",
     "keras_distill.report",
+    # Losses need no TensorFlow of ours.
+    "keras_distill._training.step",
 )
 
 
@@ -32,11 +34,12 @@ def python(code, env=None):
 
 
 def test_import_is_light():
-    # The best of up to three: the machine may be busy with something else.
+    # Processor time: the machine may be busy with something else. And the best
+    # of up to three.
     code = (
         "import sys, time, tensorflow, keras; before = set(sys.modules); "
-        "start = time.perf_counter(); import keras_distill; "
-        "print(time.perf_counter() - start); import keras_distill.export; "
+        "start = time.process_time(); import keras_distill; "
+        "print(time.process_time() - start); import keras_distill.export; "
         f"print(sorted(set({HEAVY}) & set(sys.modules) - before))"
     )
     for _ in range(3):
@@ -45,15 +48,6 @@ def test_import_is_light():
         if float(seconds) <= 0.2:
             return
     pytest.fail(f"{seconds} s")
-
-
-def test_losses_run_without_tensorflow_being_imported_by_us():
-    code = (
-        "import sys, keras_distill.losses; "
-        "print([m for m in sys.modules if m.startswith('keras_distill') "
-        "and '_training.step' in m])"
-    )
-    assert python(code) == ["[]"]
 
 
 @pytest.mark.skipif(

@@ -1,10 +1,11 @@
 """One of several machines (here: processes); started by test_cluster.py.
 
-    python cluster_worker.py INDEX ADDRESSES SCENARIO OUTPUT.npz [DIES]
+    python cluster_worker.py INDEX ADDRESSES SCENARIOS FOLDER [DIES]
 
 ADDRESSES: host:port of every worker, separated by commas; or slurm:port, where
-it is Slurm's variables that say who this is. DIES: the epoch after which the
-last worker is killed.
+it is Slurm's variables that say who this is. SCENARIOS: names, separated by
+commas; each writes into FOLDER/name. DIES: the epoch after which the last
+worker is killed.
 """
 
 import json
@@ -34,8 +35,7 @@ else:
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from replica_worker import SCENARIOS  # noqa: E402
-from replica_worker import train  # noqa: E402
+from replica_scenarios import train  # noqa: E402
 
 
 class Dies(keras.callbacks.Callback):
@@ -61,11 +61,10 @@ def resolver():
     )
 
 
-def main():
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver())
-    scenario, path = SCENARIOS[sys.argv[3]], sys.argv[4]
+def run(strategy, scenario, folder):
     # One folder for all workers, as on a shared disk.
-    shared = os.path.join(os.path.dirname(path), "shared")
+    shared = os.path.join(folder, "shared")
+    os.makedirs(shared, exist_ok=True)
     callbacks = [
         keras.callbacks.BackupAndRestore(os.path.join(shared, "backup")),
         keras.callbacks.ModelCheckpoint(
@@ -73,10 +72,17 @@ def main():
         ),
         keras.callbacks.CSVLogger(os.path.join(shared, "log.csv"), append=True),
     ]
-    os.makedirs(shared, exist_ok=True)
     if len(sys.argv) > 5:
         callbacks.append(Dies(int(sys.argv[5])))
+    path = os.path.join(folder, f"worker{INDEX}.npz")
     train(strategy, scenario, path, callbacks)
+
+
+def main():
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver())
+    for scenario in sys.argv[3].split(","):
+        keras.utils.clear_session()
+        run(strategy, scenario, os.path.join(sys.argv[4], scenario))
 
 
 if __name__ == "__main__":

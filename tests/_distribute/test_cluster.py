@@ -1,6 +1,5 @@
 """Several processes end with the weights and logs of one."""
 
-import json
 import pathlib
 import socket
 import subprocess
@@ -9,7 +8,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-from test_replicas import result
+from replica_scenarios import train
+from replicas import assert_same
+from replicas import read
 
 HERE = pathlib.Path(__file__).parent
 WORKERS = 2
@@ -26,7 +27,7 @@ def free_ports():
     return found
 
 
-def start(scenario, folder, *more, slurm=False):
+def start(scenarios, folder, *more, slurm=False):
     """All workers -> their exit codes and what they printed."""
     ports = free_ports()
     where = ",".join(f"127.0.0.1:{port}" for port in ports)
@@ -39,8 +40,8 @@ def start(scenario, folder, *more, slurm=False):
                 HERE / "cluster_worker.py",
                 str(index),
                 where,
-                scenario,
-                folder / f"worker{index}.npz",
+                ",".join(scenarios),
+                folder,
                 *map(str, more),
             ],
             stdout=subprocess.PIPE,
@@ -50,49 +51,56 @@ def start(scenario, folder, *more, slurm=False):
         for index in range(WORKERS)
     ]
     try:
-        printed = [worker.communicate(timeout=400)[0] for worker in workers]
+        printed = [worker.communicate(timeout=600)[0] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
     return [worker.returncode for worker in workers], printed
 
 
-def compare(scenario, folder, tolerance=1e-5):
-    logs, weights = result(1, scenario, folder)
-    assert np.isfinite(logs["loss"]).all()
-    for index in range(WORKERS):
-        with np.load(folder / f"worker{index}.npz") as file:
-            arrays = dict(file)
-        other_logs = json.loads(str(arrays.pop("history")))
-        assert arrays.keys() == weights.keys()
-        for name in weights:
-            np.testing.assert_allclose(
-                arrays[name], weights[name], atol=tolerance, err_msg=name
-            )
-        assert other_logs.keys() == logs.keys()
-        for name in logs:
+@pytest.fixture
+def compare(trained):
+    def compare(scenario, folder):
+        logs, weights = trained(1, train, scenario)
+        assert np.isfinite(logs["loss"]).all()
+        for index in range(WORKERS):
+            found = read(folder / scenario / f"worker{index}.npz")
             # A restarted run has the logs of its own epochs.
-            last = logs[name][-len(other_logs[name]) :]
-            np.testing.assert_allclose(
-                other_logs[name],
-                last,
-                rtol=tolerance,
-                atol=tolerance,
-                err_msg=name,
-            )
+            epochs = len(found[0]["loss"])
+            last = {name: log[-epochs:] for name, log in logs.items()}
+            message = f"worker {index},"
+            assert_same((last, weights), found, 1e-5, message=message)
+
+    return compare
+
+
+SCENARIOS = (
+    "empty",
+    "cached",
+    "cached_parts",
+    "views",
+    "many_steps",
+    "accumulated",
+)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """Two workers that ran every scenario: folder, exit codes, output."""
+    folder = tmp_path_factory.mktemp("cluster")
+    return folder, *start(SCENARIOS, folder)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "scenario",
-    ["empty", "cached", "cached_parts", "views", "many_steps", "accumulated"],
-)
-def test_two_workers_equal_one(scenario, tmp_path):
-    codes, printed = start(scenario, tmp_path)
-    assert codes == [0, 0], printed
-    compare(scenario, tmp_path)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_two_workers_equal_one(scenario, ended, compare):
+    folder, codes, printed = ended
+    for index in range(WORKERS):
+        written = folder / scenario / f"worker{index}.npz"
+        assert written.exists(), (codes, printed)
+    compare(scenario, folder)
     # Only the chief wrote.
-    shared = tmp_path / "shared"
+    shared = folder / scenario / "shared"
     assert sorted(p.name for p in shared.iterdir()) == [
         "1.weights.h5",
         "2.weights.h5",
@@ -103,26 +111,32 @@ def test_two_workers_equal_one(scenario, tmp_path):
 
 
 @pytest.mark.slow
-def test_goes_on_after_a_worker_was_killed(tmp_path):
-    codes, printed = start("batch_norm", tmp_path, 1)
+def test_two_workers_end_without_an_error(ended):
+    _, codes, printed = ended
+    assert codes == [0, 0], printed
+
+
+@pytest.mark.slow
+def test_goes_on_after_a_worker_was_killed(tmp_path, compare):
+    written = tmp_path / "batch_norm" / "worker0.npz"
+    codes, printed = start(["batch_norm"], tmp_path, 1)
     assert codes[1] == -9
     # The other cannot go on alone, and says so.
     assert codes[0] not in (0, -9), printed[0]
-    assert not (tmp_path / "worker0.npz").exists()
-    codes, printed = start("batch_norm", tmp_path)
+    assert not written.exists()
+    codes, printed = start(["batch_norm"], tmp_path)
     assert codes == [0, 0], printed
-    with np.load(tmp_path / "worker0.npz") as file:
-        history = json.loads(str(file["history"]))
+    history, _ = read(written)
     assert len(history["loss"]) < 3
     compare("batch_norm", tmp_path)
 
 
 @pytest.mark.slow
-def test_slurm_says_who_is_who(tmp_path):
-    codes, printed = start("empty", tmp_path, slurm=True)
+def test_slurm_says_who_is_who(tmp_path, compare):
+    codes, printed = start(["empty"], tmp_path, slurm=True)
     assert codes == [0, 0], printed
     compare("empty", tmp_path)
-    assert (tmp_path / "shared" / "log.csv").exists()
+    assert (tmp_path / "empty" / "shared" / "log.csv").exists()
 
 
 class Resolver:

@@ -1,46 +1,25 @@
 """Losses that compare samples: 2 replicas are one device."""
 
-import json
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from networks import data
-
-WORKER = pathlib.Path(__file__).parent / "relation_worker.py"
-
-
-def trained(replicas, name, folder):
-    path = folder / f"{name}_{replicas}.npz"
-    done = subprocess.run(
-        [
-            sys.executable,
-            WORKER,
-            str(replicas),
-            name,
-            path,
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    with np.load(path) as file:
-        arrays = dict(file)
-    return json.loads(str(arrays.pop("history"))), arrays
+from relation_scenarios import train
 
 
-def largest_difference(name, folder, replicas=2):
-    logs, weights = trained(1, name, folder)
-    other_logs, other_weights = trained(replicas, name, folder)
-    assert logs.keys() == other_logs.keys()
-    assert weights.keys() == other_weights.keys()
-    assert all(np.isfinite(v).all() for v in [*logs.values()])
-    assert logs["loss"][-1] != logs["loss"][0]
-    pairs = [(logs[k], other_logs[k]) for k in logs]
-    pairs += [(weights[k], other_weights[k]) for k in weights]
-    return max(np.abs(np.subtract(a, b)).max() for a, b in pairs)
+@pytest.fixture
+def largest_difference(trained):
+    def largest_difference(name, replicas=2):
+        logs, weights = trained(1, train, name)
+        other_logs, other_weights = trained(replicas, train, name)
+        assert logs.keys() == other_logs.keys()
+        assert weights.keys() == other_weights.keys()
+        assert all(np.isfinite(v).all() for v in [*logs.values()])
+        assert logs["loss"][-1] != logs["loss"][0]
+        pairs = [(logs[k], other_logs[k]) for k in logs]
+        pairs += [(weights[k], other_weights[k]) for k in weights]
+        return max(np.abs(np.subtract(a, b)).max() for a, b in pairs)
+
+    return largest_difference
 
 
 @pytest.mark.slow
@@ -59,22 +38,22 @@ def largest_difference(name, folder, replicas=2):
         "moments",
     ],
 )
-def test_two_replicas_give_what_one_device_gives(name, tmp_path):
-    assert largest_difference(name, tmp_path) < 2e-5
+def test_two_replicas_give_what_one_device_gives(name, largest_difference):
+    assert largest_difference(name) < 2e-5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["distance", "similarity", "transfer", "memories", "outputs"]
 )
-def test_four_replicas(name, tmp_path):
-    assert largest_difference(name, tmp_path, replicas=4) < 2e-5
+def test_four_replicas(name, largest_difference):
+    assert largest_difference(name, replicas=4) < 2e-5
 
 
 @pytest.mark.slow
-def test_a_stand_in_is_not_remembered(tmp_path):
+def test_a_stand_in_is_not_remembered(trained):
     """One replica of two is empty in a step; its stand-in has the index 0."""
-    _, arrays = trained(2, "memories", tmp_path)
+    _, arrays = trained(2, train, "memories")
     (labels,) = (a for k, a in arrays.items() if k.endswith("label_memory"))
     _, y = data(21)
     assert y[0] != 0
@@ -83,6 +62,8 @@ def test_a_stand_in_is_not_remembered(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["local", "local_outputs"])
-def test_without_cross_replica_the_replicas_are_on_their_own(name, tmp_path):
+def test_without_cross_replica_the_replicas_are_on_their_own(
+    name, largest_difference
+):
     """Or the tests above would show nothing."""
-    assert largest_difference(name, tmp_path) > 1e-4
+    assert largest_difference(name) > 1e-4

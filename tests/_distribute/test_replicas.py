@@ -1,66 +1,42 @@
 """N replicas end with the weights and logs of one device."""
 
-import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from networks import convnet
+from networks import crossentropy
+from networks import data
+from replica_scenarios import train
+from replicas import assert_same
 
 import keras_distill as kd
 
 HERE = pathlib.Path(__file__).parent
 
 
-def result(replicas, scenario, folder):
-    path = folder / f"{scenario}_{replicas}.npz"
-    done = subprocess.run(
-        [
-            sys.executable,
-            HERE / "replica_worker.py",
-            str(replicas),
-            scenario,
-            path,
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    with np.load(path) as file:
-        arrays = dict(file)
-    return json.loads(str(arrays.pop("history"))), arrays
-
-
-def compare(scenario, counts, folder, tolerance=1e-5):
-    logs, weights = result(1, scenario, folder)
-    assert np.isfinite(logs["loss"]).all()
-    # A teacher that moves away can raise the whole.
-    name = "student_loss" if scenario == "moving_teacher" else "loss"
-    assert logs[name][-1] < logs[name][0]
-    for replicas in counts:
-        other_logs, other_weights = result(replicas, scenario, folder)
-        for name in weights:
-            np.testing.assert_allclose(
-                other_weights[name],
-                weights[name],
-                rtol=tolerance,
-                atol=tolerance,
-                err_msg=f"{replicas} replicas, {name}",
-            )
-        assert other_logs.keys() == logs.keys()
-        for name in logs:
-            np.testing.assert_allclose(
-                other_logs[name],
-                logs[name],
-                rtol=tolerance,
-                atol=tolerance,
-                err_msg=f"{replicas} replicas, {name}",
+@pytest.fixture
+def compare(trained):
+    def compare(scenario, counts, tolerance=1e-5):
+        logs, weights = trained(1, train, scenario)
+        assert np.isfinite(logs["loss"]).all()
+        # A teacher that moves away can raise the whole.
+        name = "student_loss" if scenario == "moving_teacher" else "loss"
+        assert logs[name][-1] < logs[name][0]
+        for replicas in counts:
+            assert_same(
+                (logs, weights),
+                trained(replicas, train, scenario),
+                tolerance,
+                relative=tolerance,
+                message=f"{replicas} replicas,",
             )
 
+    return compare
 
-def test_replicas_of_which_one_gets_nothing(tmp_path):
-    compare("empty", (2,), tmp_path)
+
+def test_replicas_of_which_one_gets_nothing(compare):
+    compare("empty", (2,))
 
 
 @pytest.mark.slow
@@ -85,8 +61,8 @@ def test_replicas_of_which_one_gets_nothing(tmp_path):
         "pieces",
     ],
 )
-def test_two_replicas(scenario, tmp_path):
-    compare(scenario, (2,), tmp_path)
+def test_two_replicas(scenario, compare):
+    compare(scenario, (2,))
 
 
 @pytest.mark.slow
@@ -115,28 +91,28 @@ def test_two_replicas(scenario, tmp_path):
         "masked",
     ],
 )
-def test_two_and_four_replicas(scenario, tmp_path):
-    compare(scenario, (2, 4), tmp_path)
+def test_two_and_four_replicas(scenario, compare):
+    compare(scenario, (2, 4))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "scenario", ["accumulated", "overwritten", "many_steps", "empty"]
 )
-def test_one_device_under_a_strategy(scenario, tmp_path):
+def test_one_device_under_a_strategy(scenario, compare):
     """`MirroredStrategy()` on a machine with one GPU."""
-    compare(scenario, (0,), tmp_path)
+    compare(scenario, (0,))
 
 
 @pytest.mark.slow
-def test_feature_losses(tmp_path):
+def test_feature_losses(compare):
     # Nine losses at once: rounding grows from step to step.
-    compare("feature_losses", (2, 4), tmp_path, tolerance=2e-4)
+    compare("feature_losses", (2, 4), tolerance=2e-4)
 
 
 def test_every_loss_is_among_these():
-    workers = "replica_worker.py", "relation_worker.py"
-    text = "".join((HERE / name).read_text() for name in workers)
+    files = "replica_scenarios.py", "relation_scenarios.py"
+    text = "".join((HERE / name).read_text() for name in files)
     not_losses = {"DistillationLoss", "LayerPairLoss"}
     in_others = {"EarlyExits"}  # Of BeYourOwnTeacher, "own_teacher".
     names = {
@@ -153,54 +129,36 @@ def test_every_loss_is_among_these():
 @pytest.mark.parametrize(
     "scenario", ["float16", "accumulated_float16", "overflowing"]
 )
-def test_float16_under_loss_scaling(scenario, tmp_path):
+def test_float16_under_loss_scaling(scenario, compare):
     # Half precision rounds differently in other batch sizes.
-    compare(scenario, (2,), tmp_path, tolerance=5e-3)
+    compare(scenario, (2,), tolerance=5e-3)
 
 
 @pytest.mark.slow
-def test_a_teacher_in_half_precision(tmp_path):
-    compare("half_teacher", (2, 4), tmp_path, tolerance=5e-3)
+def test_a_teacher_in_half_precision(compare):
+    compare("half_teacher", (2, 4), tolerance=5e-3)
 
 
 @pytest.mark.slow
-def test_empty_replica_with_local_batch_norm_stays_finite(tmp_path):
-    logs, weights = result(4, "local_batch_norm", tmp_path)
+def test_empty_replica_with_local_batch_norm_stays_finite(trained):
+    logs, weights = trained(4, train, "local_batch_norm")
     assert all(np.isfinite(v).all() for v in logs.values())
     assert all(np.isfinite(w).all() for w in weights.values())
 
 
 @pytest.mark.slow
-def test_a_moving_teacher_from_outside_of_the_strategy_is_refused():
-    done = subprocess.run(
-        [sys.executable, "-c", OUTSIDE],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "was made without a strategy" in done.stderr
+def test_a_moving_teacher_from_outside_of_the_strategy_is_refused(on_replicas):
+    on_replicas(2, moving_teacher_from_outside)
 
 
-OUTSIDE = """
-import keras
-import tensorflow as tf
-from networks import convnet, crossentropy, data
-
-import keras_distill as kd
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-outside = kd.MovingAverageTeacher(convnet())
-with strategy.scope():
-    distiller = kd.Distiller(
-        student=convnet(),
-        teacher=outside,
-        distillation_losses=kd.losses.SoftTargets(),
-    )
-    distiller.compile("sgd", crossentropy())
-distiller.fit(*data(8), batch_size=8, verbose=0)
-"""
+def moving_teacher_from_outside(strategy):
+    outside = kd.MovingAverageTeacher(convnet())
+    with strategy.scope():
+        distiller = kd.Distiller(
+            student=convnet(),
+            teacher=outside,
+            distillation_losses=kd.losses.SoftTargets(),
+        )
+        distiller.compile("sgd", crossentropy())
+    with pytest.raises(ValueError, match="was made without a strategy"):
+        distiller.fit(*data(8), batch_size=8, verbose=0)

@@ -1,9 +1,5 @@
 """A teacher in another precision: what computes in it, what stays."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -19,7 +15,6 @@ from keras_distill._keras.precision import computing_in
 from keras_distill._keras.precision import layers_that_change
 
 layers = keras.layers
-HERE = Path(__file__).parent
 
 
 class Recorder(layers.Layer):
@@ -437,35 +432,18 @@ def test_it_is_saved_with_the_distiller(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_replica_runs_it_so():
-    done = subprocess.run(
-        [sys.executable, "-c", REPLICAS],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    seen = done.stdout.split()
+def test_every_replica_runs_it_so(on_replicas):
+    seen = on_replicas(2, dtypes_on_replicas)
     # The first batch and two replicas at least.
     assert len(seen) >= 3 and set(seen) == {"bfloat16"}
 
 
-REPLICAS = """
-import tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-)
-from test_precision import as_found, data, distill, recorded
-
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    teacher, recorder = recorded()
-    before = as_found(teacher)
-    distiller = distill(teacher, "bfloat16")
-recorder.seen.clear()
-distiller.fit(*data(8), batch_size=8, verbose=0)
-assert as_found(teacher) == before
-print(*recorder.seen)
-"""
+def dtypes_on_replicas(strategy):
+    with strategy.scope():
+        teacher, recorder = recorded()
+        before = as_found(teacher)
+        distiller = distill(teacher, "bfloat16")
+    recorder.seen.clear()
+    distiller.fit(*data(8), batch_size=8, verbose=0)
+    assert as_found(teacher) == before
+    return list(recorder.seen)

@@ -90,20 +90,20 @@ def test_a_useless_teacher():
     assert "distil (kd" not in dict(few.findings)["limited_by_data"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_two_regimes_of_fashion_mnist(monkeypatch):
     """Distilled is 3.5 points better than alone with 2 000 images, no better
     with 20 000 (5000 steps)."""
     monkeypatch.setattr(short_training, "LEARNING_RATES", LEARNING_RATES)
     monkeypatch.setattr(short_training, "TRIAL_STEPS", TRIAL_STEPS)
-    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.syspath_prepend(ROOT / "examples" / "studies")
     import what_to_expect as example
 
     images = kd.datasets.fashion_mnist()
     order = np.random.default_rng(0).permutation(60000)
     x, y = images.x_train[order], images.y_train[order]
     keras.utils.set_random_seed(0)
-    teacher = example.teacher_network()
+    teacher = example.plain_teacher()
     # At a rate of 0.002 it is at 84 % after 2000 steps, as the student is.
     teacher.compile(example.optimizer(2500, 1e-2), example.CROSSENTROPY)
     example.fit(teacher, x[:20000], y[:20000], 2500, seed=0)
@@ -113,7 +113,7 @@ def test_the_two_regimes_of_fashion_mnist(monkeypatch):
     ):
         keras.utils.set_random_seed(1000)
         result = diagnose(
-            student=example.student_network(7),
+            student=example.plain_student(7),
             teacher=teacher,
             dataset=(x[:labels], y[:labels]),
             validation_data=(x[-10000:], y[-10000:]),

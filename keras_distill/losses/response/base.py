@@ -40,7 +40,7 @@ class ResponseLoss(DistillationLoss):
         **kwargs: see `DistillationLoss`.
     """
 
-    activation = "softmax"
+    activation: str | None = "softmax"
     teacher_probabilities = False
     reads_teacher_logits = True
     reads_student_logits = True

@@ -1,18 +1,8 @@
-"""One training run on N logical CPU devices; started by test_replicas.py.
-
-    python replica_worker.py REPLICAS SCENARIO OUTPUT.npz
-
-A process per number of replicas: two MirroredStrategies of different size do
-not live in one.
-"""
+"""Trainings on N replicas: what each scenario trains, and on what."""
 
 import contextlib
 import functools
 import json
-import os
-import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
@@ -395,20 +385,6 @@ def made(scenario, student, views):
     return distiller, ["accuracy", kd.metrics.Agreement()]
 
 
-def run(replicas, scenario, path):
-    """`replicas`: 0 is one device under a strategy."""
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * max(replicas, 2)
-    )
-    strategy = tf.distribute.get_strategy()
-    if replicas != 1:
-        strategy = tf.distribute.MirroredStrategy(
-            [f"CPU:{i}" for i in range(replicas or 1)]
-        )
-    train(strategy, scenario, path)
-
-
 @contextlib.contextmanager
 def counted_traces():
     traces, step = [], training_step.train_step
@@ -426,6 +402,7 @@ def counted_traces():
 
 def train(strategy, scenario, path, callbacks=None):
     """Trains and evaluates, and writes weights, logs and predictions."""
+    scenario = SCENARIOS[scenario]
     x, y = samples_for(scenario)
     arrays = (x, y)
     if weights := scenario.get("weighted"):
@@ -492,7 +469,3 @@ def train(strategy, scenario, path, callbacks=None):
             {k: list(map(float, v)) for k, v in history.items()}
         ),
     )
-
-
-if __name__ == "__main__":
-    run(int(sys.argv[1]), SCENARIOS[sys.argv[2]], sys.argv[3])

@@ -1,13 +1,6 @@
-"""One online training on N logical CPU devices; see test_online_replicas.py.
-
-python online_replica_worker.py REPLICAS SCENARIO OUTPUT.npz
-"""
+"""Online trainings on N replicas."""
 
 import json
-import os
-import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
@@ -52,15 +45,9 @@ def distiller_of(name, scenario):
     )
 
 
-def run(replicas, name, path):
+def train(strategy, name, path):
+    """Stores the weights, the logs and what the networks predict."""
     scenario = SCENARIOS[name]
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-    )
-    strategy = tf.distribute.get_strategy()
-    if replicas > 1:
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     x, y = data(scenario["samples"])
     arrays = (x, y)
     if scenario.get("weighted"):
@@ -82,7 +69,3 @@ def run(replicas, name, path):
         arrays[f"predicted_{key}"] = values
     history = {k: list(map(float, v)) for k, v in history.items()}
     np.savez(path, **arrays, history=json.dumps(history))
-
-
-if __name__ == "__main__":
-    run(int(sys.argv[1]), sys.argv[2], sys.argv[3])

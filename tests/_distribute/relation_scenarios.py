@@ -1,16 +1,6 @@
-"""Losses that see more than one sample at a time, on N logical CPU devices.
-
-    python relation_worker.py REPLICAS SCENARIO OUTPUT.npz
-
-Started by test_cross_replica.py. Trains a small network and stores its
-weights, its logs and the state of the losses.
-"""
+"""Trainings with losses that see more than one sample at a time."""
 
 import json
-import os
-import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
@@ -87,16 +77,8 @@ def dataset(samples, weighted):
     return kd.views.indexed(dataset).batch(8)
 
 
-def run(replicas, name, path):
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * max(replicas, 2)
-    )
-    strategy = tf.distribute.get_strategy()
-    if replicas > 1:
-        strategy = tf.distribute.MirroredStrategy(
-            [f"CPU:{i}" for i in range(replicas)]
-        )
+def train(strategy, name, path):
+    """Stores the weights, the logs and the state of the losses."""
     keras.utils.set_random_seed(0)
     losses = LOSSES[name]()  # What they hold is made later, inside the scope.
     with strategy.scope():
@@ -120,7 +102,3 @@ def run(replicas, name, path):
         f"{i} {v.path}": v.numpy() for i, v in enumerate(distiller.variables)
     }
     np.savez(path, **arrays, history=json.dumps(logs))
-
-
-if __name__ == "__main__":
-    run(int(sys.argv[1]), sys.argv[2], sys.argv[3])
