@@ -4,7 +4,8 @@ import inspect
 
 import keras
 
-from keras_distill._arguments import checked_teacher_batch_size
+from keras_distill._arguments import checked_alpha
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._keras.loss_scaling import computes_in_float16
@@ -125,7 +126,7 @@ class Distiller(LoggedModel):
         self.distillation_loss_weights = checks.loss_weights(
             distillation_loss_weights, self.distillation_losses
         )
-        self.alpha = checks.checked_alpha(alpha)
+        self.alpha = checked_alpha(alpha)
         self.views = checked_views(views) or Views(name="views")
 
         self._teacher_fingerprint = None
@@ -133,7 +134,9 @@ class Distiller(LoggedModel):
             student,
             dict(self.distillation_losses),
             checked_teacher_dtype(teacher_dtype),
-            checked_teacher_batch_size(teacher_batch_size),
+            checked_integer(
+                "teacher_batch_size", teacher_batch_size, or_none=True
+            ),
         )
         self._held_networks = Untracked(pair)
         self._first_batch = Untracked(FirstBatch(self))

@@ -11,6 +11,7 @@ import time
 
 import keras
 
+from keras_distill._arguments import checked_integer
 from keras_distill._data.sources import check_model
 from keras_distill.export import camera
 from keras_distill.export import model_inputs
@@ -243,13 +244,7 @@ def _check_choices(quantization, integer_io, activation, batch_size, name):
             f"`activation` must be one of {list(ACTIVATIONS)}. Received: "
             f"{activation!r}"
         )
-    if batch_size is not None and (
-        not isinstance(batch_size, int) or batch_size < 1
-    ):
-        raise ValueError(
-            "`batch_size` must be a whole number >= 1, or None for one that "
-            f"is chosen at each call. Received: {batch_size!r}"
-        )
+    checked_integer("`batch_size`", batch_size, or_none=True)
     if not re.fullmatch(r"[A-Za-z]\w*", str(name)):
         raise ValueError(
             "`signature_name` must consist of letters, digits and underscores "

@@ -1,8 +1,7 @@
 """Checks of what the networks are given."""
 
-import numbers
-
-from keras_distill._arguments import whole
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_integers
 
 
 def blocks_of_depth(depth, per_block, others, stages=3):
@@ -21,7 +20,7 @@ def blocks_of_depth(depth, per_block, others, stages=3):
         ValueError: for a depth that no number of blocks gives.
     """
     step = stages * per_block
-    blocks, rest = divmod(whole("depth", depth, 1) - others, step)
+    blocks, rest = divmod(checked_integer("depth", depth) - others, step)
     if blocks < 1 or rest:
         lower = max(blocks, 1) * step + others
         raise ValueError(
@@ -49,32 +48,5 @@ def blocks_per_stage(depth, blocks, default, per_block):
             "Give depth or blocks, not both: the depth follows from the "
             f"blocks. Received: depth={depth!r}, blocks={blocks!r}"
         )
-    blocks = whole_numbers("blocks", blocks)
+    blocks = checked_integers("blocks", blocks, hint="one for each stage")
     return blocks, "_" + "_".join(map(str, blocks))
-
-
-def whole_numbers(argument, given, how_many="one for each stage", length=None):
-    """Positive integers -> a tuple of them."""
-    try:
-        integers = tuple(whole(argument, number, 1) for number in given)
-    except (TypeError, ValueError):
-        integers = ()
-    if not integers or length not in (None, len(integers)):
-        raise ValueError(
-            f"{argument} must be positive integers, {how_many}. Received: "
-            f"{given!r}"
-        )
-    return integers
-
-
-def share(argument, number):
-    """A number in [0, 1) -> float."""
-    if (
-        not isinstance(number, numbers.Real)
-        or isinstance(number, bool)
-        or not 0 <= number < 1
-    ):
-        raise ValueError(
-            f"{argument} must be a number in [0, 1). Received: {number!r}"
-        )
-    return float(number)

@@ -1,12 +1,12 @@
 """The densely connected networks for CIFAR."""
 
 import math
-import numbers
 
 import keras
 from keras import layers
 
-from keras_distill._arguments import whole
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill.models.arguments import blocks_of_depth
 from keras_distill.models.preactivation import convolution
 from keras_distill.models.preactivation import normalized
@@ -68,12 +68,8 @@ def densenet_bc(
         Convolutional Networks", CVPR 2017, sections 3 and 4.
     """
     blocks = blocks_of_depth(depth, per_block=2, others=4)
-    growth = whole("growth", growth, 1)
-    if not isinstance(compression, numbers.Real) or not 0 < compression <= 1:
-        raise ValueError(
-            "compression must be a number in (0, 1], 0.5 in the paper. "
-            f"Received: {compression!r}"
-        )
+    growth = checked_integer("growth", growth)
+    compression = checked_number("compression", compression, "(0, 1]")
     image = keras.Input(input_shape, name="image")
     x = convolution(image, 2 * growth, 3, 1, "stem_conv")
     for stage, last in enumerate(blocks, 1):

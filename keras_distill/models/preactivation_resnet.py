@@ -2,8 +2,8 @@
 
 import keras
 
+from keras_distill._arguments import checked_integers
 from keras_distill.models.arguments import blocks_per_stage
-from keras_distill.models.arguments import whole_numbers
 from keras_distill.models.preactivation import basic
 from keras_distill.models.preactivation import bottleneck as bottleneck_path
 from keras_distill.models.preactivation import network
@@ -75,11 +75,11 @@ def preactivation_resnet(
     if filters is None:
         first = 64 if bottleneck else 16
         filters = (16, *(first * 2**stage for stage in range(len(blocks))))
-    filters = whole_numbers(
+    filters = checked_integers(
         "filters",
         filters,
-        "one for the first convolution and one for each stage",
-        1 + len(blocks),
+        length=1 + len(blocks),
+        hint="one for the first convolution and one for each stage",
     )
     if bottleneck and min(filters[1:]) < 4:
         raise ValueError(

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from keras_distill.models.arguments import whole_numbers
+from keras_distill._arguments import checked_integers
 
 
 def small_cnn(
@@ -42,8 +42,11 @@ def small_cnn(
         normalized, and with the mean of each map where the tutorial flattens
         the last one and adds a dense layer of 64.
     """
-    filters = whole_numbers(
-        "filters", filters, "one for each of the three convolutions", 3
+    filters = checked_integers(
+        "filters",
+        filters,
+        length=3,
+        hint="one for each of the three convolutions",
     )
     x = image = keras.Input(input_shape, name="image")
     for stage, width in enumerate(filters, 1):

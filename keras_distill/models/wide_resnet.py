@@ -4,9 +4,9 @@ import functools
 
 import keras
 
-from keras_distill._arguments import whole
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill.models.arguments import blocks_of_depth
-from keras_distill.models.arguments import share
 from keras_distill.models.preactivation import basic
 from keras_distill.models.preactivation import network
 
@@ -65,8 +65,9 @@ def wide_resnet(
         and its code, szagoruyko/wide-residual-networks.
     """
     blocks = blocks_of_depth(depth, per_block=2, others=4)
-    width = whole("width", width, 1)
-    path = functools.partial(basic, dropout=share("dropout", dropout))
+    width = checked_integer("width", width)
+    dropout = checked_number("dropout", dropout, "[0, 1)")
+    path = functools.partial(basic, dropout=dropout)
     image = keras.Input(input_shape, name="image")
     filters = (16, 16 * width, 32 * width, 64 * width)
     logits = network(image, blocks, filters, classes, path)

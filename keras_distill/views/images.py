@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_layer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import checked_range
 from keras_distill._arguments import checked_size
-from keras_distill._arguments import positive
-from keras_distill._arguments import whole
 from keras_distill.views import crop
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
@@ -58,15 +58,15 @@ class ImageViews(Views):
         self.crop_aspect = checked_range("crop_aspect", crop_aspect)
         self.flip = bool(flip)
         self.mixup = bool(mixup)
-        self.mixup_concentration = positive(
+        self.mixup_concentration = checked_number(
             "mixup_concentration", mixup_concentration
         )
-        self.mixup_group_size = whole(
+        self.mixup_group_size = checked_integer(
             "mixup_group_size", mixup_group_size, least=2
         )
-        self.num_classes = num_classes
-        if num_classes is not None:
-            whole("num_classes", num_classes, least=2)
+        self.num_classes = checked_integer(
+            "num_classes", num_classes, least=2, or_none=True
+        )
         self.augmentation = checked_layer("augmentation", augmentation)
         self.student_preprocess = checked_layer(
             "student_preprocess", student_preprocess
@@ -74,7 +74,7 @@ class ImageViews(Views):
         self.teacher_preprocess = checked_layer(
             "teacher_preprocess", teacher_preprocess
         )
-        self.seed = whole("seed", seed, least=0)
+        self.seed = checked_integer("seed", seed, least=0)
         self._classes, self._one_unit = num_classes, False
         self._mix = Mixup(self.mixup_concentration) if self.mixup else None
 

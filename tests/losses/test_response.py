@@ -354,7 +354,7 @@ def test_temperature_must_be_positive_and_finite(temperature):
 
 @pytest.mark.parametrize("temperature", [True, "4", None, [4.0], 1j])
 def test_temperature_must_be_a_real_number(temperature):
-    with pytest.raises(TypeError, match="temperature.*number.*Received"):
+    with pytest.raises(ValueError, match="temperature.*number.*Received"):
         SoftTargets(temperature=temperature)
 
 

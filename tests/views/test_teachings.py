@@ -204,7 +204,7 @@ def test_serialization(name):
         (dict(crop_area=0.5), ValueError, "crop_area"),
         (dict(crop_aspect=(-1, 1)), ValueError, "crop_aspect"),
         (dict(mixup_concentration=0), ValueError, "mixup_concentration"),
-        (dict(mixup_group_size=1), ValueError, "from 2 on"),
+        (dict(mixup_group_size=1), ValueError, "at least 2"),
         (dict(num_classes=1), ValueError, "num_classes"),
         (dict(seed=-1), ValueError, "seed"),
         (dict(student_preprocess=abs), TypeError, "student_preprocess must be"),

@@ -1,11 +1,11 @@
 """`born_again`: networks that are taught by the one before them."""
 
+from keras_distill._arguments import checked_integer
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill.distillers import checks
 from keras_distill.distillers.generations import networks
 from keras_distill.distillers.generations.result import Generations
 from keras_distill.distillers.generations.training import Training
-from keras_distill.distillers.generations.training import check_count
 from keras_distill.losses.response.soft_targets import SoftTargets
 from keras_distill.teachers.roles import as_teacher
 
@@ -130,7 +130,7 @@ def born_again(
     "Born-Again Neural Networks", section 3.
     """
     checks.check_backend()
-    check_count("generations", generations)
+    checked_integer("generations", generations)
     plain = teacher is None
     numbers = range(0 if plain else 1, generations + 1)
     if distillation_losses is None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import keras
 
+from keras_distill._arguments import checked_integer
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
@@ -47,7 +48,7 @@ class Training(NamedTuple):
         Args:
             plain: Whether a network is trained without a teacher.
         """
-        check_count("epochs", self.epochs)
+        checked_integer("epochs", self.epochs)
         given = sorted(set(self.fit_options) & set(_OWN_OPTIONS))
         if given:
             raise TypeError(
@@ -55,12 +56,7 @@ class Training(NamedTuple):
                 "tf.data.Dataset or PyDataset, and begins every generation at "
                 "its first epoch, or where `directory` says."
             )
-        if isinstance(self.seed, bool) or not (
-            isinstance(self.seed, int) and self.seed >= 0
-        ):
-            raise ValueError(
-                f"seed must be an integer >= 0. Received: {self.seed!r}"
-            )
+        checked_integer("seed", self.seed, least=0)
         if self.validation_data is not None and not self._measures:
             raise ValueError(
                 "validation_data is given, but neither loss= nor metrics= to "
@@ -262,11 +258,6 @@ class Training(NamedTuple):
             "optimizer": _described(self.new_optimizer()),
             "seed": self.seed,
         }
-
-
-def check_count(name, value):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1. Received: {value!r}")
 
 
 def _described(thing):

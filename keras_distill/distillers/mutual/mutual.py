@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_distill._arguments import checked_alpha
 from keras_distill._arguments import one_of
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._keras.cloning import clone_from_config
@@ -119,7 +120,7 @@ class MutualDistiller(Distiller):
         self.distillation_loss_weights = checks.loss_weights(
             distillation_loss_weights, losses
         )
-        self.alpha = checks.checked_alpha(alpha)
+        self.alpha = checked_alpha(alpha)
         self.update = one_of("update", update, ("joint", "alternating"))
         self.views = checked_views(views) or Views(name="views")
         self.members = {

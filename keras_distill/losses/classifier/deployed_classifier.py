@@ -52,12 +52,3 @@ class DeployedClassifierLoss(TeacherClassifierLoss):
             ]
         )
         return x
-
-
-def validated_reduction(reduction):
-    """An integer >= 1, or an error."""
-    if not isinstance(reduction, int) or reduction < 1:
-        raise ValueError(
-            f"reduction must be an integer >= 1. Received: {reduction!r}"
-        )
-    return int(reduction)

@@ -1,13 +1,11 @@
 import keras
 from keras import ops
 
-from keras_distill._arguments import non_negative
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.classifier.deployed_classifier import (
     DeployedClassifierLoss,
-)
-from keras_distill.losses.classifier.deployed_classifier import (
-    validated_reduction,
 )
 from keras_distill.losses.classifier.teacher_classifier import mean_square
 from keras_distill.losses.ops.labels import label_distribution
@@ -112,12 +110,16 @@ class IdealJointClassifier(DeployedClassifierLoss):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.cross_entropy_weight = non_negative(
-            "cross_entropy_weight", cross_entropy_weight
+        self.cross_entropy_weight = checked_number(
+            "cross_entropy_weight", cross_entropy_weight, "[0, inf)"
         )
-        self.logit_weight = non_negative("logit_weight", logit_weight)
-        self.feature_weight = non_negative("feature_weight", feature_weight)
-        self.reduction = validated_reduction(reduction)
+        self.logit_weight = checked_number(
+            "logit_weight", logit_weight, "[0, inf)"
+        )
+        self.feature_weight = checked_number(
+            "feature_weight", feature_weight, "[0, inf)"
+        )
+        self.reduction = checked_integer("reduction", reduction)
         self.needs_labels = self.cross_entropy_weight > 0.0
 
     def terms(self, teacher, student, y=None, sample_weight=None):

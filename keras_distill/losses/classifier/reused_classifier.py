@@ -1,11 +1,9 @@
 import keras
 
+from keras_distill._arguments import checked_integer
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.classifier.deployed_classifier import (
     DeployedClassifierLoss,
-)
-from keras_distill.losses.classifier.deployed_classifier import (
-    validated_reduction,
 )
 from keras_distill.losses.classifier.teacher_classifier import mean_square
 
@@ -78,7 +76,7 @@ class ReusedClassifier(DeployedClassifierLoss):
 
     def __init__(self, *, reduction=2, **kwargs):
         super().__init__(**kwargs)
-        self.reduction = validated_reduction(reduction)
+        self.reduction = checked_integer("reduction", reduction)
 
     def compute_loss(
         self,

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_distill._arguments import non_negative
+from keras_distill._arguments import checked_number
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.classifier.teacher_classifier import (
     TeacherClassifierLoss,
@@ -73,8 +73,12 @@ class SoftmaxRegression(TeacherClassifierLoss):
 
     def __init__(self, *, feature_weight=1.0, logit_weight=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.feature_weight = non_negative("feature_weight", feature_weight)
-        self.logit_weight = non_negative("logit_weight", logit_weight)
+        self.feature_weight = checked_number(
+            "feature_weight", feature_weight, "[0, inf)"
+        )
+        self.logit_weight = checked_number(
+            "logit_weight", logit_weight, "[0, inf)"
+        )
 
     def connector_layers(self, channels):
         return conv_bn_relu(channels, 1, self.dtype)

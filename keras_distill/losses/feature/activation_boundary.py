@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import same_precision
@@ -104,11 +105,7 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
             layer_weights=layer_weights,
             **kwargs,
         )
-        if not 0 < margin < float("inf"):
-            raise ValueError(
-                f"margin must be a positive number. Received: {margin!r}"
-            )
-        self.margin = float(margin)
+        self.margin = checked_number("margin", margin)
         self.form = one_of("form", form, ("paper", "code"))
 
     def pair_loss(self, index, teacher, student, sample_weight=None):

@@ -1,8 +1,7 @@
-import numbers
-
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import mean_per_sample
@@ -103,16 +102,7 @@ class AttentionTransfer(LayerPairLoss):
             **kwargs,
         )
         self.form = one_of("form", form, ("paper", "code"))
-        if (
-            not isinstance(power, numbers.Integral)
-            or isinstance(power, bool)
-            or power < 1
-        ):
-            raise ValueError(
-                f"power must be a positive integer (1, 2, 4). Received: "
-                f"{power!r}"
-            )
-        self.power = int(power)
+        self.power = checked_integer("power", power)
 
     def build_pair(self, index, teacher_shape, student_shape):
         if len(teacher_shape) != 4 or len(student_shape) != 4:

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import same_precision
@@ -8,7 +9,6 @@ from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import make_regressor
 from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature.feature_maps import check_maps
-from keras_distill.losses.response.soft_targets import validated_temperature
 
 
 def log_position_probabilities(x, temperature=1.0):
@@ -94,7 +94,7 @@ class ChannelWise(LayerPairLoss):
             layer_weights=layer_weights,
             **kwargs,
         )
-        self.temperature = validated_temperature(temperature)
+        self.temperature = checked_temperature(temperature)
         self.connector = one_of(
             "connector", connector, ("auto", "conv1x1", None)
         )

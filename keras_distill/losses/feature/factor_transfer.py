@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import LayerPairLoss
 from keras_distill.losses.base import absolute
@@ -122,12 +123,9 @@ class FactorTransfer(LayerPairLoss):
         )
         self.form = one_of("form", form, ("paper", "code", "attention"))
         self.p = int(one_of("p", p, (1, 2)))
-        if paraphrase_rate is not None and not paraphrase_rate > 0:
-            raise ValueError(
-                "paraphrase_rate must be a positive number or None. Received: "
-                f"{paraphrase_rate!r}"
-            )
-        self.paraphrase_rate = paraphrase_rate
+        self.paraphrase_rate = checked_number(
+            "paraphrase_rate", paraphrase_rate, or_none=True
+        )
         self.translate = bool(translate)
         self.paraphraser_epochs = int(paraphraser_epochs)
         self.paraphraser_learning_rate = float(paraphraser_learning_rate)

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import at_least_float32
@@ -147,11 +148,7 @@ class LayerAlignedVariationalInformation(DistillationLoss):
             "entropy", entropy, ("auto", "gaussian", "standardized", None)
         )
         self.reduction = one_of("reduction", reduction, ("sum", "mean"))
-        if not 0.0 <= momentum < 1.0:
-            raise ValueError(
-                f"momentum must lie in [0, 1). Received: {momentum!r}"
-            )
-        self.momentum = float(momentum)
+        self.momentum = checked_number("momentum", momentum, "[0, 1)")
         check_variances(initial_variance, epsilon)
         self.initial_variance = float(initial_variance)
         self.epsilon = float(epsilon)

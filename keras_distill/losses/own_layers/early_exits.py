@@ -2,9 +2,10 @@ import keras
 from keras import layers
 from keras import ops
 
-from keras_distill._arguments import non_negative
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
-from keras_distill._arguments import whole_number
 from keras_distill._keras.heads import final_activation
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import at_least_float32
@@ -18,7 +19,6 @@ from keras_distill.losses.ops.labels import labelled
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import kl_divergence
 from keras_distill.losses.ops.probabilities import log_probabilities
-from keras_distill.losses.response.soft_targets import validated_temperature
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
@@ -136,19 +136,21 @@ class EarlyExits(DistillationLoss):
                 "the deepest map and the logits. Received: "
                 f"{student_layer_name!r}"
             )
-        self.alpha = non_negative("alpha", alpha)
-        if self.alpha > 1.0:
-            raise ValueError(
-                "alpha is the deepest classifier's share in what an exit "
-                f"learns: a number in [0, 1]. Received: {alpha!r}"
-            )
-        self.temperature = validated_temperature(temperature)
-        self.feature_weight = non_negative("feature_weight", feature_weight)
+        self.alpha = checked_number(
+            "alpha",
+            alpha,
+            "[0, 1]",
+            hint="the deepest classifier's share in what an exit learns",
+        )
+        self.temperature = checked_temperature(temperature)
+        self.feature_weight = checked_number(
+            "feature_weight", feature_weight, "[0, inf)"
+        )
         self.feature_form = one_of(
             "feature_form", feature_form, ("mean", "paper")
         )
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
-        self.reduction = whole_number("reduction", reduction)
+        self.reduction = checked_integer("reduction", reduction)
         self.bottlenecks = []
         self.classifiers = []
 

@@ -4,8 +4,9 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill._arguments import whole_number
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import same_precision
 from keras_distill.losses.base import weighted_mean
@@ -124,19 +125,14 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.sample_count = whole_number("sample_count", sample_count, 2)
-        self.embedding_size = whole_number("embedding_size", embedding_size, 1)
-        self.negatives = whole_number("negatives", negatives, 1)
+        self.sample_count = checked_integer("sample_count", sample_count, 2)
+        self.embedding_size = checked_integer("embedding_size", embedding_size)
+        self.negatives = checked_integer("negatives", negatives)
         self.negatives_from = one_of(
             "negatives_from", negatives_from, ("other_samples", "other_classes")
         )
-        if not (0.0 < temperature < math.inf and 0.0 <= momentum < 1.0):
-            raise ValueError(
-                "temperature must be positive and momentum in [0, 1). Received:"
-                f" temperature={temperature!r}, momentum={momentum!r}"
-            )
-        self.temperature = float(temperature)
-        self.momentum = float(momentum)
+        self.temperature = checked_number("temperature", temperature)
+        self.momentum = checked_number("momentum", momentum, "[0, 1)")
         self.form = one_of("form", form, ("code", "paper"))
         self.needs_labels = negatives_from == "other_classes"
 

@@ -1,11 +1,9 @@
-import math
-import numbers
-
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill._arguments import whole_number
 from keras_distill.losses.base import absolute
 from keras_distill.losses.ops.pairwise import gram
 from keras_distill.losses.ops.pairwise import taylor_gaussian
@@ -110,12 +108,8 @@ class CorrelationCongruence(BatchCoupledLoss):
         if normalize is None:
             normalize = kernel == "gaussian" and form != "delta"
         super().__init__(normalize=normalize, **kwargs)
-        if not isinstance(gamma, numbers.Real) or not 0 < gamma < math.inf:
-            raise ValueError(
-                f"gamma must be a positive, finite number. Received: {gamma!r}"
-            )
-        self.gamma = float(gamma)
-        self.order = whole_number("order", order)
+        self.gamma = checked_number("gamma", gamma)
+        self.order = checked_integer("order", order)
 
     def build_pair(self, index, teacher_shape, student_shape):
         super().build_pair(index, teacher_shape, student_shape)

@@ -4,11 +4,10 @@
 the first step; `SoftTargets`, `LogitsMSE`, `HardLabels` and others say how.
 """
 
-import numbers
-
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_integers
 from keras_distill._keras.heads import final_activation
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import same_precision
@@ -222,23 +221,8 @@ class ResponseLoss(DistillationLoss):
 def _validated_class_map(class_map):
     if class_map is None:
         return None
-    if isinstance(class_map, np.ndarray):
-        class_map = class_map.tolist()
-    if (
-        not isinstance(class_map, (list, tuple))
-        or not class_map
-        or not all(
-            isinstance(c, numbers.Integral) and not isinstance(c, bool)
-            for c in class_map
-        )
-        or min(class_map) < 0
-    ):
-        raise ValueError(
-            "class_map must be a list of the teacher's class indices (integers "
-            "from 0), one per class of the student, or None. Received: "
-            f"{class_map!r}"
-        )
-    return [int(c) for c in class_map]
+    hint = "the teacher's class for each class of the student; None for all"
+    return list(checked_integers("class_map", class_map, least=0, hint=hint))
 
 
 def _agree(shape_1, shape_2):

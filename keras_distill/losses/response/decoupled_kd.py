@@ -1,14 +1,14 @@
 import keras
 from keras import ops
 
-from keras_distill._arguments import non_negative
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
 from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.ops.labels import hard_labels
 from keras_distill.losses.ops.labels import labelled
 from keras_distill.losses.ops.probabilities import kl_divergence
 from keras_distill.losses.ops.probabilities import log_probabilities
 from keras_distill.losses.response.base import ResponseLoss
-from keras_distill.losses.response.soft_targets import validated_temperature
 
 # Takes a class out of a softmax: far below any logit, and yet finite, since
 # infinity minus infinity is no number.
@@ -127,9 +127,9 @@ class DecoupledKD(ResponseLoss):
         **kwargs,
     ):
         super().__init__(class_map=class_map, **kwargs)
-        self.alpha = non_negative("alpha", alpha)
-        self.beta = non_negative("beta", beta)
-        self.temperature = validated_temperature(temperature)
+        self.alpha = checked_number("alpha", alpha, "[0, inf)")
+        self.beta = checked_number("beta", beta, "[0, inf)")
+        self.temperature = checked_temperature(temperature)
 
     def compute_loss(
         self,

@@ -1,13 +1,13 @@
 import keras
 from keras import ops
 
-from keras_distill._arguments import non_negative
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import safe_sqrt
 from keras_distill.losses.ops.positions import flat_positions
 from keras_distill.losses.relation.coupled import BatchCoupled
 from keras_distill.losses.response.base import ResponseLoss
-from keras_distill.losses.response.soft_targets import validated_temperature
 
 EPSILON = 1e-8
 
@@ -138,9 +138,9 @@ class DIST(BatchCoupled, ResponseLoss):
         **kwargs,
     ):
         super().__init__(class_map=class_map, **kwargs)
-        self.beta = non_negative("beta", beta)
-        self.gamma = non_negative("gamma", gamma)
-        self.temperature = validated_temperature(temperature)
+        self.beta = checked_number("beta", beta, "[0, inf)")
+        self.gamma = checked_number("gamma", gamma, "[0, inf)")
+        self.temperature = checked_temperature(temperature)
         self.epsilon = one_of("epsilon", epsilon, ("add", "clamp"))
 
     def terms(self, teacher, student, sample_weight=None):

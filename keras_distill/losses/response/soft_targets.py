@@ -1,9 +1,7 @@
-import math
-import numbers
-
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import kl_divergence
@@ -101,7 +99,7 @@ class SoftTargets(ResponseLoss):
         **kwargs,
     ):
         super().__init__(class_map=class_map, **kwargs)
-        self.temperature = validated_temperature(temperature)
+        self.temperature = checked_temperature(temperature)
         self.form = one_of("form", form, ("kl", "cross_entropy"))
         self.direction = one_of("direction", direction, ("forward", "reverse"))
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
@@ -195,20 +193,3 @@ class SoftTargets(ResponseLoss):
             "teacher_probabilities": self.teacher_probabilities,
             "activation": self.activation,
         }
-
-
-def validated_temperature(temperature):
-    """A positive, finite Python float, or an error that says so."""
-    if not isinstance(temperature, numbers.Real) or isinstance(
-        temperature, bool
-    ):
-        raise TypeError(
-            "temperature must be a positive number. Received: "
-            f"{temperature!r} of type {type(temperature).__name__}."
-        )
-    if not math.isfinite(temperature) or temperature <= 0:
-        raise ValueError(
-            "temperature must be a positive, finite number (usually 1 to 10). "
-            f"Received: {temperature!r}"
-        )
-    return float(temperature)

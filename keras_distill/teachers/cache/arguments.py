@@ -1,11 +1,9 @@
 """Checks of what `TeacherCache.build` is given."""
 
-import numbers
-
 import keras
 
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import one_of
-from keras_distill._arguments import whole
 from keras_distill._keras.heads import final_activation
 from keras_distill.teachers.cache.encoding import DTYPES
 from keras_distill.views.base import checked_views as views_or_none
@@ -39,7 +37,7 @@ def checked_batch_size(batch_size, views):
     group = getattr(views, "mixup_group_size", 1) if mixup else 1
     if batch_size is None:
         return -(-DEFAULT_BATCH_SIZE // group) * group
-    whole("batch_size", batch_size, least=1)
+    checked_integer("batch_size", batch_size, least=1)
     if batch_size % group:
         raise ValueError(
             f"batch_size must be a multiple of {group}, the views' "
@@ -54,7 +52,7 @@ def checked_samples_per_shard(number, batch_size, row, samples, size):
     if number is None:
         number = min(samples, size // max(1, row))
         return max(1, number // batch_size) * batch_size
-    if whole("samples_per_shard", number, least=1) % batch_size:
+    if checked_integer("samples_per_shard", number, least=1) % batch_size:
         raise ValueError(
             f"samples_per_shard must be a multiple of batch_size={batch_size}."
             f" Received: samples_per_shard={number}"
@@ -76,16 +74,12 @@ def check_top_k(top_k, shapes, teacher):
             f"(batch, ..., classes). Received: top_k={top_k}, and a teacher "
             f"whose outputs are {shapes}. Leave top_k out."
         )
-    if (
-        not isinstance(top_k, numbers.Integral)
-        or isinstance(top_k, bool)
-        or not 1 <= top_k < output[-1]
-    ):
-        raise ValueError(
-            f"top_k must be a whole number from 1 to {output[-1] - 1}, one "
-            "less than the teacher's classes; leave it out to keep all. "
-            f"Received: top_k={top_k!r}"
-        )
+    checked_integer(
+        "top_k",
+        top_k,
+        most=output[-1] - 1,
+        hint="less than the teacher's classes; leave it out to keep all",
+    )
     head = final_activation(teacher)
     if head is not None:
         raise ValueError(

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import checked_teacher_dtype
-from keras_distill._arguments import positive
-from keras_distill._arguments import whole
 from keras_distill.losses.structures import as_list
 from keras_distill.teachers.cache import arguments
 from keras_distill.teachers.cache import header as headers
@@ -51,10 +51,10 @@ def build(
     teacher = as_teacher(teacher)
     views = arguments.checked_views(views) or Views(name="views")
     arguments.check_teacher(teacher)
-    whole("epochs", epochs, least=1)
+    checked_integer("epochs", epochs, least=1)
     batch_size = arguments.checked_batch_size(batch_size, views)
     arguments.check_dtype(dtype)
-    temperature = positive("temperature", temperature)
+    temperature = checked_number("temperature", temperature)
     names = as_list(teacher_layer_names) if teacher_layer_names else []
     checked_teacher_dtype(teacher_dtype)
     run = Forward(
