@@ -337,7 +337,7 @@ def test_a_model_of_bytes_is_integer_throughout(sequential, tmp_path):
             ValueError,
             "output of one unit: its softmax is always 1.*sigmoid",
         ),
-        ({"batch_size": 0}, ValueError, "integer of at least 1, or None. Received: 0"),
+        ({"batch_size": 0}, ValueError, "at least 1, or None. Received: 0"),
         ({"batch_size": True * 1.5}, ValueError, "Received: 1.5"),
         ({"signature_name": "a b"}, ValueError, "letters, digits.*'a b'"),
     ],
