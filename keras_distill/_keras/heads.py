@@ -43,7 +43,7 @@ _SHAPE_ONLY_OPERATIONS = {
 _LOOK_BEFORE = "look at the layer before"
 
 
-def final_activation(model, layer_name=None):
+def final_activation(model):
     """The squashing function that a model's output went through, if known.
 
     Looks through nested models, casts, `Identity`, `Dropout`, `Reshape` and
@@ -51,8 +51,6 @@ def final_activation(model, layer_name=None):
 
     Args:
         model: A `keras.Model`.
-        layer_name: The layer to look at, with the syntax of a tap
-            (`"backbone/head"`, `"head#1"`), or `None` for the model's output.
 
     Returns:
         `"softmax"`, `"sigmoid"`, or `None`: another one, none at all, or not
@@ -71,8 +69,6 @@ def final_activation(model, layer_name=None):
     """
     if not isinstance(model, keras.Model):
         return None
-    if layer_name is not None:
-        return _of_named_layer(model, layer_name)
     outputs = getattr(model, "outputs", None)
     if outputs is not None:
         return activation_of(outputs[0]) if len(outputs) == 1 else None
@@ -84,34 +80,21 @@ def final_activation(model, layer_name=None):
     return None
 
 
-def _of_named_layer(model, layer_name):
-    layer = find_layer(model, layer_name)
-    call = layer_name.split("/")[-1].partition("#")[2]
+def layer_activation(layer, call=None):
+    """What `final_activation` gives, for the output of one layer.
+
+    Args:
+        layer: A Keras layer or model.
+        call: Which call of a layer that is called several times. Defaults to
+            the first.
+    """
     if isinstance(layer, keras.Model):
         return final_activation(layer)
     nodes = getattr(layer, "_inbound_nodes", ())
-    index = int(call) if call.isdigit() else 0
-    if index < len(nodes):
-        return activation_of(nodes[index].output_tensors[0])
+    if (call or 0) < len(nodes):
+        return activation_of(nodes[call or 0].output_tensors[0])
     found = _of_layer(layer)
     return None if found == _LOOK_BEFORE else found
-
-
-def find_layer(model, layer_name):
-    """A layer by the name of a tap (`"backbone/head#1"`), or `None`."""
-    for part in layer_name.split("/"):
-        model = _find_layer(model, part.partition("#")[0])
-    return model
-
-
-def _find_layer(model, name):
-    """A layer by name, at any depth; a wrong name is not reported here."""
-    inside = getattr(model, "layers", ())
-    for layer in inside:
-        if layer.name == name:
-            return layer
-    found = (_find_layer(layer, name) for layer in inside)
-    return next((layer for layer in found if layer is not None), None)
 
 
 def activation_of(tensor):

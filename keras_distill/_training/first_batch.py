@@ -27,9 +27,6 @@ from keras_distill.teachers.cache.cached_outputs import check_cached
 from keras_distill.teachers.cache.cached_outputs import teacher_threshold
 from keras_distill.views import for_network
 
-# Of fewer values of a head of one unit, all may lie in [0, 1] by chance.
-FEW = 8
-
 
 class FirstBatch:
     """Checks the data of one `Distiller` before it trains.
@@ -152,9 +149,7 @@ class FirstBatch:
         if teacher is not None:
             for name in pair.needs_teacher:
                 loss = pair.losses[name]
-                loss.validate_teacher_values(
-                    teacher.of(loss.teacher_layer_name)
-                )
+                loss.validate_batch(teacher.of(loss.teacher_layer_name))
         if y is not None:
             self._check_sparse_labels(y)
             self.distiller._view_schedule().check_labels(y)
@@ -246,7 +241,7 @@ class FirstBatch:
 
     def _check_index(self, index):
         for loss in self._needing_index().values():
-            loss.validate_sample_index(index)
+            loss.validate_batch(sample_index=index)
 
     def _teacher_values(self, x, cached):
         """The teacher on the batch as NumPy arrays, `None` without one."""
@@ -341,7 +336,7 @@ def _threshold_seen(teacher, values):
     shown = getattr(teacher, "outputs", None)
     if shown is not None or keras.tree.is_nested(values):
         return None
-    one = values.shape[-1] == 1 and values.size >= FEW
+    one = values.shape[-1] == 1
     return 0.5 if one and look_like_probabilities(values, "sigmoid") else None
 
 

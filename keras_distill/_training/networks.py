@@ -7,6 +7,7 @@ import weakref
 import keras
 from keras import ops
 
+from keras_distill._shapes import sizes_agree
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill._training.teacher_pass import TeacherPass
@@ -271,6 +272,4 @@ def _fit(old, new):
         return True
     if isinstance(new, dict):
         return all(_fit(old[key], new[key]) for key in new)
-    return len(old) == len(new) and all(
-        None in pair or pair[0] == pair[1] for pair in zip(old[1:], new[1:])
-    )
+    return sizes_agree((None, *old[1:]), (None, *new[1:]))

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.heads import activation_of
+from keras_distill._shapes import sizes_agree
 from keras_distill.views import for_network
 
 ACTIVATIONS = (None, "softmax", "sigmoid")
@@ -56,7 +57,10 @@ class Network:
             tuple(tensor.shape)
             for tensor in keras.tree.flatten(symbolic_inputs(self.model))
         ]
-        if len(given) != len(wanted) or not all(map(_fits, given, wanted)):
+        fits = len(given) == len(wanted) and all(
+            map(sizes_agree, given, wanted)
+        )
+        if not fits:
             raise ValueError(
                 f"`preprocessing` gives {given}, but the inputs of "
                 f"'{self.model.name}' are {wanted}."
@@ -141,9 +145,3 @@ def check_preprocessing(preprocessing):
 
 def _as_float(x):
     return tf.cast(x, tf.float32) if x.dtype == tf.uint8 else x
-
-
-def _fits(given, wanted):
-    return len(given) == len(wanted) and all(
-        a is None or b is None or a == b for a, b in zip(given, wanted)
-    )

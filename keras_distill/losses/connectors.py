@@ -1,4 +1,4 @@
-"""What joins two features of unlike shapes: pooling and regressors.
+"""Connectors: layers that bring a student's feature to the teacher's shape.
 
 Maps are `(batch, height, width, channels)`, sequences `(batch, time,
 channels)`, vectors `(batch, channels)`. Whether two shapes can be joined is
@@ -6,77 +6,12 @@ decided from static shapes, before the first step.
 """
 
 import keras
-import numpy as np
 from keras import layers
-from keras import ops
 
 from keras_distill._arguments import one_of
+from keras_distill._shapes import sizes_agree
 
 REGRESSORS = ("auto", "conv1x1", "conv_bn_relu", "dense", None)
-
-
-def adaptive_average_pool(x, height, width):
-    """Averages a map down to `height` x `width`, whatever its size.
-
-        out[i, j] = mean of x[floor(i*N/n) : ceil((i+1)*N/n), ... columns alike]
-
-    Windows overlap where `n` does not divide `N`.
-
-    Args:
-        x: `(batch, H, W, channels)` with known `H` and `W`.
-        height: Rows of the result, or `None` to leave the rows alone.
-        width: Columns of the result, or `None` to leave them alone.
-
-    Returns:
-        `(batch, height, width, channels)`, the dtype of `x`.
-    """
-    rows, columns = x.shape[1:3]
-    height = rows if height is None else height
-    width = columns if width is None else width
-    if (rows, columns) == (height, width):
-        return x
-    if _divides(height, rows) and _divides(width, columns):
-        window = (rows // height, columns // width)
-        return ops.average_pool(
-            x, window, strides=window, data_format="channels_last"
-        )
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    if height != rows:
-        averages = ops.convert_to_tensor(_averages(rows, height), dtype)
-        x = ops.einsum("ir,brwc->biwc", averages, x)
-    if width != columns:
-        averages = ops.convert_to_tensor(_averages(columns, width), dtype)
-        x = ops.einsum("jw,bhwc->bhjc", averages, x)
-    return x
-
-
-def match_spatial(a, b, pool=adaptive_average_pool):
-    """Pools the larger of two maps to the size of the smaller, per axis.
-
-    Args:
-        a: `(batch, H_a, W_a, channels_a)`.
-        b: `(batch, H_b, W_b, channels_b)`.
-        pool: `function(map, height, width)`. Defaults to the average.
-
-    Returns:
-        Both, with equal height and width. An axis that is unknown in both
-        while tracing is taken as equal.
-
-    Raises:
-        ValueError: for an axis that is known in one of the two only.
-    """
-    size = []
-    for axis in (1, 2):
-        known = [n for n in (a.shape[axis], b.shape[axis]) if n is not None]
-        if len(known) == 1:
-            raise ValueError(
-                "Maps of unlike sizes are pooled to the smaller one, so both "
-                "sizes must be known. Received: "
-                f"{tuple(a.shape)} and {tuple(b.shape)}. Give both networks an "
-                "input of known height and width."
-            )
-        size.append(min(known) if known else None)
-    return pool(a, *size), pool(b, *size)
 
 
 def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
@@ -125,20 +60,48 @@ def conv_bn(student_shape, channels, dtype="float32", kernel_size=1):
     """
     connector = keras.Sequential(
         [
-            layers.Conv2D(
-                channels,
-                kernel_size,
-                padding="same",
-                use_bias=False,
-                data_format="channels_last",
-                dtype=dtype,
-            ),
-            _batch_norm(dtype),
+            _conv(channels, kernel_size, dtype),
+            batch_norm(dtype),
         ],
         name="connector",
     )
     connector.build((None, *tuple(student_shape)[1:]))
     return connector
+
+
+def conv_bn_relu(channels, kernel_size, dtype="float32", strides=1):
+    """The layers of a convolution without bias, batch normalization and ReLU.
+
+    Args:
+        channels: Number of channels of the result.
+        kernel_size: Size of the convolution's window.
+        dtype: dtype of the weights.
+        strides: Strides of the convolution.
+    """
+    return [
+        _conv(channels, kernel_size, dtype, strides),
+        batch_norm(dtype),
+        layers.ReLU(dtype=dtype),
+    ]
+
+
+def batch_norm(dtype="float32"):
+    """Batch normalization as every connector has it.
+
+    The constants are those of the reference codes (PyTorch's defaults):
+    epsilon 1e-5, and a tenth of each batch in the moving statistics, which
+    follow a short training and which a deployed connector uses.
+
+    Args:
+        dtype: dtype of the weights.
+    """
+    return layers.BatchNormalization(
+        epsilon=1e-5,
+        momentum=0.9,
+        # Only TensorFlow has it, and only there are replicas to synchronize.
+        synchronized=keras.backend.backend() == "tensorflow",
+        dtype=dtype,
+    )
 
 
 def perceptron(student_shape, teacher_shape, hidden_channels, dtype="float32"):
@@ -185,7 +148,7 @@ def _stack(kind, teacher_shape, student_shape, dtype):
         return [*stack, layers.Dense(channels, dtype=dtype)]
     stack = [_conv1x1(channels, dtype)]
     if kind == "conv_bn_relu":
-        stack += [_batch_norm(dtype), layers.ReLU(dtype=dtype)]
+        stack += [batch_norm(dtype), layers.ReLU(dtype=dtype)]
     return stack
 
 
@@ -216,7 +179,7 @@ def check_joinable(kind, teacher, student):
     elif ranks[0] != ranks[1]:
         problem = "they do not have the same number of axes"
         way_out = tap_others
-    elif ranks[0] != 4 and not _sizes_agree(teacher, student):
+    elif ranks[0] != 4 and not sizes_agree(teacher[1:-1], student[1:-1]):
         problem = "only the sizes of 2D maps may differ"
         way_out = tap_others
     elif ranks[0] != 4 and kind in ("conv1x1", "conv_bn_relu"):
@@ -232,26 +195,6 @@ def check_joinable(kind, teacher, student):
         )
 
 
-def _sizes_agree(teacher, student):
-    return all(
-        t is None or s is None or t == s
-        for t, s in zip(teacher[1:-1], student[1:-1])
-    )
-
-
-def _divides(small, large):
-    return small is not None and large is not None and large % small == 0
-
-
-def _averages(size, cells):
-    """`(cells, size)`: row `i` averages the window of cell `i`."""
-    matrix = np.zeros((cells, size))
-    for i in range(cells):
-        start, end = i * size // cells, -(-(i + 1) * size // cells)
-        matrix[i, start:end] = 1.0 / (end - start)
-    return matrix
-
-
 class PointwiseConvolution(layers.Conv2D):
     """A 1x1 convolution whose bias is added as any number is.
 
@@ -263,18 +206,21 @@ class PointwiseConvolution(layers.Conv2D):
         return self.convolution_op(inputs, self.kernel) + self.bias
 
 
-def _conv1x1(channels, dtype):
-    return PointwiseConvolution(
-        channels, 1, data_format="channels_last", dtype=dtype
+def _conv(channels, kernel_size, dtype, strides=1):
+    return layers.Conv2D(
+        channels,
+        kernel_size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        data_format="channels_last",
+        dtype=dtype,
     )
 
 
-def _batch_norm(dtype):
-    return layers.BatchNormalization(
-        epsilon=1e-5,  # The reference's; Keras's default is 1e-3.
-        # Only this backend has it, and only there it is needed.
-        synchronized=keras.backend.backend() == "tensorflow",
-        dtype=dtype,
+def _conv1x1(channels, dtype):
+    return PointwiseConvolution(
+        channels, 1, data_format="channels_last", dtype=dtype
     )
 
 

@@ -28,7 +28,6 @@ class StockLoss(DistillationLoss):
             student_layer_name=getattr(loss, "student_layer_name", None),
             name=name or snake_case(type(loss).__name__),
         )
-        self._named_by_user = name is not None
         self.loss = loss
         self._computed = _without_replica_scaling(loss)
 
@@ -114,9 +113,11 @@ def as_distillation_losses(losses):
                 "distillation_losses takes kd.losses.* and keras.distillation "
                 f"losses. Received: {loss!r}. {hint}"
             )
+        default = snake_case(type(loss).__name__)
         if not isinstance(loss, DistillationLoss):
             loss = StockLoss(loss)
-        fixed = fixed or loss.named_by_user
+        # Default names may be made unique, the user's may not.
+        fixed = fixed or loss.name != default
         name = name or loss.name
         if not isinstance(name, str) or name in RESERVED or "/" in name:
             raise ValueError(

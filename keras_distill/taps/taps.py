@@ -10,12 +10,12 @@ subclassed models and loses what a subclass of a Functional model overrides.
 """
 
 import contextlib
-import difflib
 
 import keras
 
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.method_patching import intercepted
+from keras_distill.taps.paths import find_path
 from keras_distill.taps.paths import layer_paths
 from keras_distill.taps.suggestion import Suggestion
 from keras_distill.taps.suggestion import suggest
@@ -167,41 +167,9 @@ class _Probe(keras.Operation):
 
 
 def _find(name, paths, model, role):
-    """-> (layer, number of the call or None)."""
-    path, index = name, None
-    if "#" in name and name not in paths:
-        path, _, number = name.rpartition("#")
-        if not number.isdigit():
-            raise ValueError(
-                f"'{name}': after '#' comes the number of the call, counted "
-                f"from 0, as in '{path}#1'."
-            )
-        index = int(number)
-    if path in paths:
-        return _tappable(paths, path, role), index
-    matches = [p for p in paths if p.endswith("/" + path)]
-    if len(matches) == 1:
-        return _tappable(paths, matches[0], role), index
-    if matches:
-        raise ValueError(
-            f"The {role} '{model.name}' has {len(matches)} layers named "
-            f"'{path}'. Give the path of one of them: {matches}"
-        )
-    candidates = list(paths) + [p.rpartition("/")[2] for p in paths]
-    nearest = list(
-        dict.fromkeys(
-            difflib.get_close_matches(path, candidates, n=5, cutoff=0.4)
-        )
-    )
-    hint = (
-        f"The nearest names are {nearest}."
-        if nearest
-        else f"Its layers are {list(paths)[:20]}."
-    )
-    raise ValueError(
-        f"The {role} '{model.name}' has no layer '{path}'. {hint} (Plain "
-        "operations such as `x + y` are no layers; use keras.layers.Add.)"
-    )
+    """The layer of a tap and the number of its call, or `None`."""
+    path, call = find_path(paths, name, model.name, role)
+    return _tappable(paths, path, role), call
 
 
 def _tappable(paths, path, role):

@@ -22,7 +22,7 @@ from loss_checks import check_loss
 from loss_checks import run_check
 
 from keras_distill import losses
-from keras_distill.losses.base import same_precision
+from keras_distill.losses.ops.elementwise import same_precision
 
 SOURCES = pathlib.Path(losses.__file__).parent
 

@@ -86,16 +86,12 @@ def check_loss_names(losses):
 def check_losses(losses):
     """Raises for losses that ask more of a teacher than a peer can give."""
     for name, loss in losses.items():
-        reason = None
-        if loss.needs_preparation:
-            reason = "has a stage before training that needs a trained teacher"
-        elif loss.reads_teacher_weights or hasattr(loss, "deployed_logits"):
-            reason = "uses the classifier of a trained teacher"
-        if reason:
+        if loss.needs_teacher == "trained" or hasattr(loss, "deployed_logits"):
             raise ValueError(
-                f"Distillation loss '{name}' ({type(loss).__name__}) {reason}; "
-                "the peers of a cohort start untrained. Use a loss on outputs "
-                "or features, such as kd.losses.SoftTargets or kd.losses.Hint."
+                f"Distillation loss '{name}' ({type(loss).__name__}) needs a "
+                "trained teacher, but the peers of a cohort start untrained. "
+                "Use a loss on outputs or features, such as "
+                "kd.losses.SoftTargets or kd.losses.Hint."
             )
 
 

@@ -4,7 +4,7 @@ from keras import ops
 from keras_distill.losses.classifier.teacher_classifier import (
     TeacherClassifierLoss,
 )
-from keras_distill.losses.classifier.teacher_classifier import conv_bn_relu
+from keras_distill.losses.connectors import conv_bn_relu
 
 
 class DeployedClassifierLoss(TeacherClassifierLoss):

@@ -3,7 +3,6 @@ from keras import ops
 
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.classifier.deployed_classifier import (
     DeployedClassifierLoss,
 )
@@ -11,6 +10,7 @@ from keras_distill.losses.classifier.teacher_classifier import mean_square
 from keras_distill.losses.ops.labels import label_distribution
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")

@@ -1,11 +1,11 @@
 import keras
 
 from keras_distill._arguments import checked_integer
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.classifier.deployed_classifier import (
     DeployedClassifierLoss,
 )
 from keras_distill.losses.classifier.teacher_classifier import mean_square
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")

@@ -2,12 +2,12 @@ import keras
 from keras import ops
 
 from keras_distill._arguments import checked_number
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.classifier.teacher_classifier import (
     TeacherClassifierLoss,
 )
-from keras_distill.losses.classifier.teacher_classifier import conv_bn_relu
 from keras_distill.losses.classifier.teacher_classifier import mean_square
+from keras_distill.losses.connectors import conv_bn_relu
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")

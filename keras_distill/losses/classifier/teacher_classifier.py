@@ -2,17 +2,18 @@
 
 import keras
 import numpy as np
-from keras import layers
 from keras import ops
 
-from keras_distill._keras.heads import find_layer
 from keras_distill._keras.heads import is_classifier
 from keras_distill._keras.heads import output_classifier
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import at_least_float32
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.connectors import adaptive_average_pool
+from keras_distill.losses.ops.elementwise import at_least_float32
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import adaptive_average_pool
 from keras_distill.losses.structures import shapes_of
+from keras_distill.losses.values import no_weights
+from keras_distill.taps.paths import find_layer
+from keras_distill.taps.paths import layer_paths
 
 
 def classifier_weights(teacher, layer_name=None):
@@ -34,14 +35,11 @@ def classifier_weights(teacher, layer_name=None):
         layer = output_classifier(teacher)
         missing = "does not end in a Dense layer that can be seen"
     else:
-        layer = find_layer(teacher, layer_name)
+        layer, _ = find_layer(teacher, layer_name, "teacher")
         missing = f"has no Dense layer '{layer_name}'"
     if layer is None or not is_classifier(layer):
-        found = [
-            x.name
-            for x in teacher._flatten_layers(include_self=False)
-            if is_classifier(x)
-        ]
+        paths = layer_paths(teacher)
+        found = [path for path in paths if is_classifier(paths[path])]
         raise ValueError(
             f"The teacher '{teacher.name}' {missing}. Name its classifier with "
             "teacher_classifier_layer_name=. Its Dense layers and 1x1 "
@@ -52,33 +50,6 @@ def classifier_weights(teacher, layer_name=None):
     if layer.bias is None:
         return kernel, np.zeros(kernel.shape[-1:], kernel.dtype)
     return kernel, ops.convert_to_numpy(layer.bias)
-
-
-def conv_bn_relu(channels, size, dtype):
-    """Convolution without bias, batch normalization, ReLU.
-
-    The constants are those of the references (PyTorch's defaults): epsilon
-    1e-5, and a tenth of the new in the moving statistics, which the deployed
-    network uses.
-    """
-    return [
-        layers.Conv2D(
-            channels,
-            size,
-            padding="same",
-            use_bias=False,
-            data_format="channels_last",
-            dtype=dtype,
-        ),
-        layers.BatchNormalization(
-            epsilon=1e-5,
-            momentum=0.9,
-            # Only this backend has it, and only there it is needed.
-            synchronized=keras.backend.backend() == "tensorflow",
-            dtype=dtype,
-        ),
-        layers.ReLU(dtype=dtype),
-    ]
 
 
 class TeacherClassifierLoss(DistillationLoss):
@@ -100,6 +71,8 @@ class TeacherClassifierLoss(DistillationLoss):
             the configuration so that a saved loss can be built.
         **kwargs: see `DistillationLoss`.
     """
+
+    needs_teacher = "trained"
 
     def __init__(
         self,
@@ -130,15 +103,13 @@ class TeacherClassifierLoss(DistillationLoss):
         """Layers that make `channels` channels of the student's map."""
         raise NotImplementedError
 
-    @property
-    def reads_teacher_weights(self):
-        return self._copied is None and not self.built
-
     def bind(self, teacher, student):
         if teacher is not None:
             self.set_classifier(
                 *classifier_weights(teacher, self.teacher_classifier_layer_name)
             )
+        elif self._copied is None and not self.built:
+            raise ValueError(no_weights(self, "classifier"))
 
     def set_classifier(self, kernel, bias):
         """Copies a classifier: `(channels, classes)` and `(classes,)`."""

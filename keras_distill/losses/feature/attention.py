@@ -3,12 +3,12 @@ from keras import ops
 
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import safe_sqrt
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def attention_map(x, power=2):

@@ -3,12 +3,12 @@ from keras import ops
 
 from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature.feature_maps import check_maps
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def log_position_probabilities(x, temperature=1.0):

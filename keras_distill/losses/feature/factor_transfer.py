@@ -3,19 +3,19 @@ from keras import ops
 
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import absolute
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import safe_sqrt
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature import paraphraser
 from keras_distill.losses.feature.attention import attention_map
 from keras_distill.losses.feature.attention import unit_maps
 from keras_distill.losses.feature.feature_maps import check_maps
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import absolute
+from keras_distill.losses.ops.elementwise import safe_sqrt
+from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import in_order
 
 
@@ -128,6 +128,9 @@ class FactorTransfer(LayerPairLoss):
         )
         self.translate = bool(translate)
         self.paraphraser_epochs = int(paraphraser_epochs)
+        has_paraphraser = form != "attention" and paraphrase_rate is not None
+        if has_paraphraser and self.paraphraser_epochs > 0:
+            self.needs_teacher = "trained"
         self.paraphraser_learning_rate = float(paraphraser_learning_rate)
         self.paraphrasers = []  # One per pair; none of "attention".
         self.translators = []
@@ -165,10 +168,11 @@ class FactorTransfer(LayerPairLoss):
             )
 
     @property
-    def needs_preparation(self):
+    def is_prepared(self):
+        """Whether there is no paraphraser left to train."""
         if self._prepared is None:
-            return False
-        return float(ops.convert_to_numpy(self._prepared)) == 0.0
+            return True
+        return float(ops.convert_to_numpy(self._prepared)) == 1.0
 
     def teacher_changed(self):
         if self._prepared is not None:
@@ -180,7 +184,7 @@ class FactorTransfer(LayerPairLoss):
         Args:
             teacher_batches: Iterable, once per epoch, of the teacher's tap(s).
         """
-        if not self.needs_preparation:
+        if self.is_prepared:
             return
         paraphraser.train(
             self.paraphrasers,
@@ -192,7 +196,7 @@ class FactorTransfer(LayerPairLoss):
 
     def validate_model_compatibility(self, teacher, student):
         super().validate_model_compatibility(teacher, student)
-        if self.needs_preparation:
+        if not self.is_prepared:
             raise ValueError(
                 "keras.distillation.Distiller does not train the paraphraser. "
                 "Use kd.Distiller, or call loss.build(teacher_shape, "

@@ -1,8 +1,7 @@
 """What several losses of feature maps share."""
 
-from keras import ops
-
 from keras_distill._arguments import one_of
+from keras_distill._shapes import sizes_agree
 from keras_distill.losses.connectors import conv_bn
 
 
@@ -41,20 +40,12 @@ def check_maps(loss, teacher_shape, student_shape, way_out=None):
 def check_equal_maps(loss, teacher_shape, student_shape, way_out):
     """Raises unless both are maps of the same size and channels."""
     check_maps(loss, teacher_shape, student_shape, way_out)
-    if any(
-        None not in (t, s) and t != s
-        for t, s in zip(teacher_shape[1:3], student_shape[1:3])
-    ):
+    if not sizes_agree(teacher_shape[1:3], student_shape[1:3]):
         raise ValueError(
             f"{type(loss).__name__} needs maps of equal size here. Received: "
             f"teacher {tuple(teacher_shape)}, student {tuple(student_shape)}. "
             f"{way_out}"
         )
-
-
-def sum_per_sample(values):
-    """Sum over every axis but the first: `(batch, ...)` -> `(batch,)`."""
-    return ops.sum(values, axis=tuple(range(1, len(values.shape))))
 
 
 class PreActivationConnectors:

@@ -2,13 +2,13 @@ import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import adaptive_average_pool
 from keras_distill.losses.feature.feature_maps import check_equal_maps
 from keras_distill.losses.feature.feature_maps import check_maps
 from keras_distill.losses.feature.fusion import Fusion
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.pooling import adaptive_average_pool
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list

@@ -2,11 +2,11 @@ import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature.feature_maps import check_maps
+from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def selectivities(x):

@@ -5,15 +5,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_distill._keras.heads import find_layer
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature.feature_maps import PreActivationConnectors
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import plain
+from keras_distill.losses.values import no_weights
+from keras_distill.taps.paths import find_layer
 
 
 def batch_norm_margin(gamma, beta):
@@ -161,15 +162,17 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
                     f"({pairs}). Received: {batch_norm_layer_name}"
                 )
         self.margin = _checked_margin(margin, pairs)
+        if self.margin is None:
+            self.needs_teacher = "trained"
         self.margins = []  # One weight per pair.
         self._found = None
 
-    @property
-    def reads_teacher_weights(self):
-        return self.margin is None and self._found is None and not self.built
-
     def bind(self, teacher, student):
-        if self.margin is not None or teacher is None:
+        if self.margin is not None:
+            return
+        if teacher is None:
+            if self._found is None and not self.built:
+                raise ValueError(no_weights(self, "normalization"))
             return
         names = self.batch_norm_layer_name or self.teacher_layer_name
         self._found = [_margin_of(teacher, name) for name in as_list(names)]
@@ -239,12 +242,12 @@ def _checked_margin(margin, pairs):
 
 
 def _margin_of(teacher, name):
-    layer = find_layer(teacher, name)
+    layer, _ = find_layer(teacher, name, "teacher")
     if not isinstance(layer, keras.layers.BatchNormalization):
         raise ValueError(
             "The margin comes from the teacher's batch normalization, but "
-            f"'{name}' of the teacher '{teacher.name}' is "
-            f"{'no layer' if layer is None else type(layer).__name__}. Pass "
+            f"'{name}' of the teacher '{teacher.name}' is a "
+            f"{type(layer).__name__} layer. Pass "
             'batch_norm_layer_name="...", the last one before the tap, or '
             "margin=."
         )

@@ -8,7 +8,8 @@ feature back: an autoencoder of the teacher's feature.
 import keras
 from keras import layers
 
-from keras_distill.losses.base import at_least_float32
+from keras_distill.losses.connectors import batch_norm
+from keras_distill.losses.ops.elementwise import at_least_float32
 
 SLOPE = 0.1  # Of the leaky ReLU, as in the paper.
 
@@ -125,13 +126,7 @@ def _stack(kind, channels, widths, name, dtype):
                 data_format="channels_last",
                 dtype=dtype,
             ),
-            # Keras's momentum of 0.99 would lag behind a short training.
-            layers.BatchNormalization(
-                epsilon=1e-5,
-                momentum=0.9,
-                synchronized=keras.backend.backend() == "tensorflow",
-                dtype=dtype,
-            ),
+            batch_norm(dtype),
             layers.LeakyReLU(negative_slope=SLOPE, dtype=dtype),
         ]
     network = keras.Sequential(stack, name=name)

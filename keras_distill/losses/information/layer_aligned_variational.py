@@ -5,9 +5,6 @@ from keras import ops
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import at_least_float32
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.information.layer_alignment import aligned
 from keras_distill.losses.information.layer_alignment import checked_alignment
 from keras_distill.losses.information.layer_alignment import fixed_alignment
@@ -20,6 +17,9 @@ from keras_distill.losses.information.variational import (
 )
 from keras_distill.losses.information.variational import over_channels
 from keras_distill.losses.information.variational import softplus_variance
+from keras_distill.losses.ops.elementwise import at_least_float32
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain

@@ -4,8 +4,8 @@ import numpy as np
 from keras import layers
 from keras import ops
 
-from keras_distill.losses.connectors import adaptive_average_pool
 from keras_distill.losses.feature.fusion import resize_nearest
+from keras_distill.losses.ops.pooling import adaptive_average_pool
 
 ALIGNMENTS = ("identity", "uniform", "learned")
 

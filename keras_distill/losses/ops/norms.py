@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.elementwise import safe_sqrt
 
 
 def over_norm(x, axis=-1):

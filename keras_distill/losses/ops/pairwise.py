@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.ops.norms import over_norm
 
 

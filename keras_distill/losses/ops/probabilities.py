@@ -12,7 +12,7 @@ then serve both kinds of head.
 import keras
 from keras import ops
 
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.elementwise import safe_sqrt
 
 # Below the smallest normal float32 a logarithm is not to be relied on: a
 # probability of 0 is read as this.

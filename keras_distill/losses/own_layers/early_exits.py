@@ -6,23 +6,25 @@ from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
-from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import layer_activation
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import at_least_float32
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.connectors import conv_bn_relu
+from keras_distill.losses.ops.elementwise import at_least_float32
+from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.labels import label_distribution
 from keras_distill.losses.ops.labels import labelled
+from keras_distill.losses.ops.pooling import match_spatial
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import kl_divergence
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
 from keras_distill.losses.structures import shapes_of
+from keras_distill.taps.paths import find_layer
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -164,7 +166,9 @@ class EarlyExits(DistillationLoss):
         return [f"{k}_{x}" for k in numbers for x in ("loss", "accuracy")]
 
     def bind(self, teacher, student):
-        found = final_activation(student, self.student_layer_name[-1])
+        found = layer_activation(
+            *find_layer(student, self.student_layer_name[-1], "student")
+        )
         if found is not None:
             raise ValueError(
                 f"EarlyExits compare logits, but the student '{student.name}' "
@@ -212,9 +216,6 @@ class EarlyExits(DistillationLoss):
         _, logits = self.exits(student_outputs)
         named = {f"exit_{k}": z for k, z in enumerate(logits, start=1)}
         return {**named, "output": student_outputs[self.student_layer_name[-1]]}
-
-    def compute_loss(self, *args, **kwargs):
-        return self.compute_loss_and_logs(*args, **kwargs)[0]
 
     def compute_loss_and_logs(
         self,
@@ -301,23 +302,7 @@ def make_bottleneck(shape, deepest, reduction=4, dtype="float32", number=1):
     )
     stack = []
     for channels, kernel, stride in stages:
-        stack += [
-            layers.Conv2D(
-                channels,
-                tuple(kernel),
-                strides=tuple(stride),
-                padding="same",
-                use_bias=False,
-                data_format="channels_last",
-                dtype=dtype,
-            ),
-            layers.BatchNormalization(
-                # Only this backend has it, and only there it is needed.
-                synchronized=keras.backend.backend() == "tensorflow",
-                dtype=dtype,
-            ),
-            layers.ReLU(dtype=dtype),
-        ]
+        stack += conv_bn_relu(channels, tuple(kernel), dtype, tuple(stride))
     bottleneck = keras.Sequential(stack, name=f"exit_{number}_bottleneck")
     bottleneck.build((None, *shape[1:]))
     return bottleneck

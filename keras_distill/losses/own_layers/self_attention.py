@@ -3,11 +3,11 @@ from keras import ops
 
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import at_least_float32
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.feature.attention import attention_map
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.ops.elementwise import at_least_float32
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain

@@ -8,11 +8,11 @@ from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.gathering import gather_replicas
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.pairwise import flat
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.ops.seeded import Seeded
 from keras_distill.losses.relation.memory_bank import all_inside
 from keras_distill.losses.relation.memory_bank import class_indices
@@ -199,15 +199,10 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
             self.seed_generator,
         )
 
-    def validate_sample_index(self, sample_index):
-        """Looks at concrete indices.
-
-        Args:
-            sample_index: `(batch,)` NumPy integers.
-
-        Raises:
-            ValueError: for one that the memory has no row for.
-        """
+    def validate_batch(self, teacher_outputs=None, sample_index=None):
+        super().validate_batch(teacher_outputs, sample_index)
+        if sample_index is None:
+            return
         outside = (sample_index < 0) | (sample_index >= self.sample_count)
         if outside.any():
             raise ValueError(
@@ -299,7 +294,7 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
                 'negatives_from="other_samples".'
             )
         if (index := concrete(sample_index)) is not None:
-            self.validate_sample_index(index)
+            self.validate_batch(sample_index=index)
 
     def get_config(self):
         return {

@@ -4,11 +4,11 @@ from keras import ops
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import absolute
+from keras_distill._shapes import sizes_agree
+from keras_distill.losses.ops.elementwise import absolute
 from keras_distill.losses.ops.pairwise import gram
 from keras_distill.losses.ops.pairwise import taylor_gaussian
 from keras_distill.losses.relation.coupled import BatchCoupledLoss
-from keras_distill.losses.relation.coupled import unlike
 from keras_distill.losses.relation.relation import frobenius
 from keras_distill.losses.relation.relation import mean_squared
 
@@ -113,9 +113,8 @@ class CorrelationCongruence(BatchCoupledLoss):
 
     def build_pair(self, index, teacher_shape, student_shape):
         super().build_pair(index, teacher_shape, student_shape)
-        if self.form == "delta" and (
-            len(teacher_shape) != len(student_shape)
-            or any(map(unlike, teacher_shape[1:], student_shape[1:]))
+        if self.form == "delta" and not sizes_agree(
+            teacher_shape[1:], student_shape[1:]
         ):
             raise ValueError(
                 'CorrelationCongruence(form="delta") compares features of '

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_distill.losses.base import LayerPairLoss
+from keras_distill._shapes import sizes_agree
+from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.gathering import gather_replicas
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.pairwise import flat
@@ -67,7 +68,7 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
         problem = None
         if min(len(teacher_shape), len(student_shape)) < 2:
             problem = "expected (batch, ...) with at least two axes"
-        elif unlike(teacher_shape[0], student_shape[0]):
+        elif not sizes_agree(teacher_shape[:1], student_shape[:1]):
             problem = "expected the same samples, so the same batch size"
         if problem:
             raise ValueError(
@@ -91,8 +92,3 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
 
     def get_config(self):
         return {**super().get_config(), "normalize": self.normalize}
-
-
-def unlike(a, b):
-    """Whether two sizes are both known and differ."""
-    return a is not None and b is not None and a != b

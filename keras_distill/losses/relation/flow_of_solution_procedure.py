@@ -3,15 +3,15 @@ from keras import ops
 
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import safe_sqrt
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import REGRESSORS
-from keras_distill.losses.connectors import adaptive_average_pool
 from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.ops.elementwise import safe_sqrt
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import adaptive_average_pool
 from keras_distill.losses.ops.pooling import adaptive_max_pool
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain

@@ -2,13 +2,13 @@ import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import REGRESSORS
 from keras_distill.losses.connectors import make_regressor
+from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.gathering import samples_everywhere
 from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def channel_similarity(x):

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_distill.losses.base import absolute
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.elementwise import absolute
+from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.pairwise import angles
 from keras_distill.losses.ops.pairwise import cosine

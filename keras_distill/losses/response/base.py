@@ -9,13 +9,16 @@ from keras import ops
 
 from keras_distill._arguments import checked_integers
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import layer_activation
+from keras_distill._shapes import sizes_agree
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import several_outputs
 from keras_distill.losses.structures import shapes_of
-from keras_distill.losses.values import FEW
 from keras_distill.losses.values import look_like_probabilities
+from keras_distill.losses.values import may_be_probabilities
+from keras_distill.taps.paths import find_layer
 
 
 class ResponseLoss(DistillationLoss):
@@ -88,7 +91,10 @@ class ResponseLoss(DistillationLoss):
 
     def _check_head(self, model, role):
         layer_name = getattr(self, f"{role}_layer_name")
-        found = final_activation(model, layer_name)
+        if layer_name is None:
+            found = final_activation(model)
+        else:
+            found = layer_activation(*find_layer(model, layer_name, role))
         if found is None:
             return
         where = f"the {role} '{model.name}'"
@@ -121,7 +127,7 @@ class ResponseLoss(DistillationLoss):
         teacher_shape = self._single_shape(teacher_shape, "teacher")
         student_shape = self._single_shape(student_shape, "student")
         both = f"teacher {teacher_shape}, student {student_shape}"
-        if not _agree(teacher_shape[1:-1], student_shape[1:-1]):
+        if not sizes_agree(teacher_shape[1:-1], student_shape[1:-1]):
             raise ValueError(
                 f"{type(self).__name__} compares outputs position by position, "
                 f"but their shapes differ before the class axis: {both}. "
@@ -179,14 +185,15 @@ class ResponseLoss(DistillationLoss):
                 "SoftTargets(activation='sigmoid')."
             )
 
-    def validate_teacher_values(self, teacher_outputs):
-        super().validate_teacher_values(teacher_outputs)
-        values = np.asarray(teacher_outputs)
-        if values.size == 0:
+    def validate_batch(self, teacher_outputs=None, sample_index=None):
+        super().validate_batch(teacher_outputs, sample_index)
+        if teacher_outputs is None or np.size(teacher_outputs) == 0:
             return
+        values = np.asarray(teacher_outputs)
         name = type(self).__name__
-        found = look_like_probabilities(values, self.activation)
-        if self.teacher_probabilities and not found:
+        if self.teacher_probabilities and not may_be_probabilities(
+            values, self.activation
+        ):
             sums = values.astype("float64").sum(axis=-1)
             raise ValueError(
                 f"teacher: {name} has teacher_probabilities="
@@ -197,8 +204,9 @@ class ResponseLoss(DistillationLoss):
                 f"{sums.max():.4g}. Pass teacher_probabilities=False if these "
                 "are logits."
             )
-        few = self.activation == "sigmoid" and values.size < FEW
-        if found and self.reads_teacher_logits and not few:
+        if self.reads_teacher_logits and look_like_probabilities(
+            values, self.activation
+        ):
             raise ValueError(
                 f"teacher: {name} compares logits, but the teacher's values on "
                 "the first batch are probabilities: all in [0, 1]"
@@ -223,10 +231,3 @@ def _validated_class_map(class_map):
         return None
     hint = "the teacher's class for each class of the student; None for all"
     return list(checked_integers("class_map", class_map, least=0, hint=hint))
-
-
-def _agree(shape_1, shape_2):
-    """Same rank and same sizes, as far as they are known."""
-    return len(shape_1) == len(shape_2) and all(
-        a is None or b is None or a == b for a, b in zip(shape_1, shape_2)
-    )

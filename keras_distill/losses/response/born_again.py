@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.response.base import ResponseLoss
 
 GRADIENT_PARTS = ("correct_class", "dark_knowledge")
@@ -49,9 +49,6 @@ class BornAgainLoss(ResponseLoss):
     @property
     def extra_log_names(self):
         return GRADIENT_PARTS if self.log_gradient_parts else ()
-
-    def compute_loss(self, *args, **kwargs):
-        return self.compute_loss_and_logs(*args, **kwargs)[0]
 
     def get_config(self):
         return {

@@ -4,9 +4,9 @@ from keras import ops
 from keras_distill._arguments import one_of
 from keras_distill.losses.ops.labels import label_distribution
 from keras_distill.losses.ops.labels import labelled
-from keras_distill.losses.ops.positions import flat_positions
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import flat_positions
 from keras_distill.losses.relation.coupled import BatchCoupled
 from keras_distill.losses.response.born_again import GRADIENT_PARTS
 from keras_distill.losses.response.born_again import BornAgainLoss

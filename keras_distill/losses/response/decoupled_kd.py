@@ -3,11 +3,11 @@ from keras import ops
 
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import checked_temperature
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.ops.labels import hard_labels
 from keras_distill.losses.ops.labels import labelled
 from keras_distill.losses.ops.probabilities import kl_divergence
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.response.base import ResponseLoss
 
 # Takes a class out of a softmax: far below any logit, and yet finite, since

@@ -4,8 +4,8 @@ from keras import ops
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import safe_sqrt
-from keras_distill.losses.ops.positions import flat_positions
+from keras_distill.losses.ops.elementwise import safe_sqrt
+from keras_distill.losses.ops.reductions import flat_positions
 from keras_distill.losses.relation.coupled import BatchCoupled
 from keras_distill.losses.response.base import ResponseLoss
 

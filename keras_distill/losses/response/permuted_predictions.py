@@ -1,10 +1,10 @@
 import keras
 from keras import ops
 
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.ops.gathering import draw_per_sample
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.ops.seeded import Seeded
 from keras_distill.losses.response.born_again import GRADIENT_PARTS
 from keras_distill.losses.response.born_again import BornAgainLoss

@@ -11,9 +11,8 @@ def check_cached(outputs, distiller):
         distiller: The `Distiller`.
 
     Raises:
-        ValueError: for outputs of another teacher or of other views, losses
-            whose layers are not among them, and losses that read the weights
-            of a teacher which is not there.
+        ValueError: for outputs of another teacher or of other views, and for
+            losses whose layers are not among them.
     """
     if "origin" in outputs:
         from keras_distill.teachers.cache.origin import check_origin
@@ -23,14 +22,6 @@ def check_cached(outputs, distiller):
     for name in pair.needs_teacher:
         loss = pair.losses[name]
         _check_stored(name, loss, outputs)
-        if pair.teacher is None and loss.reads_teacher_weights:
-            raise ValueError(
-                f"Distillation loss '{name}' ({type(loss).__name__}) reads "
-                "weights of the teacher itself, and the data carries its "
-                "outputs only. Give the Distiller the teacher too: "
-                "kd.Distiller(teacher=teacher, ...). It will not run: the "
-                "step takes what the data carries."
-            )
 
 
 def teacher_threshold(outputs):

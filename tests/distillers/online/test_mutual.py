@@ -549,7 +549,7 @@ def test_what_a_cohort_cannot_use():
     taps = {"teacher_layer_name": "conv2", "student_layer_name": "conv2"}
     for loss, reason in (
         (kd.losses.IdealJointClassifier(**taps), "classifier"),
-        (kd.losses.FactorTransfer(**taps), "stage before training"),
+        (kd.losses.FactorTransfer(**taps), "trained teacher"),
     ):
         with pytest.raises(ValueError, match=f"{reason}.*start untrained"):
             kd.MutualDistiller(students=students, distillation_losses=loss)

@@ -1,6 +1,33 @@
-"""Sequences and maps as one long batch of positions, and their weights."""
+"""From values per sample or per position to one number, with weights."""
 
 from keras import ops
+
+
+def weighted_mean(values, sample_weight=None):
+    """`sum(w * values) / number of values`: Keras's own reduction.
+
+    Args:
+        values: `(batch, ...)`, one number per sample or per position.
+        sample_weight: `None`, or as in `fitting_weight`.
+
+    Returns:
+        A scalar.
+    """
+    if sample_weight is None:
+        return ops.mean(values)
+    return ops.mean(values * fitting_weight(sample_weight, values))
+
+
+def mean_per_sample(values):
+    """The mean over every axis but the first, `(batch,)`."""
+    if len(values.shape) < 2:
+        return values
+    return ops.mean(values, axis=tuple(range(1, len(values.shape))))
+
+
+def sum_per_sample(values):
+    """The sum over every axis but the first, `(batch,)`."""
+    return ops.sum(values, axis=tuple(range(1, len(values.shape))))
 
 
 def fitting_weight(sample_weight, values):

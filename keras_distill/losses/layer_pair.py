@@ -1,0 +1,86 @@
+"""The base class of losses that compare layers pair by pair."""
+
+from keras import ops
+
+from keras_distill.losses.base import DistillationLoss
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import in_order
+from keras_distill.losses.structures import plain
+from keras_distill.losses.structures import shape_list
+from keras_distill.losses.structures import shapes_of
+
+
+class LayerPairLoss(DistillationLoss):
+    """A loss that compares layers pair by pair and adds the pairs up.
+
+        loss = sum_l weight_l * pair_loss(teacher_l, student_l)
+
+    Subclasses implement `build_pair` (optional) and `pair_loss`.
+
+    Args:
+        layer_weights: One weight per pair of layers. Defaults to 1 each.
+        **kwargs: see `DistillationLoss`.
+    """
+
+    def __init__(self, *, layer_weights=None, **kwargs):
+        super().__init__(**kwargs)
+        teacher = as_list(self.teacher_layer_name)
+        student = as_list(self.student_layer_name)
+        if len(teacher) != len(student):
+            raise ValueError(
+                f"{type(self).__name__} pairs layers one to one, but "
+                f"teacher_layer_name has {len(teacher)} and student_layer_name "
+                f"has {len(student)}. Received: teacher_layer_name={teacher}, "
+                f"student_layer_name={student}."
+            )
+        if layer_weights is not None:
+            layer_weights = [float(w) for w in as_list(layer_weights)]
+            if len(layer_weights) != len(teacher):
+                raise ValueError(
+                    f"layer_weights needs one weight per pair of layers "
+                    f"({len(teacher)}). Received: {layer_weights}"
+                )
+        self.layer_weights = layer_weights
+
+    def build(self, teacher_shape, student_shape):
+        pairs = zip(
+            shape_list(teacher_shape, self.teacher_layer_name, "teacher"),
+            shape_list(student_shape, self.student_layer_name, "student"),
+        )
+        for index, (teacher, student) in enumerate(pairs):
+            self.build_pair(index, teacher, student)
+
+    def build_pair(self, index, teacher_shape, student_shape):
+        """Checks the shapes of pair `index` and creates its connector."""
+
+    def pair_loss(self, index, teacher, student, sample_weight=None):
+        """The loss of pair `index`: two tensors in float32 or higher."""
+        raise NotImplementedError
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        if not self.built:
+            self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
+        teachers = in_order(teacher_outputs, self.teacher_layer_name)
+        students = in_order(student_outputs, self.student_layer_name)
+        weights = self.layer_weights or [1.0] * len(teachers)
+        total = 0.0
+        for index, (teacher, student) in enumerate(zip(teachers, students)):
+            teacher, student = same_precision(teacher, student)
+            teacher = ops.stop_gradient(teacher)
+            loss = self.pair_loss(index, teacher, student, sample_weight)
+            total = total + weights[index] * loss
+        return total
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "layer_weights": plain(self.layer_weights),
+        }
