@@ -548,7 +548,7 @@ def test_what_a_cohort_cannot_use():
     students = [convnet(), convnet(6)]
     taps = {"teacher_layer_name": "conv2", "student_layer_name": "conv2"}
     for loss, reason in (
-        (kd.losses.IdealJointClassifier(**taps), "classifier"),
+        (kd.losses.IdealJointClassifier(**taps), "trained teacher"),
         (kd.losses.FactorTransfer(**taps), "trained teacher"),
     ):
         with pytest.raises(ValueError, match=f"{reason}.*start untrained"):
