@@ -31,7 +31,7 @@ def checked_integer(
     *,
     or_none: bool = False,
     hint: str = "",
-) -> int | None:
+) -> Any:
     """Checks an integer in `[least, most]`. A bool is not one.
 
     Returns:
@@ -75,7 +75,7 @@ def checked_number(
     *,
     or_none: bool = False,
     hint: str = "",
-) -> float | None:
+) -> Any:
     """Checks a finite number in an interval such as `"[0, 1)"`.
 
     Returns:

@@ -71,7 +71,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     ```
     """
 
-    needs_teacher = True
+    needs_teacher: bool | str = True
     needs_labels = False
     needs_sample_index = False
     batch_coupled = False
@@ -200,18 +200,35 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     extra_log_names: Sequence[str] = ()
 
     def compute_loss_and_logs(
-        self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any
+        self,
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Computes the loss, and numbers to log as `<name of loss>_<name>`.
 
-        `kd.Distiller` calls it with the arguments of `compute_loss`. A loss
-        that logs implements it in place of `compute_loss`, and lists the names
-        in `extra_log_names`.
+        `kd.Distiller` calls it. A loss that logs implements it in place of
+        `compute_loss`, and lists the names in `extra_log_names`.
+
+        Args:
+            teacher_outputs: As in `compute_loss`.
+            student_outputs: As in `compute_loss`.
+            y: As in `compute_loss`.
+            sample_weight: As in `compute_loss`.
+            sample_index: As in `compute_loss`.
 
         Returns:
             `(loss, logs)`: a scalar, and a dict of scalars.
         """
-        loss = self.compute_loss(teacher_outputs, student_outputs, **kwargs)
+        loss = self.compute_loss(
+            teacher_outputs,
+            student_outputs,
+            y=y,
+            sample_weight=sample_weight,
+            sample_index=sample_index,
+        )
         return loss, {}
 
     def call(self, *args, **kwargs):

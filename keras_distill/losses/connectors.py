@@ -18,7 +18,7 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
     """The layer that maps a student's feature to the teacher's channels.
 
     Args:
-        kind: `"auto"` (none where the channels agree; else a 1x1 convolution
+        kind: `"auto"` (none if the channels agree; else a 1x1 convolution
             for maps and a dense layer for vectors and sequences), `"conv1x1"`,
             `"conv_bn_relu"` (1x1 convolution, batch normalization over the
             replicas' whole batch, ReLU; call it with `training=True`),

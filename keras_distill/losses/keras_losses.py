@@ -1,6 +1,7 @@
 """Losses as the user gives them -> a dict name -> `DistillationLoss`."""
 
 import copy
+from typing import Any
 
 import keras
 from keras import ops
@@ -22,7 +23,7 @@ class StockLoss(DistillationLoss):
         name: Name in the logs. Defaults to its class name in snake case.
     """
 
-    def __init__(self, loss, name=None):
+    def __init__(self, loss: Any, name: str | None = None):
         super().__init__(
             teacher_layer_name=getattr(loss, "teacher_layer_name", None),
             student_layer_name=getattr(loss, "student_layer_name", None),
@@ -33,12 +34,12 @@ class StockLoss(DistillationLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         # float16 logits overflow inside keras.distillation's losses.
         wide = keras.tree.map_structure(
             lambda t: ops.cast(t, "float32"), (teacher_outputs, student_outputs)
@@ -46,7 +47,7 @@ class StockLoss(DistillationLoss):
         self.loss.validate_outputs(*wide)
         return self._computed.compute_loss(*wide)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "loss": keras.saving.serialize_keras_object(self.loss),
             "name": self.name,

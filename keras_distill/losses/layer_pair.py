@@ -1,5 +1,8 @@
 """The base class of losses that compare layers pair by pair."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from keras import ops
 
 from keras_distill.losses.base import DistillationLoss
@@ -20,10 +23,12 @@ class LayerPairLoss(DistillationLoss):
 
     Args:
         layer_weights: One weight per pair of layers. Defaults to 1 each.
-        **kwargs: see `DistillationLoss`.
+        **kwargs: See `DistillationLoss`.
     """
 
-    def __init__(self, *, layer_weights=None, **kwargs):
+    def __init__(
+        self, *, layer_weights: Sequence[float] | None = None, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         teacher = as_list(self.teacher_layer_name)
         student = as_list(self.student_layer_name)
@@ -43,7 +48,7 @@ class LayerPairLoss(DistillationLoss):
                 )
         self.layer_weights = layer_weights
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         pairs = zip(
             shape_list(teacher_shape, self.teacher_layer_name, "teacher"),
             shape_list(student_shape, self.student_layer_name, "student"),
@@ -51,21 +56,25 @@ class LayerPairLoss(DistillationLoss):
         for index, (teacher, student) in enumerate(pairs):
             self.build_pair(index, teacher, student)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         """Checks the shapes of pair `index` and creates its connector."""
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         """The loss of pair `index`: two tensors in float32 or higher."""
         raise NotImplementedError
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         teachers = in_order(teacher_outputs, self.teacher_layer_name)
@@ -79,7 +88,7 @@ class LayerPairLoss(DistillationLoss):
             total = total + weights[index] * loss
         return total
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "layer_weights": plain(self.layer_weights),

@@ -32,7 +32,11 @@ class StandardizedConv2D(layers.Conv2D):
         return super().convolution_op(inputs, ops.cast(wide, kernel.dtype))
 
 
-def bit_resnet50(input_shape=(224, 224, 3), classes=1000, name="bit_resnet50"):
+def bit_resnet50(
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    classes: int = 1000,
+    name: str = "bit_resnet50",
+) -> keras.Model:
     """BiT R50x1: the student that Beyer et al. 2022 bring to 82.8 %.
 
     A ResNet-50 with preactivation, whose stride is in the 3x3 convolution,

@@ -1,5 +1,7 @@
 """The residual networks for CIFAR."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 from keras import ops
@@ -8,8 +10,12 @@ from keras_distill.models.arguments import blocks_per_stage
 
 
 def cifar_resnet(
-    depth=None, input_shape=(32, 32, 3), classes=10, name=None, blocks=None
-):
+    depth: int | None = None,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str | None = None,
+    blocks: Sequence[int] | None = None,
+) -> keras.Model:
     """The residual network for small images of He et al. 2016, section 4.2.
 
     A 3x3 convolution, then three stages of (depth - 2) / 6 blocks of two 3x3

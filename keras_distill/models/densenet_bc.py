@@ -13,13 +13,13 @@ from keras_distill.models.preactivation import normalized
 
 
 def densenet_bc(
-    depth=100,
-    growth=12,
-    compression=0.5,
-    input_shape=(32, 32, 3),
-    classes=10,
-    name=None,
-):
+    depth: int = 100,
+    growth: int = 12,
+    compression: float = 0.5,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str | None = None,
+) -> keras.Model:
     """DenseNet-BC for small images, Huang et al. 2017.
 
     A 3x3 convolution with 2 `growth` filters, then three stages of

@@ -1,5 +1,7 @@
 """The residual networks whose shortcuts stay free: pre-activation."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_distill._arguments import checked_integers
@@ -10,14 +12,14 @@ from keras_distill.models.preactivation import network
 
 
 def preactivation_resnet(
-    depth=None,
-    blocks=None,
-    filters=None,
-    bottleneck=False,
-    input_shape=(32, 32, 3),
-    classes=10,
-    name=None,
-):
+    depth: int | None = None,
+    blocks: Sequence[int] | None = None,
+    filters: Sequence[int] | None = None,
+    bottleneck: bool = False,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str | None = None,
+) -> keras.Model:
     """The pre-activation residual network for small images, He et al. 2016b.
 
     A 3x3 convolution, then stages of units in which batch normalization and

@@ -1,5 +1,7 @@
 """A student for microcontrollers: three convolutions."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -7,8 +9,11 @@ from keras_distill._arguments import checked_integers
 
 
 def small_cnn(
-    filters=(32, 64, 64), input_shape=(32, 32, 3), classes=10, name="small_cnn"
-):
+    filters: Sequence[int] = (32, 64, 64),
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str = "small_cnn",
+) -> keras.Model:
     """Three 3x3 convolutions, for students on embedded devices.
 
     Convolution, batch normalization and ReLU, three times, with a maximum over

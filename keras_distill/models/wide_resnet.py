@@ -12,13 +12,13 @@ from keras_distill.models.preactivation import network
 
 
 def wide_resnet(
-    depth=28,
-    width=10,
-    dropout=0.0,
-    input_shape=(32, 32, 3),
-    classes=10,
-    name=None,
-):
+    depth: int = 28,
+    width: int = 10,
+    dropout: float = 0.0,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str | None = None,
+) -> keras.Model:
     """The wide residual network of Zagoruyko and Komodakis 2016: WRN-28-10.
 
     A 3x3 convolution with 16 filters, then three stages of (depth - 4) / 6

@@ -1,4 +1,7 @@
-"""What the losses that use the teacher's classifier have in common."""
+"""The base class of the losses that use the teacher's classifier."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,19 +20,19 @@ from keras_distill.taps.paths import layer_paths
 
 
 def classifier_weights(teacher, layer_name=None):
-    """The last layer of a teacher as NumPy arrays.
+    """Returns the weights of a teacher's classifier as NumPy arrays.
 
     Args:
         teacher: A `keras.Model`.
-        layer_name: Name or path of a `Dense` layer (or 1x1 convolution).
-            `None`: the one that makes the output.
+        layer_name: Name or path of a `Dense` layer or a 1x1 convolution.
+            `None` for the layer that makes the output.
 
     Returns:
         `(kernel, bias)` of shapes `(channels, classes)` and `(classes,)`;
         zeros for a layer without bias.
 
     Raises:
-        ValueError: if the teacher has no such layer, with those that it has.
+        ValueError: if the teacher has no such layer. Lists those it has.
     """
     if layer_name is None:
         layer = output_classifier(teacher)
@@ -55,9 +58,8 @@ def classifier_weights(teacher, layer_name=None):
 class TeacherClassifierLoss(DistillationLoss):
     """Base class: a connector, and the teacher's classifier, frozen.
 
-    The classifier's weights are copied into weights of the loss that are not
-    trained, when the Distiller meets the teacher. So a saved Distiller
-    evaluates, and is deployed, without its teacher.
+    `bind` copies the classifier into weights of the loss that are not trained,
+    so a saved Distiller evaluates and is deployed without its teacher.
 
     Subclasses implement `connector_layers(channels)`.
 
@@ -67,9 +69,9 @@ class TeacherClassifierLoss(DistillationLoss):
         student_layer_name: The student's last map.
         teacher_classifier_layer_name: The teacher's classifier. Defaults to
             the layer that makes its output.
-        classes: Number of the teacher's classes; found in `bind`, and kept in
-            the configuration so that a saved loss can be built.
-        **kwargs: see `DistillationLoss`.
+        classes: Number of the teacher's classes. `bind` finds it; the
+            configuration keeps it so that a saved loss can be built.
+        **kwargs: See `DistillationLoss`.
     """
 
     needs_teacher = "trained"
@@ -77,11 +79,11 @@ class TeacherClassifierLoss(DistillationLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        teacher_classifier_layer_name=None,
-        classes=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        teacher_classifier_layer_name: str | None = None,
+        classes: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -100,10 +102,10 @@ class TeacherClassifierLoss(DistillationLoss):
         self._copied = None
 
     def connector_layers(self, channels):
-        """Layers that make `channels` channels of the student's map."""
+        """Returns the layers that give the student's map `channels` channels."""
         raise NotImplementedError
 
-    def bind(self, teacher, student):
+    def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
         if teacher is not None:
             self.set_classifier(
                 *classifier_weights(teacher, self.teacher_classifier_layer_name)
@@ -121,7 +123,7 @@ class TeacherClassifierLoss(DistillationLoss):
             self.classifier_kernel.assign(kernel)
             self.classifier_bias.assign(bias)
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         self._check_maps(tuple(teacher_shape), tuple(student_shape))
         channels = teacher_shape[-1]
         self._check_channels(channels)
@@ -152,15 +154,15 @@ class TeacherClassifierLoss(DistillationLoss):
             self.classifier_bias.assign(bias)
 
     def connect(self, student_outputs, training=False):
-        """The student's map, no larger than the teacher's, in its channels."""
+        """Returns the student's map in the teacher's size and channels."""
         return self.connector(self.pooled(student_outputs), training=training)
 
     def pooled(self, features):
-        """A map of the common size: the larger one is averaged down."""
+        """Averages a map down to the smaller of the two sizes."""
         return adaptive_average_pool(at_least_float32(features), *self.map_size)
 
     def classify(self, features):
-        """A vector of the teacher's channels -> the teacher's logits."""
+        """Computes the teacher's logits from `(batch, channels)`."""
         features, kernel, bias = same_precision(
             features,
             ops.convert_to_tensor(self.classifier_kernel),
@@ -169,7 +171,7 @@ class TeacherClassifierLoss(DistillationLoss):
         return ops.matmul(features, kernel) + bias
 
     def features(self, teacher_outputs, student_outputs, connected=None):
-        """Both maps, of equal size and channels; the teacher's is constant."""
+        """Returns both maps with equal size and channels."""
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         if connected is None:
@@ -212,7 +214,7 @@ class TeacherClassifierLoss(DistillationLoss):
                 "teacher_classifier_layer_name= accordingly."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "teacher_classifier_layer_name": self.teacher_classifier_layer_name,
@@ -226,5 +228,5 @@ def mean_square(a, b):
 
 
 def _smaller(a, b):
-    """The smaller of two sizes; `None` where both are unknown."""
+    """The smaller of two sizes, or `None` if both are unknown."""
     return None if a is None else min(a, b)

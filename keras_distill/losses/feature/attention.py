@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -54,14 +57,14 @@ class AttentionTransfer(LayerPairLoss):
         power: A positive integer. Defaults to 2, as in paper and code.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"attention_transfer"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
@@ -88,12 +91,12 @@ class AttentionTransfer(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        form="paper",
-        power=2,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        form: str = "paper",
+        power: int = 2,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -104,7 +107,9 @@ class AttentionTransfer(LayerPairLoss):
         self.form = one_of("form", form, ("paper", "code"))
         self.power = checked_integer("power", power)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         if len(teacher_shape) != 4 or len(student_shape) != 4:
             raise ValueError(
                 "AttentionTransfer compares maps (batch, height, width, "
@@ -113,7 +118,9 @@ class AttentionTransfer(LayerPairLoss):
                 "teacher_layer_name= and student_layer_name=."
             )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = match_spatial(teacher, student)
         difference = self._attention(student) - self._attention(teacher)
         squares = ops.square(difference)
@@ -130,7 +137,7 @@ class AttentionTransfer(LayerPairLoss):
             maps = maps / x.shape[-1]
         return unit_maps(maps)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "form": self.form,

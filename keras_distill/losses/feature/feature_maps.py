@@ -1,5 +1,7 @@
 """What several losses of feature maps share."""
 
+from typing import Any
+
 from keras_distill._arguments import one_of
 from keras_distill._shapes import sizes_agree
 from keras_distill.losses.connectors import conv_bn
@@ -54,16 +56,16 @@ class PreActivationConnectors:
     For a `LayerPairLoss`: a 1x1 convolution and batch normalization per pair.
 
     Args:
-        connector: `"auto"` (where the channels differ), `"conv_bn"` (always)
+        connector: `"auto"` (if the channels differ), `"conv_bn"` (always)
             or `None` (never).
     """
 
-    def __init__(self, *, connector="auto", **kwargs):
+    def __init__(self, *, connector: str | None = "auto", **kwargs: Any):
         super().__init__(**kwargs)
         self.connector = one_of(
             "connector", connector, ("auto", "conv_bn", None)
         )
-        self.connectors = []  # One per pair, `None` where none is needed.
+        self.connectors: list = []  # One per pair, or `None`.
 
     def build_pair(self, index, teacher_shape, student_shape):
         way_out = 'Pass connector="auto".' if self.connector is None else None

@@ -1,5 +1,7 @@
 """Attention-based fusion: how the review of earlier stages is put together."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers
@@ -45,7 +47,12 @@ class Fusion(layers.Layer):
     """
 
     def __init__(
-        self, student_shape, teacher_shape, hidden_channels, deepest, dtype
+        self,
+        student_shape: Any,
+        teacher_shape: Any,
+        hidden_channels: int,
+        deepest: Any,
+        dtype: Any,
     ):
         super().__init__(name="fusion", dtype=dtype)
         self.size = tuple(teacher_shape[1:3])

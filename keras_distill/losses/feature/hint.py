@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -26,12 +29,12 @@ class Hint(LayerPairLoss):
     the factor `height * width * channels / 2` between the two only scales the
     learning rate.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
     Args:
         teacher_layer_name: The hint layer, or a list of them.
         student_layer_name: The guided layer, or a list, paired one to one.
-        regressor: `"auto"`: none where the channels agree, else `"conv1x1"`
+        regressor: `"auto"`: none if the channels agree, else `"conv1x1"`
             for maps and `"dense"` for vectors and sequences (and for a map
             against a vector, after averaging over the map). `"conv1x1"`,
             `"dense"`: always. `"conv_bn_relu"`: 1x1 convolution, batch
@@ -49,7 +52,7 @@ class Hint(LayerPairLoss):
         position of a sequence.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for shapes
@@ -72,12 +75,12 @@ class Hint(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        regressor="auto",
-        form="mean",
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        regressor: str | None = "auto",
+        form: str = "mean",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -87,16 +90,20 @@ class Hint(LayerPairLoss):
         )
         self.regressor = one_of("regressor", regressor, REGRESSORS)
         self.form = one_of("form", form, ("mean", "paper"))
-        self.regressors = []  # One per pair, `None` where none is needed.
+        self.regressors: list = []  # One per pair, or `None`.
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         self.regressors.append(
             make_regressor(
                 self.regressor, teacher_shape, student_shape, self.dtype
             )
         )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         if len(teacher.shape) == len(student.shape) == 4:
             teacher, student = match_spatial(teacher, student)
         if self.regressors[index] is not None:
@@ -112,7 +119,7 @@ class Hint(LayerPairLoss):
                 values = values * ops.cast(size, values.dtype)
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "regressor": self.regressor,

@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -58,10 +61,8 @@ class KnowledgeReview(LayerPairLoss):
     convolution gives the teacher's channels: it can cost more than a small
     student; `hidden_channels` bounds it.
 
-    Cost: 107 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): the fusion of levels is
-    convolutions of its own, 3x3 among them, at every level, and so as much as
-    this student itself.
+    Cost: 107 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: Layers of the teacher, from first to deepest.
@@ -81,7 +82,7 @@ class KnowledgeReview(LayerPairLoss):
         sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `build`, for features that are not maps, of unknown
@@ -105,12 +106,12 @@ class KnowledgeReview(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        fusion="residual",
-        hidden_channels=None,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        fusion: str | None = "residual",
+        hidden_channels: int | None = None,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -120,15 +121,17 @@ class KnowledgeReview(LayerPairLoss):
         )
         self.fusion = one_of("fusion", fusion, ("residual", None))
         self.hidden_channels = hidden_channels
-        self.fusions = []  # One per stage, from the first to the deepest.
+        self.fusions: list = []  # One per stage, from the first to the deepest.
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         names = self.student_layer_name
         deepest = shape_list(student_shape, names, "student")[-1]
         self._hidden = self.hidden_channels or min(512, deepest[-1] or 512)
         super().build(teacher_shape, student_shape)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         check_maps(self, teacher_shape, student_shape)
         if None in (*teacher_shape[1:3], *student_shape[1:3]):
             raise ValueError(
@@ -150,12 +153,12 @@ class KnowledgeReview(LayerPairLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         students = in_order(student_outputs, self.student_layer_name)
@@ -173,11 +176,13 @@ class KnowledgeReview(LayerPairLoss):
             reviewed.append(output)
         return reviewed[::-1]
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         values = hierarchical_context(teacher, student)
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "fusion": self.fusion,

@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -85,11 +88,10 @@ class NeuronSelectivityTransfer(LayerPairLoss):
     loss; it belongs in `distillation_loss_weights`. The paper's third kernel,
     the Gaussian, is not here.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 12 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; its channels are
-    compared in every pair, in both networks.
+    Cost: 12 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer that gives a map, or a list of them.
@@ -98,14 +100,14 @@ class NeuronSelectivityTransfer(LayerPairLoss):
             Defaults to `"polynomial"`, as in popular code.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"neuron_selectivity_transfer"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
@@ -131,11 +133,11 @@ class NeuronSelectivityTransfer(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        kernel="polynomial",
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        kernel: str = "polynomial",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -145,16 +147,20 @@ class NeuronSelectivityTransfer(LayerPairLoss):
         )
         self.kernel = one_of("kernel", kernel, tuple(KERNELS))
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         check_maps(self, teacher_shape, student_shape)
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = match_spatial(teacher, student)
         discrepancy = KERNELS[self.kernel]
         values = discrepancy(selectivities(teacher), selectivities(student))
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel": self.kernel}
 
 

@@ -1,5 +1,7 @@
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -82,11 +84,10 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     Popular code (the authors', mdistiller) has the same sum, times 1 / 1000
     and `1 / 2^(n - k - 1)` for pair k of n: give these as `layer_weights`.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 17 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; connectors of
-    1x1 convolution and batch normalization, trained too.
+    Cost: 17 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer before its activation, or a list of them.
@@ -99,7 +100,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
             per channel, per pair. Not positive. Defaults to what the batch
             normalization gives.
         connector: `"auto"`: 1x1 convolution and batch normalization (with the
-            statistics of the batch) where the channels differ. `"conv_bn"`:
+            statistics of the batch) if the channels differ. `"conv_bn"`:
             always, as in the paper. `None`: never. Defaults to `"auto"`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"overhauled_feature"`.
@@ -107,10 +108,10 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is). NaN if the
+        `compute_loss`: a scalar, float32, or float64 if an input is. NaN if the
         margin is neither given nor found: `bind` was not called.
 
     Raises:
@@ -138,13 +139,13 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        batch_norm_layer_name=None,
-        margin=None,
-        connector="auto",
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        batch_norm_layer_name: str | Sequence[str] | None = None,
+        margin: float | Sequence | None = None,
+        connector: str | None = "auto",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -164,10 +165,10 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
         self.margin = _checked_margin(margin, pairs)
         if self.margin is None:
             self.needs_teacher = "trained"
-        self.margins = []  # One weight per pair.
-        self._found = None
+        self.margins: list = []  # One weight per pair.
+        self._found: list | None = None
 
-    def bind(self, teacher, student):
+    def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
         if self.margin is not None:
             return
         if teacher is None:
@@ -179,10 +180,12 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
         for weight, found in zip(self.margins, self._found):
             weight.assign(found)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         super().build_pair(index, teacher_shape, student_shape)
         channels = teacher_shape[-1]
-        margin = math.nan
+        margin: Any = math.nan
         if self._found is not None:
             margin = self._found[index]
         elif self.margin is not None:
@@ -203,7 +206,9 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
             )
         )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = match_spatial(teacher, student)
         student = self.connected(index, student)
         teacher, student, margin = same_precision(
@@ -212,7 +217,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
         values = sum_per_sample(partial_squares(teacher, student, margin))
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "batch_norm_layer_name": plain(self.batch_norm_layer_name),

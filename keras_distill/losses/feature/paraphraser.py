@@ -5,6 +5,8 @@ of slope 0.1. The paraphraser's come with three transposed ones that give the
 feature back: an autoencoder of the teacher's feature.
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -41,7 +43,9 @@ class Paraphraser(keras.layers.Layer):
         dtype: dtype of the weights.
     """
 
-    def __init__(self, channels, factor_channels, dtype="float32"):
+    def __init__(
+        self, channels: Any, factor_channels: Any, dtype: Any = "float32"
+    ):
         super().__init__(name="paraphraser", dtype=dtype)
         self.encoder = translator(channels, factor_channels, dtype)
         self.decoder = _stack(

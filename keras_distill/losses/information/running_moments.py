@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -17,7 +19,7 @@ class RunningMoments(keras.layers.Layer):
         dtype: dtype of the moments.
     """
 
-    def __init__(self, channels, momentum, dtype):
+    def __init__(self, channels: Any, momentum: Any, dtype: Any):
         super().__init__(name="running_moments", dtype=dtype)
         self.momentum = momentum
         options = {

@@ -1,4 +1,6 @@
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -82,11 +84,10 @@ class VariationalInformation(LayerPairLoss):
     which its weight of 1 is meant. The sum wants a weight smaller by that
     factor, in `layer_weights`.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 25 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; the means are
-    convolutions, trained too.
+    Cost: 25 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer of the teacher, or a list of them.
@@ -107,7 +108,7 @@ class VariationalInformation(LayerPairLoss):
         position of a sequence.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for shapes
@@ -132,14 +133,14 @@ class VariationalInformation(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        reduction="sum",
-        hidden_channels=None,
-        initial_variance=5.0,
-        epsilon=1e-5,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        reduction: str = "sum",
+        hidden_channels: int | None = None,
+        initial_variance: float = 5.0,
+        epsilon: float = 1e-5,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -152,10 +153,12 @@ class VariationalInformation(LayerPairLoss):
         check_variances(initial_variance, epsilon)
         self.initial_variance = float(initial_variance)
         self.epsilon = float(epsilon)
-        self.means = []  # mu, one per pair.
-        self.scales = []  # alpha, one vector per pair.
+        self.means: list = []  # mu, one per pair.
+        self.scales: list = []  # alpha, one vector per pair.
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         channels = teacher_shape[-1]
         hidden = self.hidden_channels or channels
         self.means.append(
@@ -173,7 +176,9 @@ class VariationalInformation(LayerPairLoss):
             )
         )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         if len(teacher.shape) == len(student.shape) == 4:
             teacher, student = match_spatial(teacher, student)
         mean = self.means[index](student, training=True)
@@ -183,7 +188,7 @@ class VariationalInformation(LayerPairLoss):
         values = over_channels(energy, teacher.shape[-1], self.reduction)
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduction": self.reduction,

@@ -1,5 +1,7 @@
 """Losses that draw random numbers."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -13,10 +15,10 @@ class Seeded:
 
     Args:
         seed: An integer, or `None` for another one each time.
-        **kwargs: see `DistillationLoss`.
+        **kwargs: See `DistillationLoss`.
     """
 
-    def __init__(self, *, seed=0, **kwargs):
+    def __init__(self, *, seed: int | None = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = None

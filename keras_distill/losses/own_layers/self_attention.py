@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -67,15 +70,15 @@ class SelfAttention(DistillationLoss):
         layer_weights: One weight per pair of successive layers. Defaults to 1
             each. The paper's weight of all is 0.1.
         name: Defaults to `"self_attention"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         A dict of `(batch, height, width, channels)`, sizes known;
         `teacher_outputs` is not looked at. `sample_weight`: `(batch,)`;
-        weights per position are averaged per sample.
+        weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for fewer than two layers, for a `teacher_layer_name`; in
@@ -102,10 +105,10 @@ class SelfAttention(DistillationLoss):
     def __init__(
         self,
         *,
-        student_layer_name,
-        form="sum",
-        layer_weights=None,
-        **kwargs,
+        student_layer_name: str | Sequence[str],
+        form: str = "sum",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(student_layer_name=student_layer_name, **kwargs)
         if self.teacher_layer_name is not None:
@@ -131,7 +134,7 @@ class SelfAttention(DistillationLoss):
                 )
         self.layer_weights = layer_weights
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         for shape in shape_list(
             student_shape, self.student_layer_name, "student"
         ):
@@ -144,12 +147,12 @@ class SelfAttention(DistillationLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         if not self.built:
             self.build(None, shapes_of(student_outputs))
         maps = [
@@ -169,7 +172,7 @@ class SelfAttention(DistillationLoss):
             total = total + weight * weighted_mean(values, sample_weight)
         return total
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "form": self.form,

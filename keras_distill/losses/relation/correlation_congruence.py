@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -62,19 +64,19 @@ class CorrelationCongruence(BatchCoupledLoss):
             paper.
         normalize: L2-normalize each sample's features. `None`: for the
             Gaussian kernel only.
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
         student_layer_name: The same, paired one to one.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"correlation_congruence"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for shapes
@@ -96,12 +98,12 @@ class CorrelationCongruence(BatchCoupledLoss):
     def __init__(
         self,
         *,
-        kernel="gaussian",
-        form="paper",
-        gamma=0.4,
-        order=2,
-        normalize=None,
-        **kwargs,
+        kernel: str = "gaussian",
+        form: str = "paper",
+        gamma: float = 0.4,
+        order: int = 2,
+        normalize: bool | None = None,
+        **kwargs: Any,
     ):
         self.kernel = one_of("kernel", kernel, ("gaussian", "bilinear"))
         self.form = one_of("form", form, ("paper", "norm", "delta"))
@@ -111,7 +113,9 @@ class CorrelationCongruence(BatchCoupledLoss):
         self.gamma = checked_number("gamma", gamma)
         self.order = checked_integer("order", order)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         super().build_pair(index, teacher_shape, student_shape)
         if self.form == "delta" and not sizes_agree(
             teacher_shape[1:], student_shape[1:]
@@ -123,7 +127,7 @@ class CorrelationCongruence(BatchCoupledLoss):
                 'form="paper", which compares features of any width.'
             )
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         if self.form == "delta":
             return neighbouring_differences(teacher, student)
         compare = mean_squared if self.form == "paper" else frobenius
@@ -134,7 +138,7 @@ class CorrelationCongruence(BatchCoupledLoss):
             return gram(x)
         return taylor_gaussian(x, self.gamma, self.order)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel": self.kernel,

@@ -1,5 +1,7 @@
 """Losses whose value for one sample depends on the others of its batch."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_distill._shapes import sizes_agree
@@ -17,12 +19,12 @@ class BatchCoupled:
             other replicas too. Defaults to `False`: with those of its own.
             With `True`, N replicas give value and gradient of one device with
             the same global batch, for the price of sending the taps around.
-        **kwargs: see `DistillationLoss`.
+        **kwargs: See `DistillationLoss`.
     """
 
     batch_coupled = True
 
-    def __init__(self, *, cross_replica=False, **kwargs):
+    def __init__(self, *, cross_replica: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.cross_replica = bool(cross_replica)
 
@@ -56,11 +58,13 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
         **kwargs: `cross_replica`, and those of `LayerPairLoss`.
     """
 
-    def __init__(self, *, normalize=False, **kwargs):
+    def __init__(self, *, normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.normalize = bool(normalize)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         teacher_shape, student_shape = (
             tuple(teacher_shape),
             tuple(student_shape),
@@ -78,7 +82,9 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
                 "teacher_layer_name= and student_layer_name=."
             )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = (self._samples(x) for x in (teacher, student))
         return self.coupled_loss(index, teacher, student)
 
@@ -86,9 +92,9 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
         (x,) = self.together(flat(x))
         return over_norm(x) if self.normalize else x
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         """The loss of pair `index`: two matrices `(batch, width)`."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "normalize": self.normalize}

@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -61,10 +64,8 @@ class FlowOfSolutionProcedure(DistillationLoss):
     pooled to the smaller. Teacher and student need the same number of layers,
     with the same channels; sizes of the maps may differ between the networks.
 
-    Cost: 12 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; the products
-    are as large as a convolution of 1x1, and the gradient goes through both
-    maps.
+    Cost: 12 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A list of two or more layers, in the order of the
@@ -86,14 +87,14 @@ class FlowOfSolutionProcedure(DistillationLoss):
 
     Input shapes:
         Per layer `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists or fewer than two layers;
-            in `build`, for features that are no maps, and for unlike channels,
+            in `build`, for features that are not maps, and for unlike channels,
             with both shapes.
 
     Example:
@@ -115,14 +116,14 @@ class FlowOfSolutionProcedure(DistillationLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        flows="consecutive",
-        form="mean",
-        pooling="average",
-        regressor=None,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        flows: str = "consecutive",
+        form: str = "mean",
+        pooling: str = "average",
+        regressor: str | None = None,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -142,7 +143,7 @@ class FlowOfSolutionProcedure(DistillationLoss):
                     f"({len(self._pairs)}). Received: {layer_weights}"
                 )
         self.layer_weights = layer_weights
-        self.regressors = []  # One per layer, `None` where none is needed.
+        self.regressors: list = []  # One per layer, or `None`.
 
     def _pairs_of_layers(self):
         """Which layers a flow is taken between, as pairs of positions."""
@@ -158,7 +159,7 @@ class FlowOfSolutionProcedure(DistillationLoss):
             )
         return [(i, i + 1) for i in range(0, count - 1, step)]
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         pairs = zip(
             shape_list(teacher_shape, self.teacher_layer_name, "teacher"),
             shape_list(student_shape, self.student_layer_name, "student"),
@@ -177,12 +178,12 @@ class FlowOfSolutionProcedure(DistillationLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         teachers = in_order(teacher_outputs, self.teacher_layer_name)
@@ -214,7 +215,7 @@ class FlowOfSolutionProcedure(DistillationLoss):
             return ops.sum(squares, axis=(1, 2))
         return ops.sum(safe_sqrt(ops.sum(squares, axis=1)), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "flows": self.flows,

@@ -1,5 +1,7 @@
 """Distilling relations between samples: the general form."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -126,20 +128,20 @@ class Relation(BatchCoupledLoss):
         metric: One of the names above, or the registered name of a function
             `(teacher, student) -> scalar`. Defaults to `"huber"`. Both as in
             Park et al. 2019.
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"relation"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for unknown names; in `build`, for shapes without samples.
@@ -157,17 +159,23 @@ class Relation(BatchCoupledLoss):
         Park et al., "Relational Knowledge Distillation", 2019.
     """
 
-    def __init__(self, *, potential="distance", metric="huber", **kwargs):
+    def __init__(
+        self,
+        *,
+        potential: str = "distance",
+        metric: str = "huber",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self._potential = named_function("potential", potential, POTENTIALS)
         self._metric = named_function("metric", metric, METRICS)
         self.potential = potential
         self.metric = metric
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         return self._metric(self._potential(teacher), self._potential(student))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "potential": self.potential,

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 
 from keras_distill.losses.ops.pairwise import angles
@@ -24,7 +26,7 @@ class RelationalDistance(BatchCoupledLoss):
     does one. Sample weights are ignored: a distance belongs to two samples.
 
     Args:
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`,
             as in the authors' distillation of classifiers.
@@ -32,13 +34,13 @@ class RelationalDistance(BatchCoupledLoss):
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"relational_distance"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `build`, for shapes without samples, with both shapes.
@@ -56,7 +58,7 @@ class RelationalDistance(BatchCoupledLoss):
         Park et al., "Relational Knowledge Distillation", 2019.
     """
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         return huber(relative_distances(teacher), relative_distances(student))
 
 
@@ -83,7 +85,7 @@ class RelationalAngle(BatchCoupledLoss):
     an angle belongs to three samples.
 
     Args:
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`,
             as in the authors' distillation of classifiers.
@@ -91,13 +93,13 @@ class RelationalAngle(BatchCoupledLoss):
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"relational_angle"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `build`, for shapes without samples, with both shapes.
@@ -115,5 +117,5 @@ class RelationalAngle(BatchCoupledLoss):
         Park et al., "Relational Knowledge Distillation", 2019.
     """
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         return huber(angles(teacher), angles(student))

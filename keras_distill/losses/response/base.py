@@ -4,6 +4,10 @@
 the first step; `SoftTargets`, `LogitsMSE`, `HardLabels` and others say how.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 import numpy as np
 from keras import ops
 
@@ -39,15 +43,17 @@ class ResponseLoss(DistillationLoss):
     Args:
         class_map: `None`, or one index per class of the student:
             `teacher_outputs[..., class_map]` are the student's classes.
-        **kwargs: see `DistillationLoss`.
+        **kwargs: See `DistillationLoss`.
     """
 
-    activation = "softmax"
+    activation: str | None = "softmax"
     teacher_probabilities = False
     reads_teacher_logits = True
     reads_student_logits = True
 
-    def __init__(self, *, class_map=None, **kwargs):
+    def __init__(
+        self, *, class_map: Sequence[int] | None = None, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.class_map = _validated_class_map(class_map)
         for argument in ("teacher_layer_name", "student_layer_name"):
@@ -58,18 +64,18 @@ class ResponseLoss(DistillationLoss):
                     f"{getattr(self, argument)}. Use one loss per output."
                 )
 
-    def position_loss(self, teacher, student):
+    def position_loss(self, teacher: Any, student: Any) -> Any:
         """`(batch, ..., classes)` twice -> `(batch, ...)`."""
         raise NotImplementedError
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         values = self.position_loss(teacher, student)
         return weighted_mean(values, sample_weight)
@@ -83,7 +89,7 @@ class ResponseLoss(DistillationLoss):
             teacher = ops.take(teacher, list(self.class_map), axis=-1)
         return ops.stop_gradient(teacher), student
 
-    def bind(self, teacher, student):
+    def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
         if self.reads_student_logits:
             self._check_head(student, "student")
         if teacher is not None:
@@ -123,7 +129,7 @@ class ResponseLoss(DistillationLoss):
             "use from_logits=True in losses and metrics that read it."
         )
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         teacher_shape = self._single_shape(teacher_shape, "teacher")
         student_shape = self._single_shape(student_shape, "student")
         both = f"teacher {teacher_shape}, student {student_shape}"
@@ -185,7 +191,9 @@ class ResponseLoss(DistillationLoss):
                 "SoftTargets(activation='sigmoid')."
             )
 
-    def validate_batch(self, teacher_outputs=None, sample_index=None):
+    def validate_batch(
+        self, teacher_outputs: Any = None, sample_index: Any = None
+    ) -> None:
         super().validate_batch(teacher_outputs, sample_index)
         if teacher_outputs is None or np.size(teacher_outputs) == 0:
             return
@@ -218,7 +226,7 @@ class ResponseLoss(DistillationLoss):
                 + f" {self.how_to_get_logits('teacher')}"
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         class_map = self.class_map
         return {
             **super().get_config(),

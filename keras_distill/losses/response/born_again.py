@@ -1,5 +1,7 @@
 """What the two ablations of born-again networks have in common."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_distill.losses.ops.elementwise import safe_sqrt
@@ -39,10 +41,10 @@ class BornAgainLoss(ResponseLoss):
 
     Args:
         log_gradient_parts: see the subclasses.
-        **kwargs: see `ResponseLoss`.
+        **kwargs: See `ResponseLoss`.
     """
 
-    def __init__(self, *, log_gradient_parts=False, **kwargs):
+    def __init__(self, *, log_gradient_parts: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.log_gradient_parts = bool(log_gradient_parts)
 
@@ -50,7 +52,7 @@ class BornAgainLoss(ResponseLoss):
     def extra_log_names(self):
         return GRADIENT_PARTS if self.log_gradient_parts else ()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "log_gradient_parts": self.log_gradient_parts,

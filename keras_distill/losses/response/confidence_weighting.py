@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -66,21 +68,21 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"confidence_weighted_by_teacher_max"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `y`: sparse `(batch, ...)`, or one-hot or
         mixed `(batch, ..., classes)`. `sample_weight`: `(batch,)` or one
-        weight per position; what has weight 0 is as if it were not there.
+        weight per position; a weight of 0 leaves a position out.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for an unknown `confidence`; without labels or for labels
             of another shape; in `bind`, for a head that ends in a softmax or
-            sigmoid; in `build`, for unlike classes or positions.
+            sigmoid; in `build`, if classes or positions differ.
 
     Example:
 
@@ -97,7 +99,7 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
 
     needs_labels = True
 
-    def __init__(self, *, confidence="max", **kwargs):
+    def __init__(self, *, confidence: str = "max", **kwargs: Any):
         super().__init__(**kwargs)
         self.confidence = one_of(
             "confidence", confidence, ("max", "true_class")
@@ -112,12 +114,12 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
 
     def compute_loss_and_logs(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> tuple[Any, dict[str, Any]]:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         labels = label_distribution(y, student, type(self).__name__)
         teacher, student, labels, weight = flat_positions(
@@ -136,5 +138,5 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
             logs = dict(zip(GRADIENT_PARTS, parts))
         return ops.sum(shares * values), logs
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "confidence": self.confidence}

@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -85,7 +88,7 @@ class DecoupledKD(ResponseLoss):
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"decoupled_kd"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
@@ -94,13 +97,12 @@ class DecoupledKD(ResponseLoss):
         `sample_weight`: `(batch,)` or one weight per position.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        TypeError: for a temperature that is no number.
         ValueError: for weights below 0; without labels or for labels of
             another shape; in `bind`, for a head that ends in a softmax or
-            sigmoid; in `build`, for unlike classes or positions.
+            sigmoid; in `build`, if classes or positions differ.
 
     Example:
 
@@ -120,11 +122,11 @@ class DecoupledKD(ResponseLoss):
     def __init__(
         self,
         *,
-        alpha=1.0,
-        beta=8.0,
-        temperature=4.0,
-        class_map=None,
-        **kwargs,
+        alpha: float = 1.0,
+        beta: float = 8.0,
+        temperature: float = 4.0,
+        class_map: Sequence[int] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)
         self.alpha = checked_number("alpha", alpha, "[0, inf)")
@@ -133,12 +135,12 @@ class DecoupledKD(ResponseLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         target = hard_labels(y, student, type(self).__name__)
         target_part, other_part = decoupled_divergences(
@@ -147,7 +149,7 @@ class DecoupledKD(ResponseLoss):
         values = self.alpha * target_part + self.beta * other_part
         return weighted_mean(values * labelled(target), sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,

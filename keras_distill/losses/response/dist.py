@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -96,23 +99,22 @@ class DIST(BatchCoupled, ResponseLoss):
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"dist"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
-        per position; what has weight 0 is as if it were not there.
+        per position; a weight of 0 leaves a position out.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is). With one
+        `compute_loss`: a scalar, float32, or float64 if an input is. With one
         sample there is nothing to correlate: `intra` is `T^2`, without
         gradient.
 
     Raises:
-        TypeError: for a temperature that is no number.
         ValueError: for weights below 0 or an unknown `epsilon`; in `bind`, for
-            a head that ends in a softmax or sigmoid; in `build`, for unlike
-            classes or positions.
+            a head that ends in a softmax or sigmoid; in `build`, if the
+            classes or positions differ.
 
     Example:
 
@@ -130,12 +132,12 @@ class DIST(BatchCoupled, ResponseLoss):
     def __init__(
         self,
         *,
-        beta=1.0,
-        gamma=1.0,
-        temperature=1.0,
-        epsilon="add",
-        class_map=None,
-        **kwargs,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        temperature: float = 1.0,
+        epsilon: str = "add",
+        class_map: Sequence[int] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)
         self.beta = checked_number("beta", beta, "[0, inf)")
@@ -161,19 +163,19 @@ class DIST(BatchCoupled, ResponseLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         inter, intra = self.terms(
             *self.together(teacher, student, sample_weight)
         )
         return self.beta * inter + self.gamma * intra
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "beta": self.beta,

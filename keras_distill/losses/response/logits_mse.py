@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -25,20 +28,20 @@ class LogitsMSE(ResponseLoss):
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"logits_mse"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
-        per position; a mask is a weight of 0 or 1.
+        per position; a mask has weights of 0 and 1.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for a `class_reduction` not in the list; in `bind`, for a
-            head that ends in a softmax or sigmoid; in `build`, for unlike
-            classes or positions.
+            head that ends in a softmax or sigmoid; in `build`, if the
+            classes or positions differ.
 
     Example:
 
@@ -59,10 +62,10 @@ class LogitsMSE(ResponseLoss):
     def __init__(
         self,
         *,
-        class_reduction="sum",
-        regression=False,
-        class_map=None,
-        **kwargs,
+        class_reduction: str = "sum",
+        regression: bool = False,
+        class_map: Sequence[int] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)
         self.class_reduction = one_of(
@@ -72,7 +75,7 @@ class LogitsMSE(ResponseLoss):
         self.reads_teacher_logits = not self.regression
         self.reads_student_logits = not self.regression
 
-    def position_loss(self, teacher, student):
+    def position_loss(self, teacher: Any, student: Any) -> Any:
         reduce = ops.sum if self.class_reduction == "sum" else ops.mean
         return reduce(ops.square(student - teacher), axis=-1)
 
@@ -82,7 +85,7 @@ class LogitsMSE(ResponseLoss):
             "and not classes: LogitsMSE(regression=True)."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "class_reduction": self.class_reduction,

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -71,19 +73,19 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"dark_knowledge_with_permuted_predictions"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
-        per position; a mask is a weight of 0 or 1.
+        per position; a mask has weights of 0 and 1.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `bind`, for a head that ends in a softmax or sigmoid; in
-            `build`, for unlike classes or positions.
+            `build`, if classes or positions differ.
 
     Example:
 
@@ -120,12 +122,12 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
 
     def compute_loss_and_logs(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> tuple[Any, dict[str, Any]]:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         target, decided = self.targets(teacher)
         values = cross_entropy(target, log_probabilities(student))

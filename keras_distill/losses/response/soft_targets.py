@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -51,21 +54,20 @@ class SoftTargets(ResponseLoss):
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"soft_targets"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
-        per position; a mask is a weight of 0 or 1.
+        per position; a mask has weights of 0 and 1.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        TypeError: for a temperature that is no number.
         ValueError: for arguments outside the lists above or that exclude each
             other; in `bind`, for a head that ends in a softmax or sigmoid; in
-            `build`, for unlike classes or positions.
+            `build`, if classes or positions differ.
 
     Example:
 
@@ -88,15 +90,15 @@ class SoftTargets(ResponseLoss):
     def __init__(
         self,
         *,
-        temperature=1.0,
-        form="kl",
-        direction="forward",
-        scale_by_temperature_squared=True,
-        standardize=False,
-        teacher_probabilities=False,
-        activation="softmax",
-        class_map=None,
-        **kwargs,
+        temperature: float = 1.0,
+        form: str = "kl",
+        direction: str = "forward",
+        scale_by_temperature_squared: bool = True,
+        standardize: bool = False,
+        teacher_probabilities: bool | str = False,
+        activation: str = "softmax",
+        class_map: Sequence[int] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)
         self.temperature = checked_temperature(temperature)
@@ -133,7 +135,7 @@ class SoftTargets(ResponseLoss):
                 'activation="sigmoid". Drop one of the two.'
             )
 
-    def position_loss(self, teacher, student):
+    def position_loss(self, teacher: Any, student: Any) -> Any:
         p, log_p = self._teacher_distribution(teacher)
         log_q = self._log_distribution(student)
         if self.form == "cross_entropy":
@@ -182,7 +184,7 @@ class SoftTargets(ResponseLoss):
             )
         return advice
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "temperature": self.temperature,
