@@ -102,7 +102,7 @@ class TeacherClassifierLoss(DistillationLoss):
         self._copied = None
 
     def connector_layers(self, channels):
-        """Returns the layers that give the student's map `channels` channels."""
+        """Returns layers that give the student's map `channels` channels."""
         raise NotImplementedError
 
     def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:

@@ -15,7 +15,7 @@ from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def boundary_distance(teacher, student, margin=1.0):
-    """How far each response is from the teacher's side of its boundary.
+    """How far a response is from the teacher's side of its boundary.
 
         relu(margin - student)  where teacher > 0
         relu(margin + student)  elsewhere
@@ -31,7 +31,7 @@ def boundary_distance(teacher, student, margin=1.0):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
-    """Makes the same neurons fire: a hinge on responses before the activation.
+    """Makes the same neurons fire, by a hinge on their pre-activations.
 
         d = relu(margin - r(student))  where teacher > 0
             relu(margin + r(student))  elsewhere
@@ -40,10 +40,9 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
         form="code":   loss = 3 / 1000 * the same, and the weight of pair k of
                        n is 2^(k - n + 1) if none is given (k from 0)
 
-    `"code"` is RepDistiller's scaling; list the layers from the first to the
-    last. Both want layers whose output has *not* passed the activation: tap
-    the convolution or batch normalization before it. `r` is the connector,
-    trained with the student and not part of it.
+    `"code"` is RepDistiller's scaling; list the layers from first to last. Tap
+    the convolution or batch normalization *before* the activation. `r` is the
+    connector, trained with the student and not part of it.
 
     If two maps differ in size, the larger is averaged down to the smaller.
 

@@ -15,7 +15,7 @@ from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def attention_map(x, power=2):
-    """Where a network looks: `sum_c x[..., c]^power`.
+    """Computes where a network looks: `sum_c x[..., c]^power`.
 
     Args:
         x: `(batch, height, width, channels)`.
@@ -28,7 +28,7 @@ def attention_map(x, power=2):
 
 
 def unit_maps(maps):
-    """Each sample's map over its L2 norm, the norm held above 1e-12."""
+    """Divides each sample's map by its L2 norm, held above 1e-12."""
     return over_norm(maps, (1, 2))
 
 
@@ -42,13 +42,13 @@ class AttentionTransfer(LayerPairLoss):
                            (Q_student - Q_teacher)^2, a(F) a mean over channels
         loss = sum over pairs of layer_weight * l
 
-    The two values differ by a factor of tens: the authors' code squares the
-    norm and divides by the number of positions. RepDistiller's weight of 1000
-    is for `"code"`. The paper's factor beta / 2 is not in the loss; it belongs
-    in `distillation_loss_weights`.
+    The authors' code squares the norm and divides by the number of positions,
+    so the two values differ by a factor of tens. RepDistiller's weight of 1000
+    is for `"code"`. Give the paper's factor beta / 2 as a
+    `distillation_loss_weights`.
 
-    Channels may differ. Maps of unlike sizes: the larger one is averaged down
-    to the smaller, before the power is taken.
+    Channels may differ. If two maps differ in size, the larger is averaged
+    down to the smaller before the power is taken.
 
     Args:
         teacher_layer_name: A layer that gives a map, or a list of them.

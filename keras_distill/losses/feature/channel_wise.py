@@ -15,7 +15,7 @@ from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def log_position_probabilities(x, temperature=1.0):
-    """Per channel, the logarithm of a softmax over positions.
+    """Computes the log-softmax over positions, per channel.
 
     Args:
         x: `(batch, height, width, channels)`.
@@ -31,7 +31,7 @@ def log_position_probabilities(x, temperature=1.0):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class ChannelWise(LayerPairLoss):
-    """Matches, channel by channel, how activity is spread over positions.
+    """Matches how each channel's activity is spread over positions.
 
         phi(x_c) = softmax over positions of x_c / T
         l = (1 / batch) sum_b T^2 / C sum_c KL(phi(t_c) || phi(r(s)_c))

@@ -14,7 +14,7 @@ def check_maps(loss, teacher_shape, student_shape, way_out=None):
         loss: The loss, for the message.
         teacher_shape: Tuple, batch axis first.
         student_shape: Tuple, batch axis first.
-        way_out: With this advice given, the channels must agree too.
+        way_out: Advice for the message. If given, the channels must agree too.
     """
     teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
     problem = None

@@ -15,32 +15,29 @@ from keras_distill.losses.ops.reductions import weighted_mean
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class Hint(LayerPairLoss):
-    """Regresses intermediate features of the teacher from the student's.
+    """Regresses features of the teacher from features of the student.
 
         d = teacher - regressor(student)
         form="mean":   l = mean over all elements of d^2
         form="paper":  l = (1 / batch) sum_b 1/2 ||d_b||^2
         loss = sum over pairs of layer_weight * l
 
-    `"mean"` is the default although eq. 3 is the other: it is the form of the
-    popular code and of its published comparisons (RepDistiller, mdistiller),
-    and its value does not grow with the size of the map, so that one weight
-    suits every layer. The paper trains the hint in a stage of its own, where
-    the factor `height * width * channels / 2` between the two only scales the
-    learning rate.
+    `"mean"` is the form of RepDistiller and mdistiller and of their published
+    comparisons. Its value does not grow with the map, so one weight suits
+    every layer (docs/losses.md).
 
     If two maps differ in size, the larger is averaged down to the smaller.
 
     Args:
         teacher_layer_name: The hint layer, or a list of them.
         student_layer_name: The guided layer, or a list, paired one to one.
-        regressor: `"auto"`: none if the channels agree, else `"conv1x1"`
-            for maps and `"dense"` for vectors and sequences (and for a map
-            against a vector, after averaging over the map). `"conv1x1"`,
-            `"dense"`: always. `"conv_bn_relu"`: 1x1 convolution, batch
-            normalization with the statistics of the batch, ReLU (mdistiller);
-            for hints after a ReLU. `None`: never. Trained with the student,
-            and not part of it.
+        regressor: `"auto"`: none if the channels agree, else `"conv1x1"` for
+            maps and `"dense"` for vectors and sequences, and for a student's
+            map and a teacher's vector, after averaging over the map.
+            `"conv1x1"`, `"dense"`: always. `"conv_bn_relu"`: 1x1 convolution,
+            batch normalization with the statistics of the batch, ReLU
+            (mdistiller); for hints after a ReLU. `None`: never. It is trained
+            with the student and not part of it. Defaults to `"auto"`.
         form: `"mean"` or `"paper"`. Defaults to `"mean"`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"hint"`.

@@ -19,7 +19,7 @@ from keras_distill.losses.structures import shapes_of
 
 
 def hierarchical_context(teacher, student, scales=(4, 2, 1)):
-    """Squared distances of two maps at several scales, `(batch,)`.
+    """Mean squared distance of two maps at several scales, `(batch,)`.
 
         l = sum_k 2^-k mse_k / sum_k 2^-k      k = 0: the map as it is,
             k = 1, 2, ...: averaged down to 4x4, 2x2, 1x1; scales that are not
@@ -46,7 +46,7 @@ def hierarchical_context(teacher, student, scales=(4, 2, 1)):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class KnowledgeReview(LayerPairLoss):
-    """Lets every stage of the teacher teach this and deeper student stages.
+    """Lets each teacher stage teach its student stage and deeper ones.
 
         r_n = BN(conv1x1(student_n));   from the deepest stage to the first:
         r_k = fusion(BN(conv1x1(student_k)), r_(k+1)) = a * . + b * .
@@ -56,9 +56,9 @@ class KnowledgeReview(LayerPairLoss):
               over their sum
         loss = sum_k layer_weight_k * l_k
 
-    `a` and `b` are two maps of attention weights, computed from both inputs.
-    All of this is trained with the student, and is not part of it. The 3x3
-    convolution gives the teacher's channels: it can cost more than a small
+    `a` and `b` are maps of attention weights, computed from both inputs. All
+    of this is trained with the student and is not part of it. The 3x3
+    convolution gives the teacher's channels and can cost more than a small
     student; `hidden_channels` bounds it.
 
     Cost: 107 % of the student's forward and backward pass, measured on a
@@ -76,8 +76,8 @@ class KnowledgeReview(LayerPairLoss):
         dtype: dtype of the networks' weights. Defaults to `"float32"`.
 
     Input shapes:
-        Per pair `(batch, height, width, channels)`, sizes known; a vector is
-        a map of one position: put it there with `keras.layers.Reshape`.
+        Per pair `(batch, height, width, channels)` of known size. Give a
+        vector one position with `keras.layers.Reshape`.
         `sample_weight`: `(batch,)`; weights per position are averaged per
         sample.
 

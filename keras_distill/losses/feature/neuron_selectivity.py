@@ -13,7 +13,7 @@ from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def selectivities(x):
-    """Where each channel is active: its map, flattened, over its L2 norm.
+    """Divides each channel's flattened map by its L2 norm.
 
     Args:
         x: `(batch, height, width, channels)`.
@@ -27,23 +27,22 @@ def selectivities(x):
 
 
 def linear_discrepancy(teacher, student):
-    """`(batch,)`: squared MMD of the channels with `k(x, y) = x . y`.
+    """Squared MMD of the channels with `k(x, y) = x . y`, `(batch,)`.
 
-    The channels' means are compared, so no product of channels is made.
+    Compares the channels' means, so it needs no product of channels.
     """
     difference = ops.mean(teacher, axis=-1) - ops.mean(student, axis=-1)
     return ops.sum(ops.square(difference), axis=-1)
 
 
 def polynomial_discrepancy(teacher, student):
-    """`(batch,)`: squared MMD of the channels with `k(x, y) = (x . y)^2`.
+    """Squared MMD of the channels with `k(x, y) = (x . y)^2`, `(batch,)`.
 
-    Either from the products of channels, or, as
-    `sum_ij (a_i . b_j)^2 = <A A', B B'>`, from products of positions:
+    Computed from the products of channels or, as
+    `sum_ij (a_i . b_j)^2 = <A A', B B'>`, from those of positions, whichever
+    are fewer:
 
         || T T' / C_teacher - S S' / C_student ||_F^2
-
-    whichever are fewer.
 
     Args:
         teacher: `(batch, positions, teacher_channels)`.
@@ -74,7 +73,7 @@ KERNELS = {
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class NeuronSelectivityTransfer(LayerPairLoss):
-    """Matches what the channels of two networks select, as distributions.
+    """Matches the distributions of what channels select.
 
         f_i = channel i, flattened over positions, over max(||.||_2, 1e-12)
         l_b = mean_ij k(t_i, t_j) + mean_ij k(s_i, s_j) - 2 mean_ij k(s_i, t_j)
@@ -82,11 +81,10 @@ class NeuronSelectivityTransfer(LayerPairLoss):
         kernel="linear":      k(x, y) = x . y
         loss = sum over pairs of layer_weight * (1 / batch) sum_b l_b
 
-    The squared maximum mean discrepancy of the channels: their order and
-    number do not matter. The first term is constant and included. The paper's
-    factor lambda / 2 (lambda = 50 with the polynomial kernel) is not in the
-    loss; it belongs in `distillation_loss_weights`. The paper's third kernel,
-    the Gaussian, is not here.
+    This is the squared maximum mean discrepancy of the channels; their order
+    and number do not matter. Give the paper's factor lambda / 2 (lambda = 50
+    with the polynomial kernel) as a `distillation_loss_weights`. The paper's
+    third kernel, the Gaussian, is not offered.
 
     If two maps differ in size, the larger is averaged down to the smaller.
 

@@ -20,20 +20,20 @@ from keras_distill.taps.paths import find_layer
 
 
 def batch_norm_margin(gamma, beta):
-    """Mean of the negative part of what a batch normalization gives.
+    """Computes the mean negative response of a batch normalization.
 
         m = beta - |g| exp(-(beta / g)^2 / 2) / (sqrt(2 pi) Phi(-beta / |g|))
 
-    with `Phi` the distribution function of a standard normal; `m = -3 |g|`
-    where less than 0.001 of the values are negative, as in the authors' code.
+    with `Phi` the distribution function of a standard normal; `m = -3 |g|` if
+    less than 0.001 of the values are negative, as in the authors' code.
 
     Args:
         gamma: Scale, `(channels,)`, NumPy.
         beta: Offset, `(channels,)`, NumPy.
 
     Returns:
-        The margin, `(channels,)`, float64. 0 or `beta`, if that is negative,
-        for a channel of scale 0, which is constant.
+        The margin, `(channels,)`, float64. For a channel of scale 0, which is
+        constant: `beta` if it is negative, else 0.
     """
     margins = []
     for g, b in zip(np.abs(np.float64(gamma)), np.float64(beta)):
@@ -50,10 +50,10 @@ def batch_norm_margin(gamma, beta):
 
 
 def partial_squares(teacher, student, margin):
-    """Squared distance to the teacher, where the student is not below it.
+    """Squared distance to the teacher, if the student is not below it.
 
         t = max(teacher, margin)
-        (student - t)^2  where teacher > 0 or student > t, else 0
+        (student - t)^2  if teacher > 0 or student > t, else 0
 
     A response that the next ReLU kills in both networks costs nothing.
 
@@ -81,8 +81,8 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     from scale and offset of the teacher's batch normalization. `r` is the
     connector, trained with the student and not part of it.
 
-    Popular code (the authors', mdistiller) has the same sum, times 1 / 1000
-    and `1 / 2^(n - k - 1)` for pair k of n: give these as `layer_weights`.
+    The authors' code and mdistiller multiply the sum by 1 / 1000 and by
+    `1 / 2^(n - k - 1)` for pair k of n: give these as `layer_weights`.
 
     If two maps differ in size, the larger is averaged down to the smaller.
 
@@ -92,13 +92,12 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     Args:
         teacher_layer_name: A layer before its activation, or a list of them.
         student_layer_name: The same, paired one to one.
-        batch_norm_layer_name: The teacher's batch normalization, or one per
-            pair, whose scale and offset give the margin: the last before the
-            tap, say of a block that ends in an addition. Defaults to the tap,
-            which then must be a batch normalization.
-        margin: A number, or a list with one number, or one list of numbers
-            per channel, per pair. Not positive. Defaults to what the batch
-            normalization gives.
+        batch_norm_layer_name: The teacher's batch normalization that gives the
+            margin, or one per pair: the last one before the tap. Defaults to
+            the tap, which then must be a batch normalization.
+        margin: One number, or per pair one number or a list with one per
+            channel. Not positive. Defaults to what the batch normalization
+            gives.
         connector: `"auto"`: 1x1 convolution and batch normalization (with the
             statistics of the batch) if the channels differ. `"conv_bn"`:
             always, as in the paper. `None`: never. Defaults to `"auto"`.
@@ -226,7 +225,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
 
 
 def _checked_margin(margin, pairs):
-    """-> one number or list of numbers per pair, or `None`."""
+    """Returns a number or a list of numbers per pair, or `None`."""
     if margin is None:
         return None
     if isinstance(margin, numbers.Real):

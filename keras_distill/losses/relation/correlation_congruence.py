@@ -64,7 +64,8 @@ class CorrelationCongruence(BatchCoupledLoss):
             paper.
         normalize: L2-normalize each sample's features. `None`: for the
             Gaussian kernel only.
-        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.

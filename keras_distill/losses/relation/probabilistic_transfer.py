@@ -29,7 +29,8 @@ class ProbabilisticTransfer(BatchCoupledLoss):
 
     Args:
         form: `"paper"` or `"code"`. Defaults to `"paper"`.
-        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.

@@ -128,7 +128,8 @@ class Relation(BatchCoupledLoss):
         metric: One of the names above, or the registered name of a function
             `(teacher, student) -> scalar`. Defaults to `"huber"`. Both as in
             Park et al. 2019.
-        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`.
         cross_replica: Compare with the samples of all replicas. Defaults to

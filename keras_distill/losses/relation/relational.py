@@ -26,7 +26,8 @@ class RelationalDistance(BatchCoupledLoss):
     does one. Sample weights are ignored: a distance belongs to two samples.
 
     Args:
-        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`,
             as in the authors' distillation of classifiers.
@@ -85,7 +86,8 @@ class RelationalAngle(BatchCoupledLoss):
     an angle belongs to three samples.
 
     Args:
-        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`,
             as in the authors' distillation of classifiers.

@@ -26,7 +26,8 @@ class SimilarityPreserving(BatchCoupledLoss):
     ResNet-20 (docs/losses.md).
 
     Args:
-        teacher_layer_name: A layer, or a list of layers; `None` for the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features first, so that `A A^T`
             holds cosines. Defaults to `False`, as in the paper.

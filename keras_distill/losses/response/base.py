@@ -1,7 +1,7 @@
-"""What the losses on a network's outputs have in common.
+"""The base class of the losses on a network's outputs.
 
-`ResponseLoss` checks that two outputs can be compared class by class, before
-the first step; `SoftTargets`, `LogitsMSE`, `HardLabels` and others say how.
+`ResponseLoss` checks before the first step that two outputs can be compared
+class by class; `SoftTargets`, `LogitsMSE`, `HardLabels` and others compare.
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ class ResponseLoss(DistillationLoss):
         loss = sum(weight * position_loss) / number of positions
 
     A position is a sample, a time step or a pixel. Subclasses implement
-    `position_loss(teacher, student)` and set, as class attribute or in
-    `__init__`, what the networks have to give:
+    `position_loss(teacher, student)`. Class attributes, or `__init__`, say
+    what the networks have to give:
 
     - `activation`: `"softmax"` (one class of many), `"sigmoid"` (independent
       classes), or `None` (any numbers);
     - `teacher_probabilities`: `False` (logits), `True` or `"as_given"`;
-    - `reads_teacher_logits`, `reads_student_logits`: whether a head that gives
-      probabilities instead of logits is an error.
+    - `reads_teacher_logits`, `reads_student_logits`: whether probabilities
+      instead of logits are an error.
 
     Args:
         class_map: `None`, or one index per class of the student:
@@ -65,7 +65,7 @@ class ResponseLoss(DistillationLoss):
                 )
 
     def position_loss(self, teacher: Any, student: Any) -> Any:
-        """`(batch, ..., classes)` twice -> `(batch, ...)`."""
+        """Computes `(batch, ...)` from two outputs `(batch, ..., classes)`."""
         raise NotImplementedError
 
     def compute_loss(
@@ -81,7 +81,7 @@ class ResponseLoss(DistillationLoss):
         return weighted_mean(values, sample_weight)
 
     def comparable(self, teacher_outputs, student_outputs):
-        """Both outputs in one precision, with the student's classes."""
+        """Returns both outputs in one precision, with the student's classes."""
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         teacher, student = same_precision(teacher_outputs, student_outputs)
@@ -121,7 +121,7 @@ class ResponseLoss(DistillationLoss):
             )
 
     def how_to_get_logits(self, role):
-        """The way out that an error message offers."""
+        """The advice that an error message gives."""
         return (
             "Expected raw outputs: give the last layer activation=None "
             "(classifier_activation=None for keras.applications), or set "
@@ -207,7 +207,7 @@ class ResponseLoss(DistillationLoss):
                 f"teacher: {name} has teacher_probabilities="
                 f"{self.teacher_probabilities!r} and activation="
                 f"{self.activation!r}, but the teacher's values on the first "
-                f"batch are no such probabilities: from {values.min():.4g} to "
+                f"batch are not such probabilities: from {values.min():.4g} to "
                 f"{values.max():.4g}, rows sum to {sums.min():.4g} up to "
                 f"{sums.max():.4g}. Pass teacher_probabilities=False if these "
                 "are logits."

@@ -1,4 +1,4 @@
-"""What the two ablations of born-again networks have in common."""
+"""The base class of the two ablations of born-again networks."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ def gradient_parts(target, student, correct):
         correct class:   |g_c|,  c the correct class
         dark knowledge:  sqrt(sum_{k != c} g_k^2)
 
-    The parts are those of the paper; it writes their sums over classes, which
-    cancel each other in every sample, so here their norms are given.
+    The paper writes the sums of these parts over the classes, which cancel
+    each other in every sample. So these are their norms.
 
     Args:
         target: Probabilities `(batch, ..., classes)` that the student is
             shown.
         student: Logits of the same shape.
-        correct: One-hot, the same shape: the correct class.
+        correct: One-hot of the same shape: the correct class.
 
     Returns:
         Both norms, `(batch, ...)`.
@@ -36,11 +36,10 @@ def gradient_parts(target, student, correct):
 
 
 class BornAgainLoss(ResponseLoss):
-    """What the two ablations of born-again networks share: the option to log
-    the parts of the gradient.
+    """Base class of the two ablations of born-again networks.
 
     Args:
-        log_gradient_parts: see the subclasses.
+        log_gradient_parts: See the subclasses.
         **kwargs: See `ResponseLoss`.
     """
 

@@ -20,7 +20,7 @@ def confidence_weights(log_confidence, sample_weight=None):
 
         w_b = s_b exp(log_confidence_b) / sum_u s_u exp(log_confidence_u)
 
-    From logarithms: confidences that underflow all at once still have ratios.
+    Takes logarithms, because confidences that underflow still have ratios.
 
     Args:
         log_confidence: `(positions,)`.
@@ -40,7 +40,7 @@ def confidence_weights(log_confidence, sample_weight=None):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
-    """Cross-entropy with the labels, samples weighted by the teacher.
+    """Cross-entropy with the labels, weighted by the teacher's confidence.
 
         p = softmax(teacher)
         w_b = c_b / sum_u c_u,   c_b = max_k p_bk     confidence="max"
@@ -48,22 +48,22 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
         loss = sum_b w_b (-log softmax(student)_b,y)
 
     (CWTM.) The teacher says how much a sample counts, and nothing about the
-    other classes: what remains of distillation without dark knowledge. The
-    weights sum to 1 over the batch; in sequences and maps, over all positions.
+    other classes: distillation without dark knowledge. The weights sum to 1
+    over the batch, or over all positions of sequences and maps.
 
-    A `sample_weight` says how often a sample counts in these sums, and the
-    loss is multiplied by the mean weight.
+    `sample_weight` says how often a sample counts in these sums; the loss is
+    multiplied by the mean weight.
 
     Args:
-        confidence: `"max"`, the paper's experiment (also where the teacher is
-            wrong), or `"true_class"`, the probability of the label: the weight
-            that this gradient has inside of distillation. Defaults to `"max"`.
+        confidence: `"max"`, the paper's experiment, or `"true_class"`, the
+            probability of the label, which is the weight of this gradient in
+            distillation. Defaults to `"max"`.
         cross_replica: Weigh the samples of all replicas against each other.
-            Defaults to `False`: those of each replica.
-        log_gradient_parts: Also log the sizes of the two parts of the gradient
-            by the student's logits, correct class and dark knowledge, see
-            `gradient_parts`: `<name>_correct_class`, `<name>_dark_knowledge`.
             Defaults to `False`.
+        log_gradient_parts: Also log the sizes of the two parts of the gradient
+            by the student's logits (see `gradient_parts`):
+            `<name>_correct_class` and `<name>_dark_knowledge`. Defaults to
+            `False`.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
@@ -106,7 +106,7 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
         )
 
     def log_confidence(self, teacher, labels):
-        """`log c`: logits and one-hot labels -> `(...)`."""
+        """Computes `log c` from logits and one-hot labels, `(...)`."""
         log_p = log_probabilities(teacher)
         if self.confidence == "max":
             return ops.max(log_p, axis=-1)

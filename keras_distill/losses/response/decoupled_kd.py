@@ -13,20 +13,20 @@ from keras_distill.losses.ops.probabilities import log_probabilities
 from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.response.base import ResponseLoss
 
-# Takes a class out of a softmax: far below any logit, and yet finite, since
-# infinity minus infinity is no number.
+# Takes a class out of a softmax. Finite, because infinity minus infinity is not
+# a number.
 NO_LOGIT = -1e30
 
 
 def decoupled_divergences(teacher, student, target, temperature=1.0):
-    """The two parts that the KL divergence of soft targets consists of.
+    """Splits the KL divergence of soft targets into its two parts.
 
         target:      T^2 [p_y log(p_y / q_y)
                           + (1 - p_y) log((1 - p_y) / (1 - q_y))]
         non-target:  T^2 sum_{c != y} p'_c log(p'_c / q'_c)
 
     with `p = softmax(teacher / T)`, `p'` the softmax over the classes other
-    than `y`, and `q`, `q'` the same of the student. The divergence itself is
+    than `y`, and `q`, `q'` the student's. The whole divergence is
     `target + (1 - p_y) * non-target`.
 
     Args:
@@ -61,7 +61,7 @@ def _target_and_rest(logits, target):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class DecoupledKD(ResponseLoss):
-    """Weighs the true class and the order of the other classes apart.
+    """Weights the true class and the other classes separately.
 
         l = alpha * TCKD + beta * NCKD
         TCKD = T^2 KL([p_y, 1 - p_y] || [q_y, 1 - q_y])
@@ -71,11 +71,12 @@ class DecoupledKD(ResponseLoss):
     `p = softmax(teacher / T)`, `q = softmax(student / T)`, `y` the label, and
     `p'`, `q'` the softmax over the classes other than `y`. In the ordinary
     divergence (`SoftTargets`), NCKD has the weight `1 - p_y`: the surer the
-    teacher, the less is learned from the other classes. Here it is `beta`.
+    teacher, the less the student learns from the other classes. Here it is
+    `beta`.
 
     The authors' code adds this to the cross-entropy with weight 1 each and
-    raises it linearly over the first 20 epochs: that is a schedule of
-    `kd.Distiller(alpha=...)`.
+    raises it linearly over the first 20 epochs. Use a schedule of
+    `kd.Distiller(alpha=...)` for that.
 
     Args:
         alpha: Weight of TCKD, >= 0. Defaults to 1, as in all of the paper's

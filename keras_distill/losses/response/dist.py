@@ -21,15 +21,14 @@ def pearson_correlation(a, b, axis=-1, weight=None, epsilon="add"):
         rho = a'.b' / (|a'| |b'| + 1e-8)                        "add"
         rho = a'.b' / (max(|a'|, 1e-8) max(|b'|, 1e-8))         "clamp"
 
-    with `a' = a - mean(a)`. Something constant up to rounding (the uniform
-    softmax of a head that starts at zero, a batch of one sample) correlates
-    with nothing: there `|a'|` is taken as 1, where the formula would divide
-    rounding errors by 1e-8 and give gradients of 1e8.
+    with `a' = a - mean(a)`. If `a` is constant up to rounding (the softmax of
+    a head that starts at zero, a batch of one sample), `|a'|` is taken as 1:
+    the formula would divide rounding errors by 1e-8.
 
     Args:
         a: Any shape, float32 or higher.
         b: The same shape and dtype.
-        axis: What is correlated.
+        axis: The axis to correlate along.
         weight: `None`, or weights >= 0 that broadcast against `a`: an entry
             counts as often as its weight says.
         epsilon: `"add"` or `"clamp"`.
@@ -50,7 +49,7 @@ def pearson_correlation(a, b, axis=-1, weight=None, epsilon="add"):
 
 
 def _centered(x, axis, weight):
-    """-> x - mean, and its norm without `axis`."""
+    """Returns `x - mean`, and its norm without `axis`."""
     total = ops.sum(weight * ops.ones_like(x), axis=axis, keepdims=True)
     mean = ops.divide_no_nan(
         ops.sum(weight * x, axis=axis, keepdims=True), total
@@ -60,39 +59,37 @@ def _centered(x, axis, weight):
     wide = keras.backend.standardize_dtype(x.dtype) == "float64"
     size = ops.squeeze(ops.abs(mean) * safe_sqrt(total), axis=axis)
     rounding = ops.maximum((1e-14 if wide else 1e-6) * size, 1e-15)
-    # The threshold is no part of the function to differentiate.
+    # The threshold is not part of the function to differentiate.
     constant = norm <= ops.stop_gradient(rounding)
     return x, ops.where(constant, ops.ones_like(norm), norm)
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class DIST(BatchCoupled, ResponseLoss):
-    """Asks for correlated predictions instead of equal ones.
+    """Matches predictions by correlation instead of by value.
 
         p = softmax(teacher / T)        q = softmax(student / T)
         inter = T^2 (1 - mean over samples b of rho(q[b, :], p[b, :]))
         intra = T^2 (1 - mean over classes c of rho(q[:, c], p[:, c]))
         loss = beta * inter + gamma * intra
 
-    `rho` is Pearson's correlation: a stronger teacher may be surer than its
-    student can be, as long as both order the classes (inter), and the samples
-    for each class (intra), alike. In sequences and maps every position counts
-    as a sample.
+    `rho` is Pearson's correlation. A strong teacher may be surer than its
+    student, as long as both rank the classes (inter), and the samples of each
+    class (intra), in the same way. In sequences and maps every position is a
+    sample.
 
     `intra` compares the samples of a batch, so its value depends on the batch
-    size. A `sample_weight` says how often a sample counts in it, and the loss
-    is multiplied by the mean weight: `sum(w * l) / batch` where there is no
-    such coupling.
+    size. `sample_weight` says how often a sample counts in it; the loss is
+    multiplied by the mean weight.
 
     Args:
         beta: Weight of `inter`, >= 0. Defaults to 1, as in the authors' code.
         gamma: Weight of `intra`, >= 0. Defaults to 1, as in the authors' code.
         temperature: T, a positive number. Defaults to 1, as in the authors'
             code.
-        epsilon: What keeps the quotient finite: `"add"`, 1e-8 added to the
-            product of the norms (the authors' code, mmrazor), or `"clamp"`,
-            each norm at least 1e-8 (torchdistill). Differ by 1e-4 with 1000
-            classes. Defaults to `"add"`.
+        epsilon: `"add"` adds 1e-8 to the product of the norms (the authors'
+            code, mmrazor), `"clamp"` holds each norm above 1e-8
+            (torchdistill). Defaults to `"add"`.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.
         class_map: List of the teacher's class index of each student class.
@@ -108,8 +105,7 @@ class DIST(BatchCoupled, ResponseLoss):
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is. With one
-        sample there is nothing to correlate: `intra` is `T^2`, without
-        gradient.
+        sample, `intra` is `T^2` without gradient.
 
     Raises:
         ValueError: for weights below 0 or an unknown `epsilon`; in `bind`, for

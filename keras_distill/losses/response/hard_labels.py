@@ -12,20 +12,20 @@ from keras_distill.losses.response.base import ResponseLoss
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class HardLabels(ResponseLoss):
-    """Cross-entropy against the class that the teacher decides for.
+    """Cross-entropy with the class that the teacher predicts.
 
         l = -log softmax(student)_c,   c = argmax_c teacher_c
         loss = sum(weight * l) / number of positions
 
-    With `activation="sigmoid"` each class is decided by the sign of the
-    teacher's logit, and `l` is the mean over the classes of the binary
-    cross-entropy. No temperature: hard labels have none. The paper's objective
-    is `kd.Distiller(alpha=0.5)` with this loss and cross-entropy on the labels.
+    With `activation="sigmoid"` the sign of the teacher's logit decides each
+    class, and `l` is the mean over the classes of the binary cross-entropy.
+    The paper's objective is `kd.Distiller(alpha=0.5)` with this loss and
+    cross-entropy on the labels.
 
     Args:
         activation: `"softmax"`, or `"sigmoid"` for binary and multi-label.
-            A teacher that ends in a softmax is welcome, since it has the same
-            argmax; one that ends in a sigmoid is not.
+            A teacher may end in a softmax, which keeps the argmax, but not in
+            a sigmoid.
         class_map: List of the teacher's class index of each student class; the
             argmax is taken among these.
         teacher_layer_name: The teacher's logits. Defaults to its output.

@@ -10,7 +10,7 @@ from keras_distill.losses.response.base import ResponseLoss
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class LogitsMSE(ResponseLoss):
-    """Squared differences of the logits, or of the values of a regression head.
+    """Squared differences of logits, or of the values of a regression head.
 
         class_reduction="sum":   l = sum_c (student_c - teacher_c)^2
         class_reduction="mean":  l = (1 / C) sum_c (student_c - teacher_c)^2
@@ -21,9 +21,8 @@ class LogitsMSE(ResponseLoss):
             `MeanSquaredError` in most code: smaller by the number of classes.
             Defaults to `"sum"`. For a regression head take `"mean"`, which is
             the `"mse"` of `compile(loss=...)`.
-        regression: `True`: the outputs are quantities, not logits, and any
-            last activation is right. Defaults to `False`: a softmax or sigmoid
-            head is an error.
+        regression: Whether the outputs are quantities instead of logits. Then
+            any last activation is allowed. Defaults to `False`.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.

@@ -14,10 +14,10 @@ from keras_distill.losses.response.born_again import gradient_parts
 
 
 def random_permutation(classes_fixed, seed):
-    """Permutes, in every row, all classes but one among themselves.
+    """Permutes all classes but one in every row.
 
     Args:
-        classes_fixed: One-hot `(batch, ..., classes)`: what stays in place.
+        classes_fixed: One-hot `(batch, ..., classes)`: the class that stays.
         seed: A `keras.random.SeedGenerator`, or an integer.
 
     Returns:
@@ -55,20 +55,17 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
         l = -sum_k target_k log softmax(student)_k
         loss = sum(weight * l) / number of positions
 
-    (DKPP.) The teacher's higher moments stay, its knowledge of which classes
-    are alike is destroyed: what distillation is worth without it. Every
-    position gets a permutation of its own, and a fresh one in every step; on
-    any number of replicas the same ones. Samples are not compared, so there is
-    nothing to see on other replicas.
+    (DKPP.) The teacher's higher moments stay; its knowledge of which classes
+    are alike is destroyed. Every position gets a new permutation in every
+    step, the same one on any number of replicas.
 
     Args:
         seed: Seed of the permutations, an integer. Defaults to 0. Its state is
             saved with the Distiller.
         log_gradient_parts: Also log the sizes of the two parts of the gradient
-            by the student's logits, correct class (here the one that the
-            teacher decides for) and dark knowledge, see `gradient_parts`:
-            `<name>_correct_class`, `<name>_dark_knowledge`. Defaults to
-            `False`.
+            by the student's logits (see `gradient_parts`):
+            `<name>_correct_class`, here the class that the teacher predicts,
+            and `<name>_dark_knowledge`. Defaults to `False`.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
@@ -101,7 +98,7 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
     """
 
     def permutation(self, decided):
-        """The permutations of one step: override it to give your own.
+        """Draws the permutations of one step. Override it to give your own.
 
         Args:
             decided: One-hot `(batch, ..., classes)`: the teacher's argmax.
@@ -109,7 +106,7 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
         return random_permutation(decided, self.seed_generator)
 
     def targets(self, teacher):
-        """Logits -> permuted probabilities, and the one-hot argmax."""
+        """Returns permuted probabilities, and the one-hot argmax."""
         decided = ops.one_hot(
             ops.argmax(teacher, axis=-1),
             teacher.shape[-1],

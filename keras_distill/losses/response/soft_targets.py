@@ -33,22 +33,22 @@ class SoftTargets(ResponseLoss):
 
     Args:
         temperature: T, a positive number. Defaults to 1, the best of 1, 2
-            and 4 for small students in our own measurements (README, "What to
-            expect when") and the value of Beyer et al. 2022. The CIFAR-100
-            benchmark of Tian et al. 2020 uses 4, Sun et al. 2024 use 2.
-        form: `"kl"` or `"cross_entropy"`. Same gradient in the student; the
-            cross-entropy also holds the entropy of the teacher.
+            and 4 for small students (README, "What to expect when") and the
+            value of Beyer et al. 2022. Tian et al. 2020 use 4 on CIFAR-100,
+            Sun et al. 2024 use 2.
+        form: `"kl"` or `"cross_entropy"`, which adds the teacher's entropy and
+            has the same gradient. Defaults to `"kl"`.
         direction: `"forward"`, the paper's, or `"reverse"` (`"kl"` only).
-        scale_by_temperature_squared: Multiply by T^2, so that the gradient's
-            size does not depend on T (Hinton et al. 2015, section 2). Defaults
-            to `True`. TextBrewer, FKD and torchdistill without labels do not.
+        scale_by_temperature_squared: Multiply by T^2, so that the size of the
+            gradient does not depend on T (Hinton et al. 2015, section 2).
+            Defaults to `True`. TextBrewer and FKD do not.
         standardize: Replace both logits by `z = (x - mean) / (std + 1e-7)`
             over the classes, std unbiased (Sun et al. 2024). Softmax only.
         teacher_probabilities: `False`: the teacher gives logits. `True`: it
-            ends in a softmax (sigmoid) at temperature 1, and is brought to
-            temperature T exactly, `p_T ~ p^(1/T)`. `"as_given"`: its
-            probabilities are used as they are and T acts on the student only
-            (FKD; with `class_map` they are rescaled to sum to 1).
+            ends in a softmax (sigmoid) and is brought to temperature T
+            exactly, `p_T ~ p^(1/T)`. `"as_given"`: its probabilities stay and
+            T acts on the student only (FKD; with `class_map` they are scaled
+            to sum to 1). Defaults to `False`.
         activation: `"softmax"`, or `"sigmoid"` for binary and multi-label.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
