@@ -15,7 +15,7 @@ REGRESSORS = ("auto", "conv1x1", "conv_bn_relu", "dense", None)
 
 
 def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
-    """The layer that maps a student's feature to the teacher's channels.
+    """Builds the layer that brings a student to the teacher's channels.
 
     Args:
         kind: `"auto"` (none if the channels agree; else a 1x1 convolution
@@ -29,7 +29,7 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
         dtype: dtype of the weights.
 
     Returns:
-        A built layer, or `None` where none is needed.
+        A built layer, or `None` if none is needed.
 
     Raises:
         ValueError: for an unknown kind, unknown channels, or shapes that the
@@ -49,14 +49,15 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
 
 
 def conv_bn(student_shape, channels, dtype="float32", kernel_size=1):
-    """A convolution without bias, and batch normalization: for features
-    before their activation. Call it with `training=True`.
+    """Builds a convolution and batch normalization, for pre-activations.
+
+    Call it with `training=True`.
 
     Args:
         student_shape: `(batch, height, width, channels)`.
-        channels: How many channels it gives.
+        channels: Number of channels of the result.
         dtype: dtype of the weights.
-        kernel_size: Of the convolution; the size of the map stays.
+        kernel_size: Size of the convolution's window.
     """
     connector = keras.Sequential(
         [
@@ -70,7 +71,7 @@ def conv_bn(student_shape, channels, dtype="float32", kernel_size=1):
 
 
 def conv_bn_relu(channels, kernel_size, dtype="float32", strides=1):
-    """The layers of a convolution without bias, batch normalization and ReLU.
+    """Returns a convolution without bias, batch normalization and ReLU.
 
     Args:
         channels: Number of channels of the result.
@@ -105,14 +106,16 @@ def batch_norm(dtype="float32"):
 
 
 def perceptron(student_shape, teacher_shape, hidden_channels, dtype="float32"):
-    """Three linear layers without biases, ReLU between: 1x1 convolutions of a
-    map; dense layers of a vector or sequence. For a map and a teacher's
-    vector, the map is averaged first.
+    """Builds three linear layers without biases, with ReLU between them.
+
+    They are 1x1 convolutions for a map, and dense layers for a vector or
+    sequence. For a student's map and a teacher's vector, the map is averaged
+    first.
 
     Args:
         student_shape: Tuple, batch axis first.
         teacher_shape: Tuple, batch axis first.
-        hidden_channels: Channels between the layers.
+        hidden_channels: Number of channels between the layers.
         dtype: dtype of the weights.
     """
     check_joinable("auto", tuple(teacher_shape), tuple(student_shape))
@@ -153,7 +156,7 @@ def _stack(kind, teacher_shape, student_shape, dtype):
 
 
 def check_joinable(kind, teacher, student):
-    """Raises for two shapes that a regressor of this kind cannot join."""
+    """Raises if a regressor of this kind cannot join two shapes."""
     ranks = (len(teacher), len(student))
     problem = way_out = None
     tap_others = (
@@ -196,10 +199,10 @@ def check_joinable(kind, teacher, student):
 
 
 class PointwiseConvolution(layers.Conv2D):
-    """A 1x1 convolution whose bias is added as any number is.
+    """A 1x1 convolution that adds its bias by broadcasting.
 
-    The gradient of TensorFlow's own addition of a bias runs in one thread and
-    takes as long as all the rest.
+    The gradient of TensorFlow's own bias addition runs in one thread and takes
+    as long as all the rest.
     """
 
     def call(self, inputs):

@@ -1,4 +1,4 @@
-"""Losses as the user gives them -> a dict name -> `DistillationLoss`."""
+"""Losses of `keras.distillation`, and the names of losses."""
 
 import copy
 from typing import Any
@@ -16,7 +16,7 @@ RESERVED = ("student", "distillation")
 class StockLoss(DistillationLoss):
     """A loss of `keras.distillation` inside `kd.Distiller`.
 
-    These losses know no sample weights: theirs is the plain mean.
+    These losses ignore sample weights: they take the mean.
 
     Args:
         loss: A `keras.distillation.DistillationLoss`.
@@ -61,10 +61,10 @@ class StockLoss(DistillationLoss):
 
 
 def _without_replica_scaling(loss):
-    """The same loss, whose inner `keras.losses.Loss` is a plain mean.
+    """Returns the loss with an inner `keras.losses.Loss` that is a mean.
 
-    A `Loss` object divides by the number of replicas, a function does not;
-    both are followed by a mean. With reduction "none" both give that mean.
+    A `Loss` object divides by the number of replicas, and a function does not;
+    a mean follows both. With reduction "none" both give that mean.
     """
 
     def unscaled(inner):
@@ -82,10 +82,10 @@ def _without_replica_scaling(loss):
 
 
 def as_distillation_losses(losses):
-    """One loss, a list, or a dict name -> loss; -> a dict with unique names.
+    """Returns one loss, a list or a dict of losses as a dict by unique name.
 
     Raises:
-        TypeError: for something that is no distillation loss.
+        TypeError: for something that is not a distillation loss.
         ValueError: for no loss, a name given twice, or a reserved name.
     """
     if isinstance(losses, dict):

@@ -8,6 +8,7 @@ from keras import ops
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import checked_weights
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain
 from keras_distill.losses.structures import shape_list
@@ -15,7 +16,7 @@ from keras_distill.losses.structures import shapes_of
 
 
 class LayerPairLoss(DistillationLoss):
-    """A loss that compares layers pair by pair and adds the pairs up.
+    """Base class of losses that compare layers pair by pair.
 
         loss = sum_l weight_l * pair_loss(teacher_l, student_l)
 
@@ -39,14 +40,9 @@ class LayerPairLoss(DistillationLoss):
                 f"has {len(student)}. Received: teacher_layer_name={teacher}, "
                 f"student_layer_name={student}."
             )
-        if layer_weights is not None:
-            layer_weights = [float(w) for w in as_list(layer_weights)]
-            if len(layer_weights) != len(teacher):
-                raise ValueError(
-                    f"layer_weights needs one weight per pair of layers "
-                    f"({len(teacher)}). Received: {layer_weights}"
-                )
-        self.layer_weights = layer_weights
+        self.layer_weights = checked_weights(
+            layer_weights, len(teacher), "pair of layers"
+        )
 
     def build(self, teacher_shape: Any, student_shape: Any) -> None:
         pairs = zip(
@@ -64,7 +60,7 @@ class LayerPairLoss(DistillationLoss):
     def pair_loss(
         self, index: int, teacher: Any, student: Any, sample_weight: Any = None
     ) -> Any:
-        """The loss of pair `index`: two tensors in float32 or higher."""
+        """Computes the loss of pair `index`, in float32 or higher."""
         raise NotImplementedError
 
     def compute_loss(

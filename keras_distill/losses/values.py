@@ -1,4 +1,4 @@
-"""Looks at a teacher's numbers on the first batch, before training."""
+"""Checks of a teacher's numbers on the first batch, before training."""
 
 import numpy as np
 

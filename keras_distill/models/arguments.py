@@ -1,16 +1,16 @@
-"""Checks of what the networks are given."""
+"""Checks of the arguments of the networks."""
 
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_integers
 
 
 def blocks_of_depth(depth, per_block, others, stages=3):
-    """Blocks in each stage of a network that is named by its depth.
+    """Computes the blocks in each stage of a network named by its depth.
 
     Args:
-        depth: Number of layers with weights, the shortcuts' not counted.
-        per_block: Convolutions in a block.
-        others: Layers outside of the blocks.
+        depth: Number of layers with weights, without those of shortcuts.
+        per_block: Number of convolutions in a block.
+        others: Number of layers outside of the blocks.
         stages: Number of stages.
 
     Returns:
@@ -31,14 +31,14 @@ def blocks_of_depth(depth, per_block, others, stages=3):
 
 
 def blocks_per_stage(depth, blocks, default, per_block):
-    """Those of `blocks`, or of `depth`, or of the default depth.
+    """Returns the blocks given, or those of `depth` or the default depth.
 
     Returns:
-        `(blocks, name)`: a tuple of integers and how to name them.
+        `(blocks, name)`: a tuple of integers, and how to name them.
 
     Raises:
-        ValueError: for both, for blocks that are no positive integers, or a
-            depth that is not of the form.
+        ValueError: for both, for blocks that are not positive integers, or for
+            a depth that is not of the form.
     """
     if blocks is None:
         depth = default if depth is None else depth

@@ -20,7 +20,7 @@ def densenet_bc(
     classes: int = 10,
     name: str | None = None,
 ) -> keras.Model:
-    """DenseNet-BC for small images, Huang et al. 2017.
+    """Builds DenseNet-BC for small images (Huang et al. 2017).
 
     A 3x3 convolution with 2 `growth` filters, then three stages of
     (depth - 4) / 6 blocks. A block reads all maps of its stage and adds
@@ -29,17 +29,18 @@ def densenet_bc(
     stages, normalization, ReLU and a 1x1 convolution leave the share
     `compression` of the maps (C), and an average pooling halves them.
 
-    The ends of the stages are the layers `"stage1"` and `"stage2"`, the 1x1
+    The stages end in the layers `"stage1"` and `"stage2"`, the 1x1
     convolutions before the pooling, and `"stage3"`, all maps of the last stage
     before the last normalization.
 
     The networks of the paper's table 2, (100, 12), (250, 24) and (190, 40),
-    have 0.8, 15.3 and 25.6 million trainable weights, with 10 classes. (Those
-    of Furlanello et al. 2018 are of another form: their depths 90 and 80 are
-    not 6 n + 4, and 112 with growth 33 has 6.9 million here, 6.3 there.)
+    have 0.8, 15.3 and 25.6 million trainable weights with 10 classes. (Those
+    of Furlanello et al. 2018 have another form: their depths 90 and 80 are not
+    6 n + 4, and 112 with growth 33 has 6.9 million here and 6.3 there.)
 
-    Weights begin as in He et al. 2015. The paper decays them by 1e-4, and
-    drops 0.2 of the maps where images are not augmented: not built in.
+    Weights are initialized as in He et al. 2015. The paper decays them by 1e-4
+    and drops 0.2 of the maps if images are not augmented: set the decay in the
+    optimizer; dropout is not built in.
 
     Args:
         depth: 6 n + 4: 100, 190 and 250 in the paper. Defaults to 100.

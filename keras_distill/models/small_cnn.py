@@ -16,15 +16,14 @@ def small_cnn(
 ) -> keras.Model:
     """Three 3x3 convolutions, for students on embedded devices.
 
-    Convolution, batch normalization and ReLU, three times, with a maximum over
-    2x2 pixels between them; then the mean of each map and the logits. In a
-    TFLite file the normalization and ReLU are part of the convolutions. The
-    ends of the stages are the layers `"stage1"`, `"stage2"` and `"stage3"`,
-    before the pooling.
+    Convolution, batch normalization and ReLU, three times, with 2x2 maximum
+    pooling between them; then the mean of each map and the logits. A TFLite
+    file fuses normalization and ReLU into the convolutions. The stages end in
+    the layers `"stage1"`, `"stage2"` and `"stage3"`, before the pooling.
 
     Args:
-        filters: Those of the three convolutions. Defaults to (32, 64, 64): 57
-            thousand trainable weights with 10 classes.
+        filters: Filters of the three convolutions. Defaults to (32, 64, 64),
+            57 thousand trainable weights with 10 classes.
         input_shape: (height, width, channels). Defaults to CIFAR's.
         classes: Number of logits. Defaults to 10.
         name: Name of the model. Defaults to `"small_cnn"`.

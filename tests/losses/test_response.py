@@ -554,7 +554,7 @@ def test_teacher_values_of_a_sigmoid():
 def test_probabilities_are_wanted_and_logits_are_given(given):
     for activation in ("softmax", "sigmoid"):
         loss = SoftTargets(teacher_probabilities=given, activation=activation)
-        with pytest.raises(ValueError, match="(?s)no such prob.*sum to"):
+        with pytest.raises(ValueError, match="(?s)not such prob.*sum to"):
             loss.validate_batch(logits(8, 5))
     loss = SoftTargets(teacher_probabilities=given)
     loss.validate_batch(softmax(logits(8, 5)))

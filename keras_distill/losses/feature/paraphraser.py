@@ -62,7 +62,7 @@ class Paraphraser(keras.layers.Layer):
         return self.encoder(x, training=False)
 
     def trainer(self, learning_rate):
-        """Returns a compiled model from feature to feature. Freeze it after use."""
+        """Returns a compiled autoencoder. Freeze it after use."""
         self.trainable = True
         model = keras.Sequential([self.encoder, self.decoder])
         model.compile(

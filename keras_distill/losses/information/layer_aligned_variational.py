@@ -41,7 +41,7 @@ def gaussian_entropy(variance, epsilon=1e-5):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class LayerAlignedVariationalInformation(DistillationLoss):
-    """Shares out the layers of a teacher over those of a student.
+    """Assigns the layers of a teacher to those of a student.
 
         I(t_i, s_j) = H(t_i) - sum_{c,h,w} [log sigma_c
                              + (t_i - mu_ij(s_j))^2 / (2 sigma_c^2)]

@@ -19,7 +19,7 @@ def softplus_variance(scale, epsilon=1e-5):
 
 
 def inverse_softplus_variance(variance, epsilon=1e-5):
-    """The `scale` for which `softplus_variance` gives `variance` (a float)."""
+    """Returns the `scale` whose `softplus_variance` is `variance`, a float."""
     wanted = variance - epsilon
     return wanted + math.log(-math.expm1(-wanted))
 
@@ -29,8 +29,8 @@ def gaussian_energy(x, mean, variance):
 
         sum_c log sigma_c + (x_c - mean_c)^2 / (2 sigma_c^2)
 
-    The channels are summed before the logarithm is added, and no map is
-    divided: three passes over the map instead of six.
+    Sums the channels before it adds the logarithm, and divides no map: three
+    passes over the map instead of six.
 
     Args:
         x: `(batch, ..., channels)`.
@@ -46,11 +46,11 @@ def gaussian_energy(x, mean, variance):
 
 
 def over_channels(values, channels, reduction):
-    """One number per sample or position, to be averaged by `weighted_mean`.
+    """Scales sums over channels so that `weighted_mean` reduces them.
 
     Args:
         values: `(batch, ...)`, each a sum over the channels.
-        channels: How many.
+        channels: The number of channels.
         reduction: `"mean"` over all elements of a sample, or their `"sum"`.
 
     Returns:
@@ -66,7 +66,7 @@ def over_channels(values, channels, reduction):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class VariationalInformation(LayerPairLoss):
-    """Maximises a lower bound of the information shared by two layers.
+    """Maximizes a lower bound of the information shared by two layers.
 
         -log q(t|s) = sum_{c,h,w} log sigma_c + (t - mu(s))^2 / (2 sigma_c^2)
         sigma_c^2 = softplus(alpha_c) + epsilon
@@ -74,15 +74,14 @@ class VariationalInformation(LayerPairLoss):
         reduction="mean":  l = mean over batch, positions and channels
         loss = sum over pairs of layer_weight * l
 
-    `mu` is a trained network of three 1x1 convolutions without biases, ReLU
-    between them (dense layers for vectors and sequences), `alpha` a trained
-    vector; neither is part of the student. The constant `log(2 pi) / 2` is
+    `mu` is a trained network of three 1x1 convolutions without biases and ReLU
+    between them (dense layers for vectors and sequences); `alpha` is a trained
+    vector. Neither is part of the student. The constant `log(2 pi) / 2` is
     left out. The loss can be negative.
 
-    The sum is the paper's equation; popular code (RepDistiller) takes the
-    mean, which is the sum divided by `height * width * channels`, and for
-    which its weight of 1 is meant. The sum wants a weight smaller by that
-    factor, in `layer_weights`.
+    The sum is the paper's equation. RepDistiller takes the mean with weight 1:
+    the sum divided by `height * width * channels`. Give the sum a weight
+    smaller by that factor, in `layer_weights`.
 
     If two maps differ in size, the larger is averaged down to the smaller.
 

@@ -6,11 +6,11 @@ from keras import ops
 
 
 def adaptive_average_pool(x, height, width):
-    """Averages a map down to `height` x `width`, whatever its size.
+    """Averages a map of any size down to `height` x `width`.
 
         out[i, j] = mean of x[floor(i*N/n) : ceil((i+1)*N/n), ... columns alike]
 
-    Windows overlap where `n` does not divide `N`.
+    Windows overlap if `n` does not divide `N`.
 
     Args:
         x: `(batch, H, W, channels)` with known `H` and `W`.
@@ -49,18 +49,18 @@ def match_spatial(a, b, pool=adaptive_average_pool):
         pool: `function(map, height, width)`. Defaults to the average.
 
     Returns:
-        Both, with equal height and width. An axis that is unknown in both
-        while tracing is taken as equal.
+        Both, with equal height and width. While tracing, an axis that is
+        unknown in both counts as equal.
 
     Raises:
-        ValueError: for an axis that is known in one of the two only.
+        ValueError: for an axis that is known in only one of the two.
     """
     size = []
     for axis in (1, 2):
         known = [n for n in (a.shape[axis], b.shape[axis]) if n is not None]
         if len(known) == 1:
             raise ValueError(
-                "Maps of unlike sizes are pooled to the smaller one, so both "
+                "The larger of two maps is pooled to the smaller, so both "
                 "sizes must be known. Received: "
                 f"{tuple(a.shape)} and {tuple(b.shape)}. Give both networks an "
                 "input of known height and width."
@@ -70,7 +70,7 @@ def match_spatial(a, b, pool=adaptive_average_pool):
 
 
 def adaptive_max_pool(x, height, width):
-    """The largest value of each cell of a `height` x `width` grid.
+    """Takes the largest value of each cell of a `height` x `width` grid.
 
         out[i, j] = max of x[floor(i*N/n) : ceil((i+1)*N/n), ... columns alike]
 
@@ -95,7 +95,7 @@ def adaptive_max_pool(x, height, width):
 
 
 def _windows(size, cells):
-    """Start and end of each cell's window; they overlap where they must."""
+    """Start and end of each cell's window; they may overlap."""
     return [
         (i * size // cells, -(-(i + 1) * size // cells)) for i in range(cells)
     ]

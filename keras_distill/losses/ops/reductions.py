@@ -31,7 +31,7 @@ def sum_per_sample(values):
 
 
 def fitting_weight(sample_weight, values):
-    """Weights in a shape that multiplies `values`.
+    """Brings weights to a shape that multiplies `values`.
 
     Args:
         sample_weight: `(batch,)` or any leading part of the shape of `values`.
@@ -40,7 +40,7 @@ def fitting_weight(sample_weight, values):
         values: `(batch, ...)`, one number per sample or per position.
 
     Returns:
-        As many axes as `values`; some of size 1.
+        Weights with as many axes as `values`, some of size 1.
     """
     weight = ops.cast(sample_weight, values.dtype)
     if len(weight.shape) > len(values.shape):
@@ -59,11 +59,11 @@ def fitting_weight(sample_weight, values):
 
 
 def flat_positions(*arguments):
-    """`(batch, ..., classes)` arrays as `(positions, classes)`.
+    """Reshapes arrays `(batch, ..., classes)` to `(positions, classes)`.
 
     Args:
         *arguments: Arrays of one shape `(batch, ..., classes)`, and last a
-            `sample_weight`: `None`, or see `fitting_weight`.
+            `sample_weight`: `None`, or as in `fitting_weight`.
 
     Returns:
         The arrays, and the weight of each position, `(positions,)`.

@@ -16,7 +16,7 @@ from keras_distill.losses.relation.relation import mean_squared
 
 
 def neighbouring_differences(teacher, student):
-    """Products of the differences of samples next to each other.
+    """Multiplies the differences of samples next to each other.
 
         D = |student - teacher|
         l = 1 / (batch - 1) sum_i sum_c D[i, c] D[i + 1, c]
@@ -46,24 +46,25 @@ class CorrelationCongruence(BatchCoupledLoss):
                        D = |student - teacher|; no kernel
         loss = sum over pairs of layer_weight * l
 
-    `"norm"` is torchdistill's: it does not square. `"delta"` is RepDistiller's
-    and has nothing but the name in common with the paper: it compares widths
-    that must be equal and depends on the order of the samples.
+    `"norm"` is torchdistill's, which does not square. `"delta"` is
+    RepDistiller's and has only its name in common with the paper: it needs
+    equal widths and depends on the order of the samples.
 
-    The Gaussian expansion is one of `exp(-gamma ||x_i - x_j||^2)` for unit
+    The Gaussian expansion approximates `exp(-gamma ||x_i - x_j||^2)` for unit
     vectors, hence `normalize`; torchdistill does not normalize.
 
-    Sample weights are ignored: a correlation belongs to two samples.
+    The loss ignores sample weights, because a correlation belongs to two
+    samples.
 
     Args:
         kernel: `"gaussian"` or `"bilinear"`. Defaults to `"gaussian"`, the
             best one in the paper.
         form: `"paper"`, `"norm"` or `"delta"`. Defaults to `"paper"`.
         gamma: A positive number. Defaults to 0.4, as in the paper.
-        order: Of the expansion, a positive integer. Defaults to 2, as in the
-            paper.
-        normalize: L2-normalize each sample's features. `None`: for the
-            Gaussian kernel only.
+        order: Order of the expansion, a positive integer. Defaults to 2, as in
+            the paper.
+        normalize: L2-normalize each sample's features. Defaults to `None`: for
+            the Gaussian kernel only.
         teacher_layer_name: A layer or a list of layers. `None` for the model's
             output.
         student_layer_name: The same, paired one to one.

@@ -1,4 +1,4 @@
-"""Losses whose value for one sample depends on the others of its batch."""
+"""Base classes of losses whose samples depend on the rest of the batch."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ class BatchCoupled:
     """Marks a loss as coupled, and lets it see the other replicas' samples.
 
     Args:
-        cross_replica: Whether a sample is seen together with those of the
-            other replicas too. Defaults to `False`: with those of its own.
-            With `True`, N replicas give value and gradient of one device with
-            the same global batch, for the price of sending the taps around.
+        cross_replica: Whether a sample is compared with those of the other
+            replicas too. With `True`, N replicas give value and gradient of
+            one device with the same global batch, at the price of sending the
+            taps around. Defaults to `False`.
         **kwargs: See `DistillationLoss`.
     """
 
@@ -29,7 +29,7 @@ class BatchCoupled:
         self.cross_replica = bool(cross_replica)
 
     def together(self, *arrays):
-        """Arrays, batch axis first, of the samples that are seen together.
+        """Gathers arrays, batch axis first, if `cross_replica` says so.
 
         Args:
             *arrays: Tensors, arrays or `None`.
@@ -46,7 +46,7 @@ class BatchCoupled:
 
 
 class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
-    """Compares how the samples lie to each other in teacher and student.
+    """Compares the relations between samples in teacher and student.
 
         loss = sum_l weight_l * coupled_loss(teacher_l, student_l)
 

@@ -16,6 +16,7 @@ from keras_distill.losses.ops.pooling import match_spatial
 from keras_distill.losses.ops.reductions import mean_per_sample
 from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import checked_weights
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain
 from keras_distill.losses.structures import shape_list
@@ -25,14 +26,14 @@ POOLS = {"average": adaptive_average_pool, "max": adaptive_max_pool}
 
 
 def flow_matrix(first, second, pool=adaptive_average_pool):
-    """What becomes of one layer's channels in a later layer.
+    """Computes how the channels of one layer flow into a later layer.
 
         G_mn = (1 / (H * W)) sum over positions of first_m * second_n
 
     Args:
         first: `(batch, height, width, channels_m)`.
-        second: `(batch, height, width, channels_n)`. Of unlike sizes, the
-            larger map is pooled to the smaller.
+        second: `(batch, height, width, channels_n)`. If the maps differ in
+            size, the larger is pooled to the smaller.
         pool: `function(map, height, width)`.
 
     Returns:
@@ -46,7 +47,7 @@ def flow_matrix(first, second, pool=adaptive_average_pool):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class FlowOfSolutionProcedure(DistillationLoss):
-    """Matches how features flow from layer to layer (FSP).
+    """Matches how features flow from layer to layer.
 
         G_mn = (1 / (H * W)) sum_{h, w} F_m[h, w] F'_n[h, w]   (F before F')
         form="mean":   l = mean over batch, m, n of (G_teacher - G_student)^2
@@ -55,21 +56,19 @@ class FlowOfSolutionProcedure(DistillationLoss):
                            of G||_2, not squared
         loss = sum over flows of layer_weight * l
 
-    `"mean"`, with average pooling between consecutive layers, is the form of
-    RepDistiller, whose published weights (50) belong to it; it is the paper's
-    over the number of entries of G. torchdistill's is `form="norm",
-    pooling="max", flows="disjoint"`.
+    (FSP.) `"mean"` is the form of RepDistiller, with its published weight of
+    50. torchdistill's is `form="norm", pooling="max", flows="disjoint"`.
 
-    A flow is taken inside one network, where the larger of the two maps is
-    pooled to the smaller. Teacher and student need the same number of layers,
-    with the same channels; sizes of the maps may differ between the networks.
+    A flow stays inside one network, and the larger of its two maps is pooled
+    to the smaller. Teacher and student need the same number of layers with the
+    same channels; the maps may differ in size.
 
     Cost: 12 % of the student's forward and backward pass, measured on a
     ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A list of two or more layers, in the order of the
-            network: the points between which something flows.
+            network.
         student_layer_name: The same, one for each of the teacher's.
         flows: `"consecutive"`: (0, 1), (1, 2), ...; `"disjoint"`: (0, 1),
             (2, 3), ..., the first and the last layer of each stage, as in the
@@ -77,10 +76,10 @@ class FlowOfSolutionProcedure(DistillationLoss):
         form: `"mean"`, `"paper"` or `"norm"`. Defaults to `"mean"`.
         pooling: `"average"` or `"max"` (the paper's figures). Defaults to
             `"average"`.
-        regressor: Brings the student's layers to the teacher's channels:
-            `"auto"`: a 1x1 convolution where they differ; `"conv1x1"`,
-            `"conv_bn_relu"`: always. Defaults to `None`: the paper takes
-            networks of equal channels.
+        regressor: Brings the student's layers to the teacher's channels.
+            `"auto"`: a 1x1 convolution if they differ. `"conv1x1"`,
+            `"conv_bn_relu"`: always. `None`: never, as in the paper. Defaults
+            to `None`.
         layer_weights: One weight per flow. Defaults to 1 each.
         name: Defaults to `"flow_of_solution_procedure"`.
         dtype: dtype of the regressor's weights. Defaults to `"float32"`.
@@ -94,8 +93,7 @@ class FlowOfSolutionProcedure(DistillationLoss):
 
     Raises:
         ValueError: for arguments outside the lists or fewer than two layers;
-            in `build`, for features that are not maps, and for unlike channels,
-            with both shapes.
+            in `build`, for features that are not maps or differ in channels.
 
     Example:
 
@@ -135,14 +133,9 @@ class FlowOfSolutionProcedure(DistillationLoss):
         self.pooling = one_of("pooling", pooling, tuple(POOLS))
         self.regressor = one_of("regressor", regressor, REGRESSORS)
         self._pairs = self._pairs_of_layers()
-        if layer_weights is not None:
-            layer_weights = [float(w) for w in as_list(layer_weights)]
-            if len(layer_weights) != len(self._pairs):
-                raise ValueError(
-                    "layer_weights needs one weight per flow "
-                    f"({len(self._pairs)}). Received: {layer_weights}"
-                )
-        self.layer_weights = layer_weights
+        self.layer_weights = checked_weights(
+            layer_weights, len(self._pairs), "flow"
+        )
         self.regressors: list = []  # One per layer, or `None`.
 
     def _pairs_of_layers(self):

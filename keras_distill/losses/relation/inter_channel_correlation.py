@@ -15,7 +15,7 @@ from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def channel_similarity(x):
-    """How alike two channels are: inner products over the positions.
+    """Computes how alike channels are, by inner products over positions.
 
         G = F^T F, each row over max(its L2 norm, 1e-12)
 
@@ -32,7 +32,7 @@ def channel_similarity(x):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class InterChannelCorrelation(LayerPairLoss):
-    """Matches how the channels of a map go together.
+    """Matches how the channels of a map correlate.
 
         G = F^T F (channels by channels), each row over max(its L2 norm, 1e-12)
         form="paper":  l = (1 / batch) sum_b ||G_teacher,b - G_student,b||_F^2
@@ -41,11 +41,11 @@ class InterChannelCorrelation(LayerPairLoss):
                                / (channels * batch^2)
         loss = sum over pairs of layer_weight * l
 
-    The authors' code (and torchdistill) divides by the batch twice: `"code"`
-    is `channels / batch` times `"paper"` and changes with the batch size.
+    The authors' code and torchdistill divide by the batch twice: `"code"` is
+    `channels / batch` times `"paper"` and changes with the batch size.
 
-    The number of positions may differ between teacher and student. The
-    student's channels are brought to the teacher's number by a regressor.
+    The number of positions may differ between teacher and student. A regressor
+    brings the student to the teacher's number of channels.
 
     Cost: 10 % of the student's forward and backward pass, measured on a
     ResNet-20 (docs/losses.md).

@@ -20,12 +20,12 @@ class ProbabilisticTransfer(BatchCoupledLoss):
                        l = (1 / batch^2) sum_ij P_ij log(P_ij / Q_ij)
         loss = sum over pairs of layer_weight * l
 
-    P is the teacher's, Q the student's. 1e-7 is added to the norms and to both
-    probabilities in the logarithm, as in the authors' code, whose weight of
+    P is the teacher's, Q the student's. As in the authors' code, 1e-7 is added
+    to the norms and to both probabilities in the logarithm. Their weight of
     30000 is for `"code"` at batches of 64.
 
-    Widths may differ. One sample gives 0. Sample weights are ignored: a
-    probability belongs to two samples.
+    Widths may differ. One sample gives 0. The loss ignores sample weights,
+    because a probability belongs to two samples.
 
     Args:
         form: `"paper"` or `"code"`. Defaults to `"paper"`.
@@ -34,7 +34,7 @@ class ProbabilisticTransfer(BatchCoupledLoss):
         student_layer_name: The same, paired one to one.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.
-        normalize: Changes next to nothing here: cosines have no scale.
+        normalize: Changes next to nothing here, because cosines have no scale.
             Defaults to `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"probabilistic_transfer"`.

@@ -20,7 +20,7 @@ from keras_distill.losses.relation.coupled import BatchCoupledLoss
 
 
 def huber(teacher, student):
-    """Mean of `u^2 / 2` where `|u| < 1`, else `|u| - 1/2`; u the difference."""
+    """Mean of `u^2 / 2` if `|u| < 1`, else `|u| - 1/2`; u the difference."""
     size = absolute(student - teacher)
     capped = ops.minimum(size, 1.0)
     return ops.mean(capped * (size - 0.5 * capped))
@@ -37,7 +37,7 @@ def mean_absolute(teacher, student):
 
 
 def frobenius(teacher, student):
-    """The norm itself, over the number of entries: `||T - S||_F / size`."""
+    """The norm over the number of entries: `||T - S||_F / size`."""
     squares = ops.square(student - teacher)
     count = ops.cast(ops.size(squares), squares.dtype)
     return safe_sqrt(ops.sum(squares)) / count
@@ -74,7 +74,7 @@ METRICS = {
 
 
 def named_function(argument, name, functions):
-    """The function of this name: one of ours, or one registered with Keras."""
+    """Returns the function of a name, one of ours or registered with Keras."""
     if isinstance(name, str):
         if name in functions:
             return functions[name]
@@ -91,13 +91,13 @@ def named_function(argument, name, functions):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class Relation(BatchCoupledLoss):
-    """Matches relations between samples; others are instances of it.
+    """Matches relations between samples: the general form.
 
         loss = sum over pairs of layer_weight *
                    metric(potential(teacher), potential(student))
 
-    A potential turns the features of a batch, `X` with a row per sample, into
-    a matrix of relations (three axes for angles):
+    A potential turns features `X`, with a row per sample, into a matrix of
+    relations (three axes for angles):
 
         "distance":           ||x_i - x_j||_2 over its mean over i != j
         "absolute_distance":  ||x_i - x_j||_2
@@ -118,9 +118,9 @@ class Relation(BatchCoupledLoss):
         CorrelationCongruence    "gaussian"    "mse"
         ProbabilisticTransfer    "probability" "kl", times batch^2
 
-    Widths and even ranks of teacher and student may differ. Sample weights are
-    ignored: relations belong to no single sample. A batch of 1 has none to
-    itself: 0 for distances, angles, similarities and probabilities.
+    Widths and even ranks of teacher and student may differ. The loss ignores
+    sample weights, because a relation belongs to several samples. A batch of 1
+    gives 0 for distances, angles, similarities and probabilities.
 
     Args:
         potential: One of the names above, or the registered name of a function

@@ -22,8 +22,8 @@ class RelationalDistance(BatchCoupledLoss):
     same. mmrazor L2-normalizes the features by default: `normalize=True`.
     The usual weight is 25 (and 50 for `RelationalAngle`).
 
-    Widths may differ. Two samples give 0 (their distance is the mean), and so
-    does one. Sample weights are ignored: a distance belongs to two samples.
+    Widths may differ. One or two samples give 0. The loss ignores sample
+    weights, because a distance belongs to two samples.
 
     Args:
         teacher_layer_name: A layer or a list of layers. `None` for the model's
@@ -76,14 +76,12 @@ class RelationalAngle(BatchCoupledLoss):
     `Relation("angle", "huber")` is the same. mmrazor L2-normalizes the
     features by default: `normalize=True`. The usual weight is 50.
 
-    The loss holds a few tensors of batch^3 numbers (8 MB each at a batch of
-    128 in float32), which is the size of its definition; none has the features
-    as a fourth axis. Time grows with batch^3: at 128 samples it is 2 % of the
-    student's forward and backward pass in `examples/benchmarks/losses.py`, and
-    more beside a smaller student.
+    Memory and time grow with batch^3: a few tensors of 8 MB at a batch of 128
+    in float32, and 2 % of the student's forward and backward pass, measured on
+    a ResNet-20 (docs/losses.md).
 
-    Widths may differ. One or two samples give 0. Sample weights are ignored:
-    an angle belongs to three samples.
+    Widths may differ. One or two samples give 0. The loss ignores sample
+    weights, because an angle belongs to three samples.
 
     Args:
         teacher_layer_name: A layer or a list of layers. `None` for the model's

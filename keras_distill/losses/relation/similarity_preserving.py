@@ -9,7 +9,7 @@ from keras_distill.losses.relation.relation import mean_squared
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class SimilarityPreserving(BatchCoupledLoss):
-    """Samples that look alike to the teacher shall to the student.
+    """Matches which samples look alike to teacher and student.
 
         A = the features as a matrix (batch, height * width * channels)
         G = A A^T, each row over max(its L2 norm, 1e-12)
@@ -17,10 +17,11 @@ class SimilarityPreserving(BatchCoupledLoss):
         loss = sum over pairs of layer_weight * l
 
     `Relation("similarity", "mse")` is the same. torchdistill divides the rows
-    by their L1 norm, unlike paper and authors; this form is not offered.
+    by their L1 norm, unlike the paper and its authors; this form is not
+    offered.
 
-    Shapes may differ in all but the batch. One sample gives 0. Sample weights
-    are ignored: a similarity belongs to two samples.
+    Shapes may differ in all but the batch. One sample gives 0. The loss
+    ignores sample weights, because a similarity belongs to two samples.
 
     Cost: 14 % of the student's forward and backward pass, measured on a
     ResNet-20 (docs/losses.md).
