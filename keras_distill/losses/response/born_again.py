@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.response.base import ResponseLoss
 
@@ -42,6 +43,9 @@ class BornAgainLoss(ResponseLoss):
         log_gradient_parts: See the subclasses.
         **kwargs: See `ResponseLoss`.
     """
+
+    # Takes the loss from `compute_loss_and_logs`.
+    compute_loss = DistillationLoss.compute_loss
 
     def __init__(self, *, log_gradient_parts: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
