@@ -1,7 +1,7 @@
-"""Does a network end in a softmax or a sigmoid?
+"""Whether a network ends in a softmax or a sigmoid.
 
-A loss on logits that is given probabilities runs, and teaches next to nothing.
-This look at the structure finds the mistake at construction; `values.py` looks
+A loss on logits runs on probabilities too, and teaches next to nothing. This
+look at the structure finds the mistake at construction; losses/values.py looks
 at the numbers.
 """
 
@@ -44,17 +44,19 @@ _LOOK_BEFORE = "look at the layer before"
 
 
 def final_activation(model):
-    """The squashing function that a model's output went through, if known.
+    """Finds the softmax or sigmoid that a model's output went through.
 
     Looks through nested models, casts, `Identity`, `Dropout`, `Reshape` and
-    `Flatten`. A best effort: `None` does not prove that the output is logits.
+    `Flatten`. It is a best effort: `None` does not prove that the output is
+    logits.
 
     Args:
         model: A `keras.Model`.
 
     Returns:
-        `"softmax"`, `"sigmoid"`, or `None`: another one, none at all, or not
-        to be seen (subclassed models, several outputs, unknown layers).
+        `"softmax"`, `"sigmoid"`, or `None`: another activation, no activation,
+        or one that is hidden (subclassed models, several outputs, unknown
+        layers).
 
     Example:
 
@@ -81,7 +83,7 @@ def final_activation(model):
 
 
 def layer_activation(layer, call=None):
-    """What `final_activation` gives, for the output of one layer.
+    """Does the same as `final_activation` for the output of one layer.
 
     Args:
         layer: A Keras layer or model.
@@ -98,7 +100,7 @@ def layer_activation(layer, call=None):
 
 
 def activation_of(tensor):
-    """What `final_activation` says, of one symbolic output of a model."""
+    """Does the same as `final_activation` for one symbolic output."""
     # `_keras_history` and `_inbound_nodes` are not public, but the public
     # `layer.input` and `layer.output` raise for a layer that is called twice,
     # and nothing public leads from a model's output to the layer that made it.
@@ -123,7 +125,7 @@ def activation_of(tensor):
 
 
 def _of_layer(layer):
-    """By the layer alone: what `final_activation` gives, or `_LOOK_BEFORE`."""
+    """Does the same for the layer alone; may return `_LOOK_BEFORE`."""
     if isinstance(layer, keras.Model):
         return final_activation(layer)
     if not isinstance(layer, layers.Layer):
@@ -151,7 +153,7 @@ def _of_layer(layer):
 def _of_function(activation):
     if isinstance(activation, layers.Softmax):
         return "softmax"
-    # By name: `tf.nn.softmax` and `jax.nn.softmax` are as good as Keras's own.
+    # By name, because `tf.nn.softmax` and `jax.nn.softmax` count too.
     name = getattr(activation, "__name__", "")
     names = {
         "softmax": "softmax",
@@ -162,17 +164,17 @@ def _of_function(activation):
 
 
 def output_classifier(model):
-    """The layer that makes a model's output: its last `Dense`.
+    """Finds the layer that makes a model's output: its last `Dense`.
 
-    Looks through nested models, activations, `Dropout`, `Reshape` and the like;
-    a 1x1 convolution counts too.
+    Looks through nested models, activations, `Dropout`, `Reshape` and the like.
+    A 1x1 convolution counts too.
 
     Args:
         model: A `keras.Model`.
 
     Returns:
-        The layer, or `None`: there is no such layer, or it is not to be seen
-        (subclassed models, several outputs).
+        The layer, or `None` if there is none or it is hidden (subclassed
+        models, several outputs).
     """
     outputs = getattr(model, "outputs", None) or ()
     if len(outputs) != 1:

@@ -68,10 +68,9 @@ class IdealJointClassifier(DeployedClassifierLoss):
         `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        ValueError: for weights below 0 or a `reduction` below 1; in `bind`, if
-            the teacher has no such classifier; in `build`, for features that
-            are no maps, or a classifier that reads another number of channels;
-            without labels or for labels of another shape.
+        ValueError: for arguments out of range; in `bind`, if the teacher has
+            no such classifier; in `build`, for features that are not maps or
+            do not fit the classifier; for missing or misshaped labels.
 
     Example:
 

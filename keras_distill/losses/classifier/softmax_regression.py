@@ -49,9 +49,9 @@ class SoftmaxRegression(TeacherClassifierLoss):
         `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        ValueError: for weights below 0; in `bind`, if the teacher has no such
-            classifier; in `build`, for features that are not maps, or a
-            classifier that reads another number of channels.
+        ValueError: for arguments out of range; in `bind`, if the teacher has
+            no such classifier; in `build`, for features that are not maps or
+            do not fit the classifier.
 
     Example:
 

@@ -17,8 +17,8 @@ from keras_distill.losses.ops.reductions import weighted_mean
 def boundary_distance(teacher, student, margin=1.0):
     """How far a response is from the teacher's side of its boundary.
 
-        relu(margin - student)  where teacher > 0
-        relu(margin + student)  elsewhere
+        relu(margin - student)  if teacher > 0
+        relu(margin + student)  otherwise
 
     Args:
         teacher: Responses before the activation.
@@ -33,8 +33,8 @@ def boundary_distance(teacher, student, margin=1.0):
 class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
     """Makes the same neurons fire, by a hinge on their pre-activations.
 
-        d = relu(margin - r(student))  where teacher > 0
-            relu(margin + r(student))  elsewhere
+        d = relu(margin - r(student))  if teacher > 0
+            relu(margin + r(student))  otherwise
         l = (1 / batch) sum_b sum over positions and channels of d^2
         form="paper":  loss = sum over pairs of layer_weight * l
         form="code":   loss = 3 / 1000 * the same, and the weight of pair k of
@@ -70,7 +70,7 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
-            that are not maps or, without connector, have unlike channels.
+            that are not maps or, without connector, differ in channels.
 
     Example:
 

@@ -15,7 +15,7 @@ from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def attention_map(x, power=2):
-    """Computes where a network looks: `sum_c x[..., c]^power`.
+    """Computes the attention map `sum_c x[..., c]^power`.
 
     Args:
         x: `(batch, height, width, channels)`.

@@ -61,7 +61,7 @@ class ChannelWise(LayerPairLoss):
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
-            that are not maps or, without connector, have unlike channels.
+            that are not maps or, without connector, differ in channels.
 
     Example:
 

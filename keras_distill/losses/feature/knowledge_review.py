@@ -86,7 +86,7 @@ class KnowledgeReview(LayerPairLoss):
 
     Raises:
         ValueError: in `build`, for features that are not maps, of unknown
-            size, or, without fusion, of unlike shapes.
+            size, or, without fusion, of different shapes.
 
     Example:
 

@@ -73,7 +73,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     """Partial L2 distance to the teacher's responses before their ReLU.
 
         t = max(teacher, margin_c)            s = r(student)
-        d = (s - t)^2  where teacher > 0 or s > t, else 0
+        d = (s - t)^2  if teacher > 0 or s > t, else 0
         l = (1 / batch) sum_b sum over positions and channels of d
         loss = sum over pairs of layer_weight * l
 
@@ -115,8 +115,8 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
 
     Raises:
         ValueError: for a positive margin or one of the wrong length; in
-            `bind`, for a tap that is no batch normalization; in `build`, for
-            features that are not maps or, without connector, have unlike
+            `bind`, for a tap that is not a batch normalization; in `build`, for
+            features that are not maps or, without connector, differ in
             channels.
 
     Example:

@@ -278,13 +278,13 @@ class EarlyExits(DistillationLoss):
 
 
 def make_bottleneck(shape, deepest, reduction=4, dtype="float32", number=1):
-    """1x1 - strided - 1x1 convolutions, each with batch norm and ReLU.
+    """Builds 1x1, strided and 1x1 convolutions with batch norm and ReLU.
 
     Args:
         shape: `(batch, height, width, channels)` of the exit's layer.
-        deepest: The same of the deepest map: the result has its channels and,
-            where it divides, its size.
-        reduction: Channels of the deepest to those inside.
+        deepest: The same of the deepest map. The result has its channels and,
+            if it divides, its size.
+        reduction: Ratio of the deepest map's channels to those inside.
         dtype: dtype of the weights.
         number: Number of the exit, for the name.
     """
@@ -304,7 +304,7 @@ def make_bottleneck(shape, deepest, reduction=4, dtype="float32", number=1):
 
 
 def make_classifier(channels, classes, dtype="float32", number=1):
-    """The mean over positions and a dense layer: logits of an exit."""
+    """Builds a mean over positions and a dense layer: an exit's logits."""
     classifier = keras.Sequential(
         [
             layers.GlobalAveragePooling2D(

@@ -82,7 +82,7 @@ class CorrelationCongruence(BatchCoupledLoss):
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for shapes
-            without samples, or unlike widths in form `"delta"`.
+            without samples, or different widths in form `"delta"`.
 
     Example:
 

@@ -50,8 +50,8 @@ def decoupled_divergences(teacher, student, target, temperature=1.0):
 def _target_and_rest(logits, target):
     """Log-probabilities `[y, not y]`, and those among the other classes."""
     others = ops.where(target > 0.5, NO_LOGIT, logits)
-    # log p_y = log sigmoid(margin): log(1 - p_y) keeps all its digits where
-    # p_y rounds to 1.
+    # log p_y = log sigmoid(margin): log(1 - p_y) keeps all its digits if p_y
+    # rounds to 1.
     margin = ops.sum(target * logits, axis=-1) - ops.logsumexp(others, axis=-1)
     binary = ops.stack(
         [ops.log_sigmoid(margin), ops.log_sigmoid(-margin)], axis=-1

@@ -65,9 +65,9 @@ class SoftTargets(ResponseLoss):
         `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        ValueError: for arguments outside the lists above or that exclude each
-            other; in `bind`, for a head that ends in a softmax or sigmoid; in
-            `build`, if classes or positions differ.
+        ValueError: for arguments outside the lists or that exclude each other;
+            in `bind`, for a softmax or sigmoid head; in `build`, if classes or
+            positions differ.
 
     Example:
 
