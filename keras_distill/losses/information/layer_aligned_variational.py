@@ -54,9 +54,9 @@ class LayerAlignedVariationalInformation(DistillationLoss):
 
     Networks may differ in kind and depth. A vector is projected and repeated
     over the positions of a map, a map is averaged and projected to meet a
-    vector, and maps take the size of the teacher's. There is no
-    `cross_replica`: the running moments are always those of all replicas.
-    The paper's beta is `1 - alpha` of `kd.Distiller`.
+    vector, and maps take the size of the teacher's. The running moments are
+    always those of all replicas; there is no `cross_replica`. The paper's beta
+    is `1 - alpha` of `kd.Distiller`.
 
     Cost: 25 % of the student's forward and backward pass, measured on a
     ResNet-20 (docs/losses.md).
