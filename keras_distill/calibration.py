@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_distill._arguments import checked_integer
+
 __all__ = ["Reliability", "expected_calibration_error", "reliability"]
 
 
@@ -68,21 +70,20 @@ def reliability(
         )
     if not len(confidence):
         raise ValueError("There are no samples: confidence is empty.")
-    if isinstance(bins, bool) or bins != int(bins) or bins < 1:
-        raise ValueError(f"bins must be an integer >= 1. Received: {bins!r}")
+    bins = checked_integer("bins", bins)
     # A softmax in float32 may sum to a little more than 1.
     if not np.all((confidence >= 0.0) & (confidence <= 1.0 + 1e-5)):
         raise ValueError(
             "confidence must be probabilities in [0, 1]: the softmax of "
             f"logits. Received: {confidence.min():g} to {confidence.max():g}"
         )
-    edges = np.linspace(0.0, 1.0, int(bins) + 1)
+    edges = np.linspace(0.0, 1.0, bins + 1)
     index = np.searchsorted(edges[1:-1], confidence, side="left")
-    counts = np.bincount(index, minlength=int(bins))
+    counts = np.bincount(index, minlength=bins)
     means = []
     for values in (confidence, correct):
-        sums = np.bincount(index, weights=values, minlength=int(bins))
-        empty = np.full(int(bins), np.nan)
+        sums = np.bincount(index, weights=values, minlength=bins)
+        empty = np.full(bins, np.nan)
         means.append(np.divide(sums, counts, out=empty, where=counts > 0))
     return Reliability(edges, counts, *means)
 

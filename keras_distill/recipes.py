@@ -11,9 +11,9 @@ from typing import Any
 import keras
 
 from keras_distill import losses
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill._arguments import positive
-from keras_distill._arguments import whole
 from keras_distill.views import FunctionMatching
 from keras_distill.views import Views
 
@@ -62,7 +62,7 @@ class DecoupledAdam(keras.optimizers.AdamW):
         weight_decay: float = 3e-4,
         **kwargs: Any,
     ):
-        peak = positive("peak_learning_rate", peak_learning_rate)
+        peak = checked_number("peak_learning_rate", peak_learning_rate)
         share = _decay(weight_decay)
         super().__init__(learning_rate, weight_decay=share / peak, **kwargs)
         self._peak, self._share = peak, share
@@ -205,11 +205,11 @@ def function_matching(
         Beyer, Zhai, Royer, Markeeva, Anil and Kolesnikov, "Knowledge
         distillation: A good teacher is patient and consistent", CVPR 2022.
     """
-    samples = whole("samples", samples, least=1)
-    epochs = whole("epochs", epochs, least=1)
-    batch_size = whole("batch_size", batch_size, least=1)
-    warmup_steps = whole("warmup_steps", warmup_steps, least=0)
-    learning_rate = positive("learning_rate", learning_rate)
+    samples = checked_integer("samples", samples, least=1)
+    epochs = checked_integer("epochs", epochs, least=1)
+    batch_size = checked_integer("batch_size", batch_size, least=1)
+    warmup_steps = checked_integer("warmup_steps", warmup_steps, least=0)
+    learning_rate = checked_number("learning_rate", learning_rate)
     scaling = one_of(
         "learning_rate_scaling", learning_rate_scaling, tuple(_EXPONENTS)
     )
@@ -233,9 +233,9 @@ def function_matching(
         learning_rate=learning_rate * scale,
         warmup_steps=warmup_steps,
         weight_decay=_decay(weight_decay),
-        clip_norm=positive("clip_norm", clip_norm),
+        clip_norm=checked_number("clip_norm", clip_norm),
     )
 
 
 def _decay(share):
-    return 0.0 if share == 0 else positive("weight_decay", share)
+    return 0.0 if share == 0 else checked_number("weight_decay", share)

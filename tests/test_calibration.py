@@ -54,8 +54,8 @@ def test_a_softmax_in_float32_may_exceed_one():
         ([[0.5]], [[True]], 15, r"\(samples,\)"),
         ([3.0], [True], 15, "softmax"),
         ([np.nan], [True], 15, r"\[0, 1\]"),
-        ([0.5], [True], 0, "bins must be an integer >= 1"),
-        ([0.5], [True], 1.5, "bins must be an integer >= 1"),
+        ([0.5], [True], 0, "bins must be an integer of at least 1"),
+        ([0.5], [True], 1.5, "bins must be an integer of at least 1"),
     ],
 )
 def test_what_is_refused(confidence, correct, bins, message):

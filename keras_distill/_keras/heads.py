@@ -1,7 +1,7 @@
-"""Does a network end in a softmax or a sigmoid?
+"""Whether a network ends in a softmax or a sigmoid.
 
-A loss on logits that is given probabilities runs, and teaches next to nothing.
-This look at the structure finds the mistake at construction; `values.py` looks
+A loss on logits runs on probabilities too, and teaches next to nothing. This
+look at the structure finds the mistake at construction; losses/values.py looks
 at the numbers.
 
 Relies on no private name itself, see graph.py, but on the class names of the
@@ -50,20 +50,20 @@ _SHAPE_ONLY_OPERATIONS = {
 _LOOK_BEFORE = "look at the layer before"
 
 
-def final_activation(model, layer_name=None):
-    """The squashing function that a model's output went through, if known.
+def final_activation(model):
+    """Finds the softmax or sigmoid that a model's output went through.
 
     Looks through nested models, casts, `Identity`, `Dropout`, `Reshape` and
-    `Flatten`. A best effort: `None` does not prove that the output is logits.
+    `Flatten`. It is a best effort: `None` does not prove that the output is
+    logits.
 
     Args:
         model: A `keras.Model`.
-        layer_name: The layer to look at, with the syntax of a tap
-            (`"backbone/head"`, `"head#1"`), or `None` for the model's output.
 
     Returns:
-        `"softmax"`, `"sigmoid"`, or `None`: another one, none at all, or not
-        to be seen (subclassed models, several outputs, unknown layers).
+        `"softmax"`, `"sigmoid"`, or `None`: another activation, no activation,
+        or one that is hidden (subclassed models, several outputs, unknown
+        layers).
 
     Example:
 
@@ -78,8 +78,6 @@ def final_activation(model, layer_name=None):
     """
     if not isinstance(model, keras.Model):
         return None
-    if layer_name is not None:
-        return _of_named_layer(model, layer_name)
     outputs = getattr(model, "outputs", None)
     if outputs is not None:
         return activation_of(outputs[0]) if len(outputs) == 1 else None
@@ -91,38 +89,25 @@ def final_activation(model, layer_name=None):
     return None
 
 
-def _of_named_layer(model, layer_name):
-    layer = find_layer(model, layer_name)
-    call = layer_name.split("/")[-1].partition("#")[2]
+def layer_activation(layer, call=None):
+    """Does the same as `final_activation` for the output of one layer.
+
+    Args:
+        layer: A Keras layer or model.
+        call: Which call of a layer that is called several times. Defaults to
+            the first.
+    """
     if isinstance(layer, keras.Model):
         return final_activation(layer)
     outputs = call_outputs(layer)
-    index = int(call) if call.isdigit() else 0
-    if index < len(outputs):
-        return activation_of(outputs[index])
+    if (call or 0) < len(outputs):
+        return activation_of(outputs[call or 0])
     found = _of_layer(layer)
     return None if found == _LOOK_BEFORE else found
 
 
-def find_layer(model, layer_name):
-    """A layer by the name of a tap (`"backbone/head#1"`), or `None`."""
-    for part in layer_name.split("/"):
-        model = _find_layer(model, part.partition("#")[0])
-    return model
-
-
-def _find_layer(model, name):
-    """A layer by name, at any depth; a wrong name is not reported here."""
-    inside = getattr(model, "layers", ())
-    for layer in inside:
-        if layer.name == name:
-            return layer
-    found = (_find_layer(layer, name) for layer in inside)
-    return next((layer for layer in found if layer is not None), None)
-
-
 def activation_of(tensor):
-    """What `final_activation` says, of one symbolic output of a model."""
+    """Does the same as `final_activation` for one symbolic output."""
     while True:
         made = producer(tensor)
         if made is None:
@@ -143,7 +128,7 @@ def activation_of(tensor):
 
 
 def _of_layer(layer):
-    """By the layer alone: what `final_activation` gives, or `_LOOK_BEFORE`."""
+    """Does the same for the layer alone; may return `_LOOK_BEFORE`."""
     if isinstance(layer, keras.Model):
         return final_activation(layer)
     if not isinstance(layer, layers.Layer):
@@ -171,7 +156,7 @@ def _of_layer(layer):
 def _of_function(activation):
     if isinstance(activation, layers.Softmax):
         return "softmax"
-    # By name: `tf.nn.softmax` and `jax.nn.softmax` are as good as Keras's own.
+    # By name, because `tf.nn.softmax` and `jax.nn.softmax` count too.
     name = getattr(activation, "__name__", "")
     names = {
         "softmax": "softmax",
@@ -182,17 +167,17 @@ def _of_function(activation):
 
 
 def output_classifier(model):
-    """The layer that makes a model's output: its last `Dense`.
+    """Finds the layer that makes a model's output: its last `Dense`.
 
-    Looks through nested models, activations, `Dropout`, `Reshape` and the like;
-    a 1x1 convolution counts too.
+    Looks through nested models, activations, `Dropout`, `Reshape` and the like.
+    A 1x1 convolution counts too.
 
     Args:
         model: A `keras.Model`.
 
     Returns:
-        The layer, or `None`: there is no such layer, or it is not to be seen
-        (subclassed models, several outputs).
+        The layer, or `None` if there is none or it is hidden (subclassed
+        models, several outputs).
     """
     outputs = getattr(model, "outputs", None) or ()
     if len(outputs) != 1:

@@ -7,16 +7,13 @@ the losses between them need these shapes.
 import keras
 import tensorflow as tf
 
+from keras_distill._data.for_network import for_network
 from keras_distill._keras.precision import run_first
 from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Shape
 from keras_distill.teachers.cache.origin import teacher_threshold
-from keras_distill.views import for_network
-
-# If a head of one unit shows fewer values, all may lie in [0, 1] by chance.
-FEW = 8
 
 
 def run_teacher(distiller, x, cached):
@@ -109,7 +106,7 @@ def _teacher_threshold(teacher, outputs, cached):
     shown = getattr(teacher, "outputs", None)
     if shown is not None or keras.tree.is_nested(values):
         return None
-    one_unit = values.shape[-1] == 1 and values.size >= FEW
+    one_unit = values.shape[-1] == 1
     if one_unit and look_like_probabilities(values, "sigmoid"):
         return 0.5
     return None

@@ -149,7 +149,7 @@ class FirstBatch:
         if teacher is not None:
             for name in networks.needs_teacher:
                 loss = networks.losses[name]
-                loss.validate_teacher_values(teacher.taps_for(loss))
+                loss.validate_batch(teacher.taps_for(loss))
         if y is not None:
             self._check_sparse_labels(y)
             self.distiller._view_schedule().check_labels(y)
@@ -241,7 +241,7 @@ class FirstBatch:
 
     def _check_index(self, index):
         for loss in self._needing_index().values():
-            loss.validate_sample_index(index)
+            loss.validate_batch(sample_index=index)
 
     def _check_sparse_labels(self, y):
         """Sparse labels must be classes of the student."""

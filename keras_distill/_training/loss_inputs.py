@@ -5,7 +5,7 @@ import keras
 import tensorflow as tf
 
 from keras_distill._keras.masks import mask_of
-from keras_distill.losses.ops.positions import fitting_weight
+from keras_distill.losses.ops.reductions import fitting_weight
 
 
 def labels_and_weight(distiller, name, student, view, replica):

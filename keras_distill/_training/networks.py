@@ -7,8 +7,10 @@ import weakref
 import keras
 from keras import ops
 
+from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import clear_losses
+from keras_distill._shapes import sizes_agree
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill._training.teacher_pass import TeacherPass
@@ -16,7 +18,6 @@ from keras_distill.metrics.agreement import decision_threshold
 from keras_distill.metrics.agreement import same_decision
 from keras_distill.taps.taps import Taps
 from keras_distill.teachers.roles import moving_teacher
-from keras_distill.views import for_network
 
 # The `TeacherStudent` that uses a loss.
 _owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -281,6 +282,4 @@ def _fit(old, new):
         return True
     if isinstance(new, dict):
         return all(_fit(old[key], new[key]) for key in new)
-    return len(old) == len(new) and all(
-        None in pair or pair[0] == pair[1] for pair in zip(old[1:], new[1:])
-    )
+    return sizes_agree((None, *old[1:]), (None, *new[1:]))

@@ -12,7 +12,7 @@ from keras_distill._data.sources import iterate
 
 
 def prepare_losses(distiller, x, arguments):
-    """Calls `prepare` of every loss that needs it.
+    """Lets every loss prepare itself, which most do not need.
 
     Args:
         distiller: The `Distiller`; its losses are built.
@@ -20,10 +20,9 @@ def prepare_losses(distiller, x, arguments):
         arguments: The arguments that `fit` was given, by name.
     """
     for name, loss in distiller.distillation_losses.items():
-        if loss.needs_preparation:
-            batches = TeacherBatches(distiller, name, x, arguments)
-            with distiller.distribute_strategy.scope():
-                loss.prepare(batches)
+        batches = TeacherBatches(distiller, name, x, arguments)
+        with distiller.distribute_strategy.scope():
+            loss.prepare(batches)
 
 
 class TeacherBatches:
@@ -36,32 +35,38 @@ class TeacherBatches:
     def __init__(self, distiller, loss_name, x, arguments):
         import tensorflow as tf
 
+        self.loss_name = loss_name
         self.names = distiller.distillation_losses[loss_name].teacher_layer_name
         pair, views = distiller._networks(), distiller.views
         self.batch_size = arguments.get("batch_size") or 32
         self.limit = arguments.get("steps_per_epoch")
         # Arrays may be several inputs, not `(x, y)`.
         self.data = (x,) if are_arrays(x) else x
-        problem = None
-        if pair.teacher is None and not carries_teacher_outputs(x):
-            problem = "has no teacher"
-        elif not can_be_iterated_again(x):
-            kind = type(x).__name__
-            problem = f"was given {kind}, which cannot be iterated twice"
-        if problem:
-            raise ValueError(
-                f"Distillation loss '{loss_name}' has a stage before training "
-                f"that runs the teacher over the data, but fit {problem}. Give "
-                "a teacher and a tf.data.Dataset, a PyDataset or arrays, or "
-                "call `loss.prepare(teacher_batches)` before."
-            )
+        self.x = x
+        self._has_teacher = pair.teacher is not None
         self._teacher = tf.function(
             lambda x, outputs: pair.teacher_pass(
                 views.teacher_evaluation(x), outputs
             ).select(self.names)
         )
 
+    def _check(self):
+        problem = None
+        if not self._has_teacher and not carries_teacher_outputs(self.x):
+            problem = "has no teacher"
+        elif not can_be_iterated_again(self.x):
+            kind = type(self.x).__name__
+            problem = f"was given {kind}, which cannot be iterated twice"
+        if problem:
+            raise ValueError(
+                f"Distillation loss '{self.loss_name}' has a stage before "
+                "training that runs the teacher over the data, but fit "
+                f"{problem}. Give a teacher and a tf.data.Dataset, a PyDataset "
+                "or arrays, or call `loss.prepare(teacher_batches)` before."
+            )
+
     def __iter__(self):
+        self._check()
         batches = iterate(self.data, "x", self.batch_size)
         for batch in itertools.islice(batches, self.limit):
             sample, _, _ = unpacked_batch(batch)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._arguments import checked_integer
 from keras_distill.datasets.pipelines import with_fast_epoch_end
 
 _DEBIAN = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -48,11 +49,8 @@ def digits(fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
     Returns:
         A `Split` with images of shape `(n, 8, 8, 1)` and 10 classes.
     """
-    if folds < 2 or not 0 <= fold < folds:
-        raise ValueError(
-            "`folds` must be at least 2 and `fold` in [0, folds). Received: "
-            f"fold={fold}, folds={folds}"
-        )
+    checked_integer("`folds`", folds, least=2)
+    checked_integer("`fold`", fold, least=0, most=folds - 1)
     images, labels = _optional("sklearn.datasets").load_digits(return_X_y=True)
     splitter = _optional("sklearn.model_selection").StratifiedKFold(
         folds, shuffle=True, random_state=seed

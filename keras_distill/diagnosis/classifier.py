@@ -9,7 +9,6 @@ from keras_distill._keras.heads import final_activation
 from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.layers import call_model
 from keras_distill.cost import multiply_accumulates
-from keras_distill.losses.values import FEW
 from keras_distill.losses.values import check_finite
 from keras_distill.losses.values import look_like_probabilities
 
@@ -54,11 +53,9 @@ class Classifier:
         one = output.shape[-1] == 1
         self.head = final_activation(model) or "logits"
         squashing = "sigmoid" if one else "softmax"
-        # Rows that sum to 1 are not an accident. Single values in [0, 1] may
-        # be one: it takes many of them, and a head that hides its activation.
+        # One unit that shows its activation is believed.
         hidden = not getattr(model, "outputs", None)
-        telling = hidden and output.size >= FEW if one else True
-        if self.head == "logits" and telling:
+        if self.head == "logits" and (hidden or not one):
             if look_like_probabilities(output, squashing):
                 self.head = squashing
         if self.head == "sigmoid" and not one:

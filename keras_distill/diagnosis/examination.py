@@ -7,7 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_distill._arguments import is_number
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
+from keras_distill._data.for_network import for_network
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import Data
 from keras_distill.diagnosis.data import class_indices
@@ -17,7 +19,6 @@ from keras_distill.diagnosis.short_training import train
 from keras_distill.distillers import checks
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
-from keras_distill.views import for_network
 from keras_distill.views.base import checked_views
 
 
@@ -102,9 +103,10 @@ def diagnose(
     teacher = as_teacher(teacher)
     checks.check_teacher(teacher, student)
     views = checked_views(views) or Views()
-    _check_numbers(
-        steps=steps, batch_size=batch_size, samples=samples, seconds=seconds
-    )
+    checked_integer("steps", steps)
+    checked_integer("batch_size", batch_size)
+    checked_integer("samples", samples)
+    checked_number("seconds", seconds)
     training = Data(dataset, "dataset", batch_size)
     held_out = Data(validation_data, "validation_data", batch_size)
 
@@ -211,16 +213,6 @@ def _replicas(model):
 
     strategies = tf.distribute.get_strategy(), model.distribute_strategy
     return max(strategy.num_replicas_in_sync for strategy in strategies)
-
-
-def _check_numbers(**numbers):
-    for name, value in numbers.items():
-        whole = name != "seconds"
-        if not is_number(value) or (
-            value < 1 or value != int(value) if whole else value <= 0
-        ):
-            what = "an integer of at least 1" if whole else "a positive number"
-            raise ValueError(f"{name} must be {what}. Received: {value!r}")
 
 
 def _check_batched(model, x):

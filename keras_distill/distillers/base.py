@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_alpha
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.first_batch import FirstBatch
@@ -40,7 +41,7 @@ class BaseDistiller(LoggedModel):
 
         # The networks cast inputs, each to its own policy.
         super().__init__(name=name, dtype="float32", autocast=False)
-        self.alpha = checks.checked_alpha(alpha)
+        self.alpha = checked_alpha(alpha)
         self.views = checked_views(views) or Views(name="views")
         self._first_batch = Untracked(self._first_batch_class(self))
         self._held_view_schedule = Untracked(ViewSchedule(self))

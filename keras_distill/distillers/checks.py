@@ -4,7 +4,7 @@ import warnings
 
 import keras
 
-from keras_distill._arguments import is_number
+from keras_distill._arguments import checked_number
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill._keras.heads import final_activation
 from keras_distill.teachers.teacher_fingerprint import teacher_fingerprint
@@ -82,18 +82,6 @@ def is_another_teacher(teacher, distiller, check=True):
     return given != before
 
 
-def checked_alpha(alpha):
-    if isinstance(alpha, keras.optimizers.schedules.LearningRateSchedule):
-        return alpha
-    if not is_number(alpha) or not 0.0 <= alpha <= 1.0:
-        raise ValueError(
-            "alpha is the share of distillation in the objective: a number in "
-            "[0, 1], or a keras.optimizers.schedules.LearningRateSchedule of "
-            f"the step. Received: alpha={alpha!r}"
-        )
-    return float(alpha)
-
-
 def loss_weights(weights, losses):
     """Returns the weights of the losses as a dict name -> float."""
     names = list(losses)
@@ -117,13 +105,12 @@ def loss_weights(weights, losses):
                 f"loss ({len(names)}: {names}). Received: {weights!r}"
             )
         weights = dict(zip(names, values))
-    for name, weight in weights.items():
-        if not is_number(weight) or weight < 0:
-            raise ValueError(
-                f"The weight of distillation loss '{name}' must be a finite "
-                f"number >= 0. Received: {weight!r}"
-            )
-    return {name: float(weight) for name, weight in weights.items()}
+    return {
+        name: checked_number(
+            f"The weight of distillation loss '{name}'", weight, "[0, inf)"
+        )
+        for name, weight in weights.items()
+    }
 
 
 def check_compile(loss, alpha):

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_distill._arguments import checked_teacher_batch_size
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._keras.loss_scaling import computes_in_float16
@@ -125,7 +125,9 @@ class Distiller(BaseDistiller):
             student,
             dict(self.distillation_losses),
             checked_teacher_dtype(teacher_dtype),
-            checked_teacher_batch_size(teacher_batch_size),
+            checked_integer(
+                "teacher_batch_size", teacher_batch_size, or_none=True
+            ),
         )
         self._held_networks = Untracked(networks)
         if teacher is not None:

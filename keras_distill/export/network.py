@@ -7,10 +7,11 @@ means the same for both.
 import keras
 import tensorflow as tf
 
+from keras_distill._data.for_network import for_network
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.heads import activation_of
 from keras_distill._keras.layers import flatten_layers
-from keras_distill.views import for_network
+from keras_distill._shapes import sizes_agree
 
 ACTIVATIONS = (None, "softmax", "sigmoid")
 
@@ -58,7 +59,7 @@ class Network:
             for tensor in keras.tree.flatten(symbolic_inputs(self.model))
         ]
         if len(actual) != len(expected) or not all(
-            map(_fits, actual, expected)
+            map(sizes_agree, actual, expected)
         ):
             raise ValueError(
                 f"`preprocessing` gives {actual}, but the inputs of "
@@ -144,9 +145,3 @@ def check_preprocessing(preprocessing):
 
 def _as_float(x):
     return tf.cast(x, tf.float32) if x.dtype == tf.uint8 else x
-
-
-def _fits(actual, expected):
-    return len(actual) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(actual, expected)
-    )

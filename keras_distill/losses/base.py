@@ -1,97 +1,53 @@
-"""What a distillation loss is.
+"""The contract of a distillation loss.
 
-A loss says what it needs to see of the two networks (its taps) and how it
-compares them. It never learns how taps are taken, what each network was shown,
-where the teacher's outputs came from or on how many devices it runs. This file
-uses `keras.ops` and public Keras only, so a loss runs on any Keras backend.
+A loss says what it needs to see of the two networks (its taps) and compares
+it. It never learns how taps are taken, which views the networks see, where the
+teacher's outputs come from, or how many devices train. It uses `keras.ops` and
+public Keras only, so it runs on every Keras backend. docs/your_own_loss.md
+explains the contract with an example.
 """
 
 import re
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import keras
-from keras import ops
 
-from keras_distill.losses.ops.positions import fitting_weight
 from keras_distill.losses.structures import as_list
-from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain
-from keras_distill.losses.structures import shape_list
-from keras_distill.losses.structures import shapes_of
 from keras_distill.losses.structures import validated_taps
 from keras_distill.losses.values import check_finite
 
 
 def snake_case(name):
-    """`"SoftTargets"` -> `"soft_targets"`, the default name of a loss."""
+    """`"SoftTargets"` as `"soft_targets"`, the default name of a loss."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
 
 
-def at_least_float32(x):
-    """Casts half precision and integers to float32, leaves float64 alone."""
-    x = ops.convert_to_tensor(x)
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    return x if dtype in ("float32", "float64") else ops.cast(x, "float32")
-
-
-def same_precision(*tensors):
-    """Casts all to the widest of their dtypes, at least float32."""
-    tensors = [at_least_float32(x) for x in tensors]
-    names = {keras.backend.standardize_dtype(x.dtype) for x in tensors}
-    if len(names) == 1:
-        return tensors
-    return [ops.cast(x, "float64") for x in tensors]
-
-
-def safe_sqrt(x, tiny=1e-30):
-    """Square root whose gradient at 0 is 0 instead of infinite."""
-    return ops.sqrt(ops.maximum(x, tiny))
-
-
-def absolute(x):
-    """`|x|` whose gradient at 0 is 0 on every backend (JAX's own is 1)."""
-    return x * ops.stop_gradient(ops.sign(x))
-
-
-def weighted_mean(values, sample_weight=None):
-    """`sum(w * values) / number of values`: Keras's own reduction.
-
-    Args:
-        values: `(batch, ...)`, one number per sample or per position.
-        sample_weight: `None`, `(batch,)` or any leading part of the shape of
-            `values`. One that has more axes than `values` (weights per
-            position for a loss per sample) is averaged over the extra axes.
-
-    Returns:
-        A scalar.
-    """
-    if sample_weight is None:
-        return ops.mean(values)
-    return ops.mean(values * fitting_weight(sample_weight, values))
-
-
-def mean_per_sample(values):
-    """Mean over every axis but the first: `(batch, ...)` -> `(batch,)`."""
-    if len(values.shape) < 2:
-        return values
-    return ops.mean(values, axis=tuple(range(1, len(values.shape))))
-
-
 class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
-    """Base class: compares what a teacher and a student computed.
+    """Base class of all distillation losses.
 
-    A subclass implements `compute_loss` and, if it trains a connector, `build`.
-    Class attributes say what it needs: `needs_teacher`, `needs_labels`,
-    `needs_sample_index`, `batch_coupled` (its value for one sample depends on
-    the other samples of the batch), `needs_preparation` (`prepare` is to be
-    called before training), and `reads_teacher_weights` (`bind` needs the
-    teacher itself, not only its outputs).
+    A subclass implements `compute_loss` and, if it trains connectors, `build`.
+    Four class attributes say what it needs; a subclass may also set them in
+    its constructor:
+
+    - `needs_teacher`: `True` (the default); `False` for a loss of the student
+      alone; `"trained"` for a loss that learns from a teacher's weights or
+      data before the training, so that an untrained peer cannot replace it.
+    - `needs_labels`: whether `compute_loss` needs `y`. Defaults to `False`.
+    - `needs_sample_index`: whether `compute_loss` gets `sample_index`, the
+      position of each sample in the data set (see `kd.views.indexed`).
+      Defaults to `False`.
+    - `batch_coupled`: whether the value of one sample depends on the others of
+      its batch. Defaults to `False`.
 
     Args:
         teacher_layer_name: What to take from the teacher: a layer's name, a
             path into nested models (`"backbone/conv4_block6_out"`), `"conv#1"`
             for the second call of a shared layer, a list of these, or `None`
-            for the model's output.
+            for the model's output. Defaults to `None`.
         student_layer_name: The same for the student.
         name: Used in the logs (`<name>_loss`). Defaults to the class name in
             snake case.
@@ -101,7 +57,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
 
     Input shapes:
         `compute_loss` gets one tensor `(batch, ...)` per network for one tap,
-        a dict layer name -> tensor for several.
+        and a dict layer name -> tensor for several.
 
     Example:
 
@@ -115,23 +71,20 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     ```
     """
 
-    needs_teacher = True
+    needs_teacher: bool | str = True
     needs_labels = False
     needs_sample_index = False
     batch_coupled = False
-    needs_preparation = False
-    reads_teacher_weights = False
 
     def __init__(
         self,
         *,
-        teacher_layer_name=None,
-        student_layer_name=None,
-        name=None,
-        dtype="float32",
-        trainable=True,
+        teacher_layer_name: str | Sequence[str] | None = None,
+        student_layer_name: str | Sequence[str] | None = None,
+        name: str | None = None,
+        dtype: Any = "float32",
+        trainable: bool = True,
     ):
-        self._named_by_user = name is not None
         super().__init__(
             name=name or snake_case(type(self).__name__),
             dtype=dtype,
@@ -144,93 +97,61 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             student_layer_name, "student_layer_name"
         )
 
-    @property
-    def named_by_user(self):
-        """Whether `name=` was given (default names may be made unique)."""
-        return self._named_by_user
+    # Before training.
 
-    def bind(self, teacher, student):
-        """Called once, before `build`: the only place that sees the models.
+    def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
+        """Meets the models: called once, before `build`.
+
+        The only place that sees the models: copy here what you need of their
+        weights, and raise if they do not fit.
 
         Args:
-            teacher: The teacher `keras.Model`, or `None` where the data
-                carries its outputs.
-            student: The student `keras.Model`.
+            teacher: The teacher, or `None` if the data carries its outputs.
+            student: The student.
         """
 
-    def build(self, teacher_shape, student_shape):
-        """Creates connectors. Shapes are those of the taps, batch axis first.
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
+        """Creates the connectors.
 
         Args:
-            teacher_shape: A tuple, or a dict name -> tuple for several taps.
+            teacher_shape: The shape of the tap, batch axis first, or a dict
+                name -> shape for several taps. `None` without a teacher.
             student_shape: The same for the student.
         """
 
-    def teacher_changed(self):
-        """Called where `set_teacher` gives another teacher than the one before:
-        for a loss that has learned something of that one. `bind` follows."""
+    def prepare(self, teacher_batches: Iterable) -> None:
+        """A stage before the training, for parts that the teacher trains.
 
-    def prepare(self, teacher_batches):
-        """A stage of its own before training, after `build`. Here: none.
-
-        For a part of the loss that depends on the teacher and the data alone.
-        `kd.Distiller.fit` calls it before the first epoch while
-        `needs_preparation` is true.
+        `kd.Distiller.fit` calls it before the first epoch, after `build`. A
+        loss that is prepared already returns without iterating.
 
         Args:
-            teacher_batches: An iterable of what the teacher's tap(s) give on
-                the training data: a tensor per batch, or a dict name -> tensor
-                for several taps. Every iteration is a new pass.
+            teacher_batches: Every iteration is a pass of the teacher over the
+                training data. Gives its tap per batch: a tensor, or a dict
+                name -> tensor for several taps.
         """
 
-    def compute_loss(
-        self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
-        """Returns the loss as a scalar.
+    def teacher_changed(self) -> None:
+        """Forgets what was learned of the teacher.
+
+        Called before `bind` if `set_teacher` gives another teacher than the
+        one before.
+        """
+
+    def validate_batch(
+        self, teacher_outputs: Any = None, sample_index: Any = None
+    ) -> None:
+        """Looks at NumPy values before they reach the training step.
 
         Args:
-            teacher_outputs: The teacher's tap(s). No gradient flows into them.
-            student_outputs: The student's tap(s).
-            y: Labels, as the dataset gives them.
-            sample_weight: `None`, `(batch,)` or one weight per position.
-            sample_index: `(batch,)` integers: each sample's position in the
-                data set. Given to losses with `needs_sample_index`, see
-                `kd.views.indexed`.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} does not implement `compute_loss`."
-        )
-
-    # Names of further numbers that `compute_loss_and_logs` gives.
-    extra_log_names = ()
-
-    def compute_loss_and_logs(self, teacher_outputs, student_outputs, **kwargs):
-        """The loss, and numbers to log beside it as `<name of loss>_<name>`.
-
-        Called by `kd.Distiller` in the place of `compute_loss`, with the same
-        arguments. A loss that overrides it lists `extra_log_names`.
-
-        Returns:
-            `(loss, logs)`: a scalar, and a dict of scalars.
-        """
-        loss = self.compute_loss(teacher_outputs, student_outputs, **kwargs)
-        return loss, {}
-
-    def validate_teacher_values(self, teacher_outputs):
-        """Looks at the teacher's taps on the first batch, before training.
-
-        Args:
-            teacher_outputs: NumPy arrays, in the structure that `compute_loss`
-                gets.
+            teacher_outputs: The teacher's tap(s) on the first batch, in the
+                structure that `compute_loss` gets, or `None`.
+            sample_index: `(batch,)` integers of any batch, or `None`. Given to
+                losses with `needs_sample_index`.
 
         Raises:
-            ValueError: for values that cannot be distilled. Here: NaN or
-                infinite ones.
+            ValueError: for values that cannot be distilled. By default: NaN or
+                infinite ones of the teacher.
         """
         if isinstance(teacher_outputs, dict):
             named = list(teacher_outputs.items())
@@ -240,16 +161,75 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         for name, values in named:
             check_finite(values, name)
 
-    def validate_sample_index(self, sample_index):
-        """Looks at the indices of the first batch, before training, and at
-        those of every batch on its way to the training step.
+    # In every step. A loss implements one of the two.
+
+    def compute_loss(
+        self,
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
+        """Computes the loss.
 
         Args:
-            sample_index: `(batch,)` NumPy integers.
+            teacher_outputs: The teacher's tap(s). No gradient flows into them.
+            student_outputs: The student's tap(s).
+            y: Labels, as the dataset gives them.
+            sample_weight: `None`, `(batch,)` or one weight per position.
+            sample_index: `(batch,)` integers, or `None`.
 
-        Raises:
-            ValueError: for one that the loss cannot take. Here: none.
+        Returns:
+            A scalar.
         """
+        method = type(self).compute_loss_and_logs
+        if method is DistillationLoss.compute_loss_and_logs:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not implement `compute_loss`."
+            )
+        return self.compute_loss_and_logs(
+            teacher_outputs,
+            student_outputs,
+            y=y,
+            sample_weight=sample_weight,
+            sample_index=sample_index,
+        )[0]
+
+    # The names of the numbers that `compute_loss_and_logs` adds.
+    extra_log_names: Sequence[str] = ()
+
+    def compute_loss_and_logs(
+        self,
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Computes the loss, and numbers to log as `<name of loss>_<name>`.
+
+        `kd.Distiller` calls it. A loss that logs implements it in place of
+        `compute_loss`, and lists the names in `extra_log_names`.
+
+        Args:
+            teacher_outputs: As in `compute_loss`.
+            student_outputs: As in `compute_loss`.
+            y: As in `compute_loss`.
+            sample_weight: As in `compute_loss`.
+            sample_index: As in `compute_loss`.
+
+        Returns:
+            `(loss, logs)`: a scalar, and a dict of scalars.
+        """
+        loss = self.compute_loss(
+            teacher_outputs,
+            student_outputs,
+            y=y,
+            sample_weight=sample_weight,
+            sample_index=sample_index,
+        )
+        return loss, {}
 
     def call(self, *args, **kwargs):
         raise NotImplementedError(
@@ -258,10 +238,13 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             "`compute_loss(teacher_outputs, student_outputs)`."
         )
 
-    # keras.distillation.Distiller calls these two: they make every loss with
-    # one tap per network usable there unchanged.
+    # keras.distillation.Distiller calls these two: every loss with one tap per
+    # network works there unchanged.
 
-    def validate_model_compatibility(self, teacher, student):
+    def validate_model_compatibility(
+        self, teacher: keras.Model, student: keras.Model
+    ) -> None:
+        """Binds and builds the loss inside `keras.distillation.Distiller`."""
         self.bind(teacher, student)
         if not self.built:
             self.build(
@@ -269,10 +252,12 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
                 _static_shape(student, self.student_layer_name, "student"),
             )
 
-    def validate_outputs(self, teacher_outputs, student_outputs):
-        """Shapes were compared in `build`; connectors may join unlike ones."""
+    def validate_outputs(
+        self, teacher_outputs: Any, student_outputs: Any
+    ) -> None:
+        """Does nothing: `build` has compared the shapes."""
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "teacher_layer_name": plain(self.teacher_layer_name),
             "student_layer_name": plain(self.student_layer_name),
@@ -282,83 +267,8 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "DistillationLoss":
         return cls(**config)
-
-
-class LayerPairLoss(DistillationLoss):
-    """A loss that compares layers pair by pair and adds the pairs up.
-
-        loss = sum_l weight_l * pair_loss(teacher_l, student_l)
-
-    Subclasses implement `build_pair` (optional) and `pair_loss`.
-
-    Args:
-        layer_weights: One weight per pair of layers. Defaults to 1 each.
-        **kwargs: see `DistillationLoss`.
-    """
-
-    def __init__(self, *, layer_weights=None, **kwargs):
-        super().__init__(**kwargs)
-        teacher = as_list(self.teacher_layer_name)
-        student = as_list(self.student_layer_name)
-        if len(teacher) != len(student):
-            raise ValueError(
-                f"{type(self).__name__} pairs layers one to one, but "
-                f"teacher_layer_name has {len(teacher)} and student_layer_name "
-                f"has {len(student)}. Received: teacher_layer_name={teacher}, "
-                f"student_layer_name={student}."
-            )
-        if layer_weights is not None:
-            layer_weights = [float(w) for w in as_list(layer_weights)]
-            if len(layer_weights) != len(teacher):
-                raise ValueError(
-                    f"layer_weights needs one weight per pair of layers "
-                    f"({len(teacher)}). Received: {layer_weights}"
-                )
-        self.layer_weights = layer_weights
-
-    def build(self, teacher_shape, student_shape):
-        pairs = zip(
-            shape_list(teacher_shape, self.teacher_layer_name, "teacher"),
-            shape_list(student_shape, self.student_layer_name, "student"),
-        )
-        for index, (teacher, student) in enumerate(pairs):
-            self.build_pair(index, teacher, student)
-
-    def build_pair(self, index, teacher_shape, student_shape):
-        """Checks the shapes of pair `index` and creates its connector."""
-
-    def pair_loss(self, index, teacher, student, sample_weight=None):
-        """The loss of pair `index`: two tensors in float32 or higher."""
-        raise NotImplementedError
-
-    def compute_loss(
-        self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
-        if not self.built:
-            self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
-        teachers = in_order(teacher_outputs, self.teacher_layer_name)
-        students = in_order(student_outputs, self.student_layer_name)
-        weights = self.layer_weights or [1.0] * len(teachers)
-        total = 0.0
-        for index, (teacher, student) in enumerate(zip(teachers, students)):
-            teacher, student = same_precision(teacher, student)
-            teacher = ops.stop_gradient(teacher)
-            loss = self.pair_loss(index, teacher, student, sample_weight)
-            total = total + weights[index] * loss
-        return total
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "layer_weights": plain(self.layer_weights),
-        }
 
 
 def _static_shape(model, layer_name, role):

@@ -1,4 +1,4 @@
-"""What joins two features of unlike shapes: pooling and regressors.
+"""Connectors: layers that bring a student's feature to the teacher's shape.
 
 Maps are `(batch, height, width, channels)`, sequences `(batch, time,
 channels)`, vectors `(batch, channels)`. Whether two shapes can be joined is
@@ -6,84 +6,19 @@ decided from static shapes, before the first step.
 """
 
 import keras
-import numpy as np
 from keras import layers
-from keras import ops
 
 from keras_distill._arguments import one_of
+from keras_distill._shapes import sizes_agree
 
 REGRESSORS = ("auto", "conv1x1", "conv_bn_relu", "dense", None)
 
 
-def adaptive_average_pool(x, height, width):
-    """Averages a map down to `height` x `width`, whatever its size.
-
-        out[i, j] = mean of x[floor(i*N/n) : ceil((i+1)*N/n), ... columns alike]
-
-    Windows overlap where `n` does not divide `N`.
-
-    Args:
-        x: `(batch, H, W, channels)` with known `H` and `W`.
-        height: Rows of the result, or `None` to leave the rows alone.
-        width: Columns of the result, or `None` to leave them alone.
-
-    Returns:
-        `(batch, height, width, channels)`, the dtype of `x`.
-    """
-    rows, columns = x.shape[1:3]
-    height = rows if height is None else height
-    width = columns if width is None else width
-    if (rows, columns) == (height, width):
-        return x
-    if _divides(height, rows) and _divides(width, columns):
-        window = (rows // height, columns // width)
-        return ops.average_pool(
-            x, window, strides=window, data_format="channels_last"
-        )
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    if height != rows:
-        averages = ops.convert_to_tensor(_averages(rows, height), dtype)
-        x = ops.einsum("ir,brwc->biwc", averages, x)
-    if width != columns:
-        averages = ops.convert_to_tensor(_averages(columns, width), dtype)
-        x = ops.einsum("jw,bhwc->bhjc", averages, x)
-    return x
-
-
-def match_spatial(a, b, pool=adaptive_average_pool):
-    """Pools the larger of two maps to the size of the smaller, per axis.
-
-    Args:
-        a: `(batch, H_a, W_a, channels_a)`.
-        b: `(batch, H_b, W_b, channels_b)`.
-        pool: `function(map, height, width)`. Defaults to the average.
-
-    Returns:
-        Both, with equal height and width. An axis that is unknown in both
-        while tracing is taken as equal.
-
-    Raises:
-        ValueError: for an axis that is known in one of the two only.
-    """
-    size = []
-    for axis in (1, 2):
-        known = [n for n in (a.shape[axis], b.shape[axis]) if n is not None]
-        if len(known) == 1:
-            raise ValueError(
-                "Maps of unlike sizes are pooled to the smaller one, so both "
-                "sizes must be known. Received: "
-                f"{tuple(a.shape)} and {tuple(b.shape)}. Give both networks an "
-                "input of known height and width."
-            )
-        size.append(min(known) if known else None)
-    return pool(a, *size), pool(b, *size)
-
-
 def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
-    """The layer that maps a student's feature to the teacher's channels.
+    """Builds the layer that brings a student to the teacher's channels.
 
     Args:
-        kind: `"auto"` (none where the channels agree; else a 1x1 convolution
+        kind: `"auto"` (none if the channels agree; else a 1x1 convolution
             for maps and a dense layer for vectors and sequences), `"conv1x1"`,
             `"conv_bn_relu"` (1x1 convolution, batch normalization over the
             replicas' whole batch, ReLU; call it with `training=True`),
@@ -94,7 +29,7 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
         dtype: dtype of the weights.
 
     Returns:
-        A built layer, or `None` where none is needed.
+        A built layer, or `None` if none is needed.
 
     Raises:
         ValueError: for an unknown kind, unknown channels, or shapes that the
@@ -114,26 +49,20 @@ def make_regressor(kind, teacher_shape, student_shape, dtype="float32"):
 
 
 def conv_bn(student_shape, channels, dtype="float32", kernel_size=1):
-    """A convolution without bias, and batch normalization: for features
-    before their activation. Call it with `training=True`.
+    """Builds a convolution and batch normalization, for pre-activations.
+
+    Call it with `training=True`.
 
     Args:
         student_shape: `(batch, height, width, channels)`.
-        channels: How many channels it gives.
+        channels: Number of channels of the result.
         dtype: dtype of the weights.
-        kernel_size: Of the convolution; the size of the map stays.
+        kernel_size: Size of the convolution's window.
     """
     connector = keras.Sequential(
         [
-            layers.Conv2D(
-                channels,
-                kernel_size,
-                padding="same",
-                use_bias=False,
-                data_format="channels_last",
-                dtype=dtype,
-            ),
-            _batch_norm(dtype),
+            _conv(channels, kernel_size, dtype),
+            batch_norm(dtype),
         ],
         name="connector",
     )
@@ -141,15 +70,52 @@ def conv_bn(student_shape, channels, dtype="float32", kernel_size=1):
     return connector
 
 
+def conv_bn_relu(channels, kernel_size, dtype="float32", strides=1):
+    """Returns a convolution without bias, batch normalization and ReLU.
+
+    Args:
+        channels: Number of channels of the result.
+        kernel_size: Size of the convolution's window.
+        dtype: dtype of the weights.
+        strides: Strides of the convolution.
+    """
+    return [
+        _conv(channels, kernel_size, dtype, strides),
+        batch_norm(dtype),
+        layers.ReLU(dtype=dtype),
+    ]
+
+
+def batch_norm(dtype="float32"):
+    """Batch normalization as every connector has it.
+
+    The constants are those of the reference codes (PyTorch's defaults):
+    epsilon 1e-5, and a tenth of each batch in the moving statistics, which
+    follow a short training and which a deployed connector uses.
+
+    Args:
+        dtype: dtype of the weights.
+    """
+    return layers.BatchNormalization(
+        epsilon=1e-5,
+        momentum=0.9,
+        # Only TensorFlow has it, and only there are replicas to synchronize.
+        synchronized=keras.backend.backend() == "tensorflow",
+        dtype=dtype,
+    )
+
+
 def perceptron(student_shape, teacher_shape, hidden_channels, dtype="float32"):
-    """Three linear layers without biases, ReLU between: 1x1 convolutions of a
-    map; dense layers of a vector or sequence. For a map and a teacher's
-    vector, the map is averaged first.
+    """Builds three linear layers without biases, with ReLU between them.
+
+    They are 1x1 convolutions for a map, and dense layers for a vector or
+    sequence. For a student's map and a teacher's vector, the map is averaged
+    first.
 
     Args:
         student_shape: Tuple, batch axis first.
         teacher_shape: Tuple, batch axis first.
-        hidden_channels: Channels between the layers.
+        hidden_channels: Number of channels between the layers.
         dtype: dtype of the weights.
     """
     check_joinable("auto", tuple(teacher_shape), tuple(student_shape))
@@ -185,12 +151,12 @@ def _stack(kind, teacher_shape, student_shape, dtype):
         return [*stack, layers.Dense(channels, dtype=dtype)]
     stack = [_conv1x1(channels, dtype)]
     if kind == "conv_bn_relu":
-        stack += [_batch_norm(dtype), layers.ReLU(dtype=dtype)]
+        stack += [batch_norm(dtype), layers.ReLU(dtype=dtype)]
     return stack
 
 
 def check_joinable(kind, teacher, student):
-    """Raises for two shapes that a regressor of this kind cannot join."""
+    """Raises if a regressor of this kind cannot join two shapes."""
     ranks = (len(teacher), len(student))
     problem = way_out = None
     tap_others = (
@@ -216,7 +182,7 @@ def check_joinable(kind, teacher, student):
     elif ranks[0] != ranks[1]:
         problem = "they do not have the same number of axes"
         way_out = tap_others
-    elif ranks[0] != 4 and not _sizes_agree(teacher, student):
+    elif ranks[0] != 4 and not sizes_agree(teacher[1:-1], student[1:-1]):
         problem = "only the sizes of 2D maps may differ"
         way_out = tap_others
     elif ranks[0] != 4 and kind in ("conv1x1", "conv_bn_relu"):
@@ -232,49 +198,32 @@ def check_joinable(kind, teacher, student):
         )
 
 
-def _sizes_agree(teacher, student):
-    return all(
-        t is None or s is None or t == s
-        for t, s in zip(teacher[1:-1], student[1:-1])
-    )
-
-
-def _divides(small, large):
-    return small is not None and large is not None and large % small == 0
-
-
-def _averages(size, cells):
-    """`(cells, size)`: row `i` averages the window of cell `i`."""
-    matrix = np.zeros((cells, size))
-    for i in range(cells):
-        start, end = i * size // cells, -(-(i + 1) * size // cells)
-        matrix[i, start:end] = 1.0 / (end - start)
-    return matrix
-
-
 class PointwiseConvolution(layers.Conv2D):
-    """A 1x1 convolution whose bias is added as any number is.
+    """A 1x1 convolution that adds its bias by broadcasting.
 
-    The gradient of TensorFlow's own addition of a bias runs in one thread and
-    takes as long as all the rest.
+    The gradient of TensorFlow's own bias addition runs in one thread and takes
+    as long as all the rest.
     """
 
     def call(self, inputs):
         return self.convolution_op(inputs, self.kernel) + self.bias
 
 
-def _conv1x1(channels, dtype):
-    return PointwiseConvolution(
-        channels, 1, data_format="channels_last", dtype=dtype
+def _conv(channels, kernel_size, dtype, strides=1):
+    return layers.Conv2D(
+        channels,
+        kernel_size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        data_format="channels_last",
+        dtype=dtype,
     )
 
 
-def _batch_norm(dtype):
-    return layers.BatchNormalization(
-        epsilon=1e-5,  # The reference's; Keras's default is 1e-3.
-        # Only this backend has it, and only there it is needed.
-        synchronized=keras.backend.backend() == "tensorflow",
-        dtype=dtype,
+def _conv1x1(channels, dtype):
+    return PointwiseConvolution(
+        channels, 1, data_format="channels_last", dtype=dtype
     )
 
 

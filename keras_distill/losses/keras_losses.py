@@ -1,6 +1,7 @@
-"""Losses as the user gives them -> a dict name -> `DistillationLoss`."""
+"""Losses of `keras.distillation`, and the names of losses."""
 
 import copy
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,31 +16,30 @@ RESERVED = ("student", "distillation")
 class StockLoss(DistillationLoss):
     """A loss of `keras.distillation` inside `kd.Distiller`.
 
-    These losses know no sample weights: theirs is the plain mean.
+    These losses ignore sample weights: they take the mean.
 
     Args:
         loss: A `keras.distillation.DistillationLoss`.
         name: Name in the logs. Defaults to its class name in snake case.
     """
 
-    def __init__(self, loss, name=None):
+    def __init__(self, loss: Any, name: str | None = None):
         super().__init__(
             teacher_layer_name=getattr(loss, "teacher_layer_name", None),
             student_layer_name=getattr(loss, "student_layer_name", None),
             name=name or snake_case(type(loss).__name__),
         )
-        self._named_by_user = name is not None
         self.loss = loss
         self._computed = _without_replica_scaling(loss)
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         # float16 logits overflow inside keras.distillation's losses.
         wide = keras.tree.map_structure(
             lambda t: ops.cast(t, "float32"), (teacher_outputs, student_outputs)
@@ -47,7 +47,7 @@ class StockLoss(DistillationLoss):
         self.loss.validate_outputs(*wide)
         return self._computed.compute_loss(*wide)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "loss": keras.saving.serialize_keras_object(self.loss),
             "name": self.name,
@@ -61,10 +61,10 @@ class StockLoss(DistillationLoss):
 
 
 def _without_replica_scaling(loss):
-    """The same loss, whose inner `keras.losses.Loss` is a plain mean.
+    """Returns the loss with an inner `keras.losses.Loss` that is a mean.
 
-    A `Loss` object divides by the number of replicas, a function does not;
-    both are followed by a mean. With reduction "none" both give that mean.
+    A `Loss` object divides by the number of replicas, and a function does not;
+    a mean follows both. With reduction "none" both give that mean.
     """
 
     def unscaled(inner):
@@ -82,10 +82,10 @@ def _without_replica_scaling(loss):
 
 
 def as_distillation_losses(losses):
-    """One loss, a list, or a dict name -> loss; -> a dict with unique names.
+    """Returns one loss, a list or a dict of losses as a dict by unique name.
 
     Raises:
-        TypeError: for something that is no distillation loss.
+        TypeError: for something that is not a distillation loss.
         ValueError: for no loss, a name given twice, or a reserved name.
     """
     if isinstance(losses, dict):
@@ -114,9 +114,11 @@ def as_distillation_losses(losses):
                 "distillation_losses takes kd.losses.* and keras.distillation "
                 f"losses. Received: {loss!r}. {hint}"
             )
+        default = snake_case(type(loss).__name__)
         if not isinstance(loss, DistillationLoss):
             loss = StockLoss(loss)
-        fixed = fixed or loss.named_by_user
+        # Default names may be made unique, the user's may not.
+        fixed = fixed or loss.name != default
         name = name or loss.name
         if not isinstance(name, str) or name in RESERVED or "/" in name:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 
 def as_list(structure):
-    """One tensor, a dict or a list of tensors -> a list, order kept."""
+    """Returns one tensor, or a dict or list of tensors, as a list."""
     if isinstance(structure, dict):
         return list(structure.values())
     if isinstance(structure, (list, tuple)):
@@ -11,10 +11,10 @@ def as_list(structure):
 
 
 def in_order(structure, names):
-    """The tensors (or shapes) of the taps `names`, in the order of `names`.
+    """Returns the tensors (or shapes) of taps in the order of `names`.
 
-    Several taps arrive as a dict, whose order is not to be trusted: `tf.nest`
-    and JSON readers are free to sort the keys.
+    Several taps arrive as a dict, and `tf.nest` and JSON readers may sort its
+    keys.
     """
     if isinstance(structure, dict) and isinstance(names, (list, tuple)):
         return [structure[name] for name in names]
@@ -22,7 +22,7 @@ def in_order(structure, names):
 
 
 def validated_taps(names, argument):
-    """A layer name, a list of them or `None`; anything else is an error."""
+    """Checks a layer name, a list of them, or `None`."""
     if names is None or (isinstance(names, str) and names):
         return names
     if isinstance(names, (list, tuple)) and names:
@@ -37,6 +37,25 @@ def validated_taps(names, argument):
         f"{argument} must be a layer name, a list of layer names or None (the "
         f"model's output). Received: {names!r}"
     )
+
+
+def checked_weights(weights, count, unit):
+    """Checks `layer_weights`: one number for each of `count`, or `None`.
+
+    Args:
+        weights: A number, a list of numbers, or `None`.
+        count: How many weights are needed.
+        unit: What has a weight, such as `"pair of layers"`.
+    """
+    if weights is None:
+        return None
+    weights = [float(weight) for weight in as_list(weights)]
+    if len(weights) != count:
+        raise ValueError(
+            f"layer_weights needs one weight per {unit} ({count}). Received: "
+            f"{weights}"
+        )
+    return weights
 
 
 def shapes_of(outputs):
@@ -66,5 +85,5 @@ def shape_list(shape, names, role):
 
 
 def plain(value):
-    """Keras wraps the lists held by a layer; a config holds plain ones."""
+    """Unwraps the lists that Keras wraps in a layer, for a configuration."""
     return list(value) if isinstance(value, (list, tuple)) else value

@@ -1,10 +1,11 @@
-"""Looks at a teacher's numbers on the first batch, before training."""
+"""Checks of a teacher's numbers on the first batch, before training."""
 
 import numpy as np
 
-# Of fewer values of one unit (of independent classes), all may lie in [0, 1] by
-# chance.
-FEW = 32
+# Fewer values of independent units may all lie in [0, 1] by chance: of logits
+# that are normal around 0.5 with deviation 0.5, 8 do in one batch of 21, and 32
+# in one of 200 000.
+_LEAST_VALUES = 32
 
 
 def check_finite(values, layer_name=None):
@@ -26,12 +27,28 @@ def check_finite(values, layer_name=None):
         )
 
 
-def look_like_probabilities(values, activation):
-    """Whether an array holds what a softmax (sigmoid) head gives.
+def no_weights(loss, part):
+    """The message of a loss that reads a teacher's weights and has no teacher.
+
+    Args:
+        loss: The loss.
+        part: What it reads, such as `"classifier"`.
+    """
+    return (
+        f"Distillation loss '{loss.name}' ({type(loss).__name__}) reads the "
+        f"weights of the teacher's {part}, and the data carries the teacher's "
+        "outputs only. Give the Distiller the teacher too: "
+        "kd.Distiller(teacher=teacher, ...). It will not run: the step takes "
+        "what the data carries."
+    )
+
+
+def may_be_probabilities(values, activation):
+    """Whether a softmax (or sigmoid) head can give these values.
 
     Args:
         values: NumPy array `(..., classes)`.
-        activation: `"softmax"`: all in [0, 1], every row sums to 1 within
+        activation: `"softmax"`: all in [0, 1], and every row sums to 1 within
             1e-3 (1e-2 for bfloat16, also once cast). `"sigmoid"`: all in
             [0, 1].
     """
@@ -46,3 +63,14 @@ def look_like_probabilities(values, activation):
         return True
     sums = values.sum(axis=-1)
     return values.shape[-1] > 1 and bool(np.all(abs(sums - 1.0) <= tolerance))
+
+
+def look_like_probabilities(values, activation):
+    """Whether values are probabilities, and hardly logits by chance.
+
+    Takes the arguments of `may_be_probabilities`. Rows that sum to 1 are no
+    accident; of independent units it takes 32 values or more.
+    """
+    if activation == "sigmoid" and np.size(values) < _LEAST_VALUES:
+        return False
+    return may_be_probabilities(values, activation)

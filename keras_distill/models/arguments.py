@@ -1,17 +1,16 @@
-"""Checks of what the networks are given."""
+"""Checks of the arguments of the networks."""
 
-import numbers
-
-from keras_distill._arguments import whole
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_integers
 
 
 def blocks_of_depth(depth, per_block, others, stages=3):
-    """Blocks in each stage of a network that is named by its depth.
+    """Computes the blocks in each stage of a network named by its depth.
 
     Args:
-        depth: Number of layers with weights, the shortcuts' not counted.
-        per_block: Convolutions in a block.
-        others: Layers outside of the blocks.
+        depth: Number of layers with weights, without those of shortcuts.
+        per_block: Number of convolutions in a block.
+        others: Number of layers outside of the blocks.
         stages: Number of stages.
 
     Returns:
@@ -21,7 +20,7 @@ def blocks_of_depth(depth, per_block, others, stages=3):
         ValueError: for a depth that no number of blocks gives.
     """
     step = stages * per_block
-    blocks, rest = divmod(whole("depth", depth, 1) - others, step)
+    blocks, rest = divmod(checked_integer("depth", depth) - others, step)
     if blocks < 1 or rest:
         lower = max(blocks, 1) * step + others
         raise ValueError(
@@ -32,14 +31,14 @@ def blocks_of_depth(depth, per_block, others, stages=3):
 
 
 def blocks_per_stage(depth, blocks, default, per_block):
-    """Those of `blocks`, or of `depth`, or of the default depth.
+    """Returns the blocks given, or those of `depth` or the default depth.
 
     Returns:
-        `(blocks, name)`: a tuple of integers and how to name them.
+        `(blocks, name)`: a tuple of integers, and how to name them.
 
     Raises:
-        ValueError: for both, for blocks that are no positive integers, or a
-            depth that is not of the form.
+        ValueError: for both, for blocks that are not positive integers, or for
+            a depth that is not of the form.
     """
     if blocks is None:
         depth = default if depth is None else depth
@@ -49,32 +48,5 @@ def blocks_per_stage(depth, blocks, default, per_block):
             "Give depth or blocks, not both: the depth follows from the "
             f"blocks. Received: depth={depth!r}, blocks={blocks!r}"
         )
-    blocks = whole_numbers("blocks", blocks)
+    blocks = checked_integers("blocks", blocks, hint="one for each stage")
     return blocks, "_" + "_".join(map(str, blocks))
-
-
-def whole_numbers(argument, given, how_many="one for each stage", length=None):
-    """Positive integers -> a tuple of them."""
-    try:
-        integers = tuple(whole(argument, number, 1) for number in given)
-    except (TypeError, ValueError):
-        integers = ()
-    if not integers or length not in (None, len(integers)):
-        raise ValueError(
-            f"{argument} must be positive integers, {how_many}. Received: "
-            f"{given!r}"
-        )
-    return integers
-
-
-def share(argument, number):
-    """A number in [0, 1) -> float."""
-    if (
-        not isinstance(number, numbers.Real)
-        or isinstance(number, bool)
-        or not 0 <= number < 1
-    ):
-        raise ValueError(
-            f"{argument} must be a number in [0, 1). Received: {number!r}"
-        )
-    return float(number)

@@ -32,21 +32,25 @@ class StandardizedConv2D(layers.Conv2D):
         return super().convolution_op(inputs, ops.cast(wide, kernel.dtype))
 
 
-def bit_resnet50(input_shape=(224, 224, 3), classes=1000, name="bit_resnet50"):
-    """BiT R50x1: the student that Beyer et al. 2022 bring to 82.8 %.
+def bit_resnet50(
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    classes: int = 1000,
+    name: str = "bit_resnet50",
+) -> keras.Model:
+    """Builds BiT R50x1, the student that Beyer et al. 2022 bring to 82.8 %.
 
-    A ResNet-50 with preactivation, whose stride is in the 3x3 convolution,
-    with group normalization (32 groups) instead of batch normalization and
-    standardized kernels. It behaves alike in training and inference and does
-    not depend on the batch. 25.5 million weights with 1000 classes. The head
-    begins at 0. The ends of the stages are the layers `"stage1"` to
-    `"stage4"`, before the next normalization.
+    A pre-activation ResNet-50 with its stride in the 3x3 convolution, group
+    normalization (32 groups) instead of batch normalization, and standardized
+    kernels. It computes the same in training and inference and does not depend
+    on the batch. 25.5 million weights with 1000 classes. The head starts at 0.
+    The stages end in the layers `"stage1"` to `"stage4"`, before the next
+    normalization.
 
     Args:
         input_shape: (height, width, channels). Defaults to (224, 224, 3). The
             paper's students see images in [-1, 1].
         classes: Number of logits. Defaults to 1000.
-        name: Name of the model.
+        name: Defaults to `"bit_resnet50"`.
 
     Returns:
         A `keras.Model`: images to logits `(batch, classes)`.

@@ -1,5 +1,7 @@
 """The residual networks for CIFAR."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 from keras import ops
@@ -8,24 +10,27 @@ from keras_distill.models.arguments import blocks_per_stage
 
 
 def cifar_resnet(
-    depth=None, input_shape=(32, 32, 3), classes=10, name=None, blocks=None
-):
-    """The residual network for small images of He et al. 2016, section 4.2.
+    depth: int | None = None,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str | None = None,
+    blocks: Sequence[int] | None = None,
+) -> keras.Model:
+    """Builds the residual network for small images of He et al. 2016.
 
     A 3x3 convolution, then three stages of (depth - 2) / 6 blocks of two 3x3
     convolutions with 16, 32 and 64 filters; each stage but the first halves
-    the image. Shortcuts have no weights ("option A"): every other pixel, zeros
-    for the new channels. The ends of the stages are the layers `"stage1"`,
+    the image. Shortcuts have no weights ("option A"): every other pixel, and
+    zeros for the new channels. The stages end in the layers `"stage1"`,
     `"stage2"` and `"stage3"`.
 
-    Weights begin as in He et al. 2015. The paper decays them by 1e-4: that is
-    the optimizer's business here.
+    Weights are initialized as in He et al. 2015. The paper decays them by
+    1e-4: set that in the optimizer.
 
     Args:
         depth: 6 n + 2: 20, 32, 44, 56 and 110 in the paper, with 0.27, 0.46,
             0.66, 0.85 and 1.7 million weights (table 6). 8 and 14 are smaller
-            ones of the same kind. Defaults to 20 where `blocks` are not
-            given.
+            ones of the same kind. Defaults to 20, unless `blocks` are given.
         input_shape: (height, width, channels). Defaults to CIFAR's.
         classes: Number of logits. Defaults to 10, those of CIFAR-10.
         name: Defaults to `"cifar_resnet<depth>"`.

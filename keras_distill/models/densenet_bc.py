@@ -1,26 +1,26 @@
 """The densely connected networks for CIFAR."""
 
 import math
-import numbers
 
 import keras
 from keras import layers
 
-from keras_distill._arguments import whole
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill.models.arguments import blocks_of_depth
 from keras_distill.models.preactivation import convolution
 from keras_distill.models.preactivation import normalized
 
 
 def densenet_bc(
-    depth=100,
-    growth=12,
-    compression=0.5,
-    input_shape=(32, 32, 3),
-    classes=10,
-    name=None,
-):
-    """DenseNet-BC for small images, Huang et al. 2017.
+    depth: int = 100,
+    growth: int = 12,
+    compression: float = 0.5,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str | None = None,
+) -> keras.Model:
+    """Builds DenseNet-BC for small images (Huang et al. 2017).
 
     A 3x3 convolution with 2 `growth` filters, then three stages of
     (depth - 4) / 6 blocks. A block reads all maps of its stage and adds
@@ -29,17 +29,18 @@ def densenet_bc(
     stages, normalization, ReLU and a 1x1 convolution leave the share
     `compression` of the maps (C), and an average pooling halves them.
 
-    The ends of the stages are the layers `"stage1"` and `"stage2"`, the 1x1
+    The stages end in the layers `"stage1"` and `"stage2"`, the 1x1
     convolutions before the pooling, and `"stage3"`, all maps of the last stage
     before the last normalization.
 
     The networks of the paper's table 2, (100, 12), (250, 24) and (190, 40),
-    have 0.8, 15.3 and 25.6 million trainable weights, with 10 classes. (Those
-    of Furlanello et al. 2018 are of another form: their depths 90 and 80 are
-    not 6 n + 4, and 112 with growth 33 has 6.9 million here, 6.3 there.)
+    have 0.8, 15.3 and 25.6 million trainable weights with 10 classes. (Those
+    of Furlanello et al. 2018 have another form: their depths 90 and 80 are not
+    6 n + 4, and 112 with growth 33 has 6.9 million here and 6.3 there.)
 
-    Weights begin as in He et al. 2015. The paper decays them by 1e-4, and
-    drops 0.2 of the maps where images are not augmented: not built in.
+    Weights are initialized as in He et al. 2015. The paper decays them by 1e-4
+    and drops 0.2 of the maps if images are not augmented: set the decay in the
+    optimizer; dropout is not built in.
 
     Args:
         depth: 6 n + 4: 100, 190 and 250 in the paper. Defaults to 100.
@@ -68,12 +69,8 @@ def densenet_bc(
         Convolutional Networks", CVPR 2017, sections 3 and 4.
     """
     blocks = blocks_of_depth(depth, per_block=2, others=4)
-    growth = whole("growth", growth, 1)
-    if not isinstance(compression, numbers.Real) or not 0 < compression <= 1:
-        raise ValueError(
-            "compression must be a number in (0, 1], 0.5 in the paper. "
-            f"Received: {compression!r}"
-        )
+    growth = checked_integer("growth", growth)
+    compression = checked_number("compression", compression, "(0, 1]")
     image = keras.Input(input_shape, name="image")
     x = convolution(image, 2 * growth, 3, 1, "stem_conv")
     for stage, last in enumerate(blocks, 1):

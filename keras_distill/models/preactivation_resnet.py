@@ -1,45 +1,47 @@
 """The residual networks whose shortcuts stay free: pre-activation."""
 
+from collections.abc import Sequence
+
 import keras
 
+from keras_distill._arguments import checked_integers
 from keras_distill.models.arguments import blocks_per_stage
-from keras_distill.models.arguments import whole_numbers
 from keras_distill.models.preactivation import basic
 from keras_distill.models.preactivation import bottleneck as bottleneck_path
 from keras_distill.models.preactivation import network
 
 
 def preactivation_resnet(
-    depth=None,
-    blocks=None,
-    filters=None,
-    bottleneck=False,
-    input_shape=(32, 32, 3),
-    classes=10,
-    name=None,
-):
-    """The pre-activation residual network for small images, He et al. 2016b.
+    depth: int | None = None,
+    blocks: Sequence[int] | None = None,
+    filters: Sequence[int] | None = None,
+    bottleneck: bool = False,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str | None = None,
+) -> keras.Model:
+    """Builds the pre-activation residual network of He et al. 2016b.
 
-    A 3x3 convolution, then stages of units in which batch normalization and
-    ReLU come before each convolution, so that the shortcut adds the map as it
-    is; each stage but the first halves the image. Where a unit changes size or
-    filters, its shortcut is a 1x1 convolution and both paths read the
-    normalized map, as in the authors' code. Normalization and ReLU end the
-    last stage.
+    For small images: a 3x3 convolution, then stages of units in which batch
+    normalization and ReLU come before each convolution, so that the shortcut
+    adds the map as it is. Each stage but the first halves the image. If a unit
+    changes size or filters, its shortcut is a 1x1 convolution and both paths
+    read the normalized map, as in the authors' code. Normalization and ReLU
+    end the last stage.
 
-    The ends of the stages are the layers `"stage1"`, `"stage2"`, ...: sums,
-    before the next normalization, as in `bit_resnet50`. What the next stage
-    reads of them are the layers `"stage2_block1_1_relu"`, ..., `"head_relu"`.
-    As in every network of `kd.models`, the first layer with weights is
-    `"stem_conv"` and the last `"logits"`.
+    The stages end in the layers `"stage1"`, `"stage2"`, ...: sums before the
+    next normalization, as in `bit_resnet50`. The next stage reads the layers
+    `"stage2_block1_1_relu"`, ..., `"head_relu"`. As in every network of
+    `kd.models`, the first layer with weights is `"stem_conv"` and the last
+    `"logits"`.
 
     Args:
         depth: 6 n + 2, or 9 n + 2 with bottlenecks. In the paper 110 (1.7
             million weights), and with bottlenecks 164 (1.7) and 1001 (10.2;
-            with those of the normalization 10.3). Defaults to 20, with
-            bottlenecks to 29, where `blocks` are not given.
+            with those of the normalization 10.3). Defaults to 20, or 29 with
+            bottlenecks, unless `blocks` are given.
         blocks: Units in each stage instead of a depth, such as `(2, 4, 3)`.
-        filters: Those of the first convolution and of the ends of the stages.
+        filters: Filters of the first convolution and of each stage's end.
             Defaults to 16, 16, 32, 64, ...; with bottlenecks to 16, 64, 128,
             256, ...
         bottleneck: Units of 1x1, 3x3 and 1x1 convolutions, the first two with
@@ -75,11 +77,11 @@ def preactivation_resnet(
     if filters is None:
         first = 64 if bottleneck else 16
         filters = (16, *(first * 2**stage for stage in range(len(blocks))))
-    filters = whole_numbers(
+    filters = checked_integers(
         "filters",
         filters,
-        "one for the first convolution and one for each stage",
-        1 + len(blocks),
+        length=1 + len(blocks),
+        hint="one for the first convolution and one for each stage",
     )
     if bottleneck and min(filters[1:]) < 4:
         raise ValueError(

@@ -1,25 +1,29 @@
 """A student for microcontrollers: three convolutions."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
-from keras_distill.models.arguments import whole_numbers
+from keras_distill._arguments import checked_integers
 
 
 def small_cnn(
-    filters=(32, 64, 64), input_shape=(32, 32, 3), classes=10, name="small_cnn"
-):
+    filters: Sequence[int] = (32, 64, 64),
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    name: str = "small_cnn",
+) -> keras.Model:
     """Three 3x3 convolutions, for students on embedded devices.
 
-    Convolution, batch normalization and ReLU, three times, with a maximum over
-    2x2 pixels between them; then the mean of each map and the logits. In a
-    TFLite file the normalization and ReLU are part of the convolutions. The
-    ends of the stages are the layers `"stage1"`, `"stage2"` and `"stage3"`,
-    before the pooling.
+    Convolution, batch normalization and ReLU, three times, with 2x2 maximum
+    pooling between them; then the mean of each map and the logits. A TFLite
+    file fuses normalization and ReLU into the convolutions. The stages end in
+    the layers `"stage1"`, `"stage2"` and `"stage3"`, before the pooling.
 
     Args:
-        filters: Those of the three convolutions. Defaults to (32, 64, 64): 57
-            thousand trainable weights with 10 classes.
+        filters: Filters of the three convolutions. Defaults to (32, 64, 64),
+            57 thousand trainable weights with 10 classes.
         input_shape: (height, width, channels). Defaults to CIFAR's.
         classes: Number of logits. Defaults to 10.
         name: Name of the model. Defaults to `"small_cnn"`.
@@ -42,8 +46,11 @@ def small_cnn(
         normalized, and with the mean of each map where the tutorial flattens
         the last one and adds a dense layer of 64.
     """
-    filters = whole_numbers(
-        "filters", filters, "one for each of the three convolutions", 3
+    filters = checked_integers(
+        "filters",
+        filters,
+        length=3,
+        hint="one for each of the three convolutions",
     )
     x = image = keras.Input(input_shape, name="image")
     for stage, width in enumerate(filters, 1):

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from markupsafe import Markup
 
+from keras_distill._data.for_network import for_network
 from keras_distill._data.sources import batches
 from keras_distill.export import model_inputs
-from keras_distill.views import for_network
 
 # A report is not a data set: this size is enough to see what is there.
 LONGEST_SIDE = 128

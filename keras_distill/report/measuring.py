@@ -9,13 +9,13 @@ import collections
 import keras
 import numpy as np
 
+from keras_distill._data.for_network import for_network
 from keras_distill._data.sources import batches
 from keras_distill.calibration import reliability
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import class_indices
 from keras_distill.report import provenance
 from keras_distill.report.images import are_images
-from keras_distill.views import for_network
 
 DISAGREEMENTS = 12
 SPLITS = 8

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._data.for_network import for_network
 from keras_distill.cost import multiply_accumulates
 from keras_distill.export.paths import check_free
 from keras_distill.export.paths import written_whole
@@ -24,7 +25,6 @@ from keras_distill.report.inputs import Networks
 from keras_distill.report.measuring import Measurement
 from keras_distill.report.runs import summarize_runs
 from keras_distill.report.summary_text import summary
-from keras_distill.views import for_network
 
 
 def write_report(

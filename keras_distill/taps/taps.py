@@ -10,7 +10,6 @@ models and loses what a subclass of a Functional model overrides.
 """
 
 import contextlib
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from keras_distill._keras.layers import is_rematerialized
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.symbolic_pass import symbolic_pass
 from keras_distill._keras.symbolic_pass import with_free_batch
+from keras_distill.taps.paths import find_path
 from keras_distill.taps.paths import layer_paths
 
 
@@ -155,41 +155,9 @@ class Shape(tuple):
 
 
 def _find(name, paths, model, role):
-    """Returns the layer, and the number of the call or `None`."""
-    path, index = name, None
-    if "#" in name and name not in paths:
-        path, _, number = name.rpartition("#")
-        if not number.isdigit():
-            raise ValueError(
-                f"'{name}': '#' must be followed by the number of the call, "
-                f"counted from 0, as in '{path}#1'."
-            )
-        index = int(number)
-    if path in paths:
-        return _tappable(paths, path, role), index
-    matches = [p for p in paths if p.endswith("/" + path)]
-    if len(matches) == 1:
-        return _tappable(paths, matches[0], role), index
-    if matches:
-        raise ValueError(
-            f"The {role} '{model.name}' has {len(matches)} layers named "
-            f"'{path}'. Give the path of one of them: {matches}"
-        )
-    candidates = list(paths) + [p.rpartition("/")[2] for p in paths]
-    nearest = list(
-        dict.fromkeys(
-            difflib.get_close_matches(path, candidates, n=5, cutoff=0.4)
-        )
-    )
-    hint = (
-        f"The nearest names are {nearest}."
-        if nearest
-        else f"Its layers are {list(paths)[:20]}."
-    )
-    raise ValueError(
-        f"The {role} '{model.name}' has no layer '{path}'. {hint} (Plain "
-        "operations such as `x + y` are not layers; use keras.layers.Add.)"
-    )
+    """The layer of a tap and the number of its call, or `None`."""
+    path, call = find_path(paths, name, model.name, role)
+    return _tappable(paths, path, role), call
 
 
 def _tappable(paths, path, role):

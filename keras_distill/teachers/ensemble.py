@@ -11,6 +11,7 @@ from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.heads import final_activation
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.symbolic_pass import with_free_batch
+from keras_distill._shapes import sizes_agree
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Taps
 
@@ -238,10 +239,5 @@ def _shapes(structure):
 
 def _fit(some, others):
     return some.keys() == others.keys() and all(
-        len(others[key]) == len(shape)
-        and all(
-            None in pair or len(set(pair)) == 1
-            for pair in zip(shape, others[key])
-        )
-        for key, shape in some.items()
+        sizes_agree(shape, others[key]) for key, shape in some.items()
     )

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_distill._arguments import is_number
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill._keras.layers import flatten_layers
 
@@ -89,12 +89,9 @@ class MovingAverageTeacher(keras.Model):
         name: str = "moving_average_teacher",
     ):
         super().__init__(name=name)
-        if not is_number(momentum) or not 0.0 <= momentum < 1.0:
-            raise ValueError(
-                "momentum is the share of the average's own past: a number in "
-                f"[0, 1), usually 0.99 to 0.9999. Received: {momentum!r}"
-            )
-        self.momentum = float(momentum)
+        self.momentum = checked_number(
+            "momentum", momentum, "[0, 1)", hint="usually 0.99 to 0.9999"
+        )
         self.warm_up = one_of(
             "warm_up", warm_up, ("average", "tensorflow", None)
         )

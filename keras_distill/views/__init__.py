@@ -1,7 +1,6 @@
 """What each network sees of a batch."""
 
 from keras_distill._data.indexing import indexed
-from keras_distill._data.for_network import for_network  # noqa: F401
 from keras_distill.views.augmented import Augmented
 from keras_distill.views.base import Preprocessing
 from keras_distill.views.base import View

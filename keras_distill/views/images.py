@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_layer
 from keras_distill._arguments import checked_range
 from keras_distill._arguments import checked_size
-from keras_distill._arguments import whole
 from keras_distill.views import crop
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
@@ -63,7 +63,7 @@ class ImageViews(Views):
         self.teacher_preprocess = checked_layer(
             "teacher_preprocess", teacher_preprocess
         )
-        self.seed = whole("seed", seed, least=0)
+        self.seed = checked_integer("seed", seed, least=0)
         self.blends_labels = self.mixup is not None
         self.group_size = self.mixup.group_size if self.mixup else 1
         self._labels = BlendableLabels(

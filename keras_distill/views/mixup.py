@@ -14,10 +14,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_distill._arguments import positive
-from keras_distill._arguments import whole
-from keras_distill._data.indexing import indexed
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._data.batch_fields import is_packed
+from keras_distill._data.indexing import indexed
 from keras_distill.views import draws
 
 
@@ -54,8 +54,8 @@ class Mixup:
         group_size: int = 16,
         num_classes: int | None = None,
     ):
-        self.concentration = positive("concentration", concentration)
-        self.group_size = whole("group_size", group_size, least=2)
+        self.concentration = checked_number("concentration", concentration)
+        self.group_size = checked_integer("group_size", group_size, least=2)
         self.num_classes = checked_classes(num_classes)
         self._weights = draws.SymmetricBeta(self.concentration)
 
@@ -181,7 +181,7 @@ class BlendableLabels:
 
 def checked_classes(number):
     """A number of classes, or `None`."""
-    return None if number is None else whole("num_classes", number, least=2)
+    return checked_integer("num_classes", number, least=2, or_none=True)
 
 
 def grouped_batches(

@@ -408,7 +408,7 @@ def test_teachers_that_cannot_run_in_another_precision():
 
 def test_another_name_is_refused():
     for dtype in ("mixed_bfloat16", "half", 16):
-        with pytest.raises(ValueError, match="teacher_dtype is the precision"):
+        with pytest.raises(ValueError, match="teacher_dtype must be one of"):
             distill(convnet(8), dtype)
 
 

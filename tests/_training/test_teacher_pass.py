@@ -111,7 +111,9 @@ def test_taps_that_are_no_rows_of_samples_are_found_before_the_first_step():
 
 @pytest.mark.parametrize("size", (0, -1, 2.0, True, "4"))
 def test_sizes_that_are_none(size):
-    with pytest.raises(ValueError, match="teacher_batch_size is the largest"):
+    with pytest.raises(
+        ValueError, match="teacher_batch_size must be an integer"
+    ):
         distill(convnet(8), teacher_batch_size=size)
 
 

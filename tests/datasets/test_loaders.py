@@ -97,9 +97,16 @@ def test_digits_seed_and_fold_choose():
     assert len(datasets.digits(0, folds=3).x_test) == 599
 
 
-@pytest.mark.parametrize("fold, folds", [(5, 5), (-1, 5), (0, 1)])
-def test_digits_fold_out_of_range(fold, folds):
-    with pytest.raises(ValueError, match=f"fold={fold}, folds={folds}"):
+@pytest.mark.parametrize(
+    "fold, folds, message",
+    [
+        (5, 5, "`fold` must be an integer from 0 to 4. Received: 5"),
+        (-1, 5, "`fold` must be an integer from 0 to 4. Received: -1"),
+        (0, 1, "`folds` must be an integer of at least 2. Received: 1"),
+    ],
+)
+def test_digits_fold_out_of_range(fold, folds, message):
+    with pytest.raises(ValueError, match=message):
         datasets.digits(fold, folds)
 
 

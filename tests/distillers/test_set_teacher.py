@@ -45,15 +45,15 @@ def test_the_paraphraser_is_trained_again():
     )
     teacher = convnet(8)
     distiller = distill(loss, convnet(), teacher)
-    assert not loss.needs_preparation
+    assert loss.is_prepared
     same = keras.models.clone_model(teacher)
     same.set_weights(teacher.get_weights())
     distiller.set_teacher(same)
-    assert not loss.needs_preparation
+    assert loss.is_prepared
     distiller.set_teacher(convnet(8), check=False)
-    assert loss.needs_preparation
+    assert not loss.is_prepared
     distiller.fit(X, Y, verbose=0)
-    assert not loss.needs_preparation
+    assert loss.is_prepared
 
 
 def test_one_that_does_not_fit():

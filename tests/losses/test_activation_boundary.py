@@ -91,7 +91,9 @@ def test_one_sample_of_one_position_is_finite():
 
 @pytest.mark.parametrize("margin", [0.0, -1.0, np.nan, np.inf])
 def test_margin_must_be_positive(margin):
-    with pytest.raises(ValueError, match="margin must be a positive number"):
+    with pytest.raises(
+        ValueError, match="margin must be a positive, finite number"
+    ):
         boundary(margin=margin)
 
 

@@ -22,7 +22,7 @@ from loss_checks import check_loss
 from loss_checks import run_check
 
 from keras_distill import losses
-from keras_distill.losses.base import same_precision
+from keras_distill.losses.ops.elementwise import same_precision
 
 SOURCES = pathlib.Path(losses.__file__).parent
 
@@ -161,9 +161,8 @@ CASES = {
 
 # Variants of losses that train or compile something large.
 SLOW = ("factor_transfer_", "contrastive_representation_")
-# What compiles is slow; what fits is done fast for one variant of each loss.
-SLOW_CHECKS = ("jit",)
-SLOW_BUT_ONE = ("drop_in",)
+# What compiles or fits runs in CI for one row of each class, for all weekly.
+WEEKLY_BUT_ONE = ("jit", "drop_in")
 
 
 def rows():
@@ -173,12 +172,11 @@ def rows():
         first = case.make_loss.func not in seen
         seen.add(case.make_loss.func)
         for check in CHECKS:
-            is_slow = (
-                name.startswith(SLOW)
-                or check in SLOW_CHECKS
-                or (check in SLOW_BUT_ONE and not first)
-            )
-            marks = [pytest.mark.slow] if is_slow else []
+            marks = []
+            if check in WEEKLY_BUT_ONE and not first:
+                marks = [pytest.mark.weekly]
+            elif name.startswith(SLOW) or check == "jit":
+                marks = [pytest.mark.slow]
             yield pytest.param(case, check, marks=marks, id=f"{name}-{check}")
 
 
@@ -212,7 +210,7 @@ def test_a_coupled_loss_says_what_it_sees_of_other_replicas(case):
         assert there or "no `cross_replica`" in described
 
 
-@pytest.mark.parametrize("path", sorted(SOURCES.glob("*.py")), ids=str)
+@pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.py")), ids=str)
 def test_losses_use_public_keras_only(path):
     assert not backend_bound(path.read_text())
 

@@ -237,7 +237,9 @@ def test_half_precision_inputs_are_computed_in_float32(half):
 
 @pytest.mark.parametrize("power", [0, -2, 1.5, 2.0, True, "2", None])
 def test_power_must_be_a_positive_integer(power):
-    with pytest.raises(ValueError, match="power must be a positive integer"):
+    with pytest.raises(
+        ValueError, match="power must be an integer of at least 1"
+    ):
         attention(power=power)
 
 

@@ -105,7 +105,7 @@ def test_nothing_to_train_on():
     once = (np.ones((2, 4, 4, 4), "float32") for _ in range(2))
     with pytest.raises(ValueError, match="not a generator"):
         loss.prepare(once)
-    assert loss.needs_preparation
+    assert not loss.is_prepared
     assert not loss.paraphrasers[0].trainable
 
 
@@ -154,12 +154,12 @@ def test_fit_prepares_once(kind, tmp_path):
     }[kind]
     before = [w.numpy() for w in loss.paraphrasers[0].weights]
     teacher = [w.numpy() for w in model._networks().teacher.weights]
-    assert loss.needs_preparation
+    assert not loss.is_prepared
     history = model.fit(data, epochs=3, verbose=0).history["loss"]
     assert history[-1] < history[0]
     prepared = [w.numpy() for w in loss.paraphrasers[0].weights]
     assert any(np.any(a != b) for a, b in zip(before, prepared))
-    assert not loss.needs_preparation
+    assert loss.is_prepared
     for old, now in zip(teacher, model._networks().teacher.weights):
         np.testing.assert_array_equal(old, now)
     # Nothing of it changes while the student trains, now or later.
@@ -172,7 +172,7 @@ def test_fit_prepares_once(kind, tmp_path):
     other.fit(X[:4], verbose=0)
     other.load_weights(tmp_path / "saved.weights.h5")
     copy = other.distillation_losses["factor_transfer"]
-    assert not copy.needs_preparation
+    assert copy.is_prepared
     for old, now in zip(prepared, copy.paraphrasers[0].weights):
         np.testing.assert_array_equal(old, now)
 

@@ -7,7 +7,10 @@ import tensorflow as tf
 from keras import layers
 
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import layer_activation
 from keras_distill.losses.values import look_like_probabilities
+from keras_distill.losses.values import may_be_probabilities
+from keras_distill.taps.paths import find_layer
 
 
 class Subclassed(keras.Model):
@@ -156,9 +159,13 @@ def test_final_activation_of_a_layer():
     after = cast(inner(x))
     outer = keras.Model(x, layers.Concatenate()([before, after]))
     for name in ("inner", "inner/head", "inner/out", "out", "cast#1"):
-        assert final_activation(outer, name) == "softmax", name
-    for name in ("cast", "cast#0", "nowhere", "inner/nowhere", "nowhere/out"):
-        assert final_activation(outer, name) is None, name
+        found = layer_activation(*find_layer(outer, name))
+        assert found == "softmax", name
+    for name in ("cast", "cast#0"):
+        assert layer_activation(*find_layer(outer, name)) is None, name
+    for name in ("nowhere", "inner/nowhere", "nowhere/out"):
+        with pytest.raises(ValueError, match="no layer"):
+            find_layer(outer, name)
 
 
 def test_look_like_probabilities():
@@ -166,5 +173,16 @@ def test_look_like_probabilities():
     assert not look_like_probabilities(np.array([[0.2, 0.7]]), "softmax")
     assert not look_like_probabilities(np.array([[-0.2, 1.2]]), "softmax")
     assert not look_like_probabilities(np.array([[1.0]]), "softmax")
-    assert look_like_probabilities(np.array([[0.2, 0.7]]), "sigmoid")
-    assert not look_like_probabilities(np.array([[0.2, 1.7]]), "sigmoid")
+    units = np.full((16, 2), 0.7)
+    assert look_like_probabilities(units, "sigmoid")
+    units[3, 1] = 1.7
+    assert not look_like_probabilities(units, "sigmoid")
+    assert not may_be_probabilities(units, "sigmoid")
+
+
+@pytest.mark.parametrize("size", [1, 8, 31])
+def test_a_small_batch_of_logits_is_not_called_probabilities(size):
+    values = np.full((size, 1), 0.5)
+    assert may_be_probabilities(values, "sigmoid")
+    assert not look_like_probabilities(values, "sigmoid")
+    assert look_like_probabilities(np.full((32, 1), 0.5), "sigmoid")

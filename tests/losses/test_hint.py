@@ -9,9 +9,15 @@ import tensorflow as tf
 from keras import layers
 
 from keras_distill.losses import Hint
-from keras_distill.losses.connectors import adaptive_average_pool
+from keras_distill.losses import ReusedClassifier
+from keras_distill.losses import SoftmaxRegression
+from keras_distill.losses.connectors import conv_bn
+from keras_distill.losses.connectors import conv_bn_relu
 from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.feature.paraphraser import translator
+from keras_distill.losses.ops.pooling import adaptive_average_pool
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.own_layers.early_exits import make_bottleneck
 
 
 def hint(**kwargs):
@@ -480,3 +486,23 @@ def test_regressors_survive_saving(tmp_path):
     np.testing.assert_allclose(
         value(loaded, teacher, student), value(loss, teacher, student)
     )
+
+
+def test_every_connector_normalizes_alike():
+    shape = (None, 4, 4, 3)
+    stacks = [
+        make_regressor("conv_bn_relu", shape, shape).layers,
+        conv_bn(shape, 3).layers,
+        conv_bn_relu(3, 1),
+        make_bottleneck(shape, shape).layers,
+        translator(3, 3).layers,
+    ]
+    for kind in (SoftmaxRegression, ReusedClassifier):
+        loss = kind(teacher_layer_name="t", student_layer_name="s")
+        stacks.append(loss.connector_layers(3))
+    for stack in stacks:
+        norms = [x for x in stack if isinstance(x, layers.BatchNormalization)]
+        assert norms
+        for norm in norms:
+            constants = norm.epsilon, norm.momentum, norm.synchronized
+            assert constants == (1e-5, 0.9, True)

@@ -122,7 +122,9 @@ def test_labels_that_do_not_fit(y, message):
     "make", [lambda: DecoupledKD(beta=-1), lambda: DIST(gamma=np.inf)]
 )
 def test_weights_are_numbers_from_0(make):
-    with pytest.raises(ValueError, match="must be a finite number >= 0"):
+    with pytest.raises(
+        ValueError, match="must be a finite number of at least 0"
+    ):
         make()
 
 

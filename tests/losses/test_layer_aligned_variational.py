@@ -237,7 +237,7 @@ def test_identity_needs_as_many_layers():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="momentum must lie in"):
+    with pytest.raises(ValueError, match="momentum must be a number in"):
         layer_aligned(momentum=1.0)
     with pytest.raises(ValueError, match="entropy must be one of"):
         layer_aligned(entropy="uniform")

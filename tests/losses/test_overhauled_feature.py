@@ -129,9 +129,11 @@ def test_without_margin_the_loss_is_not_a_number():
 
 def test_a_tap_that_is_no_batch_normalization():
     teacher = teacher_network(np.ones(2), np.zeros(2))
-    with pytest.raises(ValueError, match="'relu'.* is ReLU. Pass batch_norm_"):
+    with pytest.raises(
+        ValueError, match="'relu'.* is a ReLU layer.*batch_norm_"
+    ):
         overhauled(teacher_layer_name="relu").bind(teacher, None)
-    with pytest.raises(ValueError, match="'nowhere'.* is no layer"):
+    with pytest.raises(ValueError, match="teacher.*no layer 'nowhere'"):
         overhauled(batch_norm_layer_name="nowhere").bind(teacher, None)
 
 

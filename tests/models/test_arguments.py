@@ -38,7 +38,9 @@ def test_depths_that_are_no_numbers_of_layers(depth):
 )
 @pytest.mark.parametrize("blocks", [(), 3, (2, 0, 2), (2, 1.5), "22"])
 def test_blocks_that_are_none(build, blocks):
-    with pytest.raises(ValueError, match="blocks must be positive integers"):
+    with pytest.raises(
+        ValueError, match="blocks must be a list of integers of at least 1"
+    ):
         build(blocks=blocks)
 
 
@@ -54,7 +56,7 @@ def test_depth_and_blocks_at_once(build):
     "options, message",
     [
         ({"filters": (16, 32, 64)}, "one for the first convolution and"),
-        ({"filters": (16, 0, 32, 64)}, "filters must be positive"),
+        ({"filters": (16, 0, 32, 64)}, "filters must be a list of integers"),
         ({"filters": (16, 2, 8, 8), "bottleneck": True}, "at least 4 filters"),
     ],
 )

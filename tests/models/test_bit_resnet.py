@@ -45,9 +45,8 @@ def test_kernels_are_standardized_when_used():
     np.testing.assert_array_equal(layer.kernel, kernel[None, None])
 
 
-def test_pools_like_a_padded_window_of_3():
+def test_pools_like_a_padded_window_of_3(model):
     x = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype("float32")
-    model = kd.models.bit_resnet50((16, 16, 3), classes=2)
     pools = [model.get_layer(name) for name in ("stem_pool", "stem")]
     got = pools[1](pools[0](x))
     padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=-9e9)

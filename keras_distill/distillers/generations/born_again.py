@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_integer
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill.distillers import checks
 from keras_distill.distillers.generations import networks
@@ -14,7 +15,6 @@ from keras_distill.distillers.generations.directory import Directory
 from keras_distill.distillers.generations.directory import describe
 from keras_distill.distillers.generations.result import Generations
 from keras_distill.distillers.generations.training import Training
-from keras_distill.distillers.generations.training import check_count
 from keras_distill.losses.response.soft_targets import SoftTargets
 from keras_distill.teachers.roles import as_teacher
 
@@ -137,7 +137,7 @@ def born_again(
     "Born-Again Neural Networks", section 3.
     """
     checks.check_backend()
-    check_count("generations", generations)
+    checked_integer("generations", generations)
     numbers = range(0 if teacher is None else 1, generations + 1)
     training = Training(
         dataset=dataset,

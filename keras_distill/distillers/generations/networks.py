@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._keras.fingerprint import fingerprint
-from keras_distill._keras.heads import find_layer
+from keras_distill.taps.paths import find_layer
 from keras_distill.teachers.ensemble import Ensemble
 
 # The two uses of a seed, which see different random numbers.
@@ -153,20 +153,20 @@ class SharedLayers:
     def copy(self, network, teacher):
         """Copies the weights and freezes the layers of `network`."""
         for own, other in self.names.items():
-            layer = find_layer(network, own)
-            layer.set_weights(find_layer(teacher, other).get_weights())
+            layer, _ = find_layer(network, own, "student")
+            source, _ = find_layer(teacher, other, "teacher")
+            layer.set_weights(source.get_weights())
             layer.trainable = False
 
 
 def _layer(model, name, role):
-    layer = find_layer(model, name)
-    if layer is None:
-        names = [layer.name for layer in model.layers]
+    try:
+        layer, _ = find_layer(model, name, role)
+    except ValueError as error:
         raise ValueError(
-            f"shared_layers: the {role} '{model.name}' has no layer '{name}'. "
-            f"Its layers are {names}. If the names differ, pass "
-            "shared_layers={student's name: teacher's name}."
-        )
+            f"shared_layers: {error} If the networks name a layer differently, "
+            "pass shared_layers={student's name: teacher's name}."
+        ) from None
     if not layer.weights:
         raise ValueError(
             f"shared_layers: '{name}' of the {role} '{model.name}' has no "

@@ -3,11 +3,11 @@
 import keras
 
 from keras_distill._data.batch_fields import unpacked
+from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
 from keras_distill.distillers import checks
-from keras_distill.views import for_network
 
 
 class SupervisedModel(keras.Model):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import keras
 
+from keras_distill._arguments import checked_integer
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
@@ -80,13 +81,8 @@ class Training(NamedTuple):
         """
         for argument in OPTIONS:
             _check_names(argument, getattr(self, argument))
-        check_count("epochs", self.epochs)
-        if isinstance(self.seed, bool) or not (
-            isinstance(self.seed, int) and self.seed >= 0
-        ):
-            raise ValueError(
-                f"seed must be an integer >= 0. Received: {self.seed!r}"
-            )
+        checked_integer("epochs", self.epochs)
+        checked_integer("seed", self.seed, least=0)
         measures = ("loss", "metrics", "weighted_metrics")
         if self.validation_data is not None and not any(
             self.compile_options.get(name) is not None for name in measures
@@ -291,11 +287,6 @@ class Training(NamedTuple):
             },
             "seed": self.seed,
         }
-
-
-def check_count(name, value):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1. Received: {value!r}")
 
 
 def _check_names(argument, options):

@@ -3,10 +3,10 @@
 import keras
 
 from keras_distill._data.batch_fields import unpacked
+from keras_distill._data.for_network import for_network
 from keras_distill._training.first_batch import FirstBatch
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.distillers import checks
-from keras_distill.views import for_network
 
 
 class CohortBatch(FirstBatch):
@@ -146,16 +146,12 @@ def check_loss_names(losses):
 def check_losses(losses):
     """Raises for losses that need a trained teacher."""
     for name, loss in losses.items():
-        reason = None
-        if loss.needs_preparation:
-            reason = "has a stage before training that needs a trained teacher"
-        elif loss.reads_teacher_weights or hasattr(loss, "deployed_logits"):
-            reason = "uses the classifier of a trained teacher"
-        if reason:
+        if loss.needs_teacher == "trained" or hasattr(loss, "deployed_logits"):
             raise ValueError(
-                f"Distillation loss '{name}' ({type(loss).__name__}) {reason}; "
-                "the peers of a cohort start untrained. Use a loss on outputs "
-                "or features, such as kd.losses.SoftTargets or kd.losses.Hint."
+                f"Distillation loss '{name}' ({type(loss).__name__}) needs a "
+                "trained teacher, but the peers of a cohort start untrained. "
+                "Use a loss on outputs or features, such as "
+                "kd.losses.SoftTargets or kd.losses.Hint."
             )
 
 

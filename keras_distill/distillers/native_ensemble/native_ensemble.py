@@ -5,7 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_distill._arguments import is_number
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill._training.first_batch import FirstBatch
 from keras_distill.distillers import checks
@@ -17,7 +19,6 @@ from keras_distill.distillers.native_ensemble.branches import output_of
 from keras_distill.distillers.native_ensemble.branches import with_branches
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.response.soft_targets import SoftTargets
-from keras_distill.losses.response.soft_targets import validated_temperature
 from keras_distill.views import Views
 
 
@@ -148,17 +149,14 @@ class NativeEnsembleDistiller(Distiller):
         name: str = "native_ensemble_distiller",
     ) -> None:
         checks.check_student(student)
-        if not isinstance(branches, int) or branches < 2:
-            raise ValueError(
-                "branches, the number of branches with the student included, "
-                "must be an integer of at least 2. Received: "
-                f"branches={branches!r}"
-            )
+        branches = checked_integer(
+            "branches", branches, least=2, hint="the student's included"
+        )
         network = with_branches(student, branch_from, branches)
         super().__init__(
             student=network,
             distillation_losses=NativeEnsembleLoss(
-                temperature=validated_temperature(temperature),
+                temperature=checked_temperature(temperature),
                 name="native_ensemble",
             ),
             views=views,
@@ -333,10 +331,9 @@ def _checked_weight(weight):
     schedule = keras.optimizers.schedules.LearningRateSchedule
     if isinstance(weight, schedule):
         return weight
-    if not is_number(weight) or weight < 0:
-        raise ValueError(
-            "distillation_loss_weight must be a finite number >= 0, or a "
-            "keras.optimizers.schedules.LearningRateSchedule of the step. "
-            f"Received: {weight!r}"
-        )
-    return float(weight)
+    return checked_number(
+        "distillation_loss_weight",
+        weight,
+        "[0, inf)",
+        hint="or a keras.optimizers.schedules.LearningRateSchedule of the step",
+    )

@@ -1,17 +1,18 @@
+from typing import Any
+
 from keras import layers
 from keras import ops
 
 from keras_distill.losses.classifier.teacher_classifier import (
     TeacherClassifierLoss,
 )
-from keras_distill.losses.classifier.teacher_classifier import conv_bn_relu
+from keras_distill.losses.connectors import conv_bn_relu
 
 
 class DeployedClassifierLoss(TeacherClassifierLoss):
     """A loss whose student ships as trunk + connector + teacher's classifier.
 
-    `kd.Distiller` asks for `deployed_logits`, and takes them in the place of
-    the student's output.
+    `kd.Distiller` uses `deployed_logits` instead of the student's output.
     """
 
     def connector_layers(self, channels):
@@ -22,21 +23,26 @@ class DeployedClassifierLoss(TeacherClassifierLoss):
             *conv_bn_relu(channels, 1, self.dtype),
         ]
 
-    def deployed_logits(self, student_outputs, training=False, connected=None):
-        """What ships: the teacher's classifier on the student's map.
+    def deployed_logits(
+        self,
+        student_outputs: Any,
+        training: bool = False,
+        connected: Any = None,
+    ) -> Any:
+        """Computes the logits that ship.
 
         Args:
             student_outputs: The student's tap.
             training: Whether the connector normalizes by the batch.
-            connected: What `connect` gave for it, if that was called before:
-                the connector then runs once per step.
+            connected: The result of `connect`, if it was called before. The
+                connector then runs once per step.
         """
         if connected is None:
             connected = self.connect(student_outputs, training)
         return self.classify(ops.mean(connected, axis=(1, 2)))
 
-    def deployed_graph(self, student_outputs):
-        """The same on a symbolic tensor, of plain Keras layers only."""
+    def deployed_graph(self, student_outputs: Any) -> Any:
+        """Does the same on a symbolic tensor, with Keras layers only."""
         x = self.connector(self.pooled(student_outputs))
         x = layers.GlobalAveragePooling2D(
             data_format="channels_last", dtype=self.dtype
@@ -52,12 +58,3 @@ class DeployedClassifierLoss(TeacherClassifierLoss):
             ]
         )
         return x
-
-
-def validated_reduction(reduction):
-    """An integer >= 1, or an error."""
-    if not isinstance(reduction, int) or reduction < 1:
-        raise ValueError(
-            f"reduction must be an integer >= 1. Received: {reduction!r}"
-        )
-    return int(reduction)

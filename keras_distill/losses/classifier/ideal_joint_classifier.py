@@ -1,18 +1,18 @@
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_distill._arguments import non_negative
-from keras_distill.losses.base import weighted_mean
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill.losses.classifier.deployed_classifier import (
     DeployedClassifierLoss,
-)
-from keras_distill.losses.classifier.deployed_classifier import (
-    validated_reduction,
 )
 from keras_distill.losses.classifier.teacher_classifier import mean_square
 from keras_distill.losses.ops.labels import label_distribution
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -31,26 +31,17 @@ class IdealJointClassifier(DeployedClassifierLoss):
     frozen. The means are over batch and classes, and over all elements of the
     map.
 
-    Why: the error of a student is at most the error of its teacher, plus the
-    discrepancy of the two as one shared classifier sees them, plus the error
-    of the ideal joint classifier, the one that is best for the features of
-    both together. The teacher's error is given. The logit term lowers the
-    discrepancy: how differently the shared classifier decides on the two
-    features. The feature term and the cross-entropy lower the error of the
-    ideal joint classifier: the first brings the features to where one
-    classifier can serve both, and the second keeps the teacher's classifier
-    right on the student's features. `kd.metrics.JointClassifierGap` measures
-    the terms on data.
+    The three terms lower a bound on the student's error, which docs/losses.md
+    explains and `kd.metrics.JointClassifierGap` measures.
 
-    What was trained, and what `evaluate`, `predict` and `export` use, is trunk
-    + connector + classifier, `distiller.deployable_student()`; the student's
-    own head is not trained. The paper's objective is `kd.Distiller(alpha=1)`.
+    `evaluate`, `predict` and `export` use what is trained: trunk + connector +
+    classifier, `distiller.deployable_student()`. The student's own head is not
+    trained. The paper's objective is `kd.Distiller(alpha=1)`.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 8 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): the connector is three
-    convolutions, one of them 3x3, trained too.
+    Cost: 8 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: The map that the teacher averages for its
@@ -64,24 +55,22 @@ class IdealJointClassifier(DeployedClassifierLoss):
         feature_weight: Defaults to 1, as in the authors' code.
         reduction: The connector's bottleneck has `channels / reduction`
             channels. Defaults to 2, as in the authors' code.
-        classes: see `TeacherClassifierLoss`; not to be given.
+        classes: Set by the loss. See `TeacherClassifierLoss`.
         name: Defaults to `"ideal_joint_classifier"`.
         dtype: dtype of connector and classifier. Defaults to `"float32"`.
 
     Input shapes:
-        Maps `(batch, height, width, channels)`, sizes and channels may differ.
+        Maps `(batch, height, width, channels)`; sizes and channels may differ.
         `y`: sparse `(batch,)`, or one-hot or mixed `(batch, classes)`.
-        `sample_weight`: `(batch,)`. The batch normalization of the connector
-        sees all samples, whatever their weight.
+        `sample_weight`: `(batch,)`; the batch normalization ignores it.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        ValueError: for weights below 0 or a `reduction` below 1; in `bind`, if
-            the teacher has no such classifier; in `build`, for features that
-            are no maps, or a classifier that reads another number of channels;
-            without labels or for labels of another shape.
+        ValueError: for arguments out of range; in `bind`, if the teacher has
+            no such classifier; in `build`, for features that are not maps or
+            do not fit the classifier; for missing or misshaped labels.
 
     Example:
 
@@ -105,19 +94,23 @@ class IdealJointClassifier(DeployedClassifierLoss):
     def __init__(
         self,
         *,
-        cross_entropy_weight=1.0,
-        logit_weight=1.0,
-        feature_weight=1.0,
-        reduction=2,
-        **kwargs,
+        cross_entropy_weight: float = 1.0,
+        logit_weight: float = 1.0,
+        feature_weight: float = 1.0,
+        reduction: int = 2,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.cross_entropy_weight = non_negative(
-            "cross_entropy_weight", cross_entropy_weight
+        self.cross_entropy_weight = checked_number(
+            "cross_entropy_weight", cross_entropy_weight, "[0, inf)"
         )
-        self.logit_weight = non_negative("logit_weight", logit_weight)
-        self.feature_weight = non_negative("feature_weight", feature_weight)
-        self.reduction = validated_reduction(reduction)
+        self.logit_weight = checked_number(
+            "logit_weight", logit_weight, "[0, inf)"
+        )
+        self.feature_weight = checked_number(
+            "feature_weight", feature_weight, "[0, inf)"
+        )
+        self.reduction = checked_integer("reduction", reduction)
         self.needs_labels = self.cross_entropy_weight > 0.0
 
     def terms(self, teacher, student, y=None, sample_weight=None):
@@ -140,13 +133,13 @@ class IdealJointClassifier(DeployedClassifierLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-        connected=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+        connected: Any = None,
+    ) -> Any:
         teacher, student = self.features(
             teacher_outputs, student_outputs, connected
         )
@@ -159,7 +152,7 @@ class IdealJointClassifier(DeployedClassifierLoss):
             + self.feature_weight * features
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "cross_entropy_weight": self.cross_entropy_weight,

@@ -1,13 +1,13 @@
+from typing import Any
+
 import keras
 
-from keras_distill.losses.base import weighted_mean
+from keras_distill._arguments import checked_integer
 from keras_distill.losses.classifier.deployed_classifier import (
     DeployedClassifierLoss,
 )
-from keras_distill.losses.classifier.deployed_classifier import (
-    validated_reduction,
-)
 from keras_distill.losses.classifier.teacher_classifier import mean_square
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -19,18 +19,17 @@ class ReusedClassifier(DeployedClassifierLoss):
         deployed logits = W mean_hw(z) + b
 
     (SimKD.) The connector is conv1x1 - conv3x3 - conv1x1, each with batch
-    normalization and ReLU, `channels / reduction` wide in between; `W`, `b`
-    are the teacher's classifier, copied and frozen. No label is needed, and
-    the student's own head is not trained: what was trained, and what
-    `evaluate`, `predict` and `export` use, is trunk + connector + classifier,
-    `distiller.deployable_student()`. The paper trains with this loss alone:
-    `kd.Distiller(alpha=1)`.
+    normalization and ReLU; `W`, `b` are the teacher's classifier, copied and
+    frozen. It needs no labels.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    `evaluate`, `predict` and `export` use what is trained: trunk + connector +
+    classifier, `distiller.deployable_student()`. The student's own head is not
+    trained. The paper trains with this loss alone: `kd.Distiller(alpha=1)`.
 
-    Cost: 7 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): the connector is three
-    convolutions, one of them 3x3, trained too.
+    If two maps differ in size, the larger is averaged down to the smaller.
+
+    Cost: 7 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: The map that the teacher averages for its
@@ -40,22 +39,21 @@ class ReusedClassifier(DeployedClassifierLoss):
             1x1 convolution. Defaults to the one that makes its output.
         reduction: The connector's bottleneck has `channels / reduction`
             channels. Defaults to 2, as in the authors' code.
-        classes: see `TeacherClassifierLoss`; not to be given.
+        classes: Set by the loss. See `TeacherClassifierLoss`.
         name: Defaults to `"reused_classifier"`.
         dtype: dtype of connector and classifier. Defaults to `"float32"`.
 
     Input shapes:
-        Maps `(batch, height, width, channels)`, sizes and channels may differ.
-        `sample_weight`: `(batch,)`. The batch normalization of the connector
-        sees all samples, whatever their weight.
+        Maps `(batch, height, width, channels)`; sizes and channels may differ.
+        `sample_weight`: `(batch,)`; the batch normalization ignores it.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        ValueError: for a `reduction` below 1; in `bind`, if the teacher has no
-            such classifier; in `build`, for features that are no maps, or a
-            classifier that reads another number of channels.
+        ValueError: for arguments out of range; in `bind`, if the teacher has
+            no such classifier; in `build`, for features that are not maps or
+            do not fit the classifier.
 
     Example:
 
@@ -76,23 +74,23 @@ class ReusedClassifier(DeployedClassifierLoss):
         Classifier", 2022.
     """
 
-    def __init__(self, *, reduction=2, **kwargs):
+    def __init__(self, *, reduction: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
-        self.reduction = validated_reduction(reduction)
+        self.reduction = checked_integer("reduction", reduction)
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-        connected=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+        connected: Any = None,
+    ) -> Any:
         teacher, student = self.features(
             teacher_outputs, student_outputs, connected
         )
         return weighted_mean(mean_square(student, teacher), sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "reduction": self.reduction}

@@ -1,13 +1,15 @@
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_distill._arguments import non_negative
-from keras_distill.losses.base import weighted_mean
+from keras_distill._arguments import checked_number
 from keras_distill.losses.classifier.teacher_classifier import (
     TeacherClassifierLoss,
 )
-from keras_distill.losses.classifier.teacher_classifier import conv_bn_relu
 from keras_distill.losses.classifier.teacher_classifier import mean_square
+from keras_distill.losses.connectors import conv_bn_relu
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -19,13 +21,11 @@ class SoftmaxRegression(TeacherClassifierLoss):
         loss = feature_weight * mean (m_s - m_t)^2
              + logit_weight * mean (W m_s + b - W m_t - b)^2
 
-    (SRRL.) `W`, `b` are the teacher's classifier, copied and frozen: features
-    are alike where its decisions are. The means are over batch and channels,
-    and over batch and classes. The student keeps a head of its own, which is
-    trained by the labels and ships: the paper's objective, this plus the
-    cross-entropy, is `kd.Distiller(alpha=0.5)` up to the factor 2. The authors
-    take the squared difference of the logits in the place of the divergence of
-    their softmax, and so does this.
+    (SRRL.) `W`, `b` are the teacher's classifier, copied and frozen. The means
+    are over batch and channels, and over batch and classes. Like the authors'
+    code, the loss compares logits rather than their softmax. The student keeps
+    its own head, which learns from the labels and ships: the paper's objective
+    is `kd.Distiller(alpha=0.5)`, up to the factor 2.
 
     Args:
         teacher_layer_name: The map that the teacher averages for its
@@ -37,22 +37,21 @@ class SoftmaxRegression(TeacherClassifierLoss):
             Defaults to 1, as in the authors' code.
         logit_weight: Weight of the difference of the logits. Defaults to 1, as
             in the authors' code.
-        classes: see `TeacherClassifierLoss`; not to be given.
+        classes: Set by the loss. See `TeacherClassifierLoss`.
         name: Defaults to `"softmax_regression"`.
         dtype: dtype of connector and classifier. Defaults to `"float32"`.
 
     Input shapes:
-        Maps `(batch, height, width, channels)`, sizes and channels may differ.
-        `sample_weight`: `(batch,)`. The batch normalization of the connector
-        sees all samples, whatever their weight.
+        Maps `(batch, height, width, channels)`; sizes and channels may differ.
+        `sample_weight`: `(batch,)`; the batch normalization ignores it.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        ValueError: for weights below 0; in `bind`, if the teacher has no such
-            classifier; in `build`, for features that are no maps, or a
-            classifier that reads another number of channels.
+        ValueError: for arguments out of range; in `bind`, if the teacher has
+            no such classifier; in `build`, for features that are not maps or
+            do not fit the classifier.
 
     Example:
 
@@ -71,10 +70,20 @@ class SoftmaxRegression(TeacherClassifierLoss):
         Representation Learning", 2021.
     """
 
-    def __init__(self, *, feature_weight=1.0, logit_weight=1.0, **kwargs):
+    def __init__(
+        self,
+        *,
+        feature_weight: float = 1.0,
+        logit_weight: float = 1.0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
-        self.feature_weight = non_negative("feature_weight", feature_weight)
-        self.logit_weight = non_negative("logit_weight", logit_weight)
+        self.feature_weight = checked_number(
+            "feature_weight", feature_weight, "[0, inf)"
+        )
+        self.logit_weight = checked_number(
+            "logit_weight", logit_weight, "[0, inf)"
+        )
 
     def connector_layers(self, channels):
         return conv_bn_relu(channels, 1, self.dtype)
@@ -96,18 +105,18 @@ class SoftmaxRegression(TeacherClassifierLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         features, logits = self.terms(
             teacher_outputs, student_outputs, sample_weight
         )
         return self.feature_weight * features + self.logit_weight * logits
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "feature_weight": self.feature_weight,

@@ -1,48 +1,48 @@
-"""What the losses that use the teacher's classifier have in common."""
+"""The base class of the losses that use the teacher's classifier."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 from keras import ops
 
-from keras_distill._keras.heads import find_layer
 from keras_distill._keras.heads import is_classifier
 from keras_distill._keras.heads import output_classifier
-from keras_distill._keras.layers import flatten_layers
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import at_least_float32
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.connectors import adaptive_average_pool
+from keras_distill.losses.ops.elementwise import at_least_float32
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import adaptive_average_pool
 from keras_distill.losses.structures import shapes_of
+from keras_distill.losses.values import no_weights
+from keras_distill.taps.paths import find_layer
+from keras_distill.taps.paths import layer_paths
 
 
 def classifier_weights(teacher, layer_name=None):
-    """The last layer of a teacher as NumPy arrays.
+    """Returns the weights of a teacher's classifier as NumPy arrays.
 
     Args:
         teacher: A `keras.Model`.
-        layer_name: Name or path of a `Dense` layer (or 1x1 convolution).
-            `None`: the one that makes the output.
+        layer_name: Name or path of a `Dense` layer or a 1x1 convolution.
+            `None` for the layer that makes the output.
 
     Returns:
         `(kernel, bias)` of shapes `(channels, classes)` and `(classes,)`;
         zeros for a layer without bias.
 
     Raises:
-        ValueError: if the teacher has no such layer, with those that it has.
+        ValueError: if the teacher has no such layer. Lists those it has.
     """
     if layer_name is None:
         layer = output_classifier(teacher)
         missing = "does not end in a Dense layer that can be seen"
     else:
-        layer = find_layer(teacher, layer_name)
+        layer, _ = find_layer(teacher, layer_name, "teacher")
         missing = f"has no Dense layer '{layer_name}'"
     if layer is None or not is_classifier(layer):
-        found = [
-            x.name
-            for x in flatten_layers(teacher, include_self=False)
-            if is_classifier(x)
-        ]
+        paths = layer_paths(teacher)
+        found = [path for path in paths if is_classifier(paths[path])]
         raise ValueError(
             f"The teacher '{teacher.name}' {missing}. Name its classifier with "
             "teacher_classifier_layer_name=. Its Dense layers and 1x1 "
@@ -55,39 +55,11 @@ def classifier_weights(teacher, layer_name=None):
     return kernel, ops.convert_to_numpy(layer.bias)
 
 
-def conv_bn_relu(channels, size, dtype):
-    """Convolution without bias, batch normalization, ReLU.
-
-    The constants are those of the references (PyTorch's defaults): epsilon
-    1e-5, and a tenth of the new in the moving statistics, which the deployed
-    network uses.
-    """
-    return [
-        layers.Conv2D(
-            channels,
-            size,
-            padding="same",
-            use_bias=False,
-            data_format="channels_last",
-            dtype=dtype,
-        ),
-        layers.BatchNormalization(
-            epsilon=1e-5,
-            momentum=0.9,
-            # Only this backend has it, and only there it is needed.
-            synchronized=keras.backend.backend() == "tensorflow",
-            dtype=dtype,
-        ),
-        layers.ReLU(dtype=dtype),
-    ]
-
-
 class TeacherClassifierLoss(DistillationLoss):
     """Base class: a connector, and the teacher's classifier, frozen.
 
-    The classifier's weights are copied into weights of the loss that are not
-    trained, when the Distiller meets the teacher. So a saved Distiller
-    evaluates, and is deployed, without its teacher.
+    `bind` copies the classifier into weights of the loss that are not trained,
+    so a saved Distiller evaluates and is deployed without its teacher.
 
     Subclasses implement `connector_layers(channels)`.
 
@@ -97,19 +69,21 @@ class TeacherClassifierLoss(DistillationLoss):
         student_layer_name: The student's last map.
         teacher_classifier_layer_name: The teacher's classifier. Defaults to
             the layer that makes its output.
-        classes: Number of the teacher's classes; found in `bind`, and kept in
-            the configuration so that a saved loss can be built.
-        **kwargs: see `DistillationLoss`.
+        classes: Number of the teacher's classes. `bind` finds it; the
+            configuration keeps it so that a saved loss can be built.
+        **kwargs: See `DistillationLoss`.
     """
+
+    needs_teacher = "trained"
 
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        teacher_classifier_layer_name=None,
-        classes=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        teacher_classifier_layer_name: str | None = None,
+        classes: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -128,18 +102,16 @@ class TeacherClassifierLoss(DistillationLoss):
         self._copied = None
 
     def connector_layers(self, channels):
-        """Layers that make `channels` channels of the student's map."""
+        """Returns layers that give the student's map `channels` channels."""
         raise NotImplementedError
 
-    @property
-    def reads_teacher_weights(self):
-        return self._copied is None and not self.built
-
-    def bind(self, teacher, student):
+    def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
         if teacher is not None:
             self.set_classifier(
                 *classifier_weights(teacher, self.teacher_classifier_layer_name)
             )
+        elif self._copied is None and not self.built:
+            raise ValueError(no_weights(self, "classifier"))
 
     def set_classifier(self, kernel, bias):
         """Copies a classifier: `(channels, classes)` and `(classes,)`."""
@@ -151,7 +123,7 @@ class TeacherClassifierLoss(DistillationLoss):
             self.classifier_kernel.assign(kernel)
             self.classifier_bias.assign(bias)
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         self._check_maps(tuple(teacher_shape), tuple(student_shape))
         channels = teacher_shape[-1]
         self._check_channels(channels)
@@ -182,15 +154,15 @@ class TeacherClassifierLoss(DistillationLoss):
             self.classifier_bias.assign(bias)
 
     def connect(self, student_outputs, training=False):
-        """The student's map, no larger than the teacher's, in its channels."""
+        """Returns the student's map in the teacher's size and channels."""
         return self.connector(self.pooled(student_outputs), training=training)
 
     def pooled(self, features):
-        """A map of the common size: the larger one is averaged down."""
+        """Averages a map down to the smaller of the two sizes."""
         return adaptive_average_pool(at_least_float32(features), *self.map_size)
 
     def classify(self, features):
-        """A vector of the teacher's channels -> the teacher's logits."""
+        """Computes the teacher's logits from `(batch, channels)`."""
         features, kernel, bias = same_precision(
             features,
             ops.convert_to_tensor(self.classifier_kernel),
@@ -199,7 +171,7 @@ class TeacherClassifierLoss(DistillationLoss):
         return ops.matmul(features, kernel) + bias
 
     def features(self, teacher_outputs, student_outputs, connected=None):
-        """Both maps, of equal size and channels; the teacher's is constant."""
+        """Returns both maps with equal size and channels."""
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         if connected is None:
@@ -242,7 +214,7 @@ class TeacherClassifierLoss(DistillationLoss):
                 "teacher_classifier_layer_name= accordingly."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "teacher_classifier_layer_name": self.teacher_classifier_layer_name,
@@ -256,5 +228,5 @@ def mean_square(a, b):
 
 
 def _smaller(a, b):
-    """The smaller of two sizes; `None` where both are unknown."""
+    """The smaller of two sizes, or `None` if both are unknown."""
     return None if a is None else min(a, b)

@@ -1,20 +1,24 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature.feature_maps import PreActivationConnectors
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def boundary_distance(teacher, student, margin=1.0):
-    """How far each response is from the teacher's side of its boundary.
+    """How far a response is from the teacher's side of its boundary.
 
-        relu(margin - student)  where teacher > 0
-        relu(margin + student)  elsewhere
+        relu(margin - student)  if teacher > 0
+        relu(margin + student)  otherwise
 
     Args:
         teacher: Responses before the activation.
@@ -27,25 +31,23 @@ def boundary_distance(teacher, student, margin=1.0):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
-    """Makes the same neurons fire: a hinge on responses before the activation.
+    """Makes the same neurons fire, by a hinge on their pre-activations.
 
-        d = relu(margin - r(student))  where teacher > 0
-            relu(margin + r(student))  elsewhere
+        d = relu(margin - r(student))  if teacher > 0
+            relu(margin + r(student))  otherwise
         l = (1 / batch) sum_b sum over positions and channels of d^2
         form="paper":  loss = sum over pairs of layer_weight * l
         form="code":   loss = 3 / 1000 * the same, and the weight of pair k of
                        n is 2^(k - n + 1) if none is given (k from 0)
 
-    `"code"` is RepDistiller's scaling; list the layers from the first to the
-    last. Both want layers whose output has *not* passed the activation: tap
-    the convolution or batch normalization before it. `r` is the connector,
-    trained with the student and not part of it.
+    `"code"` is RepDistiller's scaling; list the layers from first to last. Tap
+    the convolution or batch normalization *before* the activation. `r` is the
+    connector, trained with the student and not part of it.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 17 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; connectors of
-    1x1 convolution and batch normalization, trained too.
+    Cost: 17 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer before its activation, or a list of them.
@@ -53,7 +55,7 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
         margin: A positive number. Defaults to 1, as in the paper.
         form: `"paper"` or `"code"`. Defaults to `"paper"`.
         connector: `"auto"`: 1x1 convolution and batch normalization (with the
-            statistics of the batch) where the channels differ, as in the
+            statistics of the batch) if the channels differ, as in the
             paper. `"conv_bn"`: always. `None`: never.
         layer_weights: One weight per pair. Defaults to 1 each (`"paper"`).
         name: Defaults to `"activation_boundary"`.
@@ -61,14 +63,14 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
-            that are not maps or, without connector, have unlike channels.
+            that are not maps or, without connector, differ in channels.
 
     Example:
 
@@ -89,13 +91,13 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        margin=1.0,
-        form="paper",
-        connector="auto",
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        margin: float = 1.0,
+        form: str = "paper",
+        connector: str | None = "auto",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -104,14 +106,12 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
             layer_weights=layer_weights,
             **kwargs,
         )
-        if not 0 < margin < float("inf"):
-            raise ValueError(
-                f"margin must be a positive number. Received: {margin!r}"
-            )
-        self.margin = float(margin)
+        self.margin = checked_number("margin", margin)
         self.form = one_of("form", form, ("paper", "code"))
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = match_spatial(teacher, student)
         student = self.connected(index, student)
         teacher, student = same_precision(teacher, student)
@@ -127,7 +127,7 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
             return 3.0 / 1000.0
         return 3.0 / 1000.0 * 2.0 ** (index - len(self.connectors) + 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "margin": self.margin,

@@ -1,19 +1,21 @@
-import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import safe_sqrt
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def attention_map(x, power=2):
-    """Where a network looks: `sum_c x[..., c]^power`.
+    """Computes the attention map `sum_c x[..., c]^power`.
 
     Args:
         x: `(batch, height, width, channels)`.
@@ -26,7 +28,7 @@ def attention_map(x, power=2):
 
 
 def unit_maps(maps):
-    """Each sample's map over its L2 norm, the norm held above 1e-12."""
+    """Divides each sample's map by its L2 norm, held above 1e-12."""
     return over_norm(maps, (1, 2))
 
 
@@ -40,13 +42,13 @@ class AttentionTransfer(LayerPairLoss):
                            (Q_student - Q_teacher)^2, a(F) a mean over channels
         loss = sum over pairs of layer_weight * l
 
-    The two values differ by a factor of tens: the authors' code squares the
-    norm and divides by the number of positions. RepDistiller's weight of 1000
-    is for `"code"`. The paper's factor beta / 2 is not in the loss; it belongs
-    in `distillation_loss_weights`.
+    The authors' code squares the norm and divides by the number of positions,
+    so the two values differ by a factor of tens. RepDistiller's weight of 1000
+    is for `"code"`. Give the paper's factor beta / 2 as a
+    `distillation_loss_weights`.
 
-    Channels may differ. Maps of unlike sizes: the larger one is averaged down
-    to the smaller, before the power is taken.
+    Channels may differ. If two maps differ in size, the larger is averaged
+    down to the smaller before the power is taken.
 
     Args:
         teacher_layer_name: A layer that gives a map, or a list of them.
@@ -55,14 +57,14 @@ class AttentionTransfer(LayerPairLoss):
         power: A positive integer. Defaults to 2, as in paper and code.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"attention_transfer"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
@@ -89,12 +91,12 @@ class AttentionTransfer(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        form="paper",
-        power=2,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        form: str = "paper",
+        power: int = 2,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -103,18 +105,11 @@ class AttentionTransfer(LayerPairLoss):
             **kwargs,
         )
         self.form = one_of("form", form, ("paper", "code"))
-        if (
-            not isinstance(power, numbers.Integral)
-            or isinstance(power, bool)
-            or power < 1
-        ):
-            raise ValueError(
-                f"power must be a positive integer (1, 2, 4). Received: "
-                f"{power!r}"
-            )
-        self.power = int(power)
+        self.power = checked_integer("power", power)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         if len(teacher_shape) != 4 or len(student_shape) != 4:
             raise ValueError(
                 "AttentionTransfer compares maps (batch, height, width, "
@@ -123,7 +118,9 @@ class AttentionTransfer(LayerPairLoss):
                 "teacher_layer_name= and student_layer_name=."
             )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = match_spatial(teacher, student)
         difference = self._attention(student) - self._attention(teacher)
         squares = ops.square(difference)
@@ -140,7 +137,7 @@ class AttentionTransfer(LayerPairLoss):
             maps = maps / x.shape[-1]
         return unit_maps(maps)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "form": self.form,

@@ -1,18 +1,21 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature.feature_maps import check_maps
-from keras_distill.losses.response.soft_targets import validated_temperature
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def log_position_probabilities(x, temperature=1.0):
-    """Per channel, the logarithm of a softmax over positions.
+    """Computes the log-softmax over positions, per channel.
 
     Args:
         x: `(batch, height, width, channels)`.
@@ -28,7 +31,7 @@ def log_position_probabilities(x, temperature=1.0):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class ChannelWise(LayerPairLoss):
-    """Matches, channel by channel, how activity is spread over positions.
+    """Matches how each channel's activity is spread over positions.
 
         phi(x_c) = softmax over positions of x_c / T
         l = (1 / batch) sum_b T^2 / C sum_c KL(phi(t_c) || phi(r(s)_c))
@@ -37,13 +40,13 @@ class ChannelWise(LayerPairLoss):
     `r` is the connector, trained with the student and not part of it. For
     logit maps of dense prediction, tap both networks' logits.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
     Args:
         teacher_layer_name: A layer that gives a map, or a list of them.
         student_layer_name: The same, paired one to one.
         temperature: T, a positive number. Defaults to 4, as in the paper.
-        connector: `"auto"`: a 1x1 convolution where the channels differ, as
+        connector: `"auto"`: a 1x1 convolution if the channels differ, as
             in the paper. `"conv1x1"`: always. `None`: never.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"channel_wise"`.
@@ -51,15 +54,14 @@ class ChannelWise(LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        TypeError: for a temperature that is no number.
         ValueError: for arguments outside the lists; in `build`, for features
-            that are not maps or, without connector, have unlike channels.
+            that are not maps or, without connector, differ in channels.
 
     Example:
 
@@ -81,12 +83,12 @@ class ChannelWise(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        temperature=4.0,
-        connector="auto",
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        temperature: float = 4.0,
+        connector: str | None = "auto",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -94,13 +96,15 @@ class ChannelWise(LayerPairLoss):
             layer_weights=layer_weights,
             **kwargs,
         )
-        self.temperature = validated_temperature(temperature)
+        self.temperature = checked_temperature(temperature)
         self.connector = one_of(
             "connector", connector, ("auto", "conv1x1", None)
         )
-        self.connectors = []  # One per pair, `None` where none is needed.
+        self.connectors: list = []  # One per pair, or `None`.
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         way_out = 'Pass connector="auto".' if self.connector is None else None
         check_maps(self, teacher_shape, student_shape, way_out)
         self.connectors.append(
@@ -109,7 +113,9 @@ class ChannelWise(LayerPairLoss):
             )
         )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = match_spatial(teacher, student)
         if self.connectors[index] is not None:
             student = self.connectors[index](student)
@@ -120,7 +126,7 @@ class ChannelWise(LayerPairLoss):
         values = self.temperature**2 * ops.mean(divergence, axis=-1)
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "temperature": self.temperature,

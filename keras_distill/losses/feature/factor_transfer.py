@@ -1,20 +1,25 @@
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import absolute
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import safe_sqrt
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature import paraphraser
 from keras_distill.losses.feature.attention import attention_map
 from keras_distill.losses.feature.attention import unit_maps
 from keras_distill.losses.feature.feature_maps import check_maps
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import absolute
+from keras_distill.losses.ops.elementwise import safe_sqrt
+from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import in_order
 
 
@@ -36,50 +41,45 @@ class FactorTransfer(LayerPairLoss):
                            Q the attention maps mean_c x^2 over their L2 norm
         loss = sum over pairs of layer_weight * l
 
-    `"code"` is the authors' and torchdistill's: for p = 1 their mean is the
-    paper's norm divided by `height * width * channels`. `"attention"` is
-    RepDistiller's simplification, without either network.
+    `"code"` is the authors' and torchdistill's. `"attention"` is RepDistiller's
+    simplification, without either network.
 
-    The paraphraser is an autoencoder of the teacher's feature, trained in
-    `prepare`, which `kd.Distiller.fit` calls before the first epoch, and then
-    frozen. The translator is trained with the student. Neither is part of it.
-    Both are three 3x3 convolutions: at the teacher's width they can cost more
-    than a small student, so tap a deep, small map.
+    The paraphraser is an autoencoder of the teacher's feature. `prepare`
+    trains it before the first epoch; then it is frozen. The translator is
+    trained with the student. Both are three 3x3 convolutions, which can cost
+    more than a small student: tap a deep, small map.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 21 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on one map; translator and
-    paraphraser are three convolutions of 3x3 each.
+    Cost: 21 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer that gives a map, or a list of them.
         student_layer_name: The same, paired one to one.
         form: `"paper"`, `"code"` or `"attention"`. Defaults to `"paper"`.
         p: 1 or 2. Defaults to 1, as in the paper.
-        paraphrase_rate: Channels of the factor over the teacher's. Defaults to
-            0.5, as in the paper. `None`: no paraphraser, the factor is the
-            teacher's feature itself.
-        translate: `False`: no translator, the student's feature is the factor.
-        paraphraser_epochs: Passes over the data in `prepare`. Defaults to 5,
-            our choice. 0: a random paraphraser.
-        paraphraser_learning_rate: Of Adam. Defaults to 1e-3.
+        paraphrase_rate: Channels of the factor over the teacher's, or `None`
+            for no paraphraser. Defaults to 0.5, as in the paper.
+        translate: Whether there is a translator. Defaults to `True`.
+        paraphraser_epochs: Passes over the data in `prepare`; 0 leaves a
+            random paraphraser. Defaults to 5, our choice.
+        paraphraser_learning_rate: Learning rate of Adam. Defaults to 1e-3.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"factor_transfer"`.
         dtype: dtype of both networks. Defaults to `"float32"`.
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
-            that are not maps or, without translator, unlike channels; in a
-            `keras.distillation.Distiller`, which does not prepare, for a
-            paraphraser that is not trained.
+            that are not maps, or without translator for different channels; in
+            `keras.distillation.Distiller`, for an untrained paraphraser.
 
     Example:
 
@@ -103,16 +103,16 @@ class FactorTransfer(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        form="paper",
-        p=1,
-        paraphrase_rate=0.5,
-        translate=True,
-        paraphraser_epochs=5,
-        paraphraser_learning_rate=1e-3,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        form: str = "paper",
+        p: int = 1,
+        paraphrase_rate: float | None = 0.5,
+        translate: bool = True,
+        paraphraser_epochs: int = 5,
+        paraphraser_learning_rate: float = 1e-3,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -122,20 +122,20 @@ class FactorTransfer(LayerPairLoss):
         )
         self.form = one_of("form", form, ("paper", "code", "attention"))
         self.p = int(one_of("p", p, (1, 2)))
-        if paraphrase_rate is not None and not paraphrase_rate > 0:
-            raise ValueError(
-                "paraphrase_rate must be a positive number or None. Received: "
-                f"{paraphrase_rate!r}"
-            )
-        self.paraphrase_rate = paraphrase_rate
+        self.paraphrase_rate = checked_number(
+            "paraphrase_rate", paraphrase_rate, or_none=True
+        )
         self.translate = bool(translate)
         self.paraphraser_epochs = int(paraphraser_epochs)
+        has_paraphraser = form != "attention" and paraphrase_rate is not None
+        if has_paraphraser and self.paraphraser_epochs > 0:
+            self.needs_teacher = "trained"
         self.paraphraser_learning_rate = float(paraphraser_learning_rate)
-        self.paraphrasers = []  # One per pair; none of "attention".
-        self.translators = []
-        self._prepared = None
+        self.paraphrasers: list = []  # One per pair; none of "attention".
+        self.translators: list = []
+        self._prepared: Any = None
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         super().build(teacher_shape, student_shape)
         if self.paraphrasers and self.paraphraser_epochs > 0:
             # A weight, so that a saved loss is not prepared again.
@@ -143,7 +143,9 @@ class FactorTransfer(LayerPairLoss):
                 name="prepared", shape=(), initializer="zeros", trainable=False
             )
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         check_maps(self, teacher_shape, student_shape)
         if self.form == "attention":
             return
@@ -167,22 +169,23 @@ class FactorTransfer(LayerPairLoss):
             )
 
     @property
-    def needs_preparation(self):
+    def is_prepared(self):
+        """Whether there is no paraphraser left to train."""
         if self._prepared is None:
-            return False
-        return float(ops.convert_to_numpy(self._prepared)) == 0.0
+            return True
+        return float(ops.convert_to_numpy(self._prepared)) == 1.0
 
-    def teacher_changed(self):
+    def teacher_changed(self) -> None:
         if self._prepared is not None:
             self._prepared.assign(0.0)
 
-    def prepare(self, teacher_batches):
+    def prepare(self, teacher_batches: Iterable) -> None:
         """Trains the paraphraser of every pair.
 
         Args:
             teacher_batches: Iterable, once per epoch, of the teacher's tap(s).
         """
-        if not self.needs_preparation:
+        if self.is_prepared:
             return
         paraphraser.train(
             self.paraphrasers,
@@ -192,16 +195,20 @@ class FactorTransfer(LayerPairLoss):
         )
         self._prepared.assign(1.0)
 
-    def validate_model_compatibility(self, teacher, student):
+    def validate_model_compatibility(
+        self, teacher: keras.Model, student: keras.Model
+    ) -> None:
         super().validate_model_compatibility(teacher, student)
-        if self.needs_preparation:
+        if not self.is_prepared:
             raise ValueError(
                 "keras.distillation.Distiller does not train the paraphraser. "
                 "Use kd.Distiller, or call loss.build(teacher_shape, "
                 "student_shape) and loss.prepare(teacher_batches) first."
             )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         if self.form == "attention":
             values = self._attention_distance(teacher, student)
         else:
@@ -230,7 +237,7 @@ class FactorTransfer(LayerPairLoss):
             return mean_per_sample(absolute(difference))
         return sum_per_sample(absolute(difference))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "form": self.form,

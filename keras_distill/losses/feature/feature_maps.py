@@ -1,8 +1,9 @@
 """What several losses of feature maps share."""
 
-from keras import ops
+from typing import Any
 
 from keras_distill._arguments import one_of
+from keras_distill._shapes import sizes_agree
 from keras_distill.losses.connectors import conv_bn
 
 
@@ -13,7 +14,7 @@ def check_maps(loss, teacher_shape, student_shape, way_out=None):
         loss: The loss, for the message.
         teacher_shape: Tuple, batch axis first.
         student_shape: Tuple, batch axis first.
-        way_out: With this advice given, the channels must agree too.
+        way_out: Advice for the message. If given, the channels must agree too.
     """
     teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
     problem = None
@@ -41,20 +42,12 @@ def check_maps(loss, teacher_shape, student_shape, way_out=None):
 def check_equal_maps(loss, teacher_shape, student_shape, way_out):
     """Raises unless both are maps of the same size and channels."""
     check_maps(loss, teacher_shape, student_shape, way_out)
-    if any(
-        None not in (t, s) and t != s
-        for t, s in zip(teacher_shape[1:3], student_shape[1:3])
-    ):
+    if not sizes_agree(teacher_shape[1:3], student_shape[1:3]):
         raise ValueError(
             f"{type(loss).__name__} needs maps of equal size here. Received: "
             f"teacher {tuple(teacher_shape)}, student {tuple(student_shape)}. "
             f"{way_out}"
         )
-
-
-def sum_per_sample(values):
-    """Sum over every axis but the first: `(batch, ...)` -> `(batch,)`."""
-    return ops.sum(values, axis=tuple(range(1, len(values.shape))))
 
 
 class PreActivationConnectors:
@@ -63,16 +56,16 @@ class PreActivationConnectors:
     For a `LayerPairLoss`: a 1x1 convolution and batch normalization per pair.
 
     Args:
-        connector: `"auto"` (where the channels differ), `"conv_bn"` (always)
+        connector: `"auto"` (if the channels differ), `"conv_bn"` (always)
             or `None` (never).
     """
 
-    def __init__(self, *, connector="auto", **kwargs):
+    def __init__(self, *, connector: str | None = "auto", **kwargs: Any):
         super().__init__(**kwargs)
         self.connector = one_of(
             "connector", connector, ("auto", "conv_bn", None)
         )
-        self.connectors = []  # One per pair, `None` where none is needed.
+        self.connectors: list = []  # One per pair, or `None`.
 
     def build_pair(self, index, teacher_shape, student_shape):
         way_out = 'Pass connector="auto".' if self.connector is None else None

@@ -1,4 +1,6 @@
-"""Attention-based fusion: how the review of earlier stages is put together."""
+"""The attention-based fusion of `KnowledgeReview`."""
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +31,7 @@ def resize_nearest(x, height, width):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class Fusion(layers.Layer):
-    """One stage's feature, fused with what the deeper stages gave.
+    """Fuses the feature of one stage with the deeper stages' residual.
 
         x = BN(conv1x1(feature))
         a, b = sigmoid(conv1x1([x, deeper]))     two maps of weights
@@ -37,15 +39,20 @@ class Fusion(layers.Layer):
         output = BN(conv3x3(residual))           at the teacher's size
 
     Args:
-        student_shape: Of the stage's feature.
-        teacher_shape: What `output` is to be like.
-        hidden_channels: Of `residual`.
-        deepest: Whether there is nothing deeper.
+        student_shape: Shape of the stage's feature.
+        teacher_shape: Shape of `output`.
+        hidden_channels: Number of channels of `residual`.
+        deepest: Whether this is the deepest stage.
         dtype: dtype of the weights.
     """
 
     def __init__(
-        self, student_shape, teacher_shape, hidden_channels, deepest, dtype
+        self,
+        student_shape: Any,
+        teacher_shape: Any,
+        hidden_channels: int,
+        deepest: Any,
+        dtype: Any,
     ):
         super().__init__(name="fusion", dtype=dtype)
         self.size = tuple(teacher_shape[1:3])
@@ -69,7 +76,7 @@ class Fusion(layers.Layer):
         self.built = True
 
     def call(self, feature, deeper=None):
-        """-> `(output, residual)`. Statistics are those of the batch."""
+        """Returns `(output, residual)`, by the statistics of the batch."""
         x = self.reduce(feature, training=True)
         if self.weigh is not None:
             deeper = resize_nearest(deeper, *x.shape[1:3])

@@ -1,43 +1,43 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import REGRESSORS
 from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class Hint(LayerPairLoss):
-    """Regresses intermediate features of the teacher from the student's.
+    """Regresses features of the teacher from features of the student.
 
         d = teacher - regressor(student)
         form="mean":   l = mean over all elements of d^2
         form="paper":  l = (1 / batch) sum_b 1/2 ||d_b||^2
         loss = sum over pairs of layer_weight * l
 
-    `"mean"` is the default although eq. 3 is the other: it is the form of the
-    popular code and of its published comparisons (RepDistiller, mdistiller),
-    and its value does not grow with the size of the map, so that one weight
-    suits every layer. The paper trains the hint in a stage of its own, where
-    the factor `height * width * channels / 2` between the two only scales the
-    learning rate.
+    `"mean"` is the form of RepDistiller and mdistiller and of their published
+    comparisons. Its value does not grow with the map, so one weight suits
+    every layer (docs/losses.md).
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
     Args:
         teacher_layer_name: The hint layer, or a list of them.
         student_layer_name: The guided layer, or a list, paired one to one.
-        regressor: `"auto"`: none where the channels agree, else `"conv1x1"`
-            for maps and `"dense"` for vectors and sequences (and for a map
-            against a vector, after averaging over the map). `"conv1x1"`,
-            `"dense"`: always. `"conv_bn_relu"`: 1x1 convolution, batch
-            normalization with the statistics of the batch, ReLU (mdistiller);
-            for hints after a ReLU. `None`: never. Trained with the student,
-            and not part of it.
+        regressor: `"auto"`: none if the channels agree, else `"conv1x1"` for
+            maps and `"dense"` for vectors and sequences, and for a student's
+            map and a teacher's vector, after averaging over the map.
+            `"conv1x1"`, `"dense"`: always. `"conv_bn_relu"`: 1x1 convolution,
+            batch normalization with the statistics of the batch, ReLU
+            (mdistiller); for hints after a ReLU. `None`: never. It is trained
+            with the student and not part of it. Defaults to `"auto"`.
         form: `"mean"` or `"paper"`. Defaults to `"mean"`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"hint"`.
@@ -49,7 +49,7 @@ class Hint(LayerPairLoss):
         position of a sequence.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for shapes
@@ -72,12 +72,12 @@ class Hint(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        regressor="auto",
-        form="mean",
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        regressor: str | None = "auto",
+        form: str = "mean",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -87,16 +87,20 @@ class Hint(LayerPairLoss):
         )
         self.regressor = one_of("regressor", regressor, REGRESSORS)
         self.form = one_of("form", form, ("mean", "paper"))
-        self.regressors = []  # One per pair, `None` where none is needed.
+        self.regressors: list = []  # One per pair, or `None`.
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         self.regressors.append(
             make_regressor(
                 self.regressor, teacher_shape, student_shape, self.dtype
             )
         )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         if len(teacher.shape) == len(student.shape) == 4:
             teacher, student = match_spatial(teacher, student)
         if self.regressors[index] is not None:
@@ -112,7 +116,7 @@ class Hint(LayerPairLoss):
                 values = values * ops.cast(size, values.dtype)
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "regressor": self.regressor,

@@ -1,14 +1,17 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import adaptive_average_pool
 from keras_distill.losses.feature.feature_maps import check_equal_maps
 from keras_distill.losses.feature.feature_maps import check_maps
 from keras_distill.losses.feature.fusion import Fusion
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.pooling import adaptive_average_pool
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
@@ -16,7 +19,7 @@ from keras_distill.losses.structures import shapes_of
 
 
 def hierarchical_context(teacher, student, scales=(4, 2, 1)):
-    """Squared distances of two maps at several scales, `(batch,)`.
+    """Mean squared distance of two maps at several scales, `(batch,)`.
 
         l = sum_k 2^-k mse_k / sum_k 2^-k      k = 0: the map as it is,
             k = 1, 2, ...: averaged down to 4x4, 2x2, 1x1; scales that are not
@@ -43,7 +46,7 @@ def hierarchical_context(teacher, student, scales=(4, 2, 1)):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class KnowledgeReview(LayerPairLoss):
-    """Lets every stage of the teacher teach this and deeper student stages.
+    """Lets each teacher stage teach its student stage and deeper ones.
 
         r_n = BN(conv1x1(student_n));   from the deepest stage to the first:
         r_k = fusion(BN(conv1x1(student_k)), r_(k+1)) = a * . + b * .
@@ -53,15 +56,13 @@ class KnowledgeReview(LayerPairLoss):
               over their sum
         loss = sum_k layer_weight_k * l_k
 
-    `a` and `b` are two maps of attention weights, computed from both inputs.
-    All of this is trained with the student, and is not part of it. The 3x3
-    convolution gives the teacher's channels: it can cost more than a small
+    `a` and `b` are maps of attention weights, computed from both inputs. All
+    of this is trained with the student and is not part of it. The 3x3
+    convolution gives the teacher's channels and can cost more than a small
     student; `hidden_channels` bounds it.
 
-    Cost: 107 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): the fusion of levels is
-    convolutions of its own, 3x3 among them, at every level, and so as much as
-    this student itself.
+    Cost: 107 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: Layers of the teacher, from first to deepest.
@@ -75,17 +76,17 @@ class KnowledgeReview(LayerPairLoss):
         dtype: dtype of the networks' weights. Defaults to `"float32"`.
 
     Input shapes:
-        Per pair `(batch, height, width, channels)`, sizes known; a vector is
-        a map of one position: put it there with `keras.layers.Reshape`.
+        Per pair `(batch, height, width, channels)` of known size. Give a
+        vector one position with `keras.layers.Reshape`.
         `sample_weight`: `(batch,)`; weights per position are averaged per
         sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `build`, for features that are not maps, of unknown
-            size, or, without fusion, of unlike shapes.
+            size, or, without fusion, of different shapes.
 
     Example:
 
@@ -105,12 +106,12 @@ class KnowledgeReview(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        fusion="residual",
-        hidden_channels=None,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        fusion: str | None = "residual",
+        hidden_channels: int | None = None,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -120,15 +121,17 @@ class KnowledgeReview(LayerPairLoss):
         )
         self.fusion = one_of("fusion", fusion, ("residual", None))
         self.hidden_channels = hidden_channels
-        self.fusions = []  # One per stage, from the first to the deepest.
+        self.fusions: list = []  # One per stage, from the first to the deepest.
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         names = self.student_layer_name
         deepest = shape_list(student_shape, names, "student")[-1]
         self._hidden = self.hidden_channels or min(512, deepest[-1] or 512)
         super().build(teacher_shape, student_shape)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         check_maps(self, teacher_shape, student_shape)
         if None in (*teacher_shape[1:3], *student_shape[1:3]):
             raise ValueError(
@@ -150,12 +153,12 @@ class KnowledgeReview(LayerPairLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         students = in_order(student_outputs, self.student_layer_name)
@@ -173,11 +176,13 @@ class KnowledgeReview(LayerPairLoss):
             reviewed.append(output)
         return reviewed[::-1]
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         values = hierarchical_context(teacher, student)
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "fusion": self.fusion,

@@ -1,16 +1,19 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature.feature_maps import check_maps
+from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def selectivities(x):
-    """Where each channel is active: its map, flattened, over its L2 norm.
+    """Divides each channel's flattened map by its L2 norm.
 
     Args:
         x: `(batch, height, width, channels)`.
@@ -24,23 +27,22 @@ def selectivities(x):
 
 
 def linear_discrepancy(teacher, student):
-    """`(batch,)`: squared MMD of the channels with `k(x, y) = x . y`.
+    """Squared MMD of the channels with `k(x, y) = x . y`, `(batch,)`.
 
-    The channels' means are compared, so no product of channels is made.
+    Compares the channels' means, so it needs no product of channels.
     """
     difference = ops.mean(teacher, axis=-1) - ops.mean(student, axis=-1)
     return ops.sum(ops.square(difference), axis=-1)
 
 
 def polynomial_discrepancy(teacher, student):
-    """`(batch,)`: squared MMD of the channels with `k(x, y) = (x . y)^2`.
+    """Squared MMD of the channels with `k(x, y) = (x . y)^2`, `(batch,)`.
 
-    Either from the products of channels, or, as
-    `sum_ij (a_i . b_j)^2 = <A A', B B'>`, from products of positions:
+    Computed from the products of channels or, as
+    `sum_ij (a_i . b_j)^2 = <A A', B B'>`, from those of positions, whichever
+    are fewer:
 
         || T T' / C_teacher - S S' / C_student ||_F^2
-
-    whichever are fewer.
 
     Args:
         teacher: `(batch, positions, teacher_channels)`.
@@ -71,7 +73,7 @@ KERNELS = {
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class NeuronSelectivityTransfer(LayerPairLoss):
-    """Matches what the channels of two networks select, as distributions.
+    """Matches the distributions of what channels select.
 
         f_i = channel i, flattened over positions, over max(||.||_2, 1e-12)
         l_b = mean_ij k(t_i, t_j) + mean_ij k(s_i, s_j) - 2 mean_ij k(s_i, t_j)
@@ -79,17 +81,15 @@ class NeuronSelectivityTransfer(LayerPairLoss):
         kernel="linear":      k(x, y) = x . y
         loss = sum over pairs of layer_weight * (1 / batch) sum_b l_b
 
-    The squared maximum mean discrepancy of the channels: their order and
-    number do not matter. The first term is constant and included. The paper's
-    factor lambda / 2 (lambda = 50 with the polynomial kernel) is not in the
-    loss; it belongs in `distillation_loss_weights`. The paper's third kernel,
-    the Gaussian, is not here.
+    This is the squared maximum mean discrepancy of the channels; their order
+    and number do not matter. Give the paper's factor lambda / 2 (lambda = 50
+    with the polynomial kernel) as a `distillation_loss_weights`. The paper's
+    third kernel, the Gaussian, is not offered.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 12 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; its channels are
-    compared in every pair, in both networks.
+    Cost: 12 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer that gives a map, or a list of them.
@@ -98,14 +98,14 @@ class NeuronSelectivityTransfer(LayerPairLoss):
             Defaults to `"polynomial"`, as in popular code.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"neuron_selectivity_transfer"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
@@ -131,11 +131,11 @@ class NeuronSelectivityTransfer(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        kernel="polynomial",
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        kernel: str = "polynomial",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -145,16 +145,20 @@ class NeuronSelectivityTransfer(LayerPairLoss):
         )
         self.kernel = one_of("kernel", kernel, tuple(KERNELS))
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         check_maps(self, teacher_shape, student_shape)
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = match_spatial(teacher, student)
         discrepancy = KERNELS[self.kernel]
         values = discrepancy(selectivities(teacher), selectivities(student))
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel": self.kernel}
 
 

@@ -1,36 +1,39 @@
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_distill._keras.heads import find_layer
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.feature.feature_maps import PreActivationConnectors
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import plain
+from keras_distill.losses.values import no_weights
+from keras_distill.taps.paths import find_layer
 
 
 def batch_norm_margin(gamma, beta):
-    """Mean of the negative part of what a batch normalization gives.
+    """Computes the mean negative response of a batch normalization.
 
         m = beta - |g| exp(-(beta / g)^2 / 2) / (sqrt(2 pi) Phi(-beta / |g|))
 
-    with `Phi` the distribution function of a standard normal; `m = -3 |g|`
-    where less than 0.001 of the values are negative, as in the authors' code.
+    with `Phi` the distribution function of a standard normal; `m = -3 |g|` if
+    less than 0.001 of the values are negative, as in the authors' code.
 
     Args:
         gamma: Scale, `(channels,)`, NumPy.
         beta: Offset, `(channels,)`, NumPy.
 
     Returns:
-        The margin, `(channels,)`, float64. 0 or `beta`, if that is negative,
-        for a channel of scale 0, which is constant.
+        The margin, `(channels,)`, float64. For a channel of scale 0, which is
+        constant: `beta` if it is negative, else 0.
     """
     margins = []
     for g, b in zip(np.abs(np.float64(gamma)), np.float64(beta)):
@@ -47,10 +50,10 @@ def batch_norm_margin(gamma, beta):
 
 
 def partial_squares(teacher, student, margin):
-    """Squared distance to the teacher, where the student is not below it.
+    """Squared distance to the teacher, if the student is not below it.
 
         t = max(teacher, margin)
-        (student - t)^2  where teacher > 0 or student > t, else 0
+        (student - t)^2  if teacher > 0 or student > t, else 0
 
     A response that the next ReLU kills in both networks costs nothing.
 
@@ -70,7 +73,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     """Partial L2 distance to the teacher's responses before their ReLU.
 
         t = max(teacher, margin_c)            s = r(student)
-        d = (s - t)^2  where teacher > 0 or s > t, else 0
+        d = (s - t)^2  if teacher > 0 or s > t, else 0
         l = (1 / batch) sum_b sum over positions and channels of d
         loss = sum over pairs of layer_weight * l
 
@@ -78,27 +81,25 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     from scale and offset of the teacher's batch normalization. `r` is the
     connector, trained with the student and not part of it.
 
-    Popular code (the authors', mdistiller) has the same sum, times 1 / 1000
-    and `1 / 2^(n - k - 1)` for pair k of n: give these as `layer_weights`.
+    The authors' code and mdistiller multiply the sum by 1 / 1000 and by
+    `1 / 2^(n - k - 1)` for pair k of n: give these as `layer_weights`.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 17 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; connectors of
-    1x1 convolution and batch normalization, trained too.
+    Cost: 17 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer before its activation, or a list of them.
         student_layer_name: The same, paired one to one.
-        batch_norm_layer_name: The teacher's batch normalization, or one per
-            pair, whose scale and offset give the margin: the last before the
-            tap, say of a block that ends in an addition. Defaults to the tap,
-            which then must be a batch normalization.
-        margin: A number, or a list with one number, or one list of numbers
-            per channel, per pair. Not positive. Defaults to what the batch
-            normalization gives.
+        batch_norm_layer_name: The teacher's batch normalization that gives the
+            margin, or one per pair: the last one before the tap. Defaults to
+            the tap, which then must be a batch normalization.
+        margin: One number, or per pair one number or a list with one per
+            channel. Not positive. Defaults to what the batch normalization
+            gives.
         connector: `"auto"`: 1x1 convolution and batch normalization (with the
-            statistics of the batch) where the channels differ. `"conv_bn"`:
+            statistics of the batch) if the channels differ. `"conv_bn"`:
             always, as in the paper. `None`: never. Defaults to `"auto"`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"overhauled_feature"`.
@@ -106,16 +107,16 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is). NaN if the
+        `compute_loss`: a scalar, float32, or float64 if an input is. NaN if the
         margin is neither given nor found: `bind` was not called.
 
     Raises:
         ValueError: for a positive margin or one of the wrong length; in
-            `bind`, for a tap that is no batch normalization; in `build`, for
-            features that are not maps or, without connector, have unlike
+            `bind`, for a tap that is not a batch normalization; in `build`, for
+            features that are not maps or, without connector, differ in
             channels.
 
     Example:
@@ -137,13 +138,13 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        batch_norm_layer_name=None,
-        margin=None,
-        connector="auto",
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        batch_norm_layer_name: str | Sequence[str] | None = None,
+        margin: float | Sequence | None = None,
+        connector: str | None = "auto",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -161,25 +162,29 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
                     f"({pairs}). Received: {batch_norm_layer_name}"
                 )
         self.margin = _checked_margin(margin, pairs)
-        self.margins = []  # One weight per pair.
-        self._found = None
+        if self.margin is None:
+            self.needs_teacher = "trained"
+        self.margins: list = []  # One weight per pair.
+        self._found: list | None = None
 
-    @property
-    def reads_teacher_weights(self):
-        return self.margin is None and self._found is None and not self.built
-
-    def bind(self, teacher, student):
-        if self.margin is not None or teacher is None:
+    def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
+        if self.margin is not None:
+            return
+        if teacher is None:
+            if self._found is None and not self.built:
+                raise ValueError(no_weights(self, "normalization"))
             return
         names = self.batch_norm_layer_name or self.teacher_layer_name
         self._found = [_margin_of(teacher, name) for name in as_list(names)]
         for weight, found in zip(self.margins, self._found):
             weight.assign(found)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         super().build_pair(index, teacher_shape, student_shape)
         channels = teacher_shape[-1]
-        margin = math.nan
+        margin: Any = math.nan
         if self._found is not None:
             margin = self._found[index]
         elif self.margin is not None:
@@ -200,7 +205,9 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
             )
         )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = match_spatial(teacher, student)
         student = self.connected(index, student)
         teacher, student, margin = same_precision(
@@ -209,7 +216,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
         values = sum_per_sample(partial_squares(teacher, student, margin))
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "batch_norm_layer_name": plain(self.batch_norm_layer_name),
@@ -218,7 +225,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
 
 
 def _checked_margin(margin, pairs):
-    """-> one number or list of numbers per pair, or `None`."""
+    """Returns a number or a list of numbers per pair, or `None`."""
     if margin is None:
         return None
     if isinstance(margin, numbers.Real):
@@ -239,12 +246,12 @@ def _checked_margin(margin, pairs):
 
 
 def _margin_of(teacher, name):
-    layer = find_layer(teacher, name)
+    layer, _ = find_layer(teacher, name, "teacher")
     if not isinstance(layer, keras.layers.BatchNormalization):
         raise ValueError(
             "The margin comes from the teacher's batch normalization, but "
-            f"'{name}' of the teacher '{teacher.name}' is "
-            f"{'no layer' if layer is None else type(layer).__name__}. Pass "
+            f"'{name}' of the teacher '{teacher.name}' is a "
+            f"{type(layer).__name__} layer. Pass "
             'batch_norm_layer_name="...", the last one before the tap, or '
             "margin=."
         )

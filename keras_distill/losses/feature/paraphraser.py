@@ -1,24 +1,27 @@
-"""The two networks of factor transfer, and how the teacher's one is trained.
+"""The two networks of factor transfer, and the training of the teacher's.
 
 Both are three 3x3 convolutions, each with batch normalization and a leaky ReLU
-of slope 0.1. The paraphraser's come with three transposed ones that give the
-feature back: an autoencoder of the teacher's feature.
+of slope 0.1. Three transposed ones make the paraphraser an autoencoder of the
+teacher's feature.
 """
+
+from typing import Any
 
 import keras
 from keras import layers
 
-from keras_distill.losses.base import at_least_float32
+from keras_distill.losses.connectors import batch_norm
+from keras_distill.losses.ops.elementwise import at_least_float32
 
 SLOPE = 0.1  # Of the leaky ReLU, as in the paper.
 
 
 def translator(channels, factor_channels, dtype="float32"):
-    """Three convolutions: `channels` -> `factor_channels`.
+    """Builds three convolutions from `channels` to `factor_channels`.
 
     Args:
-        channels: Of the input.
-        factor_channels: Of the factor.
+        channels: Number of channels of the input.
+        factor_channels: Number of channels of the factor.
         dtype: dtype of the weights.
 
     Returns:
@@ -30,17 +33,19 @@ def translator(channels, factor_channels, dtype="float32"):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class Paraphraser(keras.layers.Layer):
-    """An autoencoder of one feature; its code is the factor.
+    """An autoencoder of one feature, whose code is the factor.
 
-    Frozen, and in inference mode, but for its own training in `fit_batch`.
+    It is frozen and in inference mode, except for its own training in `train`.
 
     Args:
-        channels: Of the teacher's feature.
-        factor_channels: Of the factor.
+        channels: Number of channels of the teacher's feature.
+        factor_channels: Number of channels of the factor.
         dtype: dtype of the weights.
     """
 
-    def __init__(self, channels, factor_channels, dtype="float32"):
+    def __init__(
+        self, channels: Any, factor_channels: Any, dtype: Any = "float32"
+    ):
         super().__init__(name="paraphraser", dtype=dtype)
         self.encoder = translator(channels, factor_channels, dtype)
         self.decoder = _stack(
@@ -57,7 +62,7 @@ class Paraphraser(keras.layers.Layer):
         return self.encoder(x, training=False)
 
     def trainer(self, learning_rate):
-        """A compiled model from feature to feature. Freeze it after use."""
+        """Returns a compiled autoencoder. Freeze it after use."""
         self.trainable = True
         model = keras.Sequential([self.encoder, self.decoder])
         model.compile(
@@ -125,13 +130,7 @@ def _stack(kind, channels, widths, name, dtype):
                 data_format="channels_last",
                 dtype=dtype,
             ),
-            # Keras's momentum of 0.99 would lag behind a short training.
-            layers.BatchNormalization(
-                epsilon=1e-5,
-                momentum=0.9,
-                synchronized=keras.backend.backend() == "tensorflow",
-                dtype=dtype,
-            ),
+            batch_norm(dtype),
             layers.LeakyReLU(negative_slope=SLOPE, dtype=dtype),
         ]
     network = keras.Sequential(stack, name=name)

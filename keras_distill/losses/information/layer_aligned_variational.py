@@ -1,12 +1,13 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import at_least_float32
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.information.layer_alignment import aligned
 from keras_distill.losses.information.layer_alignment import checked_alignment
 from keras_distill.losses.information.layer_alignment import fixed_alignment
@@ -19,6 +20,9 @@ from keras_distill.losses.information.variational import (
 )
 from keras_distill.losses.information.variational import over_channels
 from keras_distill.losses.information.variational import softplus_variance
+from keras_distill.losses.ops.elementwise import at_least_float32
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain
@@ -29,9 +33,7 @@ from keras_distill.losses.structures import shapes_of
 def gaussian_entropy(variance, epsilon=1e-5):
     """Entropy per element of a Gaussian, without `log(2 pi) / 2`.
 
-    The least mean energy of all predictions that know nothing and whose
-    variance is at least epsilon. So no information is 0, and not the
-    1/2 that a dead channel would get from `log(variance) / 2 + 1 / 2`.
+    Held so that a dead channel has no information, see docs/losses.md.
     """
     held = ops.maximum(variance, epsilon)
     return 0.5 * (ops.log(held) + variance / held)
@@ -39,7 +41,7 @@ def gaussian_entropy(variance, epsilon=1e-5):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class LayerAlignedVariationalInformation(DistillationLoss):
-    """Shares out the layers of a teacher over those of a student.
+    """Assigns the layers of a teacher to those of a student.
 
         I(t_i, s_j) = H(t_i) - sum_{c,h,w} [log sigma_c
                              + (t_i - mu_ij(s_j))^2 / (2 sigma_c^2)]
@@ -47,39 +49,31 @@ class LayerAlignedVariationalInformation(DistillationLoss):
         sigma_c^2 = softplus(alpha_ijc) + epsilon
 
     `I` is a lower bound of the information in nats, a mean over the batch (and
-    with `reduction="mean"` over the elements of `t_i`); `mu` is linear. With a
-    fixed lambda, `H` is a constant and left out. With a learned one, leaving
-    it out makes lambda prefer layers of small values, whatever they tell:
-    `log sigma` is low there. Networks may differ in kind and depth: a vector
-    is projected and repeated over the positions of a map, a map is averaged
-    and projected to meet a vector, and maps of unlike sizes take the size of
-    the teacher's. The share of this loss in the objective is alpha of
-    `kd.Distiller`; the paper's beta is 1 - alpha.
+    with `reduction="mean"` over the elements of `t_i`); `mu` is linear.
+    docs/losses.md says why a learned lambda needs `H`.
 
-    On several replicas the running moments are always those of all samples,
-    as on one device; there is no `cross_replica`. It costs little: two numbers
-    per sample and channel of the teacher's layers are sent around.
+    Networks may differ in kind and depth. A vector is projected and repeated
+    over the positions of a map, a map is averaged and projected to meet a
+    vector, and maps take the size of the teacher's. The running moments are
+    always those of all replicas; there is no `cross_replica`. The paper's beta
+    is `1 - alpha` of `kd.Distiller`.
 
-    Cost: 25 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): all to all of three layers, 9
-    % one to one; every pair with a share has a connector of its own, trained
-    too.
+    Cost: 25 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
-        teacher_layer_name: T layers: a name or a list of them.
-        student_layer_name: S layers alike.
+        teacher_layer_name: T layers, a name or a list.
+        student_layer_name: S layers, a name or a list.
         alignment: lambda. `"uniform"`: 1 / T, all to all. `"identity"`: one to
-            one, in order. `"learned"`: a softmax over the teacher's layers of
-            trained numbers, from uniform. Or a T x S matrix; pairs where it is
-            0 cost nothing. Defaults to `"uniform"`.
-        entropy: `"gaussian"`: H from the running variance per channel of the
-            teacher's layer. `"standardized"`: the teacher's layers are brought
-            to running mean 0 and variance 1, and H with them. `None`: H is
-            left out. Defaults to `"auto"`: `"gaussian"` for a learned lambda,
-            else `None`.
-        reduction: `"sum"` or `"mean"`. Defaults to `"sum"`, the paper's. With
-            a learned lambda the sum favours layers of many elements; the mean
-            compares the information per element.
+            one, in order. `"learned"`: a softmax over the teacher's layers,
+            which starts uniform. Or a T x S matrix; pairs with 0 cost nothing.
+            Defaults to `"uniform"`.
+        entropy: `"gaussian"`: H from the running variance of each channel.
+            `"standardized"`: the teacher's layers are brought to running mean
+            0 and variance 1. `None`: no H. Defaults to `"auto"`: `"gaussian"`
+            for a learned lambda, else `None`.
+        reduction: `"sum"`, the paper's, or `"mean"`. With a learned lambda the
+            sum favours layers of many elements. Defaults to `"sum"`.
         momentum: Of the running moments. Defaults to 0.99.
         initial_variance: sigma^2 at the start. Defaults to 1.
         epsilon: Smallest variance. Defaults to 1e-5, as in
@@ -93,12 +87,12 @@ class LayerAlignedVariationalInformation(DistillationLoss):
         position of a sequence.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists, a matrix of another shape
-            or whose columns do not sum to 1; in `build`, for a sequence and a
-            map, or sequences of unlike length, with both shapes.
+            or with columns that do not sum to 1; in `build`, for layers that
+            cannot be joined.
 
     Example:
 
@@ -123,15 +117,15 @@ class LayerAlignedVariationalInformation(DistillationLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        alignment="uniform",
-        entropy="auto",
-        reduction="sum",
-        momentum=0.99,
-        initial_variance=1.0,
-        epsilon=1e-5,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        alignment: str | Sequence[Sequence[float]] = "uniform",
+        entropy: str | None = "auto",
+        reduction: str = "sum",
+        momentum: float = 0.99,
+        initial_variance: float = 1.0,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -147,20 +141,16 @@ class LayerAlignedVariationalInformation(DistillationLoss):
             "entropy", entropy, ("auto", "gaussian", "standardized", None)
         )
         self.reduction = one_of("reduction", reduction, ("sum", "mean"))
-        if not 0.0 <= momentum < 1.0:
-            raise ValueError(
-                f"momentum must lie in [0, 1). Received: {momentum!r}"
-            )
-        self.momentum = float(momentum)
+        self.momentum = checked_number("momentum", momentum, "[0, 1)")
         check_variances(initial_variance, epsilon)
         self.initial_variance = float(initial_variance)
         self.epsilon = float(epsilon)
         # The moments are those of the batch, too.
         self.batch_coupled = self._used_entropy() is not None
         self.logits = None  # Of a learned lambda.
-        self.projections = []  # One per pair that counts, see `_pairs`.
-        self.scales = []
-        self.moments = []  # One per layer of the teacher.
+        self.projections: list = []  # One per pair that counts, see `_pairs`.
+        self.scales: list = []
+        self.moments: list = []  # One per layer of the teacher.
 
     def _used_entropy(self):
         if self.entropy == "auto":
@@ -172,7 +162,7 @@ class LayerAlignedVariationalInformation(DistillationLoss):
         matrix = fixed_alignment(self.alignment, *self._count)
         return [(int(i), int(j)) for i, j in np.argwhere(matrix > 0.0)]
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         teachers = shape_list(teacher_shape, self.teacher_layer_name, "teacher")
         students = shape_list(student_shape, self.student_layer_name, "student")
         if self.alignment == "learned":
@@ -198,7 +188,7 @@ class LayerAlignedVariationalInformation(DistillationLoss):
             ]
 
     def alignment_matrix(self):
-        """lambda as it is now: a tensor `(T, S)`, its columns sum to 1."""
+        """Returns lambda as a tensor `(T, S)` whose columns sum to 1."""
         if self.alignment == "learned":
             return ops.softmax(ops.convert_to_tensor(self.logits), axis=0)
         matrix = fixed_alignment(self.alignment, *self._count)
@@ -206,12 +196,12 @@ class LayerAlignedVariationalInformation(DistillationLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         teachers = [
@@ -224,17 +214,16 @@ class LayerAlignedVariationalInformation(DistillationLoss):
         matrix = self.alignment_matrix()
         total = 0.0
         for index, (i, j) in enumerate(self._pairs()):
-            information = weighted_mean(
-                self._information(index, *teachers[i], students[j]),
-                sample_weight,
-            )
+            teacher, entropy = teachers[i]
+            values = self._information(index, teacher, entropy, students[j])
+            information = weighted_mean(values, sample_weight)
             total = total - ops.cast(matrix[i, j], information.dtype) * (
                 information
             )
         return total
 
     def _with_entropy(self, i, teacher):
-        """-> the teacher's layer and its entropy per element."""
+        """Returns the teacher's layer and its entropy per element."""
         entropy = self._used_entropy()
         if entropy is None:
             return teacher, 0.0
@@ -257,7 +246,7 @@ class LayerAlignedVariationalInformation(DistillationLoss):
         information = ops.sum(ops.cast(entropy, energy.dtype)) - energy
         return over_channels(information, teacher.shape[-1], self.reduction)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alignment": self.alignment

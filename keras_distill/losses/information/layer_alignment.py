@@ -1,28 +1,28 @@
-"""Which teacher layer teaches which student layer, and how two are joined."""
+"""Aligns the layers of teacher and student, and joins two features."""
 
 import numpy as np
 from keras import layers
 from keras import ops
 
-from keras_distill.losses.connectors import adaptive_average_pool
 from keras_distill.losses.feature.fusion import resize_nearest
+from keras_distill.losses.ops.pooling import adaptive_average_pool
 
 ALIGNMENTS = ("identity", "uniform", "learned")
 
 
 def checked_alignment(alignment, teachers, students):
-    """A name, or a matrix `[teachers, students]` whose columns sum to 1.
+    """Checks a name, or a matrix `[teachers, students]` of shares.
 
     Args:
-        alignment: One of `ALIGNMENTS`, or a matrix.
-        teachers: How many layers of the teacher.
-        students: How many layers of the student.
+        alignment: One of `ALIGNMENTS`, or a matrix whose columns sum to 1.
+        teachers: The number of layers of the teacher.
+        students: The number of layers of the student.
 
     Returns:
         The name, or the matrix as nested lists of floats.
 
     Raises:
-        ValueError: for anything else; says which columns do not sum to 1.
+        ValueError: for anything else. Names columns that do not sum to 1.
     """
     if isinstance(alignment, str):
         if alignment not in ALIGNMENTS:
@@ -60,7 +60,7 @@ def checked_alignment(alignment, teachers, students):
 
 
 def fixed_alignment(alignment, teachers, students):
-    """The matrix as a NumPy array; uniform for a learned one, its start."""
+    """Returns the matrix as a NumPy array; a learned one starts uniform."""
     if alignment == "identity":
         return np.eye(teachers)
     if isinstance(alignment, str):
@@ -69,7 +69,7 @@ def fixed_alignment(alignment, teachers, students):
 
 
 def check_alignable(teacher_shape, student_shape):
-    """Raises for two features that `aligned` cannot join."""
+    """Raises if `aligned` cannot join two features."""
     t, s = tuple(teacher_shape), tuple(student_shape)
     ranks = {len(t), len(s)}
     problem = None
@@ -80,7 +80,7 @@ def check_alignable(teacher_shape, student_shape):
     elif ranks == {3} and None not in (t[1], s[1]) and t[1] != s[1]:
         problem = "sequences must have the same length"
     elif ranks == {4} and None in (*t[1:3], *s[1:3]) and t[1:3] != s[1:3]:
-        problem = "maps of unlike sizes must have known sizes"
+        problem = "maps that differ in size must have known sizes"
     if problem:
         raise ValueError(
             f"The features cannot be compared: {problem}. Received: teacher "
@@ -91,7 +91,7 @@ def check_alignable(teacher_shape, student_shape):
 
 
 def make_projection(teacher_shape, student_shape, dtype):
-    """A linear map of the student's channels to the teacher's, built."""
+    """Builds a linear map of the student's channels to the teacher's."""
     check_alignable(teacher_shape, student_shape)
     projection = layers.Dense(teacher_shape[-1], dtype=dtype)
     projection.build((None, student_shape[-1]))
@@ -99,14 +99,14 @@ def make_projection(teacher_shape, student_shape, dtype):
 
 
 def aligned(projection, student, teacher):
-    """The student's feature, projected, in the shape of the teacher's.
+    """Projects the student's feature into the shape of the teacher's.
 
-    A vector is the same at every position of a map; a map is averaged to meet
-    a vector; maps of unlike sizes are averaged down or repeated. The teacher
-    is left as it is: the entropy of its layer is the same in every pair.
+    A vector is the same at every position of a map, a map is averaged to meet
+    a vector, and maps are averaged down or repeated. The teacher's feature
+    stays, so that the entropy of its layer is the same in every pair.
 
     Args:
-        projection: Of `make_projection`.
+        projection: The layer from `make_projection`.
         student: `(batch, ..., student_channels)`.
         teacher: `(batch, ..., channels)`.
     """

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -5,19 +7,19 @@ from keras_distill.losses.ops.gathering import gather_replicas
 
 
 class RunningMoments(keras.layers.Layer):
-    """Mean and variance per channel of all that was seen, the old fading.
+    """Running mean and variance per channel.
 
     The first batch counts alone, the n-th `1 / n`, later ones `1 - momentum`.
-    On several replicas a batch is all of their samples: the moments are those
-    of one device. Two numbers per sample and channel are sent around for it.
+    A batch is the samples of all replicas, so the moments are those of one
+    device. That sends around two numbers per sample and channel.
 
     Args:
-        channels: Of the features.
-        momentum: In [0, 1).
+        channels: Number of channels of the features.
+        momentum: Share of the old moments, in [0, 1).
         dtype: dtype of the moments.
     """
 
-    def __init__(self, channels, momentum, dtype):
+    def __init__(self, channels: Any, momentum: Any, dtype: Any):
         super().__init__(name="running_moments", dtype=dtype)
         self.momentum = momentum
         options = {
@@ -34,7 +36,7 @@ class RunningMoments(keras.layers.Layer):
         self.built = True
 
     def update(self, x):
-        """Takes in `(batch, ..., channels)` -> `(mean, variance)`."""
+        """Takes in `(batch, ..., channels)` and returns `(mean, variance)`."""
         mean, variance = batch_moments(x)
         old_mean, old_variance, seen = (
             ops.cast(w, x.dtype) for w in (self.mean, self.variance, self.seen)

@@ -1,14 +1,16 @@
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
 from keras_distill.losses.connectors import perceptron
+from keras_distill.losses.layer_pair import LayerPairLoss
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def softplus_variance(scale, epsilon=1e-5):
@@ -17,7 +19,7 @@ def softplus_variance(scale, epsilon=1e-5):
 
 
 def inverse_softplus_variance(variance, epsilon=1e-5):
-    """The `scale` for which `softplus_variance` gives `variance` (a float)."""
+    """Returns the `scale` whose `softplus_variance` is `variance`, a float."""
     wanted = variance - epsilon
     return wanted + math.log(-math.expm1(-wanted))
 
@@ -27,8 +29,8 @@ def gaussian_energy(x, mean, variance):
 
         sum_c log sigma_c + (x_c - mean_c)^2 / (2 sigma_c^2)
 
-    The channels are summed before the logarithm is added, and no map is
-    divided: three passes over the map instead of six.
+    Sums the channels before it adds the logarithm, and divides no map: three
+    passes over the map instead of six.
 
     Args:
         x: `(batch, ..., channels)`.
@@ -44,11 +46,11 @@ def gaussian_energy(x, mean, variance):
 
 
 def over_channels(values, channels, reduction):
-    """One number per sample or position, to be averaged by `weighted_mean`.
+    """Scales sums over channels so that `weighted_mean` reduces them.
 
     Args:
         values: `(batch, ...)`, each a sum over the channels.
-        channels: How many.
+        channels: The number of channels.
         reduction: `"mean"` over all elements of a sample, or their `"sum"`.
 
     Returns:
@@ -64,7 +66,7 @@ def over_channels(values, channels, reduction):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class VariationalInformation(LayerPairLoss):
-    """Maximises a lower bound of the information shared by two layers.
+    """Maximizes a lower bound of the information shared by two layers.
 
         -log q(t|s) = sum_{c,h,w} log sigma_c + (t - mu(s))^2 / (2 sigma_c^2)
         sigma_c^2 = softplus(alpha_c) + epsilon
@@ -72,21 +74,19 @@ class VariationalInformation(LayerPairLoss):
         reduction="mean":  l = mean over batch, positions and channels
         loss = sum over pairs of layer_weight * l
 
-    `mu` is a trained network of three 1x1 convolutions without biases, ReLU
-    between them (dense layers for vectors and sequences), `alpha` a trained
-    vector; neither is part of the student. The constant `log(2 pi) / 2` is
+    `mu` is a trained network of three 1x1 convolutions without biases and ReLU
+    between them (dense layers for vectors and sequences); `alpha` is a trained
+    vector. Neither is part of the student. The constant `log(2 pi) / 2` is
     left out. The loss can be negative.
 
-    The sum is the paper's equation; popular code (RepDistiller) takes the
-    mean, which is the sum divided by `height * width * channels`, and for
-    which its weight of 1 is meant. The sum wants a weight smaller by that
-    factor, in `layer_weights`.
+    The sum is the paper's equation. RepDistiller takes the mean with weight 1:
+    the sum divided by `height * width * channels`. Give the sum a weight
+    smaller by that factor, in `layer_weights`.
 
-    Maps of unlike sizes: the larger is averaged down to the smaller.
+    If two maps differ in size, the larger is averaged down to the smaller.
 
-    Cost: 25 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; the means are
-    convolutions, trained too.
+    Cost: 25 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer of the teacher, or a list of them.
@@ -107,7 +107,7 @@ class VariationalInformation(LayerPairLoss):
         position of a sequence.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for shapes
@@ -132,14 +132,14 @@ class VariationalInformation(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        reduction="sum",
-        hidden_channels=None,
-        initial_variance=5.0,
-        epsilon=1e-5,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        reduction: str = "sum",
+        hidden_channels: int | None = None,
+        initial_variance: float = 5.0,
+        epsilon: float = 1e-5,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -152,10 +152,12 @@ class VariationalInformation(LayerPairLoss):
         check_variances(initial_variance, epsilon)
         self.initial_variance = float(initial_variance)
         self.epsilon = float(epsilon)
-        self.means = []  # mu, one per pair.
-        self.scales = []  # alpha, one vector per pair.
+        self.means: list = []  # mu, one per pair.
+        self.scales: list = []  # alpha, one vector per pair.
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         channels = teacher_shape[-1]
         hidden = self.hidden_channels or channels
         self.means.append(
@@ -173,7 +175,9 @@ class VariationalInformation(LayerPairLoss):
             )
         )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         if len(teacher.shape) == len(student.shape) == 4:
             teacher, student = match_spatial(teacher, student)
         mean = self.means[index](student, training=True)
@@ -183,7 +187,7 @@ class VariationalInformation(LayerPairLoss):
         values = over_channels(energy, teacher.shape[-1], self.reduction)
         return weighted_mean(values, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduction": self.reduction,

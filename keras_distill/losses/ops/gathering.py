@@ -1,8 +1,8 @@
 """The other replicas' samples, for losses that compare samples.
 
-A loss asks for them by `gather_replicas(x)`. On one device, and outside of a
-training step, it gets back what it gave. The training step, which knows about
-devices, says for its duration how to gather.
+A loss calls `gather_replicas(x)`. On one device, and outside of a training
+step, it gets `x` back. The training step, which knows the devices, provides
+the gathering with `gathering(replica)`.
 """
 
 import contextlib
@@ -14,25 +14,25 @@ _REPLICA = contextvars.ContextVar("replica", default=None)
 
 
 def gather_replicas(x):
-    """`(samples here, ...)` -> `(samples everywhere, ...)`.
+    """Gathers a tensor from all replicas, in the order of the replicas.
 
-    In the order of the replicas, the same on each of them; differentiable. A
-    loss of gathered samples is the same number on every replica, and the
-    weights that the training step gives to the replicas sum to 1: value and
-    gradient are those of one device that sees the whole batch.
+    Differentiable. A loss of gathered samples is the same number on every
+    replica, and the weights that the training step gives to the replicas sum
+    to 1. So value and gradient are those of one device that sees the whole
+    batch.
 
     Args:
-        x: A tensor, batch axis first.
+        x: `(samples here, ...)`.
 
     Returns:
-        `x` itself on one device.
+        `(samples everywhere, ...)`; `x` itself on one device.
     """
     replica = _REPLICA.get()
     return x if replica is None else replica.gather(x)
 
 
 def draw_per_sample(draw, x):
-    """Random numbers that do not depend on the number of replicas.
+    """Draws random numbers that do not depend on the number of replicas.
 
     Every replica draws for the whole batch, in step with the others, and takes
     the rows of its own samples.
@@ -52,12 +52,13 @@ def draw_per_sample(draw, x):
 
 @contextlib.contextmanager
 def gathering(replica):
-    """A context in which losses see the samples of all replicas.
+    """Lets losses see the samples of all replicas inside of a `with` block.
 
     Args:
-        replica: `None` on one device. Else what has `gather(x)`, which gives x
-            of all replicas; `everywhere`, the number of their samples; and
-            `local_rows(x)`, which gives the rows of x that are samples here.
+        replica: `None` on one device. Else an object with `gather(x)`, which
+            returns x of all replicas; `everywhere`, the number of their
+            samples; and `local_rows(x)`, which returns the rows of x that are
+            samples here.
     """
     token = _REPLICA.set(replica)
     try:
@@ -67,7 +68,7 @@ def gathering(replica):
 
 
 def samples_everywhere(values):
-    """The number of samples on all replicas.
+    """Counts the samples on all replicas.
 
     Args:
         values: `(samples here,)`.

@@ -4,20 +4,20 @@ from keras import ops
 
 
 def label_distribution(y, logits, name):
-    """Labels as one distribution over the classes per position.
+    """Turns labels into one distribution over the classes per position.
 
     Args:
         y: Sparse `(batch, ...)` or `(batch, ..., 1)` integers, or
             distributions `(batch, ..., classes)`: one-hot, smoothed or mixed.
         logits: `(batch, ..., classes)`, for the classes and the dtype.
-        name: Who asks, for the message.
+        name: Name of the loss, for the message.
 
     Returns:
-        `(batch, ..., classes)`, the dtype of `logits`. A sparse label outside
-        of the classes (an `ignore_class`) gives a row of zeros.
+        `(batch, ..., classes)` in the dtype of `logits`. A sparse label
+        outside of the classes (an `ignore_class`) gives a row of zeros.
 
     Raises:
-        ValueError: without labels, or for labels of another shape.
+        ValueError: for missing labels, or labels of another shape.
     """
     if y is None:
         raise ValueError(
@@ -25,27 +25,29 @@ def label_distribution(y, logits, name):
             "dataset, (x, y), and use kd.Distiller: keras.distillation's "
             "passes none to its losses."
         )
-    given, wanted = getattr(y, "shape", None), tuple(logits.shape)
-    if given is not None:
-        given, classes = tuple(given), wanted[-1]
-        if len(given) == len(wanted) and given[-1] == classes:
+    shape, wanted = getattr(y, "shape", None), tuple(logits.shape)
+    if shape is not None:
+        shape, classes = tuple(shape), wanted[-1]
+        if len(shape) == len(wanted) and shape[-1] == classes:
             return ops.cast(y, logits.dtype)
-        if len(given) == len(wanted) and given[-1] == 1:
-            y, given = ops.squeeze(y, axis=-1), given[:-1]
-        if len(given) == len(wanted) - 1:
+        if len(shape) == len(wanted) and shape[-1] == 1:
+            y, shape = ops.squeeze(y, axis=-1), shape[:-1]
+        if len(shape) == len(wanted) - 1:
             return ops.one_hot(
                 ops.cast(y, "int32"), classes, dtype=logits.dtype
             )
     raise ValueError(
         f"{name} needs sparse labels {wanted[:-1]} or one-hot labels {wanted} "
         f"for logits {wanted}. Received: y of "
-        + (f"shape {given}." if given is not None else f"{type(y).__name__}.")
+        + (f"shape {shape}." if shape is not None else f"{type(y).__name__}.")
     )
 
 
 def hard_labels(y, logits, name):
-    """One-hot labels: the largest class of `label_distribution`; zeros where
-    that has none."""
+    """One-hot of the largest class of `label_distribution`.
+
+    An ignored label stays a row of zeros.
+    """
     distribution = label_distribution(y, logits, name)
     chosen = ops.argmax(distribution, axis=-1)
     hard = ops.one_hot(chosen, logits.shape[-1], dtype=logits.dtype)
@@ -53,7 +55,7 @@ def hard_labels(y, logits, name):
 
 
 def labelled(distribution):
-    """1 where there is a label, 0 at an `ignore_class`.
+    """Returns 1 for a label, and 0 for an `ignore_class`.
 
     Args:
         distribution: `(batch, ..., classes)` from `label_distribution`.

@@ -1,8 +1,8 @@
-"""How the samples of a batch lie to each other: `(batch, width)` -> matrices.
+"""Relations between the samples of a batch, from features `(batch, width)`.
 
 Everything is made of one product `X X^T`, so that no tensor has more axes than
-its definition asks for. Samples are compared after their mean is taken off,
-which changes no distance and no angle but keeps the digits of both.
+its definition needs. The mean of the samples is subtracted first, which changes
+no distance and no angle but keeps the digits of both.
 """
 
 import math
@@ -11,12 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.ops.norms import over_norm
 
 
 def flat(x):
-    """`(batch, ...)` -> `(batch, width)`."""
+    """Reshapes `(batch, ...)` to `(batch, width)`."""
     width = x.shape[1:]
     width = -1 if None in width else math.prod(width)
     return ops.reshape(x, (ops.shape(x)[0], width))
@@ -45,7 +45,7 @@ def distances(x):
 
     Returns:
         `(batch, batch)`. Samples that are equal up to rounding have distance
-        0, and no gradient comes from their pair.
+        0 and no gradient.
     """
     distance, _, _ = _distances_and_products(x)
     return distance
@@ -57,7 +57,7 @@ def relative_distances(x):
         D_ij = ||x_i - x_j||_2 / mu,  mu = mean of ||x_i - x_j|| over i != j
 
     Returns:
-        `(batch, batch)`; zeros where all samples are equal.
+        `(batch, batch)`; zeros if all samples are equal.
     """
     distance = distances(x)
     count = ops.cast(ops.shape(x)[0], x.dtype)
@@ -71,8 +71,8 @@ def angles(x):
         A_ijk = e_ij . e_ik,  e_ij = (x_j - x_i) / ||x_j - x_i||_2
 
     Returns:
-        `(batch, batch, batch)`, axis 0 the corner of the angle; 0 where two
-        of the three samples are equal.
+        `(batch, batch, batch)`, axis 0 the corner of the angle; 0 if two of
+        the three samples are equal.
     """
     distance, product, apart = _distances_and_products(x)
     one = ops.ones_like(distance)
@@ -103,7 +103,7 @@ def taylor_gaussian(x, gamma=0.4, order=2):
 
 
 def neighbour_probabilities(x, with_self=False, epsilon=1e-7):
-    """Which samples are near which (Passalis, Tefas 2018).
+    """Probabilities that a sample picks another (Passalis, Tefas 2018).
 
         K_ij = (cos(x_i, x_j) + 1) / 2      P_ij = K_ij / sum_k K_ik
 
@@ -114,7 +114,7 @@ def neighbour_probabilities(x, with_self=False, epsilon=1e-7):
         epsilon: Added to the norms.
 
     Returns:
-        `(batch, batch)`; rows sum to 1 (to 0 where there is no neighbour).
+        `(batch, batch)`; rows sum to 1, or to 0 without any neighbour.
     """
     norm = safe_sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
     kernel = (gram(x / (norm + epsilon)) + 1.0) / 2.0
@@ -127,7 +127,7 @@ def neighbour_probabilities(x, with_self=False, epsilon=1e-7):
 
 
 def _distances_and_products(x):
-    """Distances, centred inner products, and which samples are not equal."""
+    """Distances, centered inner products, and which samples differ."""
     x = x - ops.stop_gradient(ops.mean(x, axis=0, keepdims=True))
     product = gram(x)
     square = ops.diagonal(product)
@@ -144,6 +144,6 @@ def _distances_and_products(x):
 
 
 def _identity(matrix):
-    """The identity matrix of a square matrix whose size may be unknown."""
+    """The identity, for a square matrix whose size may be unknown."""
     index = ops.arange(ops.shape(matrix)[0])
     return ops.cast(index[:, None] == index[None, :], matrix.dtype)

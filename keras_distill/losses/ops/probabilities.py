@@ -12,13 +12,12 @@ then serve both kinds of head.
 import keras
 from keras import ops
 
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.elementwise import safe_sqrt
 
-# Below the smallest normal float32 a logarithm is not to be relied on: a
-# probability of 0 is read as this.
+# The smallest normal float32. Logarithms of smaller numbers are not reliable.
 SMALLEST = 1.2e-38
 
-# A probability of 1 is one that was rounded to 1 in float32.
+# A probability of 1 was rounded to 1 in float32.
 ROUNDED_TO_ONE = 6e-8
 
 
@@ -30,7 +29,7 @@ def log_probabilities(logits, temperature=1.0):
 def log_outcomes(logits, temperature=1.0):
     """`log [sigmoid(z), sigmoid(-z)]`, `z = logits / temperature`.
 
-    `(..., classes)` -> `(..., classes, 2)`.
+    Returns `(..., classes, 2)` for logits `(..., classes)`.
     """
     scaled = logits / temperature
     return ops.stack(
@@ -39,7 +38,7 @@ def log_outcomes(logits, temperature=1.0):
 
 
 def safe_log(probabilities):
-    """Logarithm that stays finite at 0: `log max(p, 1.2e-38)`."""
+    """The logarithm, finite at 0: `log max(p, 1.2e-38)`."""
     return ops.log(ops.maximum(probabilities, SMALLEST))
 
 
@@ -62,9 +61,9 @@ def logits_of_sigmoid(probabilities):
 def standardized(logits, epsilon=1e-7):
     """`(x - mean) / (std + epsilon)` over the last axis, std unbiased.
 
-    Where all logits are equal up to rounding (a head that starts at zero) the
-    formula divides noise by `epsilon` and its gradient is 1e7, infinite in
-    float16. There, std is taken as 1: zeros, and an ordinary gradient.
+    If all logits are equal up to rounding (a head that starts at zero), the
+    formula divides noise by `epsilon`, and its gradient is 1e7, infinite in
+    float16. Then std is taken as 1, which gives zeros and an ordinary gradient.
     """
     mean = ops.mean(logits, axis=-1, keepdims=True)
     centered = logits - mean

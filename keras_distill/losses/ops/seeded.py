@@ -1,22 +1,24 @@
 """Losses that draw random numbers."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 
 class Seeded:
-    """Gives a loss a generator of random numbers that goes on after loading.
+    """Gives a loss a random generator whose state is saved.
 
-    It is made in `build`: the loss may have been constructed outside of the
-    strategy's scope, and every replica needs a generator of its own, in step
-    with the others (see `draw_per_sample`).
+    `build` makes it, because the loss may have been constructed outside of the
+    strategy's scope, and every replica needs its own, in step with the others
+    (see `draw_per_sample`).
 
     Args:
-        seed: An integer, or `None` for another one each time.
-        **kwargs: see `DistillationLoss`.
+        seed: An integer, or `None` for a random one.
+        **kwargs: See `DistillationLoss`.
     """
 
-    def __init__(self, *, seed=0, **kwargs):
+    def __init__(self, *, seed: int | None = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = None
@@ -25,8 +27,8 @@ class Seeded:
         super().build(teacher_shape, student_shape)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
-    # Keras saves no generators; a loaded Distiller would see the first draws
-    # once more.
+    # Keras does not save generators. A loaded Distiller would repeat the first
+    # draws.
 
     def save_own_variables(self, store):
         super().save_own_variables(store)

@@ -1,28 +1,33 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers
 from keras import ops
 
-from keras_distill._arguments import non_negative
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
-from keras_distill._arguments import whole_number
-from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import layer_activation
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import at_least_float32
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
-from keras_distill.losses.connectors import match_spatial
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.connectors import conv_bn_relu
+from keras_distill.losses.ops.elementwise import at_least_float32
+from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.labels import label_distribution
 from keras_distill.losses.ops.labels import labelled
+from keras_distill.losses.ops.pooling import match_spatial
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import kl_divergence
 from keras_distill.losses.ops.probabilities import log_probabilities
-from keras_distill.losses.response.soft_targets import validated_temperature
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
 from keras_distill.losses.structures import shapes_of
+from keras_distill.taps.paths import find_layer
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -37,34 +42,27 @@ class EarlyExits(DistillationLoss):
         feature_form="paper":  d = (1 / batch) sum_b ||F_i - F_C||^2
         loss = sum over exits of l_i
 
-    `C` is the deepest classifier, the network's own; no gradient flows into
-    its `z_C` and `F_C` from here. Its loss from the labels, which the paper
-    adds with weight 1, is the Distiller's `L_S`: `kd.BeYourOwnTeacher` adds
-    the two so, and finds the last two layers by itself.
+    `C` is the deepest classifier, the network's own. No gradient flows into
+    its `z_C` and `F_C`. Its own loss from the labels is the Distiller's `L_S`;
+    `kd.BeYourOwnTeacher` adds both and finds the last two layers itself.
 
     A bottleneck is a 1x1, a strided and a 1x1 convolution, each with batch
-    normalization and ReLU; the stride brings its map to the size of the
-    deepest (where it does not divide, the larger of the two is averaged down
-    for `d`). A classifier is a mean over positions and a dense layer. All are
-    plain Keras layers, trained with the student and not part of it.
+    normalization and ReLU. The stride brings its map to the size of the
+    deepest; if it does not divide, the larger map is averaged down for `d`. A
+    classifier is a mean over positions and a dense layer. All of them are
+    trained with the student and are not part of it.
 
-    `"mean"` is the default although the paper writes the squared norm: it does
-    not grow with the map, so one weight suits every network. The authors' code
-    takes the norm, unsquared, of all pooled features of a batch.
-
-    Cost: 8 % of the student's forward and backward pass with two exits, of a
-    ResNet-20 at batch 128 (`examples/benchmarks/losses.py --losses
-    EarlyExits`).
+    Cost: 8 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
-        student_layer_name: The layers of the exits, from the first on; then
-            the deepest map, which the student pools; then the student's
-            logits. Three or more.
+        student_layer_name: Three layers or more: those of the exits, first to
+            last; the deepest map, which the student pools; its logits.
         alpha: Share of the deepest classifier in what an exit learns, in
             [0, 1]. Defaults to 0.3, as in the authors' code.
         temperature: T, a positive number. Defaults to 3, as in their code.
         feature_weight: Weight of the features, >= 0. Defaults to 0.03, as in
-            their code (on another norm, see above).
+            their code (which takes another norm, see docs/losses.md).
         feature_form: `"mean"` or `"paper"`. Defaults to `"mean"`.
         scale_by_temperature_squared: Multiply the divergence by T^2 (Hinton et
             al. 2015). Defaults to `False`: paper and authors' code do not.
@@ -74,19 +72,18 @@ class EarlyExits(DistillationLoss):
         dtype: dtype of the exits. Defaults to `"float32"`.
 
     Input shapes:
-        A dict of `(batch, height, width, channels)` maps, sizes known, and
-        `(batch, classes)` logits; `teacher_outputs` is not looked at. `y`:
-        sparse or one-hot. `sample_weight`: `(batch,)`.
+        A dict of `(batch, height, width, channels)` maps of known size and
+        `(batch, classes)` logits; `teacher_outputs` is ignored. `y`: sparse or
+        one-hot. `sample_weight`: `(batch,)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
-        `compute_loss_and_logs` adds `<k>_loss` (`l_k`) and `<k>_accuracy` of
-        exit k = 1, 2, ...
+        `compute_loss`: a scalar, float32, or float64 if an input is.
+        `compute_loss_and_logs` adds `<k>_loss` and `<k>_accuracy` of exit k.
 
     Raises:
-        ValueError: for fewer than three layers, a `teacher_layer_name`,
-            numbers out of range; in `bind`, for a head that ends in a softmax
-            or sigmoid; in `build`, for an exit without positions.
+        ValueError: for a `teacher_layer_name` or arguments out of range; in
+            `bind`, for a softmax or sigmoid head; in `build`, for an exit
+            without positions.
 
     Example:
 
@@ -114,14 +111,14 @@ class EarlyExits(DistillationLoss):
     def __init__(
         self,
         *,
-        student_layer_name,
-        alpha=0.3,
-        temperature=3.0,
-        feature_weight=0.03,
-        feature_form="mean",
-        scale_by_temperature_squared=False,
-        reduction=4,
-        **kwargs,
+        student_layer_name: str | Sequence[str],
+        alpha: float = 0.3,
+        temperature: float = 3.0,
+        feature_weight: float = 0.03,
+        feature_form: str = "mean",
+        scale_by_temperature_squared: bool = False,
+        reduction: int = 4,
+        **kwargs: Any,
     ):
         super().__init__(student_layer_name=student_layer_name, **kwargs)
         if self.teacher_layer_name is not None:
@@ -136,21 +133,23 @@ class EarlyExits(DistillationLoss):
                 "the deepest map and the logits. Received: "
                 f"{student_layer_name!r}"
             )
-        self.alpha = non_negative("alpha", alpha)
-        if self.alpha > 1.0:
-            raise ValueError(
-                "alpha is the deepest classifier's share in what an exit "
-                f"learns: a number in [0, 1]. Received: {alpha!r}"
-            )
-        self.temperature = validated_temperature(temperature)
-        self.feature_weight = non_negative("feature_weight", feature_weight)
+        self.alpha = checked_number(
+            "alpha",
+            alpha,
+            "[0, 1]",
+            hint="the deepest classifier's share in what an exit learns",
+        )
+        self.temperature = checked_temperature(temperature)
+        self.feature_weight = checked_number(
+            "feature_weight", feature_weight, "[0, inf)"
+        )
         self.feature_form = one_of(
             "feature_form", feature_form, ("mean", "paper")
         )
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
-        self.reduction = whole_number("reduction", reduction)
-        self.bottlenecks = []
-        self.classifiers = []
+        self.reduction = checked_integer("reduction", reduction)
+        self.bottlenecks: list = []
+        self.classifiers: list = []
 
     @property
     def number_of_exits(self):
@@ -161,8 +160,10 @@ class EarlyExits(DistillationLoss):
         numbers = range(1, self.number_of_exits + 1)
         return [f"{k}_{x}" for k in numbers for x in ("loss", "accuracy")]
 
-    def bind(self, teacher, student):
-        found = final_activation(student, self.student_layer_name[-1])
+    def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
+        found = layer_activation(
+            *find_layer(student, self.student_layer_name[-1], "student")
+        )
         if found is not None:
             raise ValueError(
                 f"EarlyExits compare logits, but the student '{student.name}' "
@@ -170,7 +171,7 @@ class EarlyExits(DistillationLoss):
                 "activation=None and compile(loss=...(from_logits=True))."
             )
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         names = self.student_layer_name
         *exits, deepest, logits = shape_list(student_shape, names, "student")
         for name, shape in zip(names, [*exits, deepest]):
@@ -197,7 +198,7 @@ class EarlyExits(DistillationLoss):
             )
 
     def exits(self, student_outputs, training=False):
-        """-> the exits' maps and logits, two lists, from the first on."""
+        """Returns the maps and the logits of the exits, first to last."""
         taps = in_order(student_outputs, self.student_layer_name)[:-2]
         maps = [
             bottleneck(tap, training=training)
@@ -205,23 +206,20 @@ class EarlyExits(DistillationLoss):
         ]
         return maps, [f(x) for f, x in zip(self.classifiers, maps)]
 
-    def deployed_graph(self, student_outputs):
-        """Logits by name: `"exit_1"`, ..., and `"output"`, the deepest's."""
+    def deployed_graph(self, student_outputs: Any) -> Any:
+        """Returns the logits by name: `"exit_1"`, ..., and `"output"`."""
         _, logits = self.exits(student_outputs)
         named = {f"exit_{k}": z for k, z in enumerate(logits, start=1)}
         return {**named, "output": student_outputs[self.student_layer_name[-1]]}
 
-    def compute_loss(self, *args, **kwargs):
-        return self.compute_loss_and_logs(*args, **kwargs)[0]
-
     def compute_loss_and_logs(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> tuple[Any, dict[str, Any]]:
         if not self.built:
             self.build(None, shapes_of(student_outputs))
         *_, deepest, output = in_order(student_outputs, self.student_layer_name)
@@ -251,7 +249,7 @@ class EarlyExits(DistillationLoss):
         return total, logs
 
     def values(self, logits, teacher, labels):
-        """What an exit learns from labels and deepest classifier, `(batch,)`"""
+        """The loss of an exit per sample, without its features."""
         hard = cross_entropy(labels, log_probabilities(logits))
         log_p = log_probabilities(teacher, self.temperature)
         log_q = log_probabilities(logits, self.temperature)
@@ -267,7 +265,7 @@ class EarlyExits(DistillationLoss):
         mean = self.feature_form == "mean"
         return (mean_per_sample if mean else sum_per_sample)(squares)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,
@@ -280,13 +278,13 @@ class EarlyExits(DistillationLoss):
 
 
 def make_bottleneck(shape, deepest, reduction=4, dtype="float32", number=1):
-    """1x1 - strided - 1x1 convolutions, each with batch norm and ReLU.
+    """Builds 1x1, strided and 1x1 convolutions with batch norm and ReLU.
 
     Args:
         shape: `(batch, height, width, channels)` of the exit's layer.
-        deepest: The same of the deepest map: the result has its channels and,
-            where it divides, its size.
-        reduction: Channels of the deepest to those inside.
+        deepest: The same of the deepest map. The result has its channels and,
+            if it divides, its size.
+        reduction: Ratio of the deepest map's channels to those inside.
         dtype: dtype of the weights.
         number: Number of the exit, for the name.
     """
@@ -299,30 +297,14 @@ def make_bottleneck(shape, deepest, reduction=4, dtype="float32", number=1):
     )
     stack = []
     for channels, kernel, stride in stages:
-        stack += [
-            layers.Conv2D(
-                channels,
-                tuple(kernel),
-                strides=tuple(stride),
-                padding="same",
-                use_bias=False,
-                data_format="channels_last",
-                dtype=dtype,
-            ),
-            layers.BatchNormalization(
-                # Only this backend has it, and only there it is needed.
-                synchronized=keras.backend.backend() == "tensorflow",
-                dtype=dtype,
-            ),
-            layers.ReLU(dtype=dtype),
-        ]
+        stack += conv_bn_relu(channels, tuple(kernel), dtype, tuple(stride))
     bottleneck = keras.Sequential(stack, name=f"exit_{number}_bottleneck")
     bottleneck.build((None, *shape[1:]))
     return bottleneck
 
 
 def make_classifier(channels, classes, dtype="float32", number=1):
-    """The mean over positions and a dense layer: logits of an exit."""
+    """Builds a mean over positions and a dense layer: an exit's logits."""
     classifier = keras.Sequential(
         [
             layers.GlobalAveragePooling2D(

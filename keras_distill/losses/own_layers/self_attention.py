@@ -1,14 +1,18 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import at_least_float32
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.feature.attention import attention_map
-from keras_distill.losses.feature.feature_maps import sum_per_sample
+from keras_distill.losses.ops.elementwise import at_least_float32
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import sum_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import checked_weights
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain
 from keras_distill.losses.structures import shape_list
@@ -16,7 +20,7 @@ from keras_distill.losses.structures import shapes_of
 
 
 def spatial_softmax(maps):
-    """`(batch, height, width)` -> the same, positive, with sum 1 per sample."""
+    """Makes `(batch, height, width)` positive, with sum 1 per sample."""
     batch, height, width = ops.shape(maps)
     flat = ops.reshape(maps, (batch, height * width))
     return ops.reshape(ops.softmax(flat, axis=-1), (batch, height, width))
@@ -26,7 +30,7 @@ def resize_bilinear(maps, height, width):
     """Interpolates `(batch, H, W)` to `(batch, height, width)`."""
     if tuple(maps.shape[1:]) == (height, width):
         return maps
-    # The layout is given: by default it is that of the user's configuration.
+    # Without `data_format` the user's configuration would decide.
     resized = ops.image.resize(
         maps[..., None],
         (height, width),
@@ -38,7 +42,7 @@ def resize_bilinear(maps, height, width):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class SelfAttention(DistillationLoss):
-    """Lets each layer imitate where the next one looks. Needs no teacher.
+    """Lets each layer imitate where the next one looks, without a teacher.
 
         psi(A) = softmax over positions of B(sum_c A[:, :, c]^2)
         l_k = distance(psi(A_k), psi(A_(k+1)))     no gradient into A_(k+1)
@@ -47,13 +51,12 @@ class SelfAttention(DistillationLoss):
         loss = sum over k of layer_weight_k * l_k
 
     `B` brings the next layer's map to the size of the layer that imitates it,
-    by bilinear interpolation, before the softmax. The paper's distance is "an
-    L2 loss": read here as the squared norm, `"sum"`; `"mean"` is that divided
-    by `height * width`.
+    by bilinear interpolation, before the softmax. The paper calls its distance
+    "an L2 loss", read here as the squared norm, `"sum"`; `"mean"` is that
+    divided by `height * width`.
 
-    The paper starts it when the student is half trained, from when on the
-    deeper maps are worth imitating, with weight 0.1 beside the task loss. The
-    same in a Distiller without teacher (`alpha = 0.1 / 1.1`, from 0 on):
+    The paper starts it when the student is half trained and its deeper maps
+    are worth imitating, with weight 0.1 beside the task loss:
 
         alpha = keras.optimizers.schedules.PiecewiseConstantDecay(
             [steps // 2], [0.0, 1 / 11]
@@ -65,17 +68,17 @@ class SelfAttention(DistillationLoss):
             to the deepest.
         form: `"sum"` or `"mean"`. Defaults to `"sum"`.
         layer_weights: One weight per pair of successive layers. Defaults to 1
-            each. The paper's weight of all is 0.1.
+            each.
         name: Defaults to `"self_attention"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
-        A dict of `(batch, height, width, channels)`, sizes known;
-        `teacher_outputs` is not looked at. `sample_weight`: `(batch,)`;
-        weights per position are averaged per sample.
+        A dict of `(batch, height, width, channels)` of known size;
+        `teacher_outputs` is ignored. `sample_weight`: `(batch,)`; weights per
+        position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for fewer than two layers, for a `teacher_layer_name`; in
@@ -102,10 +105,10 @@ class SelfAttention(DistillationLoss):
     def __init__(
         self,
         *,
-        student_layer_name,
-        form="sum",
-        layer_weights=None,
-        **kwargs,
+        student_layer_name: str | Sequence[str],
+        form: str = "sum",
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(student_layer_name=student_layer_name, **kwargs)
         if self.teacher_layer_name is not None:
@@ -122,16 +125,11 @@ class SelfAttention(DistillationLoss):
                 f"first to the deepest. Received: {student_layer_name!r}"
             )
         self.form = one_of("form", form, ("sum", "mean"))
-        if layer_weights is not None:
-            layer_weights = [float(w) for w in as_list(layer_weights)]
-            if len(layer_weights) != pairs:
-                raise ValueError(
-                    "layer_weights needs one weight per pair of successive "
-                    f"layers ({pairs}). Received: {layer_weights}"
-                )
-        self.layer_weights = layer_weights
+        self.layer_weights = checked_weights(
+            layer_weights, pairs, "pair of successive layers"
+        )
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         for shape in shape_list(
             student_shape, self.student_layer_name, "student"
         ):
@@ -144,12 +142,12 @@ class SelfAttention(DistillationLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         if not self.built:
             self.build(None, shapes_of(student_outputs))
         maps = [
@@ -169,7 +167,7 @@ class SelfAttention(DistillationLoss):
             total = total + weight * weighted_mean(values, sample_weight)
         return total
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "form": self.form,

@@ -1,17 +1,19 @@
 import math
+from typing import Any
 
 import keras
 from keras import layers
 from keras import ops
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill._arguments import whole_number
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.gathering import gather_replicas
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.pairwise import flat
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.ops.seeded import Seeded
 from keras_distill.losses.relation.memory_bank import all_inside
 from keras_distill.losses.relation.memory_bank import class_indices
@@ -41,45 +43,34 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
                     - sum_{k=1..K} log(m / (x_k + m + 1e-7))
         loss = sum(weight * (l_student + l_teacher)) / batch
 
-    `l_teacher` has teacher and student exchanged. `M` are two memories of one
-    vector per sample of the training set, which follow the dense layers:
-    after the loss, `M[index_0] <- momentum * M[index_0] + (1 - momentum) * v`
-    over its norm. Both dense layers are trained.
+    `l_teacher` exchanges teacher and student. `M` are two memories of one
+    vector per training sample, which follow the trained dense layers. The data
+    must carry the sample index: `kd.views.indexed(dataset)`. See
+    docs/losses.md for the memories, their cost and several replicas.
 
     form="code" (the authors'): `Z = mean(o) * sample_count` of the first
     step, a constant from then on. form="paper": `Z = 1` and no 1e-7.
 
-    A step costs `batch * min(sample_count, K * embedding_size)` numbers and
-    writes both memories. On several replicas loss, draws and memories are
-    those of one device with the same global batch: each replica draws for all
-    samples and takes its own.
-
-    `kd.Distiller` passes the sample index where the data carries it:
-    `kd.views.indexed(dataset)`. Of a sample that is twice in one batch, only
-    one of the two moves the memory.
-
-    Cost: 28 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): with the defaults and 50 000
-    samples, each sample is compared with thousands of remembered ones, and
-    both memories are written.
+    Cost: 28 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         sample_count: Size of the training set: sample indices are 0 to
             `sample_count - 1`.
         embedding_size: Width of v. Defaults to 128, as in the paper.
-        negatives: K. Defaults to 16384, as in the authors' code. A drawing
-            can hold a sample twice, so K may exceed `sample_count`.
+        negatives: K, which may exceed `sample_count`. Defaults to 16384, as in
+            the authors' code.
         negatives_from: `"other_samples"`: all but the sample itself.
-            `"other_classes"`: those of its class are left out and the others
-            weigh more instead (the authors' setting for labelled data); needs
-            integer or one-hot labels. Defaults to `"other_samples"`.
+            `"other_classes"`: only those with another label, which then weigh
+            more (the authors' setting for labelled data); needs integer or
+            one-hot labels. Defaults to `"other_samples"`.
         temperature: T. Defaults to 0.07, as in the authors' code.
         momentum: Defaults to 0.5, as in the authors' code.
         form: `"code"` or `"paper"`. Defaults to `"code"`, with which the
             published numbers were made.
-        seed: Of memories and draws. Defaults to 0; `None`: another each time.
-        teacher_layer_name: One layer; `None`: the model's output. Usually the
-            features before the classifier.
+        seed: Seed of memories and draws, or `None`. Defaults to 0.
+        teacher_layer_name: One layer, usually the features before the
+            classifier. `None` for the model's output.
         student_layer_name: The same.
         name: Defaults to `"contrastive_representation"`.
         dtype: dtype of dense layers and memories. Defaults to `"float32"`.
@@ -93,9 +84,8 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
 
     Raises:
         ValueError: for arguments out of range; in `build`, for unknown widths;
-            in `compute_loss`, without `sample_index`, or for an index outside
-            of the memory (in compiled code, where nothing can be raised, the
-            loss is NaN).
+            in `compute_loss`, for a missing index or one outside of the
+            memory (compiled code cannot raise: there the loss is NaN).
 
     Example:
 
@@ -114,33 +104,28 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
     def __init__(
         self,
         *,
-        sample_count,
-        embedding_size=128,
-        negatives=16384,
-        negatives_from="other_samples",
-        temperature=0.07,
-        momentum=0.5,
-        form="code",
-        **kwargs,
+        sample_count: int,
+        embedding_size: int = 128,
+        negatives: int = 16384,
+        negatives_from: str = "other_samples",
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        form: str = "code",
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.sample_count = whole_number("sample_count", sample_count, 2)
-        self.embedding_size = whole_number("embedding_size", embedding_size, 1)
-        self.negatives = whole_number("negatives", negatives, 1)
+        self.sample_count = checked_integer("sample_count", sample_count, 2)
+        self.embedding_size = checked_integer("embedding_size", embedding_size)
+        self.negatives = checked_integer("negatives", negatives)
         self.negatives_from = one_of(
             "negatives_from", negatives_from, ("other_samples", "other_classes")
         )
-        if not (0.0 < temperature < math.inf and 0.0 <= momentum < 1.0):
-            raise ValueError(
-                "temperature must be positive and momentum in [0, 1). Received:"
-                f" temperature={temperature!r}, momentum={momentum!r}"
-            )
-        self.temperature = float(temperature)
-        self.momentum = float(momentum)
+        self.temperature = checked_number("temperature", temperature)
+        self.momentum = checked_number("momentum", momentum, "[0, 1)")
         self.form = one_of("form", form, ("code", "paper"))
         self.needs_labels = negatives_from == "other_classes"
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         widths = {}
         for role, shape, name in (
             ("teacher", teacher_shape, self.teacher_layer_name),
@@ -189,7 +174,7 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
             aggregation="only_first_replica",
         )
 
-    def teacher_changed(self):
+    def teacher_changed(self) -> None:
         if self.built:  # The old one's rows fade from the memory by themselves.
             unknown = ops.full((2,), NOT_ESTIMATED)
             self.log_normalizers.assign(unknown)
@@ -203,15 +188,12 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
             self.seed_generator,
         )
 
-    def validate_sample_index(self, sample_index):
-        """Looks at concrete indices.
-
-        Args:
-            sample_index: `(batch,)` NumPy integers.
-
-        Raises:
-            ValueError: for one that the memory has no row for.
-        """
+    def validate_batch(
+        self, teacher_outputs: Any = None, sample_index: Any = None
+    ) -> None:
+        super().validate_batch(teacher_outputs, sample_index)
+        if sample_index is None:
+            return
         outside = (sample_index < 0) | (sample_index >= self.sample_count)
         if outside.any():
             raise ValueError(
@@ -224,12 +206,12 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         self._check_extras(y, sample_index)
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
@@ -303,9 +285,9 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
                 'negatives_from="other_samples".'
             )
         if (index := concrete(sample_index)) is not None:
-            self.validate_sample_index(index)
+            self.validate_batch(sample_index=index)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "sample_count": self.sample_count,

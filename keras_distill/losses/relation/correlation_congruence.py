@@ -1,22 +1,22 @@
-import math
-import numbers
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill._arguments import whole_number
-from keras_distill.losses.base import absolute
+from keras_distill._shapes import sizes_agree
+from keras_distill.losses.ops.elementwise import absolute
 from keras_distill.losses.ops.pairwise import gram
 from keras_distill.losses.ops.pairwise import taylor_gaussian
 from keras_distill.losses.relation.coupled import BatchCoupledLoss
-from keras_distill.losses.relation.coupled import unlike
 from keras_distill.losses.relation.relation import frobenius
 from keras_distill.losses.relation.relation import mean_squared
 
 
 def neighbouring_differences(teacher, student):
-    """Products of the differences of samples next to each other.
+    """Multiplies the differences of samples next to each other.
 
         D = |student - teacher|
         l = 1 / (batch - 1) sum_i sum_c D[i, c] D[i + 1, c]
@@ -46,41 +46,43 @@ class CorrelationCongruence(BatchCoupledLoss):
                        D = |student - teacher|; no kernel
         loss = sum over pairs of layer_weight * l
 
-    `"norm"` is torchdistill's: it does not square. `"delta"` is RepDistiller's
-    and has nothing but the name in common with the paper: it compares widths
-    that must be equal and depends on the order of the samples.
+    `"norm"` is torchdistill's, which does not square. `"delta"` is
+    RepDistiller's and has only its name in common with the paper: it needs
+    equal widths and depends on the order of the samples.
 
-    The Gaussian expansion is one of `exp(-gamma ||x_i - x_j||^2)` for unit
+    The Gaussian expansion approximates `exp(-gamma ||x_i - x_j||^2)` for unit
     vectors, hence `normalize`; torchdistill does not normalize.
 
-    Sample weights are ignored: a correlation belongs to two samples.
+    The loss ignores sample weights, because a correlation belongs to two
+    samples.
 
     Args:
         kernel: `"gaussian"` or `"bilinear"`. Defaults to `"gaussian"`, the
             best one in the paper.
         form: `"paper"`, `"norm"` or `"delta"`. Defaults to `"paper"`.
         gamma: A positive number. Defaults to 0.4, as in the paper.
-        order: Of the expansion, a positive integer. Defaults to 2, as in the
-            paper.
-        normalize: L2-normalize each sample's features. `None`: for the
-            Gaussian kernel only.
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        order: Order of the expansion, a positive integer. Defaults to 2, as in
+            the paper.
+        normalize: L2-normalize each sample's features. Defaults to `None`: for
+            the Gaussian kernel only.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"correlation_congruence"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for shapes
-            without samples, or unlike widths in form `"delta"`.
+            without samples, or different widths in form `"delta"`.
 
     Example:
 
@@ -98,30 +100,27 @@ class CorrelationCongruence(BatchCoupledLoss):
     def __init__(
         self,
         *,
-        kernel="gaussian",
-        form="paper",
-        gamma=0.4,
-        order=2,
-        normalize=None,
-        **kwargs,
+        kernel: str = "gaussian",
+        form: str = "paper",
+        gamma: float = 0.4,
+        order: int = 2,
+        normalize: bool | None = None,
+        **kwargs: Any,
     ):
         self.kernel = one_of("kernel", kernel, ("gaussian", "bilinear"))
         self.form = one_of("form", form, ("paper", "norm", "delta"))
         if normalize is None:
             normalize = kernel == "gaussian" and form != "delta"
         super().__init__(normalize=normalize, **kwargs)
-        if not isinstance(gamma, numbers.Real) or not 0 < gamma < math.inf:
-            raise ValueError(
-                f"gamma must be a positive, finite number. Received: {gamma!r}"
-            )
-        self.gamma = float(gamma)
-        self.order = whole_number("order", order)
+        self.gamma = checked_number("gamma", gamma)
+        self.order = checked_integer("order", order)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         super().build_pair(index, teacher_shape, student_shape)
-        if self.form == "delta" and (
-            len(teacher_shape) != len(student_shape)
-            or any(map(unlike, teacher_shape[1:], student_shape[1:]))
+        if self.form == "delta" and not sizes_agree(
+            teacher_shape[1:], student_shape[1:]
         ):
             raise ValueError(
                 'CorrelationCongruence(form="delta") compares features of '
@@ -130,7 +129,7 @@ class CorrelationCongruence(BatchCoupledLoss):
                 'form="paper", which compares features of any width.'
             )
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         if self.form == "delta":
             return neighbouring_differences(teacher, student)
         compare = mean_squared if self.form == "paper" else frobenius
@@ -141,7 +140,7 @@ class CorrelationCongruence(BatchCoupledLoss):
             return gram(x)
         return taylor_gaussian(x, self.gamma, self.order)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel": self.kernel,

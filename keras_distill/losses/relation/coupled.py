@@ -1,8 +1,11 @@
-"""Losses whose value for one sample depends on the others of its batch."""
+"""Base classes of losses whose samples depend on the rest of the batch."""
+
+from typing import Any
 
 from keras import ops
 
-from keras_distill.losses.base import LayerPairLoss
+from keras_distill._shapes import sizes_agree
+from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.gathering import gather_replicas
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.pairwise import flat
@@ -12,21 +15,21 @@ class BatchCoupled:
     """Marks a loss as coupled, and lets it see the other replicas' samples.
 
     Args:
-        cross_replica: Whether a sample is seen together with those of the
-            other replicas too. Defaults to `False`: with those of its own.
-            With `True`, N replicas give value and gradient of one device with
-            the same global batch, for the price of sending the taps around.
-        **kwargs: see `DistillationLoss`.
+        cross_replica: Whether a sample is compared with those of the other
+            replicas too. With `True`, N replicas give value and gradient of
+            one device with the same global batch, at the price of sending the
+            taps around. Defaults to `False`.
+        **kwargs: See `DistillationLoss`.
     """
 
     batch_coupled = True
 
-    def __init__(self, *, cross_replica=False, **kwargs):
+    def __init__(self, *, cross_replica: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.cross_replica = bool(cross_replica)
 
     def together(self, *arrays):
-        """Arrays, batch axis first, of the samples that are seen together.
+        """Gathers arrays, batch axis first, if `cross_replica` says so.
 
         Args:
             *arrays: Tensors, arrays or `None`.
@@ -43,7 +46,7 @@ class BatchCoupled:
 
 
 class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
-    """Compares how the samples lie to each other in teacher and student.
+    """Compares the relations between samples in teacher and student.
 
         loss = sum_l weight_l * coupled_loss(teacher_l, student_l)
 
@@ -55,11 +58,13 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
         **kwargs: `cross_replica`, and those of `LayerPairLoss`.
     """
 
-    def __init__(self, *, normalize=False, **kwargs):
+    def __init__(self, *, normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.normalize = bool(normalize)
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         teacher_shape, student_shape = (
             tuple(teacher_shape),
             tuple(student_shape),
@@ -67,7 +72,7 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
         problem = None
         if min(len(teacher_shape), len(student_shape)) < 2:
             problem = "expected (batch, ...) with at least two axes"
-        elif unlike(teacher_shape[0], student_shape[0]):
+        elif not sizes_agree(teacher_shape[:1], student_shape[:1]):
             problem = "expected the same samples, so the same batch size"
         if problem:
             raise ValueError(
@@ -77,7 +82,9 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
                 "teacher_layer_name= and student_layer_name=."
             )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         teacher, student = (self._samples(x) for x in (teacher, student))
         return self.coupled_loss(index, teacher, student)
 
@@ -85,14 +92,9 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
         (x,) = self.together(flat(x))
         return over_norm(x) if self.normalize else x
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         """The loss of pair `index`: two matrices `(batch, width)`."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "normalize": self.normalize}
-
-
-def unlike(a, b):
-    """Whether two sizes are both known and differ."""
-    return a is not None and b is not None and a != b

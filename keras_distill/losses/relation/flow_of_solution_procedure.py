@@ -1,18 +1,22 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import safe_sqrt
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import REGRESSORS
-from keras_distill.losses.connectors import adaptive_average_pool
 from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.connectors import match_spatial
+from keras_distill.losses.ops.elementwise import safe_sqrt
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.pooling import adaptive_average_pool
 from keras_distill.losses.ops.pooling import adaptive_max_pool
+from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import checked_weights
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import plain
 from keras_distill.losses.structures import shape_list
@@ -22,14 +26,14 @@ POOLS = {"average": adaptive_average_pool, "max": adaptive_max_pool}
 
 
 def flow_matrix(first, second, pool=adaptive_average_pool):
-    """What becomes of one layer's channels in a later layer.
+    """Computes how the channels of one layer flow into a later layer.
 
         G_mn = (1 / (H * W)) sum over positions of first_m * second_n
 
     Args:
         first: `(batch, height, width, channels_m)`.
-        second: `(batch, height, width, channels_n)`. Of unlike sizes, the
-            larger map is pooled to the smaller.
+        second: `(batch, height, width, channels_n)`. If the maps differ in
+            size, the larger is pooled to the smaller.
         pool: `function(map, height, width)`.
 
     Returns:
@@ -43,7 +47,7 @@ def flow_matrix(first, second, pool=adaptive_average_pool):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class FlowOfSolutionProcedure(DistillationLoss):
-    """Matches how features flow from layer to layer (FSP).
+    """Matches how features flow from layer to layer.
 
         G_mn = (1 / (H * W)) sum_{h, w} F_m[h, w] F'_n[h, w]   (F before F')
         form="mean":   l = mean over batch, m, n of (G_teacher - G_student)^2
@@ -52,23 +56,19 @@ class FlowOfSolutionProcedure(DistillationLoss):
                            of G||_2, not squared
         loss = sum over flows of layer_weight * l
 
-    `"mean"`, with average pooling between consecutive layers, is the form of
-    RepDistiller, whose published weights (50) belong to it; it is the paper's
-    over the number of entries of G. torchdistill's is `form="norm",
-    pooling="max", flows="disjoint"`.
+    (FSP.) `"mean"` is the form of RepDistiller, with its published weight of
+    50. torchdistill's is `form="norm", pooling="max", flows="disjoint"`.
 
-    A flow is taken inside one network, where the larger of the two maps is
-    pooled to the smaller. Teacher and student need the same number of layers,
-    with the same channels; sizes of the maps may differ between the networks.
+    A flow stays inside one network, and the larger of its two maps is pooled
+    to the smaller. Teacher and student need the same number of layers with the
+    same channels; the maps may differ in size.
 
-    Cost: 12 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps; the products
-    are as large as a convolution of 1x1, and the gradient goes through both
-    maps.
+    Cost: 12 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A list of two or more layers, in the order of the
-            network: the points between which something flows.
+            network.
         student_layer_name: The same, one for each of the teacher's.
         flows: `"consecutive"`: (0, 1), (1, 2), ...; `"disjoint"`: (0, 1),
             (2, 3), ..., the first and the last layer of each stage, as in the
@@ -76,25 +76,24 @@ class FlowOfSolutionProcedure(DistillationLoss):
         form: `"mean"`, `"paper"` or `"norm"`. Defaults to `"mean"`.
         pooling: `"average"` or `"max"` (the paper's figures). Defaults to
             `"average"`.
-        regressor: Brings the student's layers to the teacher's channels:
-            `"auto"`: a 1x1 convolution where they differ; `"conv1x1"`,
-            `"conv_bn_relu"`: always. Defaults to `None`: the paper takes
-            networks of equal channels.
+        regressor: Brings the student's layers to the teacher's channels.
+            `"auto"`: a 1x1 convolution if they differ. `"conv1x1"`,
+            `"conv_bn_relu"`: always. `None`: never, as in the paper. Defaults
+            to `None`.
         layer_weights: One weight per flow. Defaults to 1 each.
         name: Defaults to `"flow_of_solution_procedure"`.
         dtype: dtype of the regressor's weights. Defaults to `"float32"`.
 
     Input shapes:
         Per layer `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists or fewer than two layers;
-            in `build`, for features that are no maps, and for unlike channels,
-            with both shapes.
+            in `build`, for features that are not maps or differ in channels.
 
     Example:
 
@@ -115,14 +114,14 @@ class FlowOfSolutionProcedure(DistillationLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        flows="consecutive",
-        form="mean",
-        pooling="average",
-        regressor=None,
-        layer_weights=None,
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        flows: str = "consecutive",
+        form: str = "mean",
+        pooling: str = "average",
+        regressor: str | None = None,
+        layer_weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -134,15 +133,10 @@ class FlowOfSolutionProcedure(DistillationLoss):
         self.pooling = one_of("pooling", pooling, tuple(POOLS))
         self.regressor = one_of("regressor", regressor, REGRESSORS)
         self._pairs = self._pairs_of_layers()
-        if layer_weights is not None:
-            layer_weights = [float(w) for w in as_list(layer_weights)]
-            if len(layer_weights) != len(self._pairs):
-                raise ValueError(
-                    "layer_weights needs one weight per flow "
-                    f"({len(self._pairs)}). Received: {layer_weights}"
-                )
-        self.layer_weights = layer_weights
-        self.regressors = []  # One per layer, `None` where none is needed.
+        self.layer_weights = checked_weights(
+            layer_weights, len(self._pairs), "flow"
+        )
+        self.regressors: list = []  # One per layer, or `None`.
 
     def _pairs_of_layers(self):
         """Which layers a flow is taken between, as pairs of positions."""
@@ -158,7 +152,7 @@ class FlowOfSolutionProcedure(DistillationLoss):
             )
         return [(i, i + 1) for i in range(0, count - 1, step)]
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         pairs = zip(
             shape_list(teacher_shape, self.teacher_layer_name, "teacher"),
             shape_list(student_shape, self.student_layer_name, "student"),
@@ -177,12 +171,12 @@ class FlowOfSolutionProcedure(DistillationLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         teachers = in_order(teacher_outputs, self.teacher_layer_name)
@@ -214,7 +208,7 @@ class FlowOfSolutionProcedure(DistillationLoss):
             return ops.sum(squares, axis=(1, 2))
         return ops.sum(safe_sqrt(ops.sum(squares, axis=1)), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "flows": self.flows,

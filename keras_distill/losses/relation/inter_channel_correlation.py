@@ -1,18 +1,21 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import LayerPairLoss
-from keras_distill.losses.base import mean_per_sample
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.connectors import REGRESSORS
 from keras_distill.losses.connectors import make_regressor
+from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.gathering import samples_everywhere
 from keras_distill.losses.ops.norms import over_norm
+from keras_distill.losses.ops.reductions import mean_per_sample
+from keras_distill.losses.ops.reductions import weighted_mean
 
 
 def channel_similarity(x):
-    """How alike two channels are: inner products over the positions.
+    """Computes how alike channels are, by inner products over positions.
 
         G = F^T F, each row over max(its L2 norm, 1e-12)
 
@@ -29,7 +32,7 @@ def channel_similarity(x):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class InterChannelCorrelation(LayerPairLoss):
-    """Matches how the channels of a map go together.
+    """Matches how the channels of a map correlate.
 
         G = F^T F (channels by channels), each row over max(its L2 norm, 1e-12)
         form="paper":  l = (1 / batch) sum_b ||G_teacher,b - G_student,b||_F^2
@@ -38,20 +41,19 @@ class InterChannelCorrelation(LayerPairLoss):
                                / (channels * batch^2)
         loss = sum over pairs of layer_weight * l
 
-    The authors' code (and torchdistill) divides by the batch twice: `"code"`
-    is `channels / batch` times `"paper"` and changes with the batch size.
+    The authors' code and torchdistill divide by the batch twice: `"code"` is
+    `channels / batch` times `"paper"` and changes with the batch size.
 
-    The number of positions may differ between teacher and student. The
-    student's channels are brought to the teacher's number by a regressor.
+    The number of positions may differ between teacher and student. A regressor
+    brings the student to the teacher's number of channels.
 
-    Cost: 10 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on one map; the channels of
-    every sample are compared in every pair, and a 1x1 convolution is trained.
+    Cost: 10 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
         teacher_layer_name: A layer that gives a map, or a list of them.
         student_layer_name: The same, paired one to one.
-        regressor: `"auto"`: a 1x1 convolution where the channels differ, else
+        regressor: `"auto"`: a 1x1 convolution if the channels differ, else
             none. `"conv1x1"`, `"conv_bn_relu"`: always. `None`: never.
             Defaults to `"auto"`. Trained with the student, not part of it.
         form: `"paper"` or `"code"`. Defaults to `"paper"`.
@@ -61,10 +63,10 @@ class InterChannelCorrelation(LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged per sample.
+        `(batch,)`; weights per position are averaged over each sample.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for arguments outside the lists; in `build`, for features
@@ -91,11 +93,11 @@ class InterChannelCorrelation(LayerPairLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name,
-        student_layer_name,
-        regressor="auto",
-        form="paper",
-        **kwargs,
+        teacher_layer_name: str | Sequence[str],
+        student_layer_name: str | Sequence[str],
+        regressor: str | None = "auto",
+        form: str = "paper",
+        **kwargs: Any,
     ):
         super().__init__(
             teacher_layer_name=teacher_layer_name,
@@ -104,9 +106,11 @@ class InterChannelCorrelation(LayerPairLoss):
         )
         self.regressor = one_of("regressor", regressor, REGRESSORS)
         self.form = one_of("form", form, ("paper", "code"))
-        self.regressors = []  # One per pair, `None` where none is needed.
+        self.regressors: list = []  # One per pair, or `None`.
 
-    def build_pair(self, index, teacher_shape, student_shape):
+    def build_pair(
+        self, index: int, teacher_shape: Any, student_shape: Any
+    ) -> None:
         if len(teacher_shape) != 4 or len(student_shape) != 4:
             raise ValueError(
                 "InterChannelCorrelation compares maps (batch, height, width, "
@@ -120,7 +124,9 @@ class InterChannelCorrelation(LayerPairLoss):
             )
         )
 
-    def pair_loss(self, index, teacher, student, sample_weight=None):
+    def pair_loss(
+        self, index: int, teacher: Any, student: Any, sample_weight: Any = None
+    ) -> Any:
         if self.regressors[index] is not None:
             student = self.regressors[index](student, training=True)
         difference = channel_similarity(student) - channel_similarity(teacher)
@@ -130,7 +136,7 @@ class InterChannelCorrelation(LayerPairLoss):
             loss = loss * teacher.shape[-1] / samples_everywhere(values)
         return loss
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "regressor": self.regressor,

@@ -17,7 +17,7 @@ def all_inside(index, samples):
 
 
 def concrete(x):
-    """A NumPy array of `x`; `None` while tracing: there are no numbers yet."""
+    """Returns `x` as a NumPy array, or `None` while tracing."""
     try:
         return np.asarray(x)
     except (NotImplementedError, TypeError, ValueError):
@@ -25,11 +25,11 @@ def concrete(x):
 
 
 def draw_others(sample_index, count, samples, seed):
-    """Indices to compare with: each sample itself, then any others.
+    """Draws indices to compare with: each sample itself, then others.
 
     Args:
         sample_index: `(batch,)` integers.
-        count: How many others per sample; with repetitions.
+        count: Number of others per sample, drawn with repetition.
         samples: Indices are drawn from 0 to `samples - 1`.
         seed: A `keras.random.SeedGenerator`.
 
@@ -50,31 +50,31 @@ def draw_others(sample_index, count, samples, seed):
 
 
 def class_indices(y):
-    """`(batch,)`, `(batch, 1)` or one-hot labels -> `(batch,)` int32."""
+    """Returns sparse or one-hot labels as `(batch,)` int32."""
     y = ops.convert_to_tensor(y)
     if len(y.shape) == 2:
         y = y[:, 0] if y.shape[1] == 1 else ops.argmax(y, axis=-1)
     return ops.cast(y, "int32")
 
 
-def weights_of_other_classes(own, drawn, dtype="float32"):
-    """0 for a drawn sample of the own class; the sum stays what it was.
+def weights_of_other_classes(labels, drawn, dtype="float32"):
+    """Weights drawn samples: 0 for the same class, others keep the sum.
 
     Args:
-        own: `(batch,)` class indices.
-        drawn: `(batch, choices)` class indices; -1: not known yet.
-        dtype: Of the result.
+        labels: `(batch,)` class indices.
+        drawn: `(batch, choices)` class indices; -1 if not known yet.
+        dtype: dtype of the result.
 
     Returns:
-        `(batch, choices)`; a row of zeros where all are of the own class.
+        `(batch, choices)`; a row of zeros if all are of the same class.
     """
-    other = ops.cast(drawn != own[:, None], dtype)
+    other = ops.cast(drawn != labels[:, None], dtype)
     share = ops.mean(other, axis=1, keepdims=True)
     return other / ops.maximum(share, 1.0 / drawn.shape[1])
 
 
 def log_mean_exp(scores):
-    """Logarithm of the mean of `exp(scores)` on all replicas, a constant.
+    """Computes log of the mean of `exp(scores)` on all replicas, a constant.
 
     Args:
         scores: `(batch, choices)`.
@@ -89,7 +89,7 @@ def log_mean_exp(scores):
 
 
 def contrast_scores(vectors, memory, indices):
-    """Inner products of each vector with its own choice of stored ones.
+    """Computes inner products of each vector with its chosen stored ones.
 
     Args:
         vectors: `(batch, width)`.
@@ -111,7 +111,7 @@ def contrast_scores(vectors, memory, indices):
 def noise_contrastive(
     scores, log_normalizer, samples, epsilon=1e-7, weights=None
 ):
-    """Noise-contrastive estimation: which of the choices is the sample's own.
+    """Noise-contrastive estimation of which choice is the sample itself.
 
         x = exp(score - log_normalizer),  m = K / samples  (K negatives)
         l = -log(x_0 / (x_0 + m + epsilon))
@@ -138,7 +138,7 @@ def noise_contrastive(
 
 
 def moved_rows(memory, indices, vectors, momentum):
-    """The memory after a step.
+    """Returns the memory after a step.
 
         row_i <- u / ||u||_2,  u = momentum * row_i + (1 - momentum) * vector_i
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -18,30 +20,31 @@ class ProbabilisticTransfer(BatchCoupledLoss):
                        l = (1 / batch^2) sum_ij P_ij log(P_ij / Q_ij)
         loss = sum over pairs of layer_weight * l
 
-    P is the teacher's, Q the student's. 1e-7 is added to the norms and to both
-    probabilities in the logarithm, as in the authors' code, whose weight of
+    P is the teacher's, Q the student's. As in the authors' code, 1e-7 is added
+    to the norms and to both probabilities in the logarithm. Their weight of
     30000 is for `"code"` at batches of 64.
 
-    Widths may differ. One sample gives 0. Sample weights are ignored: a
-    probability belongs to two samples.
+    Widths may differ. One sample gives 0. The loss ignores sample weights,
+    because a probability belongs to two samples.
 
     Args:
         form: `"paper"` or `"code"`. Defaults to `"paper"`.
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.
-        normalize: Changes next to nothing here: cosines have no scale.
+        normalize: Changes next to nothing here, because cosines have no scale.
             Defaults to `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"probabilistic_transfer"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for an unknown form; in `build`, for shapes without
@@ -61,11 +64,11 @@ class ProbabilisticTransfer(BatchCoupledLoss):
         Knowledge Transfer", 2018.
     """
 
-    def __init__(self, *, form="paper", **kwargs):
+    def __init__(self, *, form: str = "paper", **kwargs: Any):
         super().__init__(**kwargs)
         self.form = one_of("form", form, ("paper", "code"))
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         with_self = self.form == "code"
         loss = divergence(
             neighbour_probabilities(teacher, with_self),
@@ -76,5 +79,5 @@ class ProbabilisticTransfer(BatchCoupledLoss):
         batch = ops.cast(ops.shape(student)[0], loss.dtype)
         return batch * batch * loss
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "form": self.form}

@@ -1,10 +1,12 @@
 """Distilling relations between samples: the general form."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_distill.losses.base import absolute
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.ops.elementwise import absolute
+from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.pairwise import angles
 from keras_distill.losses.ops.pairwise import cosine
@@ -18,7 +20,7 @@ from keras_distill.losses.relation.coupled import BatchCoupledLoss
 
 
 def huber(teacher, student):
-    """Mean of `u^2 / 2` where `|u| < 1`, else `|u| - 1/2`; u the difference."""
+    """Mean of `u^2 / 2` if `|u| < 1`, else `|u| - 1/2`; u the difference."""
     size = absolute(student - teacher)
     capped = ops.minimum(size, 1.0)
     return ops.mean(capped * (size - 0.5 * capped))
@@ -35,7 +37,7 @@ def mean_absolute(teacher, student):
 
 
 def frobenius(teacher, student):
-    """The norm itself, over the number of entries: `||T - S||_F / size`."""
+    """The norm over the number of entries: `||T - S||_F / size`."""
     squares = ops.square(student - teacher)
     count = ops.cast(ops.size(squares), squares.dtype)
     return safe_sqrt(ops.sum(squares)) / count
@@ -72,7 +74,7 @@ METRICS = {
 
 
 def named_function(argument, name, functions):
-    """The function of this name: one of ours, or one registered with Keras."""
+    """Returns the function of a name, one of ours or registered with Keras."""
     if isinstance(name, str):
         if name in functions:
             return functions[name]
@@ -89,13 +91,13 @@ def named_function(argument, name, functions):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class Relation(BatchCoupledLoss):
-    """Matches relations between samples; others are instances of it.
+    """Matches relations between samples: the general form.
 
         loss = sum over pairs of layer_weight *
                    metric(potential(teacher), potential(student))
 
-    A potential turns the features of a batch, `X` with a row per sample, into
-    a matrix of relations (three axes for angles):
+    A potential turns features `X`, with a row per sample, into a matrix of
+    relations (three axes for angles):
 
         "distance":           ||x_i - x_j||_2 over its mean over i != j
         "absolute_distance":  ||x_i - x_j||_2
@@ -116,9 +118,9 @@ class Relation(BatchCoupledLoss):
         CorrelationCongruence    "gaussian"    "mse"
         ProbabilisticTransfer    "probability" "kl", times batch^2
 
-    Widths and even ranks of teacher and student may differ. Sample weights are
-    ignored: relations belong to no single sample. A batch of 1 has none to
-    itself: 0 for distances, angles, similarities and probabilities.
+    Widths and even ranks of teacher and student may differ. The loss ignores
+    sample weights, because a relation belongs to several samples. A batch of 1
+    gives 0 for distances, angles, similarities and probabilities.
 
     Args:
         potential: One of the names above, or the registered name of a function
@@ -126,20 +128,21 @@ class Relation(BatchCoupledLoss):
         metric: One of the names above, or the registered name of a function
             `(teacher, student) -> scalar`. Defaults to `"huber"`. Both as in
             Park et al. 2019.
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"relation"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for unknown names; in `build`, for shapes without samples.
@@ -157,17 +160,23 @@ class Relation(BatchCoupledLoss):
         Park et al., "Relational Knowledge Distillation", 2019.
     """
 
-    def __init__(self, *, potential="distance", metric="huber", **kwargs):
+    def __init__(
+        self,
+        *,
+        potential: str = "distance",
+        metric: str = "huber",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self._potential = named_function("potential", potential, POTENTIALS)
         self._metric = named_function("metric", metric, METRICS)
         self.potential = potential
         self.metric = metric
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         return self._metric(self._potential(teacher), self._potential(student))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "potential": self.potential,

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 
 from keras_distill.losses.ops.pairwise import angles
@@ -20,11 +22,12 @@ class RelationalDistance(BatchCoupledLoss):
     same. mmrazor L2-normalizes the features by default: `normalize=True`.
     The usual weight is 25 (and 50 for `RelationalAngle`).
 
-    Widths may differ. Two samples give 0 (their distance is the mean), and so
-    does one. Sample weights are ignored: a distance belongs to two samples.
+    Widths may differ. One or two samples give 0. The loss ignores sample
+    weights, because a distance belongs to two samples.
 
     Args:
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`,
             as in the authors' distillation of classifiers.
@@ -32,13 +35,13 @@ class RelationalDistance(BatchCoupledLoss):
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"relational_distance"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `build`, for shapes without samples, with both shapes.
@@ -56,7 +59,7 @@ class RelationalDistance(BatchCoupledLoss):
         Park et al., "Relational Knowledge Distillation", 2019.
     """
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         return huber(relative_distances(teacher), relative_distances(student))
 
 
@@ -73,17 +76,16 @@ class RelationalAngle(BatchCoupledLoss):
     `Relation("angle", "huber")` is the same. mmrazor L2-normalizes the
     features by default: `normalize=True`. The usual weight is 50.
 
-    The loss holds a few tensors of batch^3 numbers (8 MB each at a batch of
-    128 in float32), which is the size of its definition; none has the features
-    as a fourth axis. Time grows with batch^3: at 128 samples it is 2 % of the
-    student's forward and backward pass in `examples/benchmarks/losses.py`, and
-    more beside a smaller student.
+    Memory and time grow with batch^3: a few tensors of 8 MB at a batch of 128
+    in float32, and 2 % of the student's forward and backward pass, measured on
+    a ResNet-20 (docs/losses.md).
 
-    Widths may differ. One or two samples give 0. Sample weights are ignored:
-    an angle belongs to three samples.
+    Widths may differ. One or two samples give 0. The loss ignores sample
+    weights, because an angle belongs to three samples.
 
     Args:
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features. Defaults to `False`,
             as in the authors' distillation of classifiers.
@@ -91,13 +93,13 @@ class RelationalAngle(BatchCoupledLoss):
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"relational_angle"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `build`, for shapes without samples, with both shapes.
@@ -115,5 +117,5 @@ class RelationalAngle(BatchCoupledLoss):
         Park et al., "Relational Knowledge Distillation", 2019.
     """
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         return huber(angles(teacher), angles(student))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 
 from keras_distill.losses.ops.pairwise import similarity
@@ -7,7 +9,7 @@ from keras_distill.losses.relation.relation import mean_squared
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class SimilarityPreserving(BatchCoupledLoss):
-    """Samples that look alike to the teacher shall to the student.
+    """Matches which samples look alike to teacher and student.
 
         A = the features as a matrix (batch, height * width * channels)
         G = A A^T, each row over max(its L2 norm, 1e-12)
@@ -15,17 +17,18 @@ class SimilarityPreserving(BatchCoupledLoss):
         loss = sum over pairs of layer_weight * l
 
     `Relation("similarity", "mse")` is the same. torchdistill divides the rows
-    by their L1 norm, unlike paper and authors; this form is not offered.
+    by their L1 norm, unlike the paper and its authors; this form is not
+    offered.
 
-    Shapes may differ in all but the batch. One sample gives 0. Sample weights
-    are ignored: a similarity belongs to two samples.
+    Shapes may differ in all but the batch. One sample gives 0. The loss
+    ignores sample weights, because a similarity belongs to two samples.
 
-    Cost: 14 % of the student's forward and backward pass, of a ResNet-20 at
-    batch 128 (`examples/benchmarks/losses.py`): on three maps, 2 % on the last
-    alone; every sample's map meets every other's, in both networks.
+    Cost: 14 % of the student's forward and backward pass, measured on a
+    ResNet-20 (docs/losses.md).
 
     Args:
-        teacher_layer_name: A layer or a list; `None`: the model's output.
+        teacher_layer_name: A layer or a list of layers. `None` for the model's
+            output.
         student_layer_name: The same, paired one to one.
         normalize: L2-normalize each sample's features first, so that `A A^T`
             holds cosines. Defaults to `False`, as in the paper.
@@ -33,13 +36,13 @@ class SimilarityPreserving(BatchCoupledLoss):
             `False`.
         layer_weights: One weight per pair. Defaults to 1 each.
         name: Defaults to `"similarity_preserving"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Per pair `(batch, ...)` each, flattened to `(batch, width)`.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `build`, for shapes without samples, with both shapes.
@@ -57,5 +60,5 @@ class SimilarityPreserving(BatchCoupledLoss):
         Tung, Mori, "Similarity-Preserving Knowledge Distillation", 2019.
     """
 
-    def coupled_loss(self, index, teacher, student):
+    def coupled_loss(self, index: int, teacher: Any, student: Any) -> Any:
         return mean_squared(similarity(teacher), similarity(student))

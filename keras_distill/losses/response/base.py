@@ -1,22 +1,28 @@
-"""What the losses on a network's outputs have in common.
+"""The base class of the losses on a network's outputs.
 
-`ResponseLoss` checks that two outputs can be compared class by class, before
-the first step; `SoftTargets`, `LogitsMSE`, `HardLabels` and others say how.
+`ResponseLoss` checks before the first step that two outputs can be compared
+class by class; `SoftTargets`, `LogitsMSE`, `HardLabels` and others compare.
 """
 
-import numbers
+from collections.abc import Sequence
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_integers
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import layer_activation
+from keras_distill._shapes import sizes_agree
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.base import same_precision
-from keras_distill.losses.base import weighted_mean
+from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import several_outputs
 from keras_distill.losses.structures import shapes_of
-from keras_distill.losses.values import FEW
 from keras_distill.losses.values import look_like_probabilities
+from keras_distill.losses.values import may_be_probabilities
+from keras_distill.taps.paths import find_layer
 
 
 class ResponseLoss(DistillationLoss):
@@ -25,19 +31,19 @@ class ResponseLoss(DistillationLoss):
         loss = sum(weight * position_loss) / number of positions
 
     A position is a sample, a time step or a pixel. Subclasses implement
-    `position_loss(teacher, student)` and set, as class attribute or in
-    `__init__`, what the networks have to give:
+    `position_loss(teacher, student)`. Class attributes, or `__init__`, say
+    what the networks have to give:
 
     - `activation`: `"softmax"` (one class of many), `"sigmoid"` (independent
       classes), or `None` (any numbers);
     - `teacher_probabilities`: `False` (logits), `True` or `"as_given"`;
-    - `reads_teacher_logits`, `reads_student_logits`: whether a head that gives
-      probabilities instead of logits is an error.
+    - `reads_teacher_logits`, `reads_student_logits`: whether probabilities
+      instead of logits are an error.
 
     Args:
         class_map: `None`, or one index per class of the student:
             `teacher_outputs[..., class_map]` are the student's classes.
-        **kwargs: see `DistillationLoss`.
+        **kwargs: See `DistillationLoss`.
     """
 
     activation: str | None = "softmax"
@@ -45,7 +51,9 @@ class ResponseLoss(DistillationLoss):
     reads_teacher_logits = True
     reads_student_logits = True
 
-    def __init__(self, *, class_map=None, **kwargs):
+    def __init__(
+        self, *, class_map: Sequence[int] | None = None, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.class_map = _validated_class_map(class_map)
         for argument in ("teacher_layer_name", "student_layer_name"):
@@ -56,24 +64,24 @@ class ResponseLoss(DistillationLoss):
                     f"{getattr(self, argument)}. Use one loss per output."
                 )
 
-    def position_loss(self, teacher, student):
-        """`(batch, ..., classes)` twice -> `(batch, ...)`."""
+    def position_loss(self, teacher: Any, student: Any) -> Any:
+        """Computes `(batch, ...)` from two outputs `(batch, ..., classes)`."""
         raise NotImplementedError
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         values = self.position_loss(teacher, student)
         return weighted_mean(values, sample_weight)
 
     def comparable(self, teacher_outputs, student_outputs):
-        """Both outputs in one precision, with the student's classes."""
+        """Returns both outputs in one precision, with the student's classes."""
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         teacher, student = same_precision(teacher_outputs, student_outputs)
@@ -81,7 +89,7 @@ class ResponseLoss(DistillationLoss):
             teacher = ops.take(teacher, list(self.class_map), axis=-1)
         return ops.stop_gradient(teacher), student
 
-    def bind(self, teacher, student):
+    def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
         if self.reads_student_logits:
             self._check_head(student, "student")
         if teacher is not None:
@@ -89,7 +97,10 @@ class ResponseLoss(DistillationLoss):
 
     def _check_head(self, model, role):
         layer_name = getattr(self, f"{role}_layer_name")
-        found = final_activation(model, layer_name)
+        if layer_name is None:
+            found = final_activation(model)
+        else:
+            found = layer_activation(*find_layer(model, layer_name, role))
         if found is None:
             return
         where = f"the {role} '{model.name}'"
@@ -110,7 +121,7 @@ class ResponseLoss(DistillationLoss):
             )
 
     def how_to_get_logits(self, role):
-        """The way out that an error message offers."""
+        """The advice that an error message gives."""
         return (
             "Expected raw outputs: give the last layer activation=None "
             "(classifier_activation=None for keras.applications), or set "
@@ -118,11 +129,11 @@ class ResponseLoss(DistillationLoss):
             "use from_logits=True in losses and metrics that read it."
         )
 
-    def build(self, teacher_shape, student_shape):
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
         teacher_shape = self._single_shape(teacher_shape, "teacher")
         student_shape = self._single_shape(student_shape, "student")
         both = f"teacher {teacher_shape}, student {student_shape}"
-        if not _agree(teacher_shape[1:-1], student_shape[1:-1]):
+        if not sizes_agree(teacher_shape[1:-1], student_shape[1:-1]):
             raise ValueError(
                 f"{type(self).__name__} compares outputs position by position, "
                 f"but their shapes differ before the class axis: {both}. "
@@ -180,26 +191,30 @@ class ResponseLoss(DistillationLoss):
                 "SoftTargets(activation='sigmoid')."
             )
 
-    def validate_teacher_values(self, teacher_outputs):
-        super().validate_teacher_values(teacher_outputs)
-        values = np.asarray(teacher_outputs)
-        if values.size == 0:
+    def validate_batch(
+        self, teacher_outputs: Any = None, sample_index: Any = None
+    ) -> None:
+        super().validate_batch(teacher_outputs, sample_index)
+        if teacher_outputs is None or np.size(teacher_outputs) == 0:
             return
+        values = np.asarray(teacher_outputs)
         name = type(self).__name__
-        found = look_like_probabilities(values, self.activation)
-        if self.teacher_probabilities and not found:
+        if self.teacher_probabilities and not may_be_probabilities(
+            values, self.activation
+        ):
             sums = values.astype("float64").sum(axis=-1)
             raise ValueError(
                 f"teacher: {name} has teacher_probabilities="
                 f"{self.teacher_probabilities!r} and activation="
                 f"{self.activation!r}, but the teacher's values on the first "
-                f"batch are no such probabilities: from {values.min():.4g} to "
+                f"batch are not such probabilities: from {values.min():.4g} to "
                 f"{values.max():.4g}, rows sum to {sums.min():.4g} up to "
                 f"{sums.max():.4g}. Pass teacher_probabilities=False if these "
                 "are logits."
             )
-        few = self.activation == "sigmoid" and values.size < FEW
-        if found and self.reads_teacher_logits and not few:
+        if self.reads_teacher_logits and look_like_probabilities(
+            values, self.activation
+        ):
             raise ValueError(
                 f"teacher: {name} compares logits, but the teacher's values on "
                 "the first batch are probabilities: all in [0, 1]"
@@ -211,7 +226,7 @@ class ResponseLoss(DistillationLoss):
                 + f" {self.how_to_get_logits('teacher')}"
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         class_map = self.class_map
         return {
             **super().get_config(),
@@ -222,27 +237,5 @@ class ResponseLoss(DistillationLoss):
 def _validated_class_map(class_map):
     if class_map is None:
         return None
-    if isinstance(class_map, np.ndarray):
-        class_map = class_map.tolist()
-    if (
-        not isinstance(class_map, (list, tuple))
-        or not class_map
-        or not all(
-            isinstance(c, numbers.Integral) and not isinstance(c, bool)
-            for c in class_map
-        )
-        or min(class_map) < 0
-    ):
-        raise ValueError(
-            "class_map must be a list of the teacher's class indices (integers "
-            "from 0), one per class of the student, or None. Received: "
-            f"{class_map!r}"
-        )
-    return [int(c) for c in class_map]
-
-
-def _agree(shape_1, shape_2):
-    """Same rank and same sizes, as far as they are known."""
-    return len(shape_1) == len(shape_2) and all(
-        a is None or b is None or a == b for a, b in zip(shape_1, shape_2)
-    )
+    hint = "the teacher's class for each class of the student; None for all"
+    return list(checked_integers("class_map", class_map, least=0, hint=hint))

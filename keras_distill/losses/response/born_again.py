@@ -1,8 +1,11 @@
-"""What the two ablations of born-again networks have in common."""
+"""The base class of the two ablations of born-again networks."""
+
+from typing import Any
 
 from keras import ops
 
-from keras_distill.losses.base import safe_sqrt
+from keras_distill.losses.base import DistillationLoss
+from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.response.base import ResponseLoss
 
 GRADIENT_PARTS = ("correct_class", "dark_knowledge")
@@ -15,14 +18,14 @@ def gradient_parts(target, student, correct):
         correct class:   |g_c|,  c the correct class
         dark knowledge:  sqrt(sum_{k != c} g_k^2)
 
-    The parts are those of the paper; it writes their sums over classes, which
-    cancel each other in every sample, so here their norms are given.
+    The paper writes the sums of these parts over the classes, which cancel
+    each other in every sample. So these are their norms.
 
     Args:
         target: Probabilities `(batch, ..., classes)` that the student is
             shown.
         student: Logits of the same shape.
-        correct: One-hot, the same shape: the correct class.
+        correct: One-hot of the same shape: the correct class.
 
     Returns:
         Both norms, `(batch, ...)`.
@@ -34,15 +37,17 @@ def gradient_parts(target, student, correct):
 
 
 class BornAgainLoss(ResponseLoss):
-    """What the two ablations of born-again networks share: the option to log
-    the parts of the gradient.
+    """Base class of the two ablations of born-again networks.
 
     Args:
-        log_gradient_parts: see the subclasses.
-        **kwargs: see `ResponseLoss`.
+        log_gradient_parts: See the subclasses.
+        **kwargs: See `ResponseLoss`.
     """
 
-    def __init__(self, *, log_gradient_parts=False, **kwargs):
+    # Takes the loss from `compute_loss_and_logs`.
+    compute_loss = DistillationLoss.compute_loss
+
+    def __init__(self, *, log_gradient_parts: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.log_gradient_parts = bool(log_gradient_parts)
 
@@ -50,10 +55,7 @@ class BornAgainLoss(ResponseLoss):
     def extra_log_names(self):
         return GRADIENT_PARTS if self.log_gradient_parts else ()
 
-    def compute_loss(self, *args, **kwargs):
-        return self.compute_loss_and_logs(*args, **kwargs)[0]
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "log_gradient_parts": self.log_gradient_parts,

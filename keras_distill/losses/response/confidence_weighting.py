@@ -1,12 +1,14 @@
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_distill._arguments import one_of
 from keras_distill.losses.ops.labels import label_distribution
 from keras_distill.losses.ops.labels import labelled
-from keras_distill.losses.ops.positions import flat_positions
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import flat_positions
 from keras_distill.losses.relation.coupled import BatchCoupled
 from keras_distill.losses.response.born_again import GRADIENT_PARTS
 from keras_distill.losses.response.born_again import BornAgainLoss
@@ -18,7 +20,7 @@ def confidence_weights(log_confidence, sample_weight=None):
 
         w_b = s_b exp(log_confidence_b) / sum_u s_u exp(log_confidence_u)
 
-    From logarithms: confidences that underflow all at once still have ratios.
+    Takes logarithms, because confidences that underflow still have ratios.
 
     Args:
         log_confidence: `(positions,)`.
@@ -38,7 +40,7 @@ def confidence_weights(log_confidence, sample_weight=None):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
-    """Cross-entropy with the labels, samples weighted by the teacher.
+    """Cross-entropy with the labels, weighted by the teacher's confidence.
 
         p = softmax(teacher)
         w_b = c_b / sum_u c_u,   c_b = max_k p_bk     confidence="max"
@@ -46,41 +48,41 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
         loss = sum_b w_b (-log softmax(student)_b,y)
 
     (CWTM.) The teacher says how much a sample counts, and nothing about the
-    other classes: what remains of distillation without dark knowledge. The
-    weights sum to 1 over the batch; in sequences and maps, over all positions.
+    other classes: distillation without dark knowledge. The weights sum to 1
+    over the batch, or over all positions of sequences and maps.
 
-    A `sample_weight` says how often a sample counts in these sums, and the
-    loss is multiplied by the mean weight.
+    `sample_weight` says how often a sample counts in these sums; the loss is
+    multiplied by the mean weight.
 
     Args:
-        confidence: `"max"`, the paper's experiment (also where the teacher is
-            wrong), or `"true_class"`, the probability of the label: the weight
-            that this gradient has inside of distillation. Defaults to `"max"`.
+        confidence: `"max"`, the paper's experiment, or `"true_class"`, the
+            probability of the label, which is the weight of this gradient in
+            distillation. Defaults to `"max"`.
         cross_replica: Weigh the samples of all replicas against each other.
-            Defaults to `False`: those of each replica.
-        log_gradient_parts: Also log the sizes of the two parts of the gradient
-            by the student's logits, correct class and dark knowledge, see
-            `gradient_parts`: `<name>_correct_class`, `<name>_dark_knowledge`.
             Defaults to `False`.
+        log_gradient_parts: Also log the sizes of the two parts of the gradient
+            by the student's logits (see `gradient_parts`):
+            `<name>_correct_class` and `<name>_dark_knowledge`. Defaults to
+            `False`.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"confidence_weighted_by_teacher_max"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `y`: sparse `(batch, ...)`, or one-hot or
         mixed `(batch, ..., classes)`. `sample_weight`: `(batch,)` or one
-        weight per position; what has weight 0 is as if it were not there.
+        weight per position; a weight of 0 leaves a position out.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for an unknown `confidence`; without labels or for labels
             of another shape; in `bind`, for a head that ends in a softmax or
-            sigmoid; in `build`, for unlike classes or positions.
+            sigmoid; in `build`, if classes or positions differ.
 
     Example:
 
@@ -97,14 +99,14 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
 
     needs_labels = True
 
-    def __init__(self, *, confidence="max", **kwargs):
+    def __init__(self, *, confidence: str = "max", **kwargs: Any):
         super().__init__(**kwargs)
         self.confidence = one_of(
             "confidence", confidence, ("max", "true_class")
         )
 
     def log_confidence(self, teacher, labels):
-        """`log c`: logits and one-hot labels -> `(...)`."""
+        """Computes `log c` from logits and one-hot labels, `(...)`."""
         log_p = log_probabilities(teacher)
         if self.confidence == "max":
             return ops.max(log_p, axis=-1)
@@ -112,12 +114,12 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
 
     def compute_loss_and_logs(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> tuple[Any, dict[str, Any]]:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         labels = label_distribution(y, student, type(self).__name__)
         teacher, student, labels, weight = flat_positions(
@@ -136,5 +138,5 @@ class ConfidenceWeightedByTeacherMax(BatchCoupled, BornAgainLoss):
             logs = dict(zip(GRADIENT_PARTS, parts))
         return ops.sum(shares * values), logs
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "confidence": self.confidence}

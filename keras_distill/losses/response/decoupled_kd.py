@@ -1,29 +1,32 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_distill._arguments import non_negative
-from keras_distill.losses.base import weighted_mean
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
 from keras_distill.losses.ops.labels import hard_labels
 from keras_distill.losses.ops.labels import labelled
 from keras_distill.losses.ops.probabilities import kl_divergence
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.response.base import ResponseLoss
-from keras_distill.losses.response.soft_targets import validated_temperature
 
-# Takes a class out of a softmax: far below any logit, and yet finite, since
-# infinity minus infinity is no number.
+# Takes a class out of a softmax. Finite, because infinity minus infinity is not
+# a number.
 NO_LOGIT = -1e30
 
 
 def decoupled_divergences(teacher, student, target, temperature=1.0):
-    """The two parts that the KL divergence of soft targets consists of.
+    """Splits the KL divergence of soft targets into its two parts.
 
         target:      T^2 [p_y log(p_y / q_y)
                           + (1 - p_y) log((1 - p_y) / (1 - q_y))]
         non-target:  T^2 sum_{c != y} p'_c log(p'_c / q'_c)
 
     with `p = softmax(teacher / T)`, `p'` the softmax over the classes other
-    than `y`, and `q`, `q'` the same of the student. The divergence itself is
+    than `y`, and `q`, `q'` the student's. The whole divergence is
     `target + (1 - p_y) * non-target`.
 
     Args:
@@ -47,8 +50,8 @@ def decoupled_divergences(teacher, student, target, temperature=1.0):
 def _target_and_rest(logits, target):
     """Log-probabilities `[y, not y]`, and those among the other classes."""
     others = ops.where(target > 0.5, NO_LOGIT, logits)
-    # log p_y = log sigmoid(margin): log(1 - p_y) keeps all its digits where
-    # p_y rounds to 1.
+    # log p_y = log sigmoid(margin): log(1 - p_y) keeps all its digits if p_y
+    # rounds to 1.
     margin = ops.sum(target * logits, axis=-1) - ops.logsumexp(others, axis=-1)
     binary = ops.stack(
         [ops.log_sigmoid(margin), ops.log_sigmoid(-margin)], axis=-1
@@ -58,7 +61,7 @@ def _target_and_rest(logits, target):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class DecoupledKD(ResponseLoss):
-    """Weighs the true class and the order of the other classes apart.
+    """Weights the true class and the other classes separately.
 
         l = alpha * TCKD + beta * NCKD
         TCKD = T^2 KL([p_y, 1 - p_y] || [q_y, 1 - q_y])
@@ -68,11 +71,12 @@ class DecoupledKD(ResponseLoss):
     `p = softmax(teacher / T)`, `q = softmax(student / T)`, `y` the label, and
     `p'`, `q'` the softmax over the classes other than `y`. In the ordinary
     divergence (`SoftTargets`), NCKD has the weight `1 - p_y`: the surer the
-    teacher, the less is learned from the other classes. Here it is `beta`.
+    teacher, the less the student learns from the other classes. Here it is
+    `beta`.
 
     The authors' code adds this to the cross-entropy with weight 1 each and
-    raises it linearly over the first 20 epochs: that is a schedule of
-    `kd.Distiller(alpha=...)`.
+    raises it linearly over the first 20 epochs. Use a schedule of
+    `kd.Distiller(alpha=...)` for that.
 
     Args:
         alpha: Weight of TCKD, >= 0. Defaults to 1, as in all of the paper's
@@ -85,7 +89,7 @@ class DecoupledKD(ResponseLoss):
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"decoupled_kd"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
@@ -94,13 +98,12 @@ class DecoupledKD(ResponseLoss):
         `sample_weight`: `(batch,)` or one weight per position.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        TypeError: for a temperature that is no number.
         ValueError: for weights below 0; without labels or for labels of
             another shape; in `bind`, for a head that ends in a softmax or
-            sigmoid; in `build`, for unlike classes or positions.
+            sigmoid; in `build`, if classes or positions differ.
 
     Example:
 
@@ -120,25 +123,25 @@ class DecoupledKD(ResponseLoss):
     def __init__(
         self,
         *,
-        alpha=1.0,
-        beta=8.0,
-        temperature=4.0,
-        class_map=None,
-        **kwargs,
+        alpha: float = 1.0,
+        beta: float = 8.0,
+        temperature: float = 4.0,
+        class_map: Sequence[int] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)
-        self.alpha = non_negative("alpha", alpha)
-        self.beta = non_negative("beta", beta)
-        self.temperature = validated_temperature(temperature)
+        self.alpha = checked_number("alpha", alpha, "[0, inf)")
+        self.beta = checked_number("beta", beta, "[0, inf)")
+        self.temperature = checked_temperature(temperature)
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         target = hard_labels(y, student, type(self).__name__)
         target_part, other_part = decoupled_divergences(
@@ -147,7 +150,7 @@ class DecoupledKD(ResponseLoss):
         values = self.alpha * target_part + self.beta * other_part
         return weighted_mean(values * labelled(target), sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,

@@ -1,13 +1,16 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_distill._arguments import non_negative
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
-from keras_distill.losses.base import safe_sqrt
-from keras_distill.losses.ops.positions import flat_positions
+from keras_distill.losses.ops.elementwise import safe_sqrt
+from keras_distill.losses.ops.reductions import flat_positions
 from keras_distill.losses.relation.coupled import BatchCoupled
 from keras_distill.losses.response.base import ResponseLoss
-from keras_distill.losses.response.soft_targets import validated_temperature
 
 EPSILON = 1e-8
 
@@ -18,15 +21,14 @@ def pearson_correlation(a, b, axis=-1, weight=None, epsilon="add"):
         rho = a'.b' / (|a'| |b'| + 1e-8)                        "add"
         rho = a'.b' / (max(|a'|, 1e-8) max(|b'|, 1e-8))         "clamp"
 
-    with `a' = a - mean(a)`. Something constant up to rounding (the uniform
-    softmax of a head that starts at zero, a batch of one sample) correlates
-    with nothing: there `|a'|` is taken as 1, where the formula would divide
-    rounding errors by 1e-8 and give gradients of 1e8.
+    with `a' = a - mean(a)`. If `a` is constant up to rounding (the softmax of
+    a head that starts at zero, a batch of one sample), `|a'|` is taken as 1:
+    the formula would divide rounding errors by 1e-8.
 
     Args:
         a: Any shape, float32 or higher.
         b: The same shape and dtype.
-        axis: What is correlated.
+        axis: The axis to correlate along.
         weight: `None`, or weights >= 0 that broadcast against `a`: an entry
             counts as often as its weight says.
         epsilon: `"add"` or `"clamp"`.
@@ -47,7 +49,7 @@ def pearson_correlation(a, b, axis=-1, weight=None, epsilon="add"):
 
 
 def _centered(x, axis, weight):
-    """-> x - mean, and its norm without `axis`."""
+    """Returns `x - mean`, and its norm without `axis`."""
     total = ops.sum(weight * ops.ones_like(x), axis=axis, keepdims=True)
     mean = ops.divide_no_nan(
         ops.sum(weight * x, axis=axis, keepdims=True), total
@@ -57,62 +59,58 @@ def _centered(x, axis, weight):
     wide = keras.backend.standardize_dtype(x.dtype) == "float64"
     size = ops.squeeze(ops.abs(mean) * safe_sqrt(total), axis=axis)
     rounding = ops.maximum((1e-14 if wide else 1e-6) * size, 1e-15)
-    # The threshold is no part of the function to differentiate.
+    # The threshold is not part of the function to differentiate.
     constant = norm <= ops.stop_gradient(rounding)
     return x, ops.where(constant, ops.ones_like(norm), norm)
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class DIST(BatchCoupled, ResponseLoss):
-    """Asks for correlated predictions instead of equal ones.
+    """Matches predictions by correlation instead of by value.
 
         p = softmax(teacher / T)        q = softmax(student / T)
         inter = T^2 (1 - mean over samples b of rho(q[b, :], p[b, :]))
         intra = T^2 (1 - mean over classes c of rho(q[:, c], p[:, c]))
         loss = beta * inter + gamma * intra
 
-    `rho` is Pearson's correlation: a stronger teacher may be surer than its
-    student can be, as long as both order the classes (inter), and the samples
-    for each class (intra), alike. In sequences and maps every position counts
-    as a sample.
+    `rho` is Pearson's correlation. A strong teacher may be surer than its
+    student, as long as both rank the classes (inter), and the samples of each
+    class (intra), in the same way. In sequences and maps every position is a
+    sample.
 
     `intra` compares the samples of a batch, so its value depends on the batch
-    size. A `sample_weight` says how often a sample counts in it, and the loss
-    is multiplied by the mean weight: `sum(w * l) / batch` where there is no
-    such coupling.
+    size. `sample_weight` says how often a sample counts in it; the loss is
+    multiplied by the mean weight.
 
     Args:
         beta: Weight of `inter`, >= 0. Defaults to 1, as in the authors' code.
         gamma: Weight of `intra`, >= 0. Defaults to 1, as in the authors' code.
         temperature: T, a positive number. Defaults to 1, as in the authors'
             code.
-        epsilon: What keeps the quotient finite: `"add"`, 1e-8 added to the
-            product of the norms (the authors' code, mmrazor), or `"clamp"`,
-            each norm at least 1e-8 (torchdistill). Differ by 1e-4 with 1000
-            classes. Defaults to `"add"`.
+        epsilon: `"add"` adds 1e-8 to the product of the norms (the authors'
+            code, mmrazor), `"clamp"` holds each norm above 1e-8
+            (torchdistill). Defaults to `"add"`.
         cross_replica: Compare with the samples of all replicas. Defaults to
             `False`.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"dist"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
-        per position; what has weight 0 is as if it were not there.
+        per position; a weight of 0 leaves a position out.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is). With one
-        sample there is nothing to correlate: `intra` is `T^2`, without
-        gradient.
+        `compute_loss`: a scalar, float32, or float64 if an input is. With one
+        sample, `intra` is `T^2` without gradient.
 
     Raises:
-        TypeError: for a temperature that is no number.
         ValueError: for weights below 0 or an unknown `epsilon`; in `bind`, for
-            a head that ends in a softmax or sigmoid; in `build`, for unlike
-            classes or positions.
+            a head that ends in a softmax or sigmoid; in `build`, if the
+            classes or positions differ.
 
     Example:
 
@@ -130,17 +128,17 @@ class DIST(BatchCoupled, ResponseLoss):
     def __init__(
         self,
         *,
-        beta=1.0,
-        gamma=1.0,
-        temperature=1.0,
-        epsilon="add",
-        class_map=None,
-        **kwargs,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        temperature: float = 1.0,
+        epsilon: str = "add",
+        class_map: Sequence[int] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)
-        self.beta = non_negative("beta", beta)
-        self.gamma = non_negative("gamma", gamma)
-        self.temperature = validated_temperature(temperature)
+        self.beta = checked_number("beta", beta, "[0, inf)")
+        self.gamma = checked_number("gamma", gamma, "[0, inf)")
+        self.temperature = checked_temperature(temperature)
         self.epsilon = one_of("epsilon", epsilon, ("add", "clamp"))
 
     def terms(self, teacher, student, sample_weight=None):
@@ -161,19 +159,19 @@ class DIST(BatchCoupled, ResponseLoss):
 
     def compute_loss(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> Any:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         inter, intra = self.terms(
             *self.together(teacher, student, sample_weight)
         )
         return self.beta * inter + self.gamma * intra
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "beta": self.beta,

@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,7 +10,7 @@ from keras_distill.losses.response.base import ResponseLoss
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class LogitsMSE(ResponseLoss):
-    """Squared differences of the logits, or of the values of a regression head.
+    """Squared differences of logits, or of the values of a regression head.
 
         class_reduction="sum":   l = sum_c (student_c - teacher_c)^2
         class_reduction="mean":  l = (1 / C) sum_c (student_c - teacher_c)^2
@@ -18,27 +21,26 @@ class LogitsMSE(ResponseLoss):
             `MeanSquaredError` in most code: smaller by the number of classes.
             Defaults to `"sum"`. For a regression head take `"mean"`, which is
             the `"mse"` of `compile(loss=...)`.
-        regression: `True`: the outputs are quantities, not logits, and any
-            last activation is right. Defaults to `False`: a softmax or sigmoid
-            head is an error.
+        regression: Whether the outputs are quantities instead of logits. Then
+            any last activation is allowed. Defaults to `False`.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"logits_mse"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
-        per position; a mask is a weight of 0 or 1.
+        per position; a mask has weights of 0 and 1.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: for a `class_reduction` not in the list; in `bind`, for a
-            head that ends in a softmax or sigmoid; in `build`, for unlike
-            classes or positions.
+            head that ends in a softmax or sigmoid; in `build`, if the
+            classes or positions differ.
 
     Example:
 
@@ -59,10 +61,10 @@ class LogitsMSE(ResponseLoss):
     def __init__(
         self,
         *,
-        class_reduction="sum",
-        regression=False,
-        class_map=None,
-        **kwargs,
+        class_reduction: str = "sum",
+        regression: bool = False,
+        class_map: Sequence[int] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)
         self.class_reduction = one_of(
@@ -72,7 +74,7 @@ class LogitsMSE(ResponseLoss):
         self.reads_teacher_logits = not self.regression
         self.reads_student_logits = not self.regression
 
-    def position_loss(self, teacher, student):
+    def position_loss(self, teacher: Any, student: Any) -> Any:
         reduce = ops.sum if self.class_reduction == "sum" else ops.mean
         return reduce(ops.square(student - teacher), axis=-1)
 
@@ -82,7 +84,7 @@ class LogitsMSE(ResponseLoss):
             "and not classes: LogitsMSE(regression=True)."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "class_reduction": self.class_reduction,

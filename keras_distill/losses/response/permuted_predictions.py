@@ -1,10 +1,12 @@
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_distill.losses.base import weighted_mean
 from keras_distill.losses.ops.gathering import draw_per_sample
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.ops.seeded import Seeded
 from keras_distill.losses.response.born_again import GRADIENT_PARTS
 from keras_distill.losses.response.born_again import BornAgainLoss
@@ -12,10 +14,10 @@ from keras_distill.losses.response.born_again import gradient_parts
 
 
 def random_permutation(classes_fixed, seed):
-    """Permutes, in every row, all classes but one among themselves.
+    """Permutes all classes but one in every row.
 
     Args:
-        classes_fixed: One-hot `(batch, ..., classes)`: what stays in place.
+        classes_fixed: One-hot `(batch, ..., classes)`: the class that stays.
         seed: A `keras.random.SeedGenerator`, or an integer.
 
     Returns:
@@ -53,37 +55,34 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
         l = -sum_k target_k log softmax(student)_k
         loss = sum(weight * l) / number of positions
 
-    (DKPP.) The teacher's higher moments stay, its knowledge of which classes
-    are alike is destroyed: what distillation is worth without it. Every
-    position gets a permutation of its own, and a fresh one in every step; on
-    any number of replicas the same ones. Samples are not compared, so there is
-    nothing to see on other replicas.
+    (DKPP.) The teacher's higher moments stay; its knowledge of which classes
+    are alike is destroyed. Every position gets a new permutation in every
+    step, the same one on any number of replicas.
 
     Args:
         seed: Seed of the permutations, an integer. Defaults to 0. Its state is
             saved with the Distiller.
         log_gradient_parts: Also log the sizes of the two parts of the gradient
-            by the student's logits, correct class (here the one that the
-            teacher decides for) and dark knowledge, see `gradient_parts`:
-            `<name>_correct_class`, `<name>_dark_knowledge`. Defaults to
-            `False`.
+            by the student's logits (see `gradient_parts`):
+            `<name>_correct_class`, here the class that the teacher predicts,
+            and `<name>_dark_knowledge`. Defaults to `False`.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"dark_knowledge_with_permuted_predictions"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
-        per position; a mask is a weight of 0 or 1.
+        per position; a mask has weights of 0 and 1.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
         ValueError: in `bind`, for a head that ends in a softmax or sigmoid; in
-            `build`, for unlike classes or positions.
+            `build`, if classes or positions differ.
 
     Example:
 
@@ -99,7 +98,7 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
     """
 
     def permutation(self, decided):
-        """The permutations of one step: override it to give your own.
+        """Draws the permutations of one step. Override it to give your own.
 
         Args:
             decided: One-hot `(batch, ..., classes)`: the teacher's argmax.
@@ -107,7 +106,7 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
         return random_permutation(decided, self.seed_generator)
 
     def targets(self, teacher):
-        """Logits -> permuted probabilities, and the one-hot argmax."""
+        """Returns permuted probabilities, and the one-hot argmax."""
         decided = ops.one_hot(
             ops.argmax(teacher, axis=-1),
             teacher.shape[-1],
@@ -120,12 +119,12 @@ class DarkKnowledgeWithPermutedPredictions(Seeded, BornAgainLoss):
 
     def compute_loss_and_logs(
         self,
-        teacher_outputs,
-        student_outputs,
-        y=None,
-        sample_weight=None,
-        sample_index=None,
-    ):
+        teacher_outputs: Any,
+        student_outputs: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        sample_index: Any = None,
+    ) -> tuple[Any, dict[str, Any]]:
         teacher, student = self.comparable(teacher_outputs, student_outputs)
         target, decided = self.targets(teacher)
         values = cross_entropy(target, log_probabilities(student))

@@ -1,9 +1,10 @@
-import math
-import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import kl_divergence
@@ -32,42 +33,41 @@ class SoftTargets(ResponseLoss):
 
     Args:
         temperature: T, a positive number. Defaults to 1, the best of 1, 2
-            and 4 for small students in our own measurements (README, "What to
-            expect when") and the value of Beyer et al. 2022. The CIFAR-100
-            benchmark of Tian et al. 2020 uses 4, Sun et al. 2024 use 2.
-        form: `"kl"` or `"cross_entropy"`. Same gradient in the student; the
-            cross-entropy also holds the entropy of the teacher.
+            and 4 for small students (README, "What to expect when") and the
+            value of Beyer et al. 2022. Tian et al. 2020 use 4 on CIFAR-100,
+            Sun et al. 2024 use 2.
+        form: `"kl"` or `"cross_entropy"`, which adds the teacher's entropy and
+            has the same gradient. Defaults to `"kl"`.
         direction: `"forward"`, the paper's, or `"reverse"` (`"kl"` only).
-        scale_by_temperature_squared: Multiply by T^2, so that the gradient's
-            size does not depend on T (Hinton et al. 2015, section 2). Defaults
-            to `True`. TextBrewer, FKD and torchdistill without labels do not.
+        scale_by_temperature_squared: Multiply by T^2, so that the size of the
+            gradient does not depend on T (Hinton et al. 2015, section 2).
+            Defaults to `True`. TextBrewer and FKD do not.
         standardize: Replace both logits by `z = (x - mean) / (std + 1e-7)`
             over the classes, std unbiased (Sun et al. 2024). Softmax only.
         teacher_probabilities: `False`: the teacher gives logits. `True`: it
-            ends in a softmax (sigmoid) at temperature 1, and is brought to
-            temperature T exactly, `p_T ~ p^(1/T)`. `"as_given"`: its
-            probabilities are used as they are and T acts on the student only
-            (FKD; with `class_map` they are rescaled to sum to 1).
+            ends in a softmax (sigmoid) and is brought to temperature T
+            exactly, `p_T ~ p^(1/T)`. `"as_given"`: its probabilities stay and
+            T acts on the student only (FKD; with `class_map` they are scaled
+            to sum to 1). Defaults to `False`.
         activation: `"softmax"`, or `"sigmoid"` for binary and multi-label.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"soft_targets"`.
-        dtype: see `DistillationLoss`; this loss has no weights.
+        dtype: See `DistillationLoss`. This loss has no weights.
 
     Input shapes:
         Teacher `(batch, ..., teacher_classes)`, student `(batch, ...,
         classes)`, any float dtype. `sample_weight`: `(batch,)` or one weight
-        per position; a mask is a weight of 0 or 1.
+        per position; a mask has weights of 0 and 1.
 
     Returns:
-        `compute_loss`: a scalar, float32 (float64 if an input is).
+        `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        TypeError: for a temperature that is no number.
-        ValueError: for arguments outside the lists above or that exclude each
-            other; in `bind`, for a head that ends in a softmax or sigmoid; in
-            `build`, for unlike classes or positions.
+        ValueError: for arguments outside the lists or that exclude each other;
+            in `bind`, for a softmax or sigmoid head; in `build`, if classes or
+            positions differ.
 
     Example:
 
@@ -90,18 +90,18 @@ class SoftTargets(ResponseLoss):
     def __init__(
         self,
         *,
-        temperature=1.0,
-        form="kl",
-        direction="forward",
-        scale_by_temperature_squared=True,
-        standardize=False,
-        teacher_probabilities=False,
-        activation="softmax",
-        class_map=None,
-        **kwargs,
+        temperature: float = 1.0,
+        form: str = "kl",
+        direction: str = "forward",
+        scale_by_temperature_squared: bool = True,
+        standardize: bool = False,
+        teacher_probabilities: bool | str = False,
+        activation: str = "softmax",
+        class_map: Sequence[int] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)
-        self.temperature = validated_temperature(temperature)
+        self.temperature = checked_temperature(temperature)
         self.form = one_of("form", form, ("kl", "cross_entropy"))
         self.direction = one_of("direction", direction, ("forward", "reverse"))
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
@@ -135,7 +135,7 @@ class SoftTargets(ResponseLoss):
                 'activation="sigmoid". Drop one of the two.'
             )
 
-    def position_loss(self, teacher, student):
+    def position_loss(self, teacher: Any, student: Any) -> Any:
         p, log_p = self._teacher_distribution(teacher)
         log_q = self._log_distribution(student)
         if self.form == "cross_entropy":
@@ -184,7 +184,7 @@ class SoftTargets(ResponseLoss):
             )
         return advice
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "temperature": self.temperature,
@@ -195,20 +195,3 @@ class SoftTargets(ResponseLoss):
             "teacher_probabilities": self.teacher_probabilities,
             "activation": self.activation,
         }
-
-
-def validated_temperature(temperature):
-    """A positive, finite Python float, or an error that says so."""
-    if not isinstance(temperature, numbers.Real) or isinstance(
-        temperature, bool
-    ):
-        raise TypeError(
-            "temperature must be a positive number. Received: "
-            f"{temperature!r} of type {type(temperature).__name__}."
-        )
-    if not math.isfinite(temperature) or temperature <= 0:
-        raise ValueError(
-            "temperature must be a positive, finite number (usually 1 to 10). "
-            f"Received: {temperature!r}"
-        )
-    return float(temperature)

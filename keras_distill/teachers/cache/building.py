@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_distill._arguments import whole
+from keras_distill._arguments import checked_integer
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
@@ -37,7 +37,7 @@ def build(
             f"Received: {teacher!r}"
         )
     views = _replayable(views)
-    whole("epochs", epochs, least=1)
+    checked_integer("epochs", epochs)
     outputs = _checked("outputs", outputs, StoredOutputs)
     run = _checked("run", run, TeacherRun)
     batch_size = run.batch_size_for(views)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._arguments import checked_integer
+from keras_distill._data.for_network import for_network
 from keras_distill._keras.heads import final_activation
 from keras_distill._keras.precision import check_remembers_nothing
 from keras_distill._keras.precision import computing_in
@@ -11,7 +13,6 @@ from keras_distill._keras.precision import in_float32
 from keras_distill.taps.taps import Shape
 from keras_distill.taps.taps import Taps
 from keras_distill.teachers.cache.encoding import encoded
-from keras_distill.views import for_network
 
 
 class Forward:
@@ -132,12 +133,12 @@ def _check_top_k(top_k, shapes, teacher):
             f"classes). Received: top_k={top_k}, and a teacher whose outputs "
             f"are {shapes}. Leave top_k out."
         )
-    if top_k >= output[-1]:
-        raise ValueError(
-            f"top_k must be an integer from 1 to {output[-1] - 1}, less than "
-            "the teacher's classes; leave it out to keep all. Received: "
-            f"top_k={top_k}"
-        )
+    checked_integer(
+        "top_k",
+        top_k,
+        most=output[-1] - 1,
+        hint="less than the teacher's classes; leave it out to keep all",
+    )
     head = final_activation(teacher)
     if head is not None:
         raise ValueError(

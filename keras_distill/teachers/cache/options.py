@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill._arguments import positive
-from keras_distill._arguments import whole
 from keras_distill.losses.structures import as_list
 
 DEFAULT_BATCH_SIZE = 128
@@ -45,9 +45,8 @@ class StoredOutputs:
     dtype: str = "float16"
 
     def __post_init__(self):
-        if self.top_k is not None:
-            whole("top_k", self.top_k, least=1)
-        positive("temperature", self.temperature)
+        checked_integer("top_k", self.top_k, or_none=True)
+        checked_number("temperature", self.temperature)
         one_of("dtype", self.dtype, ("float16", "float32"))
 
     @property
@@ -81,8 +80,7 @@ class TeacherRun:
     def __post_init__(self):
         one_of("dtype", self.dtype, (None, "float32", "bfloat16", "float16"))
         for name in ("batch_size", "samples_per_shard"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name), least=1)
+            checked_integer(name, getattr(self, name), or_none=True)
 
     def batch_size_for(self, views):
         """Returns the batch size: whole groups of samples that mixup blends."""

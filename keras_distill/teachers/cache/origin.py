@@ -57,9 +57,8 @@ def check_cached(outputs, distiller):
         distiller: The `Distiller`.
 
     Raises:
-        ValueError: If they come from another teacher or other views, lack a
-            layer that a loss reads, or a loss reads the weights of a teacher
-            that is not there.
+        ValueError: If they come from another teacher or other views, or lack
+            a layer that a loss reads.
     """
     if "origin" in outputs:
         check_origin(outputs["origin"], distiller)
@@ -67,14 +66,6 @@ def check_cached(outputs, distiller):
     for name in pair.needs_teacher:
         loss = pair.losses[name]
         _check_stored(name, loss, outputs)
-        if pair.teacher is None and loss.reads_teacher_weights:
-            raise ValueError(
-                f"Distillation loss '{name}' ({type(loss).__name__}) reads "
-                "weights of the teacher itself, and the data carries its "
-                "outputs only. Give the Distiller the teacher too: "
-                "kd.Distiller(teacher=teacher, ...). It will not run: the "
-                "step uses what the data carries."
-            )
 
 
 def origin_key(outputs):

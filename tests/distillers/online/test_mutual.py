@@ -566,8 +566,8 @@ def test_what_a_cohort_cannot_use():
     students = [convnet(), convnet(6)]
     taps = {"teacher_layer_name": "conv2", "student_layer_name": "conv2"}
     for loss, reason in (
-        (kd.losses.IdealJointClassifier(**taps), "classifier"),
-        (kd.losses.FactorTransfer(**taps), "stage before training"),
+        (kd.losses.IdealJointClassifier(**taps), "trained teacher"),
+        (kd.losses.FactorTransfer(**taps), "trained teacher"),
     ):
         with pytest.raises(ValueError, match=f"{reason}.*start untrained"):
             kd.MutualDistiller(students=students, distillation_losses=loss)

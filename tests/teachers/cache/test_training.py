@@ -427,7 +427,9 @@ def test_losses_that_read_the_teachers_weights(plain, tmp_path):
         kd.losses.ReusedClassifier(**taps),
         kd.losses.IdealJointClassifier(**taps),
     ):
-        with pytest.raises(ValueError, match="reads weights of the teacher"):
+        with pytest.raises(
+            ValueError, match="reads the weights of the teacher"
+        ):
             distiller(given=loss).fit(cache.join(pipeline()), verbose=0)
     student = distiller(teacher(), given=loss)
     history = student.fit(cache.join(pipeline()), verbose=0).history
@@ -437,7 +439,7 @@ def test_losses_that_read_the_teachers_weights(plain, tmp_path):
 def test_a_margin_that_comes_from_the_teacher(tmp_path):
     taps = {"teacher_layer_name": "act1", "student_layer_name": "act1"}
     joined = build(tmp_path).join(pipeline())
-    with pytest.raises(ValueError, match="reads weights of the teacher"):
+    with pytest.raises(ValueError, match="reads the weights of the teacher"):
         distiller(given=kd.losses.OverhauledFeature(**taps)).fit(
             joined, verbose=0
         )

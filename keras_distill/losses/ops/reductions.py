@@ -1,10 +1,37 @@
-"""Sequences and maps as one long batch of positions, and their weights."""
+"""From values per sample or per position to one number, with weights."""
 
 from keras import ops
 
 
+def weighted_mean(values, sample_weight=None):
+    """`sum(w * values) / number of values`: Keras's own reduction.
+
+    Args:
+        values: `(batch, ...)`, one number per sample or per position.
+        sample_weight: `None`, or as in `fitting_weight`.
+
+    Returns:
+        A scalar.
+    """
+    if sample_weight is None:
+        return ops.mean(values)
+    return ops.mean(values * fitting_weight(sample_weight, values))
+
+
+def mean_per_sample(values):
+    """The mean over every axis but the first, `(batch,)`."""
+    if len(values.shape) < 2:
+        return values
+    return ops.mean(values, axis=tuple(range(1, len(values.shape))))
+
+
+def sum_per_sample(values):
+    """The sum over every axis but the first, `(batch,)`."""
+    return ops.sum(values, axis=tuple(range(1, len(values.shape))))
+
+
 def fitting_weight(sample_weight, values):
-    """Weights in a shape that multiplies `values`.
+    """Brings weights to a shape that multiplies `values`.
 
     Args:
         sample_weight: `(batch,)` or any leading part of the shape of `values`.
@@ -13,7 +40,7 @@ def fitting_weight(sample_weight, values):
         values: `(batch, ...)`, one number per sample or per position.
 
     Returns:
-        As many axes as `values`; some of size 1.
+        Weights with as many axes as `values`, some of size 1.
     """
     weight = ops.cast(sample_weight, values.dtype)
     if len(weight.shape) > len(values.shape):
@@ -32,11 +59,11 @@ def fitting_weight(sample_weight, values):
 
 
 def flat_positions(*arguments):
-    """`(batch, ..., classes)` arrays as `(positions, classes)`.
+    """Reshapes arrays `(batch, ..., classes)` to `(positions, classes)`.
 
     Args:
         *arguments: Arrays of one shape `(batch, ..., classes)`, and last a
-            `sample_weight`: `None`, or see `fitting_weight`.
+            `sample_weight`: `None`, or as in `fitting_weight`.
 
     Returns:
         The arrays, and the weight of each position, `(positions,)`.
