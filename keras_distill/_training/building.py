@@ -5,7 +5,6 @@ the losses between them need these shapes.
 """
 
 import keras
-import tensorflow as tf
 
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.precision import run_first
@@ -114,6 +113,8 @@ def _teacher_threshold(teacher, outputs, cached):
 
 def _once_in_graph(function, x):
     """Returns `function(x)`, computed as a graph that XLA does not compile."""
+    import tensorflow as tf
+
     graph = tf.function(function, autograph=False, jit_compile=False)
     # The concrete function: TensorFlow warns of functions traced per call.
     return graph.get_concrete_function(x)(x)

@@ -19,7 +19,7 @@ from keras_distill.diagnosis.short_training import train
 from keras_distill.distillers import checks
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
-from keras_distill.views.base import checked_views
+from keras_distill.views.augmented import checked_views
 
 
 def diagnose(

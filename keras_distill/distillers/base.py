@@ -14,7 +14,7 @@ from keras_distill._training.logged_model import LoggedModel
 from keras_distill._training.prepare import prepare_losses
 from keras_distill.distillers import checks
 from keras_distill.views import Views
-from keras_distill.views.base import checked_views
+from keras_distill.views.augmented import checked_views
 
 
 class BaseDistiller(LoggedModel):
@@ -35,7 +35,7 @@ class BaseDistiller(LoggedModel):
 
     _first_batch_class = FirstBatch
 
-    def __init__(self, *, alpha: Any, views: Views | None, name: str) -> None:
+    def __init__(self, *, alpha: Any, views: Any, name: str) -> None:
         checks.check_backend()
         from keras_distill._training.view_schedule import ViewSchedule
 

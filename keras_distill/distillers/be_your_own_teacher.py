@@ -15,7 +15,6 @@ from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
 from keras_distill.losses.own_layers.early_exits import EarlyExits
 from keras_distill.losses.structures import as_list
-from keras_distill.views import Views
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -81,7 +80,7 @@ class BeYourOwnTeacher(Distiller):
         feature_weight: float = 0.03,
         feature_layer_name: str | None = None,
         output_layer_name: str | None = None,
-        views: Views | None = None,
+        views: Any = None,
         name: str = "be_your_own_teacher",
     ) -> None:
         checks.check_student(student)

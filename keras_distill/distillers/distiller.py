@@ -18,7 +18,6 @@ from keras_distill.distillers.base import BaseDistiller
 from keras_distill.losses.keras_losses import as_distillation_losses
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.teachers.teacher_fingerprint import teacher_fingerprint
-from keras_distill.views import Views
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -53,7 +52,8 @@ class Distiller(BaseDistiller):
             At 1 you need no labels. Defaults to 0.5, which was the best of
             0.5, 0.9 and 1 over sizes of student and data and lengths of
             training (README, "What to expect when").
-        views: What each network sees of the batch, a `kd.views.Views`.
+        views: What each network sees of the batch: a `kd.views.Views`, or
+            augmentation layers of Keras or keras-cv (`kd.views.Augmented`).
             Defaults to the batch as it is.
         teacher_dtype: `"float32"`, `"bfloat16"` or `"float16"`: the precision
             in which the teacher computes. Its weights are cast where they are
@@ -106,7 +106,7 @@ class Distiller(BaseDistiller):
         distillation_losses: Any,
         distillation_loss_weights: Any = None,
         alpha: Any = 0.5,
-        views: Views | None = None,
+        views: Any = None,
         teacher_dtype: str | None = None,
         teacher_batch_size: int | None = None,
         name: str = "distiller",

@@ -200,13 +200,8 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     extra_log_names: Sequence[str] = ()
 
     def compute_loss_and_logs(
-        self,
-        teacher_outputs: Any,
-        student_outputs: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        sample_index: Any = None,
-    ) -> tuple[Any, dict[str, Any]]:
+        self, teacher_outputs, student_outputs, **arguments
+    ):
         """Computes the loss, and numbers to log as `<name of loss>_<name>`.
 
         `kd.Distiller` calls it. A loss that logs implements it in place of
@@ -215,20 +210,12 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         Args:
             teacher_outputs: As in `compute_loss`.
             student_outputs: As in `compute_loss`.
-            y: As in `compute_loss`.
-            sample_weight: As in `compute_loss`.
-            sample_index: As in `compute_loss`.
+            **arguments: The other arguments of `compute_loss`.
 
         Returns:
             `(loss, logs)`: a scalar, and a dict of scalars.
         """
-        loss = self.compute_loss(
-            teacher_outputs,
-            student_outputs,
-            y=y,
-            sample_weight=sample_weight,
-            sample_index=sample_index,
-        )
+        loss = self.compute_loss(teacher_outputs, student_outputs, **arguments)
         return loss, {}
 
     def call(self, *args, **kwargs):

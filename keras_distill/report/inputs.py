@@ -17,7 +17,7 @@ from keras_distill.export.verification.verification import Verification
 from keras_distill.report import provenance
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
-from keras_distill.views.base import checked_views
+from keras_distill.views.augmented import checked_views
 
 _Shares = Mapping[str, float | Sequence[float]]
 _RUNS = ("teacher", "alone", "distilled")

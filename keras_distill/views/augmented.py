@@ -233,3 +233,22 @@ def _blended(layer, x, y, sample_weight):
         for value in (y, sample_weight)
     )
     return outputs["images"], y, sample_weight
+
+
+def checked_views(
+    views: Views | keras.layers.Layer | Sequence[keras.layers.Layer] | None,
+) -> Views | None:
+    """`Views` or `None`: Keras layers become `kd.views.Augmented`."""
+    if views is None or isinstance(views, Views):
+        return views
+    layers = views if isinstance(views, (list, tuple)) else [views]
+    if layers and all(isinstance(v, keras.layers.Layer) for v in layers):
+        *layers, last = layers
+        if isinstance(last, Views):
+            return Augmented(layers, last)
+        return Augmented([*layers, last])
+    raise TypeError(
+        "views must be a kd.views.Views (such as kd.views.FunctionMatching), "
+        "an augmentation layer of Keras or keras-cv, a list of them, or None. "
+        f"Received: {views!r} of type {type(views).__name__}"
+    )

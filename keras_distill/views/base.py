@@ -4,7 +4,6 @@ A view turns the dataset's batch into the student's input and the teacher's
 input. It runs inside the training step, on the device, in every replica.
 """
 
-from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -188,24 +187,3 @@ def deserialized(config):
         return value
 
     return {key: restored(value) for key, value in config.items()}
-
-
-def checked_views(
-    views: "Views | keras.layers.Layer | Sequence[keras.layers.Layer] | None",
-) -> Views | None:
-    """`Views` or `None`: Keras layers become `kd.views.Augmented`."""
-    if views is None or isinstance(views, Views):
-        return views
-    layers = views if isinstance(views, (list, tuple)) else [views]
-    if layers and all(isinstance(v, keras.layers.Layer) for v in layers):
-        from keras_distill.views.augmented import Augmented
-
-        *layers, last = layers
-        if isinstance(last, Views):
-            return Augmented(layers, last)
-        return Augmented([*layers, last])
-    raise TypeError(
-        "views must be a kd.views.Views (such as kd.views.FunctionMatching), "
-        "an augmentation layer of Keras or keras-cv, a list of them, or None. "
-        f"Received: {views!r} of type {type(views).__name__}"
-    )

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_distill._data.batch_fields import unpacked_batch
+from keras_distill.views.augmented import checked_views
 from keras_distill.views.base import Views
-from keras_distill.views.base import checked_views
 
 _GAP, _WHITE = 2, 255
 

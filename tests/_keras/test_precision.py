@@ -154,9 +154,9 @@ def test_it_computes_in_another_precision_and_is_as_before(name, jit_compile):
     for a, b in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
         assert a.dtype == b.dtype
-    # 11 and 8 bits, a few layers.
+    # 11 and 8 bits, a few layers; how they are rounded depends on the CPU.
     assert 0 < errors[0] < 3e-3
-    assert 0 < errors[1] < 2e-2
+    assert 0 < errors[1] < 3e-2
     np.testing.assert_allclose(model(x), own, rtol=1e-6)
 
 

@@ -107,7 +107,7 @@ def test_arrays_of_different_lengths_are_refused():
         (np.ones((10, 6)), np.ones(9)),
         {"x": np.ones((10, 6)), "y": np.ones(9)},
     ):
-        with pytest.raises(ValueError, match=r"of `dataset`.*\[10, 9\]"):
+        with pytest.raises(ValueError, match=r"of `dataset`.*\[9, 10\]"):
             list(batches(arrays, "dataset"))
     given = list(batches((np.ones((40, 6)), None), "dataset"))
     assert [len(x) for x, _ in given] == [32, 8]

@@ -473,7 +473,7 @@ def single_samples():
         ({"dataset": single_samples}, ValueError, r"dataset\.batch\(32\)"),
         ({"dataset": "digits"}, TypeError, "`dataset` must be"),
         ({"dataset": (LOGITS, LABELS + 1)}, ValueError, r"lie in \[0, 2\]"),
-        ({"dataset": (LOGITS, LABELS + 0.5)}, ValueError, "no class indices"),
+        ({"dataset": (LOGITS, LABELS + 0.5)}, ValueError, "not class indices"),
         ({"dataset": (LOGITS * np.nan, LABELS)}, ValueError, "not finite"),
         ({"class_names": ["a", "b"]}, ValueError, "2 names, the student 3"),
         ({"class_names": list("abcd")}, ValueError, "4 names, the student 3"),

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_distill as kd
-from keras_distill.views.base import checked_views
+from keras_distill.views.augmented import checked_views
 
 CLASSES, SIZE, COUNT = 3, 8, 32
 BLENDING = {

@@ -67,7 +67,7 @@ def test_images_and_labels_are_blended_alike():
     "arguments, message",
     [
         (dict(concentration=0), "concentration"),
-        (dict(group_size=1), "from 2 on"),
+        (dict(group_size=1), "of at least 2"),
         (dict(num_classes=1), "num_classes"),
     ],
 )

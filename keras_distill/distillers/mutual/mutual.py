@@ -21,7 +21,6 @@ from keras_distill.distillers.mutual.cohort_checks import CohortBatch
 from keras_distill.distillers.mutual.member import Member
 from keras_distill.losses.keras_losses import as_distillation_losses
 from keras_distill.losses.response.soft_targets import SoftTargets
-from keras_distill.views import Views
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -106,7 +105,7 @@ class MutualDistiller(BaseDistiller):
         distillation_loss_weights: Any = None,
         alpha: Any = 0.5,
         update: str = "joint",
-        views: Views | None = None,
+        views: Any = None,
         name: str = "mutual_distiller",
     ) -> None:
         super().__init__(alpha=alpha, views=views, name=name)

@@ -19,7 +19,6 @@ from keras_distill.distillers.native_ensemble.branches import output_of
 from keras_distill.distillers.native_ensemble.branches import with_branches
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.response.soft_targets import SoftTargets
-from keras_distill.views import Views
 
 
 class BranchesBatch(FirstBatch):
@@ -145,7 +144,7 @@ class NativeEnsembleDistiller(Distiller):
         branches: int = 3,
         temperature: float = 3.0,
         distillation_loss_weight: Any = 1.0,
-        views: Views | None = None,
+        views: Any = None,
         name: str = "native_ensemble_distiller",
     ) -> None:
         checks.check_student(student)

@@ -23,7 +23,7 @@ from keras_distill.teachers.cache.origin import teacher_description
 from keras_distill.teachers.cache.origin import views_description
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
-from keras_distill.views.base import checked_views
+from keras_distill.views.augmented import checked_views
 
 
 def build(
