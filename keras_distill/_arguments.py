@@ -136,7 +136,8 @@ def checked_size(argument: str, size: Any) -> tuple[int, int]:
     """Checks a size in pixels and returns it as (height, width)."""
     sides = (size, size) if isinstance(size, numbers.Integral) else size
     try:
-        return checked_integers(argument, sides, length=2)
+        height, width = checked_integers(argument, sides, length=2)
+        return height, width
     except ValueError:
         raise ValueError(
             f"{argument} must be a number of pixels, or (height, width). "

@@ -1,4 +1,5 @@
 import gc
+import itertools
 import os
 import pathlib
 
@@ -12,26 +13,44 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 ).rstrip(os.pathsep)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Two workers on two cores: their threads would only wait for each other.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import keras
 import pytest
 import replicas
+import tensorflow as tf
+
+# Optimizing a graph takes longer than the few steps of a test.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+TESTS_PER_COLLECTION = 25
 
 
 def pytest_collection_finish():
-    """Spares the garbage collector a look at all that was imported."""
+    """Tracing makes so many objects that the garbage collector takes a third
+    of the time; it runs between tests instead."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    gc.disable()
+
+
+@pytest.fixture(scope="session")
+def _count():
+    return itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
-def _clean_slate():
+def _clean_slate(_count):
     """Every test starts from the same seed, policy and session."""
     keras.utils.set_random_seed(0)
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+    if next(_count) % TESTS_PER_COLLECTION == 0:
+        gc.collect()
+        # What is still there stays: it need not be looked at again.
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

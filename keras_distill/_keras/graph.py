@@ -35,12 +35,12 @@ class Producer(NamedTuple):
     Attributes:
         operation: The layer, model or other `keras.Operation` called.
         inputs: The tensors it was called on; none for an `InputLayer`.
-        index: Which of the outputs of `operation` the tensor is.
+        output_index: Which of the outputs of `operation` the tensor is.
     """
 
     operation: Any
     inputs: list
-    index: int
+    output_index: int
 
 
 def producer(tensor):

@@ -101,11 +101,11 @@ class JointClassifierGap:
                 distiller.views.evaluation(x), training=False
             )
             teacher = loss.pooled(teacher.select(loss.teacher_layer_name))
-            means = [
-                ops.mean(features, axis=(1, 2))
-                for features in (teacher, student.connected)
-            ]
-            gap.update_state(*means, y)
+            gap.update_state(
+                ops.mean(teacher, axis=(1, 2)),
+                ops.mean(student.connected, axis=(1, 2)),
+                y,
+            )
         return gap.result()
 
     def reset_state(self) -> None:
