@@ -144,7 +144,12 @@ def serve(devices):
     )
     names = [f"CPU:{i}" for i in range(devices)]
     mirrored = tf.distribute.MirroredStrategy(names)
-    gc.freeze()  # `clear_session` collects: not what was imported.
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": True}
+    )
+    # `clear_session` collects, which is often enough: not what was imported.
+    gc.freeze()
+    gc.disable()
     for line in sys.stdin:
         replicas, file, function, arguments = json.loads(line)
         keras.utils.clear_session()
