@@ -18,12 +18,10 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import keras
+import plain_graphs  # noqa: F401
 import pytest
 import replicas
-import tensorflow as tf
 
-# Optimizing a graph takes longer than the few steps of a test.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 TESTS_PER_COLLECTION = 25
 
 

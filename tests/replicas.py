@@ -144,9 +144,7 @@ def serve(devices):
     )
     names = [f"CPU:{i}" for i in range(devices)]
     mirrored = tf.distribute.MirroredStrategy(names)
-    tf.config.optimizer.set_experimental_options(
-        {"disable_meta_optimizer": True}
-    )
+    importlib.import_module("plain_graphs")
     # `clear_session` collects, which is often enough: not what was imported.
     gc.freeze()
     gc.disable()

@@ -5,6 +5,7 @@ import sys
 
 import keras
 import numpy as np
+import plain_graphs  # noqa: F401
 
 import keras_distill as kd
 

@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import plain_graphs  # noqa: F401
 
 import keras_distill as kd
 
