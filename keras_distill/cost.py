@@ -17,6 +17,8 @@ from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.method_patching import intercepted
 
+__all__ = ["multiply_accumulates"]
+
 layers = keras.layers
 
 
@@ -124,6 +126,27 @@ class _Counter(keras.Operation):
                 self.uncounted[id(layer)] = layer
         self._called = [*before, (layer, cost)]
         return outputs
+
+
+def cost_of_one_sample(model, x):
+    """Multiply-accumulates of one row of `x`.
+
+    Returns:
+        An integer, or `None` if the model's own `call` has no symbolic form:
+        a table is worth more than one of its cells.
+    """
+    inputs = keras.tree.map_structure(
+        lambda a: keras.KerasTensor(
+            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
+        ),
+        x,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return multiply_accumulates(model, inputs)
+    except Exception:
+        return None
 
 
 def _convolution(layer, outputs, inputs, *args, **kwargs):

@@ -18,20 +18,6 @@ from keras_distill._data.batch_fields import plain_batch
 INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
 
-def check_model(model):
-    """Raises unless this is a built `keras.Model`."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "The model must be a keras.Model. Received: "
-            f"{model!r} of type {type(model).__name__}"
-        )
-    if not model.built:
-        raise ValueError(
-            f"The model '{model.name}' is not built: it has no weights yet. "
-            "Call it on a batch or `model.build(input_shape)` it first."
-        )
-
-
 class MappedData:
     """Data as a network sees it: `batches` passes every `x` through `view`.
 
@@ -204,3 +190,21 @@ def _to_numpy(structure):
     return keras.tree.map_structure(
         lambda a: None if a is None else np.asarray(a), structure
     )
+
+
+def number_of_batches(dataset):
+    """The number of batches; `None` if it is not known.
+
+    Raises:
+        ValueError: If the dataset never ends.
+    """
+    import tensorflow as tf
+
+    if not isinstance(dataset, tf.data.Dataset):
+        return None
+    count = int(dataset.cardinality())
+    if count == INFINITE:
+        raise ValueError(
+            "`dataset` never ends. Pass a part of it: dataset.take(batches)."
+        )
+    return None if count < 0 else count

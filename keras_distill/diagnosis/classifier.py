@@ -1,6 +1,5 @@
 """The probabilities of a classifier, whatever its head."""
 
-import warnings
 
 import keras
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from keras_distill._keras.heads import final_activation
 from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.layers import call_model
-from keras_distill.cost import multiply_accumulates
+from keras_distill.cost import cost_of_one_sample
 from keras_distill.losses.values import check_finite
 from keras_distill.losses.values import look_like_probabilities
 
@@ -94,7 +93,7 @@ class Classifier:
         return {
             "name": self.model.name,
             "parameters": int(self.model.count_params()),
-            "multiply_accumulates": _cost(self.model, self.see(x)),
+            "multiply_accumulates": cost_of_one_sample(self.model, self.see(x)),
             "head": self.head,
             "classes": int(self.classes),
             "local_batch_normalizations": sum(
@@ -106,21 +105,3 @@ class Classifier:
         return keras.tree.map_structure(
             keras.ops.convert_to_numpy, self._run(x)
         )
-
-
-def _cost(model, x):
-    """Returns multiply-accumulates; `None` if a symbolic pass is impossible."""
-    inputs = keras.tree.map_structure(
-        lambda a: keras.KerasTensor(
-            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
-        ),
-        x,
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return multiply_accumulates(model, inputs)
-    except Exception:
-        # The user's own `call` may have no symbolic form; the rest of the
-        # table is worth more than this row.
-        return None

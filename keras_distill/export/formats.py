@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_distill._data.sources import check_model
+from keras_distill._arguments import check_model
 from keras_distill.export.paths import checked_path
 from keras_distill.export.paths import chosen_format
 from keras_distill.export.paths import written_whole

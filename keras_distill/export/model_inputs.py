@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._arguments import check_model
 from keras_distill._data.sources import batches
-from keras_distill._data.sources import check_model
 from keras_distill._keras.graph import symbolic_inputs
 
 

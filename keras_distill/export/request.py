@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_distill._data.sources import check_model
+from keras_distill._arguments import check_model
 from keras_distill.export import model_inputs
 from keras_distill.export.file import notes
 from keras_distill.export.file_inputs import choose_file_inputs

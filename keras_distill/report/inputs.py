@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_distill._arguments import check_model
 from keras_distill._arguments import is_number
-from keras_distill._data.sources import check_model
 from keras_distill.distillers import checks
 from keras_distill.distillers.base import BaseDistiller
 from keras_distill.export.verification.verification import Verification

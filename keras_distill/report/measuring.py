@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_distill._data.for_network import for_network
 from keras_distill._data.sources import batches
+from keras_distill._data.sources import number_of_batches
 from keras_distill.calibration import reliability
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import class_indices
@@ -206,24 +207,6 @@ class Measurement:
             }
             for (t, s), (n, teacher_right, student_right) in ordered[:SPLITS]
         ]
-
-
-def number_of_batches(dataset):
-    """The number of batches; `None` if it is not known.
-
-    Raises:
-        ValueError: If the dataset never ends.
-    """
-    import tensorflow as tf
-
-    if not isinstance(dataset, tf.data.Dataset):
-        return None
-    batches = int(dataset.cardinality())
-    if batches == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(
-            "`dataset` never ends. Pass a part of it: dataset.take(batches)."
-        )
-    return None if batches < 0 else batches
 
 
 def _check_labels(y):

@@ -5,13 +5,12 @@ import json
 import math
 import os
 import pathlib
-import warnings
 from typing import Any
 
 import keras
 
 from keras_distill._data.for_network import for_network
-from keras_distill.cost import multiply_accumulates
+from keras_distill.cost import cost_of_one_sample
 from keras_distill.export.paths import check_free
 from keras_distill.export.paths import written_whole
 from keras_distill.report import provenance
@@ -202,7 +201,9 @@ def _measure(
             key: {
                 "name": model.name,
                 "parameters": int(model.count_params()),
-                "multiply_accumulates": _cost(model, view, measured.first_x),
+                "multiply_accumulates": cost_of_one_sample(
+                    model, view(measured.first_x)
+                ),
                 "weight_bytes": _weight_bytes(model),
                 **(measured.facts(key) if key in compared else {}),
             }
@@ -244,24 +245,6 @@ def _evaluation_view(key, model, views):
     role = "teacher" if key == "teacher" else "student"
     view = views.teacher_evaluation if key == "teacher" else views.evaluation
     return lambda x: for_network(model, view(x), role)
-
-
-def _cost(model, view, x):
-    """Multiply-accumulates; `None` if the model has no symbolic pass."""
-    inputs = keras.tree.map_structure(
-        lambda a: keras.KerasTensor(
-            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
-        ),
-        view(x),
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return multiply_accumulates(model, inputs)
-    except Exception:
-        # Your own `call` may have no symbolic form. The report is worth more
-        # than one cell of a table.
-        return None
 
 
 def _weight_bytes(model):

@@ -214,7 +214,9 @@ def test_bounds_on_fashion_mnist(tmp_path):
         ]
     )
     student.compile(
-        keras.optimizers.Adam(3e-3),
+        keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(3e-3, 4 * 313)
+        ),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     x, y = split.x_train[:20000], split.y_train[:20000]

@@ -15,10 +15,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_distill import cost
 from keras_distill._data.sources import batches
+from keras_distill._data.sources import number_of_batches
 from keras_distill.export import model_inputs
 from keras_distill.export.file.notes import range_text
 from keras_distill.export.file.notes import ranges_differ
@@ -134,7 +134,7 @@ def verify(
     verification.check(max_accuracy_drop=5.0)
     ```
     """
-    steps = _number_of_batches(dataset)
+    steps = number_of_batches(dataset)
     check_preprocessing(preprocessing)
     _, inputs = model_inputs.input_signature(student)
     keras_student = KerasNetwork(
@@ -272,14 +272,3 @@ def _labelled(files):
     if not labelled:
         raise ValueError("`files` is empty: there is nothing to verify.")
     return labelled
-
-
-def _number_of_batches(dataset):
-    if not isinstance(dataset, tf.data.Dataset):
-        return None
-    steps = int(dataset.cardinality())
-    if steps == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(
-            "`dataset` never ends. Give a part of it: dataset.take(batches)."
-        )
-    return None if steps < 0 else steps
