@@ -265,6 +265,7 @@ def test_a_quantized_model_costs_the_same():
     assert multiply_accumulates(model) == CONVNET
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_as_published():
     # Sandler et al. 2018, table 4: 300 million at 224 x 224, width 1.
     model = keras.applications.MobileNetV2(weights=None)

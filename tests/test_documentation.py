@@ -116,6 +116,7 @@ def taken_for_granted(blocks):
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(n for n, e in EXAMPLES.items() if e))
 def test_examples_in_docstrings_run(name, run):
     if name.endswith(("datasets.fashion_mnist", "datasets.load", "diagnose")):
@@ -154,9 +155,16 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize(
-    "page, index", [(p, i) for p in PAGES for i in range(len(PAGES[p]))]
-)
+def blocks():
+    """All blocks. README's first, what a newcomer tries, is fast."""
+    for page, codes in PAGES.items():
+        for index in range(len(codes)):
+            first = (page, index) == ("README.md", 0)
+            marks = () if first else pytest.mark.slow
+            yield pytest.param(page, index, marks=marks)
+
+
+@pytest.mark.parametrize("page, index", list(blocks()))
 def test_examples_in_the_pages_run(page, index, run):
     code = PAGES[page][index]
     if "student_int8.tflite" in code:
@@ -166,6 +174,7 @@ def test_examples_in_the_pages_run(page, index, run):
         assert names["logits"].shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_quickstarts_file_takes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     notes = kd.export.metadata(quickstart_file())

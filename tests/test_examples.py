@@ -209,6 +209,7 @@ def test_every_loss_has_a_cost(example):
     assert len(set(labels)) == len(labels)
 
 
+@pytest.mark.slow
 def test_peak_bytes_sees_what_is_held():
     """In a process with the settings under which the benchmark asks."""
     code = (
@@ -390,6 +391,7 @@ def test_the_notebook_runs(tmp_path):
     client.execute()
 
 
+@pytest.mark.slow
 def test_every_loss_is_compared(example):
     weights = example("studies/published_weights.py")
     experiment = example("studies/compare_losses_experiment.py")

@@ -126,6 +126,7 @@ def test_optimizer_is_saved_with_its_peak_and_exclusions():
         np.testing.assert_array_equal(weight, wanted)
 
 
+@pytest.mark.slow
 def test_trains_a_student():
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(64, 8, 8, 1)).astype("float32")

@@ -40,6 +40,7 @@ def generator():
         yield Sequence()[index]
 
 
+@pytest.mark.slow
 def test_every_kind_of_data_gives_the_same_weights():
     start = convnet().get_weights()
     teacher = convnet(8)
@@ -91,6 +92,7 @@ def convert(tensor):
     return np.asarray(tensor, "float64")
 
 
+@pytest.mark.slow
 def test_class_weight_reaches_every_per_sample_term():
     class_weight = {0: 0.0, 1: 2.0, 2: 0.5, 3: 1.0}
     sample_weight = np.array([class_weight[c] for c in Y])
@@ -145,6 +147,7 @@ def test_weight_zero_removes_a_sample(name):
     )
 
 
+@pytest.mark.slow
 def test_networks_of_different_resolution_through_views():
     views = kd.views.Preprocessing(
         student=layers.Resizing(8, 8), teacher=layers.Rescaling(2.0)
@@ -189,6 +192,7 @@ def test_input_names_and_dtypes_may_differ():
     assert np.isfinite(history.history["val_loss"][0])
 
 
+@pytest.mark.slow
 def test_several_inputs_and_outputs():
     def model(width):
         a = keras.Input((8, 8, 3), name="a")
@@ -261,6 +265,7 @@ def test_outputs_as_a_list():
     assert np.isfinite(history["loss"][0])
 
 
+@pytest.mark.slow
 def test_teacher_with_more_classes_through_class_map():
     teacher, student = convnet(8, classes=9), convnet()
     wanted = [8, 0, 3, 5]
@@ -277,6 +282,7 @@ def test_teacher_with_more_classes_through_class_map():
     assert "agreement" not in logs
 
 
+@pytest.mark.slow
 def test_validation_split_and_sample_weights_in_arrays():
     history = (
         distill()

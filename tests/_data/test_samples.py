@@ -159,6 +159,7 @@ def test_every_sample_comes_with_its_index(options):
     assert np.isfinite(logs["val_loss"][0])
 
 
+@pytest.mark.slow
 def test_every_kind_of_data():
     distiller = distill()
     x = kd.views.indexed(X)
@@ -182,6 +183,7 @@ def one_later(x, y):
     return {**x, batch_fields.SAMPLE_INDEX: x[batch_fields.SAMPLE_INDEX] + 1}, y
 
 
+@pytest.mark.slow
 def test_it_changes_nothing_for_losses_that_do_not_ask():
     start, results = distill().student.get_weights(), []
     for dataset in (single(), kd.views.indexed(single())):
@@ -200,6 +202,7 @@ def test_it_changes_nothing_for_losses_that_do_not_ask():
         np.testing.assert_array_equal(plain, indexed)
 
 
+@pytest.mark.slow
 def test_evaluate_and_predict_before_fit():
     indexed = kd.views.indexed(single()).batch(4)
     for strategy in (None, tf.distribute.OneDeviceStrategy("CPU:0")):
@@ -219,6 +222,7 @@ def test_evaluate_and_predict_before_fit():
         np.testing.assert_array_equal(found, distiller(kd.views.indexed(X)))
 
 
+@pytest.mark.slow
 def test_other_readers_of_data_take_it_too():
     dataset = kd.views.indexed(single()).batch(COUNT)
     x, y = next(export_batches(dataset, "dataset"))

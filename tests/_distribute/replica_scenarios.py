@@ -10,6 +10,7 @@ import tensorflow as tf
 from networks import convnet
 from networks import crossentropy
 from networks import data
+from replicas import assert_same
 
 import keras_distill as kd
 from keras_distill._training import step as training_step
@@ -177,7 +178,6 @@ def losses(scenario):
         "hint": kd.losses.Hint(
             **taps, regressor=scenario.get("regressor", "auto")
         ),
-        "attention": kd.losses.AttentionTransfer(**taps),
     }
 
 
@@ -234,6 +234,7 @@ def of_one_output(taps):
 
 def logit_losses(taps):
     return {
+        "attention": kd.losses.AttentionTransfer(**taps),
         "mse": kd.losses.LogitsMSE(),
         "hard": kd.losses.HardLabels(),
         "decoupled": kd.losses.DecoupledKD(),
@@ -469,3 +470,24 @@ def train(strategy, scenario, path, callbacks=None):
             {k: list(map(float, v)) for k, v in history.items()}
         ),
     )
+
+
+def compared(trained):
+    """`compare(scenario, (2, 4))`: they end as one device does."""
+
+    def compare(scenario, counts, tolerance=1e-5):
+        logs, weights = trained(1, train, scenario)
+        assert np.isfinite(logs["loss"]).all()
+        # A teacher that moves away can raise the whole.
+        name = "student_loss" if scenario == "moving_teacher" else "loss"
+        assert logs[name][-1] < logs[name][0]
+        for replicas in counts:
+            assert_same(
+                (logs, weights),
+                trained(replicas, train, scenario),
+                tolerance,
+                relative=tolerance,
+                message=f"{replicas} replicas,",
+            )
+
+    return compare

@@ -281,6 +281,7 @@ class Difference(kd.losses.DistillationLoss):
         return ops.mean(ops.abs(teacher_outputs - student_outputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ("float32", "mixed_float16"))
 @pytest.mark.parametrize("dtype", ("float32", "bfloat16", "float16"))
 def test_the_teacher_beside_a_student_of_any_policy(policy, dtype):
@@ -311,6 +312,7 @@ def test_the_teacher_beside_a_student_of_any_policy(policy, dtype):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_it_learns_what_it_learns_from_the_teacher_itself():
     x, y = data(32)
     teacher, student = convnet(8), convnet()
@@ -327,6 +329,7 @@ def test_it_learns_what_it_learns_from_the_teacher_itself():
         assert 0 < abs(got - exact) < 0.02 * exact
 
 
+@pytest.mark.slow
 def test_a_moving_teacher_and_a_subclassed_one():
     x, y = data(16)
     student = convnet(batch_norm=True)
@@ -361,6 +364,7 @@ def large(factor=1e6):
     return teacher
 
 
+@pytest.mark.slow
 def test_overflow_is_an_error_before_the_first_step():
     x, y = data(16)
     distiller = distill(large(), "float16")
@@ -392,6 +396,7 @@ class Remembering(Constant):
         return self.head(self.flat(x))
 
 
+@pytest.mark.slow
 def test_teachers_that_cannot_run_in_another_precision():
     x, y = data(16)
     teacher = Constant()
@@ -412,6 +417,7 @@ def test_another_name_is_refused():
             distill(convnet(8), dtype)
 
 
+@pytest.mark.slow
 def test_it_is_saved_with_the_distiller(tmp_path):
     x, y = data(16)
     teacher, recorder = recorded()

@@ -97,6 +97,7 @@ def mean_crossentropy(logits, y):
     return -log_q[np.arange(len(y)), y].mean()
 
 
+@pytest.mark.slow
 def test_evaluate_predict_and_metrics_use_the_deployed_logits(make_loss):
     student, teacher = convnet(batch_norm=True), convnet(8)
     loss = make_loss(**TAPS)
@@ -125,6 +126,7 @@ def test_evaluate_predict_and_metrics_use_the_deployed_logits(make_loss):
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_step_is_the_objective(make_loss):
     """With SoftTargets beside it, which reads the student's own head."""
     student, teacher = convnet(batch_norm=True), convnet(8)
@@ -160,6 +162,7 @@ def test_one_step_is_the_objective(make_loss):
         )
 
 
+@pytest.mark.slow
 def test_the_connector_runs_once_per_step_and_its_statistics_move_once():
     loss = kd.losses.ReusedClassifier(**TAPS)
     student = convnet()
@@ -179,6 +182,7 @@ def test_the_connector_runs_once_per_step_and_its_statistics_move_once():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_the_teachers_classifier_is_copied_and_not_trained(make_loss):
     teacher = convnet(8)
     loss = make_loss(**TAPS)
@@ -193,6 +197,7 @@ def test_the_teachers_classifier_is_copied_and_not_trained(make_loss):
     assert len(loss.trainable_variables) == 9
 
 
+@pytest.mark.slow
 def test_pure_distillation_needs_no_labels_and_learns():
     teacher = convnet(8)
     loss = kd.losses.ReusedClassifier(**TAPS)
@@ -208,6 +213,7 @@ def test_pure_distillation_needs_no_labels_and_learns():
 # What ships.
 
 
+@pytest.mark.slow
 def test_the_deployable_student_is_one_plain_model(make_loss, tmp_path):
     teacher, loss = convnet(8), make_loss(**TAPS)
     distiller = distill(loss, teacher=teacher)
@@ -239,6 +245,7 @@ assert not [m for m in sys.modules if m.startswith("keras_distill")]
     np.testing.assert_allclose(model(X), moved, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_export_to_tflite(make_loss, tmp_path):
     teacher, loss = convnet(8), make_loss(**TAPS)
     distiller = distill(loss, teacher=teacher)
@@ -260,6 +267,7 @@ def test_export_to_tflite(make_loss, tmp_path):
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student_size", [8, 12])
 def test_a_larger_map_is_averaged_down(student_size, tmp_path):
     """8 -> 4 divides; 12 -> 8 does not: windows overlap."""
@@ -290,6 +298,7 @@ def test_a_larger_map_is_averaged_down(student_size, tmp_path):
         np.testing.assert_allclose(z, by_hand, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nested_and_sequential_students():
     backbone = keras.Sequential(
         [
@@ -321,6 +330,7 @@ def test_nested_and_sequential_students():
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_layer_called_twice():
     inputs = keras.Input((8, 8, 3))
     conv = layers.Conv2D(3, 3, padding="same", name="conv")
@@ -336,6 +346,7 @@ def test_a_layer_called_twice():
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_subclassed_students_train_and_say_why_they_do_not_ship():
     class Changed(keras.Model):
         def call(self, x, training=None):
@@ -372,6 +383,7 @@ def test_not_built_yet():
 # Saving.
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(
     make_loss, tmp_path
 ):
@@ -400,6 +412,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(
     )
 
 
+@pytest.mark.slow
 def test_callbacks_with_weights(tmp_path):
     teacher = convnet(8)
     distiller = distill(kd.losses.ReusedClassifier(**TAPS), teacher=teacher)
@@ -453,6 +466,7 @@ def test_teachers_with_other_heads():
         np.testing.assert_allclose(logits, found, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_classifiers_that_the_teacher_lacks():
     named = {"teacher_classifier_layer_name": "top", **TAPS}
     with pytest.raises(ValueError, match="no layer 'top'.*'head'"):
@@ -500,6 +514,7 @@ def test_a_loss_of_probabilities_is_warned_of():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"jit_compile": True}, {"run_eagerly": True}], ids=str
 )
@@ -518,6 +533,7 @@ def test_ways_to_run_give_the_same_weights(settings):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_mixed_float16(tmp_path):
     student = convnet(batch_norm=True, dtype="mixed_float16")
     distiller = distill(kd.losses.IdealJointClassifier(**TAPS), student)
@@ -543,6 +559,7 @@ class Scaled(kd.losses.DistillationLoss):
         return kd.losses.weighted_mean((teacher_outputs - student_outputs) ** 2)
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_user():
     student = convnet()
     distiller = distill(Scaled(student_layer_name="head"), student)

@@ -42,6 +42,7 @@ def compiled_parts(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", (True, False, "auto"))
 def test_xla_compiles_the_networks_alone(monkeypatch, jit_compile):
     x, y = data(16)
@@ -68,6 +69,7 @@ def test_a_teacher_that_xla_cannot_compile():
     assert not distiller._compiles_networks
 
 
+@pytest.mark.slow
 def test_the_compiled_step_updates_batch_statistics():
     x, y = data(16)
     weights = []
@@ -80,6 +82,7 @@ def test_the_compiled_step_updates_batch_statistics():
         np.testing.assert_allclose(compiled, plain, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fits_one_after_another_warn_of_no_retracing():
     """TensorFlow does, of a function that is traced for a single call."""
     said = []

@@ -21,6 +21,7 @@ def heads(width=4, as_dict=False):
     return keras.Model(trunk.input, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_dict", (True, False))
 def test_a_loss_on_one_of_several_outputs_takes_its_weights(as_dict):
     losses = {
@@ -73,6 +74,7 @@ def classifier_of_text(width):
     return keras.Model(tokens, layers.Dense(4)(x))
 
 
+@pytest.mark.slow
 def test_a_tap_has_its_own_mask():
     """Padding teaches nothing, though the output has no mask."""
     tokens = np.where(np.arange(6) < 3, 1 + np.arange(96).reshape(16, 6) % 9, 0)
@@ -114,6 +116,7 @@ def translator(width):
     return keras.Model([source, target], layers.Dense(4, name="head")(decoded))
 
 
+@pytest.mark.slow
 def test_taps_with_another_length_than_the_output():
     rng = np.random.default_rng(0)
     x = [rng.integers(0, 10, (16, length)) for length in (6, 4)]
@@ -166,6 +169,7 @@ def test_weights_in_a_column(loss):
     assert column == pytest.approx(row, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_share_of_samples_that_agree_with_sigmoid_heads():
     def network(width, **kwargs):
         inputs = keras.Input((3,))

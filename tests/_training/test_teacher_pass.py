@@ -40,6 +40,7 @@ def distill(teacher, student=None, views=None, jit_compile=False, **kwargs):
     return distiller
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)]
 )
@@ -137,6 +138,7 @@ def child(code, *arguments):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "jit_compile", [pytest.param(False, marks=pytest.mark.slow), True]
 )

@@ -66,6 +66,7 @@ def batches(samples, **kwargs):
 # One graph serves the full batch and the uneven last one, in both fits.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ("dataset", "arrays", "subclassed"))
 def test_uneven_batches_and_a_second_fit_are_not_traced_again(kind):
     networks = {}
@@ -88,6 +89,7 @@ def test_uneven_batches_and_a_second_fit_are_not_traced_again(kind):
     assert loss.batches == (None,)
 
 
+@pytest.mark.slow
 def test_another_shape_is_one_trace_more():
     loss = Counting()
     model = distiller(loss)
@@ -99,6 +101,7 @@ def test_another_shape_is_one_trace_more():
     assert loss.batches == (BATCH, None)
 
 
+@pytest.mark.slow
 def test_students_of_a_cohort_are_traced_once():
     traced = []
 
@@ -155,6 +158,7 @@ def operations(model, batch):
     return [node.op for node in nodes]
 
 
+@pytest.mark.slow
 def test_the_step_does_not_leave_the_graph():
     x, y = data(2 * BATCH)
     contrastive = kd.losses.ContrastiveRepresentation(
@@ -183,12 +187,14 @@ def test_the_step_does_not_leave_the_graph():
     assert not HOST & set(found)
 
 
+@pytest.mark.slow
 def test_a_loss_that_leaves_the_graph_is_seen():
     model = distiller(LeavesTheGraph())
     model.fit(batches(BATCH), verbose=0)
     assert HOST & set(operations(model, data(BATCH)))
 
 
+@pytest.mark.slow
 def test_logs_are_one_update_whatever_is_logged():
     def updates(model):
         model.fit(batches(BATCH), verbose=0)

@@ -67,6 +67,7 @@ def batches(x, y, **kwargs):
     return kd.datasets.batches(x, y, 32, indexed=True, group_size=16, **kwargs)
 
 
+@pytest.mark.slow
 def test_the_epoch_is_that_of_fit(x, y):
     views = Seen(8)
     distiller = distill(views)
@@ -76,6 +77,7 @@ def test_the_epoch_is_that_of_fit(x, y):
     np.testing.assert_array_equal(views.seen[1][1], np.arange(32, 64))
 
 
+@pytest.mark.slow
 def test_a_second_fit_replays_the_first_unless_told_where_to_go_on(x, y):
     views = Seen(8)
     distiller = distill(views)
@@ -87,6 +89,7 @@ def test_a_second_fit_replays_the_first_unless_told_where_to_go_on(x, y):
     assert [int(epoch) for epoch, _ in views.seen] == [0, 0, 0, 0, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_the_epoch_is_that_of_the_data_where_it_knows(x, y):
     views = Seen(8)
     data = batches(x, y, seed=0, first_epoch=7)
@@ -95,6 +98,7 @@ def test_the_epoch_is_that_of_the_data_where_it_knows(x, y):
     assert set(np.concatenate([i for _, i in views.seen[:2]])) == set(range(64))
 
 
+@pytest.mark.slow
 def test_callbacks_of_the_user_are_called_too(x):
     for wrap in (lambda c: c, lambda c: [c]):
         views, calls = Seen(8), []
@@ -108,6 +112,7 @@ def test_callbacks_of_the_user_are_called_too(x):
         assert [int(e) for e, _ in views.seen] == [0, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_without_an_index_every_step_draws_anew(x, y):
     views = Seen(8)
     distill(views).fit(x, y, batch_size=32, epochs=2, verbose=0)
@@ -115,6 +120,7 @@ def test_without_an_index_every_step_draws_anew(x, y):
     assert int(views.seen[0][1]) == -1
 
 
+@pytest.mark.slow
 def test_teacher_and_student_agree_on_what_they_see(x):
     """A student with the teacher's weights has nothing to learn."""
     teacher, student = network(), network()
@@ -135,6 +141,7 @@ def test_teacher_and_student_agree_on_what_they_see(x):
         assert (loss < 1e-6) == same
 
 
+@pytest.mark.slow
 def test_training_is_replayed_from_its_seeds(x, y):
     def train():
         keras.utils.set_random_seed(0)
@@ -146,6 +153,7 @@ def test_training_is_replayed_from_its_seeds(x, y):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_evaluation_sees_whole_images(x, y):
     views = kd.views.FunctionMatching(8)
     distiller = distill(views, metrics=["accuracy"])
@@ -165,12 +173,14 @@ def test_evaluation_sees_whole_images(x, y):
     )
 
 
+@pytest.mark.slow
 def test_pure_function_matching_needs_no_labels(x):
     distiller = distill(kd.views.FunctionMatching(8), alpha=1.0)
     history = distiller.fit(batches(x, None), epochs=2, verbose=0).history
     assert np.isfinite(history["soft_targets_loss"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_compiled_training_sees_the_same(x, y, jit_compile):
     keras.utils.set_random_seed(1)
@@ -189,6 +199,7 @@ def test_compiled_training_sees_the_same(x, y, jit_compile):
 test_compiled_training_sees_the_same.losses = {}
 
 
+@pytest.mark.slow
 def test_a_saved_distiller_keeps_its_views(x, y, tmp_path):
     distiller = distill(kd.views.FunctionMatching(8, seed=5))
     distiller.fit(batches(x, y), verbose=0)
@@ -208,6 +219,7 @@ def test_a_saved_distiller_keeps_its_views(x, y, tmp_path):
 # What does not fit.
 
 
+@pytest.mark.slow
 def test_broken_groups(x, y):
     with pytest.raises(ValueError, match="kd.views.grouped_batches"):
         shuffled = (
@@ -239,6 +251,7 @@ def test_batches_that_end_within_a_group(x, y, size):
         distiller.fit(arrays, y, batch_size=size, shuffle=False, verbose=0)
 
 
+@pytest.mark.slow
 def test_batches_that_are_all_there_is(x, y):
     """They may end within a group, and what follows them is checked anew."""
     data = kd.views.indexed(tf.data.Dataset.from_tensor_slices((x, y)))
@@ -260,6 +273,7 @@ def test_views_that_do_not_fit_a_network(x, y):
         distill(views).fit(x, y, verbose=0)
 
 
+@pytest.mark.slow
 def test_images_in_another_range(x, y):
     views = kd.views.FunctionMatching(8)
     distiller = distill(views)
@@ -304,6 +318,7 @@ def test_class_ids_that_are_floats_and_mixup(x, y, loss):
         distiller.fit(data.batch(32), verbose=0)
 
 
+@pytest.mark.slow
 def test_mixup_of_a_student_with_one_unit(x):
     """Its labels stay the right way round."""
     views = kd.views.FunctionMatching(8)

@@ -25,6 +25,7 @@ def run(code, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_import_is_lazy():
     # keras itself imports the root of scikit-learn where it is installed.
     code = (

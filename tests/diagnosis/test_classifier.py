@@ -76,6 +76,7 @@ def test_a_softmax_student_is_trained_as_such():
     assert "from_logits=True" in dict(result.findings)["heads"]
 
 
+@pytest.mark.slow
 def test_one_unit_for_two_classes():
     x, y = data(500)
     y = (y > 1).astype("int32")

@@ -37,6 +37,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # The regimes.
 
 
+@pytest.mark.slow
 def test_few_samples_and_a_flexible_student_are_limited_by_data(limited):
     assert kinds(limited) == ["limited_by_data"]
     fit = limited.as_dict()["student"]
@@ -47,6 +48,7 @@ def test_few_samples_and_a_flexible_student_are_limited_by_data(limited):
         assert words in text
 
 
+@pytest.mark.slow
 def test_many_samples_and_a_narrow_student_are_limited_by_capacity():
     result = look(narrow_student(), dataset=data(3000), steps=200)
     assert kinds(result) == ["limited_by_capacity"]
@@ -80,6 +82,7 @@ def test_a_saturated_teacher(ordinary):
     assert "teacher_saturated" in kinds(memorized)
 
 
+@pytest.mark.slow
 def test_a_useless_teacher():
     useless = linear(np.random.default_rng(0).normal(size=RULE.shape))
     result = look(teacher=useless, dataset=data(1000), steps=50)

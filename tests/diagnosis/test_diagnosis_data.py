@@ -19,6 +19,7 @@ from keras_distill.diagnosis.regimes import find
 layers = keras.layers
 
 
+@pytest.mark.slow
 def test_datasets_with_and_without_an_end():
     x, y = data(300)
     finite = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
@@ -47,6 +48,7 @@ def test_datasets_with_and_without_an_end():
     assert "an unknown number of times" in find(facts(**unknown))[0][1]
 
 
+@pytest.mark.slow
 def test_weights_inputs_by_name_and_pydatasets():
     x, y = data(300)
     # Samples of weight 0 teach nothing: labels of all others are wrong.

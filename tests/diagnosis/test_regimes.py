@@ -122,6 +122,7 @@ def test_without_labels():
     assert "training and validation data" in find(neither)[0][1]
 
 
+@pytest.mark.slow
 def test_sorted_data():
     x, y = VALIDATION
     order = np.argsort(y, kind="stable")

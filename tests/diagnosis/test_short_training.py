@@ -21,12 +21,14 @@ from keras_distill.diagnosis import short_training
 layers = keras.layers
 
 
+@pytest.mark.slow
 def test_the_learning_rate_that_brings_the_loss_down_is_taken(monkeypatch):
     monkeypatch.setattr(short_training, "LEARNING_RATES", (1e-5, 1e-2, 1e9))
     monkeypatch.setattr(short_training, "TRIAL_STEPS", 20)
     assert look().as_dict()["short_training"]["learning_rate"] == 1e-2
 
 
+@pytest.mark.slow
 def test_trials_leave_nothing_behind(monkeypatch):
     results = []
     for rates in ((1e-2,), (1e-2, 1e9)):
@@ -53,6 +55,7 @@ def state_of(model):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [normalized_student, Clonable, Own])
 def test_networks_are_left_as_they_were(make):
     student = make(8) if issubclass(type(make), type) else make()
@@ -120,6 +123,7 @@ def test_a_configuration_that_tells_half_gives_no_copy():
             assert (model is not student) == copied
 
 
+@pytest.mark.slow
 def test_slow_batch_statistics_do_not_hide_what_was_learned():
     x, y = data(500)
     far = (x + 20.0, y)

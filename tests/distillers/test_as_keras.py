@@ -24,6 +24,7 @@ def distill(student=None, teacher=None, optimizer="sgd", loss=None, **compiled):
     return distiller
 
 
+@pytest.mark.slow
 def test_lists_of_results_begin_with_the_loss():
     distiller = distill(metrics=["accuracy"])
     by_name = distiller.evaluate(X, Y, verbose=0, return_dict=True)
@@ -39,6 +40,7 @@ def test_lists_of_results_begin_with_the_loss():
     assert np.ndim(distill().evaluate(X, Y, verbose=0)) == 0
 
 
+@pytest.mark.slow
 def test_losses_and_metrics_by_name_of_the_output():
     for loss in ({"head": crossentropy()}, crossentropy()):
         distiller = distill(loss=loss, metrics={"head": ["accuracy"]})
@@ -80,6 +82,7 @@ def sequences(width=4):
     return keras.Model(inputs, layers.Dense(4)(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", (True, False))
 def test_compiled_networks_keep_their_masks(jit_compile):
     """Padding counts in no metric, of training as of evaluation."""
@@ -108,6 +111,7 @@ class Seen(keras.callbacks.Callback):
         self.alphas.append(float(self.model._current_alpha()))
 
 
+@pytest.mark.slow
 def test_schedules_and_draws_go_by_batches_also_while_gradients_accumulate():
     optimizer = keras.optimizers.SGD(0.0, gradient_accumulation_steps=4)
     views = kd.views.FunctionMatching(
@@ -135,6 +139,7 @@ def test_schedules_and_draws_go_by_batches_also_while_gradients_accumulate():
     assert len(set(drawn)) == 4
 
 
+@pytest.mark.slow
 def test_one_optimizer_for_each_part():
     def made():
         slow, fast = keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1)

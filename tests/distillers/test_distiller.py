@@ -369,6 +369,7 @@ def test_default_names_are_made_unique():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -418,6 +419,7 @@ def test_gradient_accumulation_equals_the_larger_batch():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("globally", [False, True])
 def test_mixed_float16_student_trains_under_loss_scaling(globally):
     x, y = data(64)

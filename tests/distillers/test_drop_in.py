@@ -35,6 +35,7 @@ def theirs(student, teacher, losses, **kwargs):
     return distiller
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -92,6 +93,7 @@ def test_the_stock_default_is_still_wrong_and_ours_is_not():
     assert abs(wrong - expected) > 1.0
 
 
+@pytest.mark.slow
 def test_a_custom_stock_loss_and_saving(tmp_path):
     @keras.saving.register_keras_serializable(package="tests")
     class MeanDifference(stock.DistillationLoss):
@@ -121,6 +123,7 @@ def test_a_custom_stock_loss_and_saving(tmp_path):
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_stock_losses_are_finite_in_float16():
     student = convnet(dtype="mixed_float16")
     logs = ours(student, convnet(8), right_kl()).train_on_batch(

@@ -81,6 +81,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(saved):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_plain_load_model_wants_a_teacher_before_fit(saved):
     loaded = keras.saving.load_model(saved.path)
     np.testing.assert_allclose(
@@ -104,6 +105,7 @@ def test_a_second_save_without_teacher_keeps_the_fingerprint(saved, tmp_path):
         kd.load_distiller(tmp_path / "two.keras", teacher=convnet(8))
 
 
+@pytest.mark.slow
 def test_no_file_holds_the_teacher(tmp_path):
     big = convnet(64)
     student = convnet()
@@ -130,6 +132,7 @@ def test_no_file_holds_the_teacher(tmp_path):
     assert big not in distiller.layers
 
 
+@pytest.mark.slow
 def test_the_student_needs_nothing_of_this_package(saved, tmp_path):
     distiller = saved.distiller
     distiller.student.save(tmp_path / "student.keras")
@@ -155,6 +158,7 @@ class Student(Subclassed):
     pass
 
 
+@pytest.mark.slow
 def test_a_subclassed_student_is_saved_and_loaded(tmp_path):
     teacher = convnet(8)
     distiller = distill(Student(), teacher)
@@ -168,6 +172,7 @@ def test_a_subclassed_student_is_saved_and_loaded(tmp_path):
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_schedules_metrics_and_views_survive(tmp_path):
     teacher = convnet(8)
     distiller = distill(
@@ -196,6 +201,7 @@ def test_load_distiller_refuses_other_models(tmp_path):
 # Callbacks.
 
 
+@pytest.mark.slow
 def test_model_checkpoint_and_early_stopping(tmp_path):
     teacher = convnet(8)
     distiller = distill(teacher=teacher)
@@ -232,6 +238,7 @@ def test_model_checkpoint_and_early_stopping(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_backup_and_restore_goes_on_after_an_interruption(tmp_path):
     class Interrupted(Exception):
         pass
@@ -262,6 +269,7 @@ def test_backup_and_restore_goes_on_after_an_interruption(tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_csv_logger_reduce_on_plateau_and_swap_ema(tmp_path):
     distiller = distill()
     distiller.compile(
@@ -293,6 +301,7 @@ def test_csv_logger_reduce_on_plateau_and_swap_ema(tmp_path):
     assert float(distiller.optimizer.learning_rate) < 0.01
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_every_term(tmp_path):
     fit(
         distill(),
@@ -315,6 +324,7 @@ def test_tensorboard_shows_every_term(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_compile_again_starts_new_logs_and_keeps_the_weights():
     distiller = distill()
     fit(distiller)

@@ -56,6 +56,7 @@ def trained():
     return distiller
 
 
+@pytest.mark.slow
 def test_the_sum_is_the_papers():
     distiller = own_teacher()
     logs = distiller.train_on_batch(X, Y, return_dict=True)
@@ -66,6 +67,7 @@ def test_the_sum_is_the_papers():
     assert {"exit_1_accuracy", "exit_2_accuracy", "accuracy"} <= set(logs)
 
 
+@pytest.mark.slow
 def test_exits_and_student_are_trained_together():
     distiller = own_teacher(feature_weight=0.1)
     loss = distiller._exit_loss()
@@ -79,6 +81,7 @@ def test_exits_and_student_are_trained_together():
         assert np.abs(variable.numpy() - old).max() > 0, variable.path
 
 
+@pytest.mark.slow
 def test_the_deepest_learns_from_labels_alone():
     """Frozen up to the deepest map, head and loss are those of plain
     training: what teaches the exits does not come back."""
@@ -102,6 +105,7 @@ def test_the_deepest_learns_from_labels_alone():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluate_exits(trained):
     distiller = trained
     dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(24)
@@ -118,6 +122,7 @@ def test_evaluate_exits(trained):
         distiller.evaluate_exits(dataset.take(0))
 
 
+@pytest.mark.slow
 def test_what_ships(tmp_path, trained):
     distiller = trained
     assert distiller.deployable_student() is distiller.student
@@ -160,6 +165,7 @@ def test_exits_on_a_device(tmp_path, trained):
     ]
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_goes_on(tmp_path):
     distiller = own_teacher(alpha=0.6, temperature=2.0, feature_weight=0.1)
     fit(distiller)
@@ -176,6 +182,7 @@ def test_saved_and_loaded_it_goes_on(tmp_path):
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_mixed_precision():
     distiller = own_teacher(network(dtype="mixed_float16"))
     assert isinstance(
@@ -206,6 +213,7 @@ def test_compiled_with_xla():
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_students_of_other_kinds():
     backbone = keras.Sequential(
         [
@@ -237,6 +245,7 @@ def test_students_of_other_kinds():
     )
 
 
+@pytest.mark.slow
 def test_a_subclassed_student(tmp_path):
     with pytest.raises(ValueError, match="feature_layer_name="):
         own_teacher(Subclassed(), ["conv1"])

@@ -24,6 +24,7 @@ def distill(loss, student, teacher, run_eagerly=False):
     return distiller
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", (Subclassed, convnet))
 def test_the_new_ones_classifier_is_taken(student):
     loss = kd.losses.SoftmaxRegression(
@@ -37,6 +38,7 @@ def test_the_new_ones_classifier_is_taken(student):
     np.testing.assert_array_equal(loss.classifier_kernel, head)
 
 
+@pytest.mark.slow
 def test_the_paraphraser_is_trained_again():
     loss = kd.losses.FactorTransfer(
         teacher_layer_name="act1",
@@ -56,6 +58,7 @@ def test_the_paraphraser_is_trained_again():
     assert loss.is_prepared
 
 
+@pytest.mark.slow
 def test_one_that_does_not_fit():
     distiller = distill(kd.losses.HardLabels(), convnet(), convnet(8), True)
     with pytest.raises(ValueError, match="6 classes"):
@@ -66,6 +69,7 @@ def test_one_that_does_not_fit():
         distiller.set_teacher(convnet(6), check=False)
 
 
+@pytest.mark.slow
 def test_one_loss_in_two_distillers():
     hint = kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1")
     first = distill(hint, convnet(), convnet(8), True)

@@ -195,12 +195,14 @@ def test_convnet(quantization, files, student, digits):
         assert lite_model.float_tensors(path) == []
 
 
+@pytest.mark.slow
 def test_dense_network(dense_file):
     (model, path), x = dense_file, features()
     difference = largest_relative_difference(model(x), export.load(path)(x))
     assert difference <= TOLERANCE[None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "quantization",
     [
@@ -223,6 +225,7 @@ def test_two_inputs_and_two_outputs(quantization, two_files):
         assert difference <= TOLERANCE[quantization]
 
 
+@pytest.mark.slow
 def test_lists_of_inputs_and_outputs(tmp_path):
     a, b = keras.Input((4,)), keras.Input((8,), name="second")
     h = layers.Concatenate()([layers.Dense(3)(a), layers.Dense(3)(b)])
@@ -252,6 +255,7 @@ class Subclassed(keras.Model):
         return {"logits": self.dense(x["p"]), "twice": 2 * self.dense(x["p"])}
 
 
+@pytest.mark.slow
 def test_subclassed_model(tmp_path):
     model, x = Subclassed(), {"p": features()}
     expected = model(x)
@@ -260,6 +264,7 @@ def test_subclassed_model(tmp_path):
         assert largest_relative_difference(expected[name], actual[name]) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_file_has_batch_one_and_a_stable_input_name(tmp_path):
     for _ in range(2):  # anonymous inputs: Keras counts them up
         inputs = keras.Input((5,))
@@ -275,6 +280,7 @@ def test_the_file_has_batch_one_and_a_stable_input_name(tmp_path):
     assert list(detail["shape_signature"]) == [1, 5]
 
 
+@pytest.mark.slow
 def test_input_signature(tmp_path):
     inputs = keras.Input((None, None, 3), name="image")
     h = layers.Conv2D(4, 3)(inputs)
@@ -294,6 +300,7 @@ def test_input_signature(tmp_path):
     assert largest_relative_difference(model(x), file(x)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_student(policy, tmp_path):
     keras.config.set_dtype_policy(policy)
@@ -320,6 +327,7 @@ def test_half_precision_student(policy, tmp_path):
     assert largest_relative_difference(exact(x), file(x)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quantization", "tolerance"), [("int8", 0.4), ("int16x8", 0.02)]
 )
@@ -744,6 +752,7 @@ def test_whole_numbers_go_in_unscaled(tmp_path):
 # verify.
 
 
+@pytest.mark.slow
 def test_verify_against_numbers_by_hand(files, student, digits):
     x, y = digits[1]
     teacher = keras.models.clone_model(student)
@@ -809,6 +818,7 @@ def test_verify_against_numbers_by_hand(files, student, digits):
     assert json.loads(found.to_json()) == found.as_dict()
 
 
+@pytest.mark.slow
 def test_verify_says_who_lost_how_much(files, student, digits):
     x, _ = digits[1]
     # Labels of the student's own making, so the student is always right; a
@@ -840,6 +850,7 @@ def test_verify_says_who_lost_how_much(files, student, digits):
         export.verify(**arguments, max_accuracy_drop=0.5)
 
 
+@pytest.mark.slow
 def test_verify_takes_one_hot_labels_and_no_labels(files, student, digits):
     x, y = digits[1]
 
@@ -883,6 +894,7 @@ def test_verify_takes_one_hot_labels_and_no_labels(files, student, digits):
         rows((x, y + 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, "sigmoid"])
 def test_verify_of_a_head_of_one_unit(activation, tmp_path):
     keras.utils.set_random_seed(3)
@@ -956,6 +968,7 @@ def test_verify_refuses(files, student, digits):
 # export_model.
 
 
+@pytest.mark.slow
 def test_export_model_by_suffix_and_format(tmp_path):
     model, x = dense(), features()
     expected = model(x).numpy()

@@ -59,6 +59,7 @@ def expected(student, x):
     return student(x).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quantization", "shape"),
     [
@@ -159,6 +160,7 @@ class Halved(kd.views.Views):
         return x / 4.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "halved",
     [
@@ -209,6 +211,7 @@ def test_verify_wants_the_preprocessing_that_a_file_holds(
         export.verify(path, student, x, verbose=False)
 
 
+@pytest.mark.slow
 def test_verify_feeds_several_raw_inputs_in_the_order_of_the_call(tmp_path):
     # Not the alphabet's; of one shape, so that nobody notices a swap.
     inputs = [keras.Input((4,), name=name) for name in "za"]
@@ -394,6 +397,7 @@ def test_representative_data_in_another_range_is_told(student, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_softmax_at_the_end(quantization, student, plain_file, tmp_path):
     x, _ = data(64)
@@ -455,6 +459,7 @@ def test_an_open_batch(quantization, student, plain_file, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_an_open_batch_of_a_recurrent_network(tmp_path):
     inputs = keras.Input((2, 4))
     model = keras.Model(inputs, layers.Dense(3)(layers.GRU(6)(inputs)))

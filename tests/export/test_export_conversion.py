@@ -71,6 +71,7 @@ def child_runs(tmp_path_factory, monkeypatch):
     return script.write_text
 
 
+@pytest.mark.slow
 def test_the_child_writes_what_the_parent_would(children, tmp_path, capsys):
     model, x = dense(), uniform(64, 6)
     path = int8(model, tmp_path, x)
@@ -292,6 +293,7 @@ class Noise(layers.Layer):
         return x + keras.random.normal(keras.ops.shape(x))
 
 
+@pytest.mark.slow
 def test_random_numbers_are_refused(tmp_path):
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.Dense(2)(Noise(name="noise")(inputs)))
@@ -311,6 +313,7 @@ def test_random_numbers_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_augmentation_and_dropout_leave_nothing_in_the_file(tmp_path):
     model = keras.Sequential(
         [

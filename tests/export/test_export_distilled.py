@@ -74,6 +74,7 @@ def constants(path):
     return count
 
 
+@pytest.mark.slow
 def test_neither_teacher_nor_connector_is_in_the_file(tmp_path):
     trained, (x, _) = distiller(), data(32)
     trained.fit(x, batch_size=16, verbose=0)
@@ -129,6 +130,7 @@ def test_the_interface_keeps_what_it_says_of_the_file(tmp_path, requests):
     assert request.network.preprocessing is trained.views
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", (".tflite", ".keras", ""))
 def test_the_layer_before_the_student_ships(tmp_path, suffix):
     layer = layers.Rescaling(1 / 255.0)
@@ -152,6 +154,7 @@ def test_the_layer_before_the_student_ships(tmp_path, suffix):
         np.testing.assert_allclose(shipped, y, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_layer_that_resizes_ships(tmp_path):
     trained = distiller(kd.views.Preprocessing(student=layers.Resizing(8, 8)))
     x = np.random.default_rng(0).uniform(size=(2, 16, 12, 3))
@@ -170,6 +173,7 @@ def test_a_layer_that_resizes_ships(tmp_path):
     np.testing.assert_allclose(loaded.predict(x, verbose=0), y, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_layer_that_changes_shapes_asks_what_the_file_takes(tmp_path):
     trained = distiller(kd.views.Preprocessing(student=layers.MaxPooling2D()))
     for name in ("a.tflite", "a.keras"):
@@ -186,6 +190,7 @@ def test_a_layer_that_changes_shapes_asks_what_the_file_takes(tmp_path):
     np.testing.assert_allclose(export.load(path)(x), y, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_views_go_into_the_file_on_request(tmp_path, no_child):
     views = kd.views.Preprocessing(
         student=keras.Sequential(
@@ -227,6 +232,7 @@ def test_the_views_go_into_the_file_on_request(tmp_path, no_child):
     )
 
 
+@pytest.mark.slow
 def test_dicts_for_both_networks_reach_verify(tmp_path):
     trained, (x, y) = distiller(), data(30)
     path = trained.export(tmp_path / "a.tflite", verbose=False)

@@ -37,6 +37,7 @@ def float_file(tmp_path_factory):
     return exported(convnet(), tmp_path_factory.mktemp("files") / "a.tflite")
 
 
+@pytest.mark.slow
 def test_a_file_tells_what_it_is(tmp_path):
     model, (x, _) = convnet(), data(50)
     user = {"class_names": list("abcd"), "licence": "Apache-2.0", "n": [1, 2]}
@@ -96,6 +97,7 @@ def test_the_range_is_told_if_nothing_measures_it(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_the_file_stays_the_same_but_for_its_notes(float_file, tmp_path):
     from ai_edge_litert import schema_py_generated as schema
 

@@ -38,6 +38,7 @@ def float_file(student, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*lies in")
 def test_costs_of_a_file(student, float_file, tmp_path):
     x, y = data(40)
@@ -113,6 +114,7 @@ def test_arrays_of_different_lengths_are_refused():
     assert [len(x) for x, _ in given] == [32, 8]
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_network(float_file, tmp_path):
     inputs = keras.Input((512,))
     wide = layers.Dense(8192)

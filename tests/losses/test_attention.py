@@ -197,6 +197,7 @@ def test_degenerate_maps_have_finite_gradients(form, dtype):
             np.testing.assert_allclose(result, unit_norm, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_degenerate_maps_under_xla(form):
     """Eager TensorFlow forgives 0 * infinity in a square root; XLA does not."""
@@ -301,6 +302,7 @@ def network(width, name, stride=1):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # The head's.
 @pytest.mark.parametrize("form", FORMS)
 def test_trains_in_the_stock_distiller(form):

@@ -157,6 +157,7 @@ def test_no_temperature_overflows(temperature):
         assert np.isfinite(tape.gradient(result, student)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [[0, 1, 12], [0, -1, 3]])
 def test_an_index_outside_of_the_memory(index):
     loss = contrast()
@@ -170,6 +171,7 @@ def test_an_index_outside_of_the_memory(index):
     assert np.isnan(compiled(tf.constant(index)))
 
 
+@pytest.mark.slow
 def test_indices_known_while_tracing():
     loss = contrast()
     teacher, student = features(3, 6), features(3, 4)
@@ -257,6 +259,7 @@ def indexed():
     return kd.views.indexed(dataset).shuffle(20, seed=3).batch(5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "compile", [{}, {"jit_compile": True}, {"steps_per_execution": 3}], ids=str
 )
@@ -300,6 +303,7 @@ def test_a_memory_that_is_too_small_for_the_first_batch():
     assert int(distiller.optimizer.iterations) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile", [{}, {"jit_compile": True}], ids=str)
 def test_a_memory_that_is_too_small_for_a_later_batch(compile):
     """Compiled code cannot raise: the index is looked at before."""
@@ -311,6 +315,7 @@ def test_a_memory_that_is_too_small_for_a_later_batch(compile):
     assert all(np.isfinite(w).all() for w in distiller.get_weights())
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_goes_on_with_its_memory(tmp_path):
     teacher, dataset = convnet(8), kd.datasets.batches(X, Y, 8, indexed=True)
     distiller = distill(teacher)

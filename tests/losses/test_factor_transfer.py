@@ -97,6 +97,7 @@ def test_the_paraphraser_learns_to_reconstruct():
     )
 
 
+@pytest.mark.slow
 def test_nothing_to_train_on():
     loss = transfer()
     loss.build((None, 4, 4, 4), (None, 4, 4, 2))
@@ -136,6 +137,7 @@ def distiller(loss):
 X = normal(16, 6, 6, 3).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -194,6 +196,7 @@ def test_a_generator_cannot_be_prepared_from():
         distiller(transfer()).fit(((X[:4],) for _ in range(3)), verbose=0)
 
 
+@pytest.mark.slow
 def test_the_stock_distiller_does_not_prepare():
     def stock(loss):
         return keras.distillation.Distiller(

@@ -36,6 +36,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_saved_and_loaded_it_goes_on(name, tmp_path):
     teacher = convnet(6, batch_norm=True)

@@ -407,6 +407,7 @@ def stock_distiller(**kwargs):
     return distiller, loss
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # The head's.
 @pytest.mark.parametrize("regressor", ["auto", "conv_bn_relu"])
 def test_trains_in_the_stock_distiller(regressor):

@@ -293,6 +293,7 @@ def test_permuted_predictions():
     assert value(other, teacher, student) != first
 
 
+@pytest.mark.slow
 def test_permuted_under_xla():
     teacher, student = pair(5, 7)
     teacher, student = tf.constant(teacher), tf.constant(student)
@@ -349,6 +350,7 @@ def test_parts_of_the_gradient_are_logged():
     assert losses["permuted"].extra_log_names == ()
 
 
+@pytest.mark.slow
 def test_the_seed_goes_on_after_loading(tmp_path):
     x, y = data(16)
     teacher = convnet(8)

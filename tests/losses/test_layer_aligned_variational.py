@@ -140,12 +140,14 @@ def learned_matrix(entropy, small=0.01, steps=300):
     return loss.alignment_matrix().numpy()[:, 0], loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entropy", ["gaussian", "standardized", "auto"])
 def test_a_learned_lambda_prefers_information_to_small_values(entropy):
     (small, informative), _ = learned_matrix(entropy)
     assert informative > 0.9, (small, informative)
 
 
+@pytest.mark.slow
 def test_without_the_entropy_it_prefers_small_values():
     """The mistake that the entropy is there for."""
     (small, informative), _ = learned_matrix(None)
@@ -273,6 +275,7 @@ def test_config_round_trip():
     assert copy.alignment == MATRICES["matrix"]
 
 
+@pytest.mark.slow
 def test_networks_of_unlike_kind_and_depth():
     def network(*stack, name):
         keras.utils.set_random_seed(0)

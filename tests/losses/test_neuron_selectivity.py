@@ -92,6 +92,7 @@ def test_degenerate_maps_have_finite_gradients(size, dtype):
             assert np.isfinite(tape.gradient(value, student)).all()
 
 
+@pytest.mark.slow
 def test_unknown_sizes_take_the_products_of_channels():
     teacher, student = normal(2, 2, 2, 6), normal(2, 2, 2, 5, seed=1)
     expected = nst().compute_loss(teacher, student)

@@ -295,6 +295,7 @@ def test_weights_per_sample_and_per_position(make_loss, shape):
     np.testing.assert_array_equal(np.any(found != 0, axis=-1), mask)
 
 
+@pytest.mark.slow
 def test_weights_per_position_when_the_length_is_unknown_while_tracing():
     """A `(None, None)` weight is one per position, not one per sample."""
     teacher, student = pair(2, 3, 4)

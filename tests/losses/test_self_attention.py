@@ -163,6 +163,7 @@ def test_it_starts_when_alpha_does():
     assert "self_attention_loss" not in logs  # Of the plain one.
 
 
+@pytest.mark.slow
 def test_without_teacher_it_is_saved_evaluated_and_exported(tmp_path):
     x, y = normal(8, 8, 8, 3).astype("float32"), np.arange(8) % 2
     distiller = kd.Distiller(

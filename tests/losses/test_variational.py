@@ -112,6 +112,7 @@ def test_the_initial_variance_is_met():
     np.testing.assert_allclose(softplus_variance(tf.constant(scale)), 5.0)
 
 
+@pytest.mark.slow
 def test_it_finds_the_noise_of_a_linear_teacher():
     """The trained sigma^2 is the variance that the student cannot explain."""
     generator = np.random.default_rng(0)

@@ -67,6 +67,7 @@ def test_the_ideal_classifier_separates_what_can_be_separated():
     assert got["discrepancy"] == got["disagreement"] == 0.0
 
 
+@pytest.mark.slow
 def test_of_a_distiller():
     x, y = data(48)
     teacher = convnet(8)

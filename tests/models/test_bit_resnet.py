@@ -13,6 +13,7 @@ def model():
     return kd.models.bit_resnet50((64, 64, 3))
 
 
+@pytest.mark.slow
 def test_has_the_weights_of_the_paper(model):
     assert model.count_params() == 25_549_352
     convolutions = [
@@ -24,6 +25,7 @@ def test_has_the_weights_of_the_paper(model):
     assert len(convolutions) == 49 + 4
 
 
+@pytest.mark.slow
 def test_stages_have_the_sizes_of_a_resnet50(model):
     shapes = [model.get_layer(f"stage{n}").output.shape for n in (1, 2, 3, 4)]
     assert [shape[1:] for shape in shapes] == [
@@ -54,6 +56,7 @@ def test_pools_like_a_padded_window_of_3(model):
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.slow
 def test_does_not_depend_on_the_batch_nor_on_training(model):
     x = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3))
     maps = keras.Model(model.input, model.get_layer("stage4").output)

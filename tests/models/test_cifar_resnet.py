@@ -12,6 +12,7 @@ def trainable(model):
 
 
 # Table 6 of the paper, in millions.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "depth, millions", [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85)]
 )
@@ -40,6 +41,7 @@ def test_shortcuts_take_every_other_pixel_and_add_no_weights():
     assert not stage3[..., :24].any() and not stage3[..., 40:].any()
 
 
+@pytest.mark.slow
 def test_stage_ends_are_what_is_suggested():
     teacher, student = kd.models.cifar_resnet(20), kd.models.cifar_resnet(8)
     suggestion = kd.taps.suggest(teacher, student)
@@ -63,6 +65,7 @@ def test_refuses_other_depths(depth):
         kd.models.cifar_resnet(depth)
 
 
+@pytest.mark.slow
 def test_free_blocks():
     model = kd.models.cifar_resnet(blocks=(1, 3))
     assert model.name == "cifar_resnet_1_3"

@@ -12,6 +12,7 @@ def trainable(model):
 
 
 # Table 2 of the paper.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "depth, growth, millions",
     [

@@ -98,6 +98,7 @@ def test_bit_resnet50_and_mobilenet():
     assert found.student_layer_names == ["stage2", "stage3"]
 
 
+@pytest.mark.slow
 def test_a_suggestion_is_trained_with():
     options = {"input_shape": (16, 16, 3), "classes": 5}
     teacher, student = SMALL["dense"](**options), SMALL["small"](**options)
@@ -117,6 +118,7 @@ def test_a_suggestion_is_trained_with():
         assert np.any(old != new), new.path
 
 
+@pytest.mark.slow
 def test_is_saved_and_loaded(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -126,6 +128,7 @@ def test_is_saved_and_loaded(model, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*lies in")
 @pytest.mark.parametrize(
     "name",

@@ -17,6 +17,7 @@ def weights(model, kind=keras.layers.Layer):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth, bottleneck", [(110, False), (164, True)])
 def test_has_the_weights_of_the_paper(depth, bottleneck):
     model = kd.models.preactivation_resnet(depth, bottleneck=bottleneck)

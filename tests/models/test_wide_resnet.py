@@ -24,6 +24,7 @@ def test_has_the_weights_of_the_paper(width, millions, with_10):
     assert trainable(model) - 90 * (features + 1) == with_10
 
 
+@pytest.mark.slow
 def test_wrn_28_10():
     model = kd.models.wide_resnet()
     with_10 = trainable(model)
@@ -38,6 +39,7 @@ def test_wrn_28_10():
     assert len(convolutions) == 28
 
 
+@pytest.mark.slow
 def test_dropout_is_between_the_convolutions_and_in_training_only():
     model = kd.models.wide_resnet(16, 1, 0.5, (8, 8, 3), classes=2)
     dropouts = [

@@ -59,6 +59,7 @@ def run(capsys, *arguments):
     return code, capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_all_ok_exits_0(capsys):
     code, lines = run(capsys, KEPT)
     cases = len(check.load_cases(KEPT))
@@ -115,6 +116,7 @@ def test_what_is_no_value_fails(alter, stored, change, complaint):
     assert complaint in result.message
 
 
+@pytest.mark.slow
 def test_an_unknown_group_is_not_ok(capsys, monkeypatch):
     monkeypatch.delitem(check.adapter.GROUPS, "kd_ce")
     code, lines = run(capsys, KEPT, "--dtype", "float64")

@@ -147,6 +147,7 @@ def test_reliability_bars():
     assert ">12<" in made
 
 
+@pytest.mark.slow
 def test_intervals_and_runs():
     made = intervals([0.01, 0.02, 0.03])
     assert made.count("fill-opacity: 0;") == 3  # rings

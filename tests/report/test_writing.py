@@ -158,6 +158,7 @@ SECTIONS = (
 ).split()
 
 
+@pytest.mark.slow
 def test_all_sections_in_order(full):
     found = [a["id"] for a in full["page"].all("h2")]
     assert found == SECTIONS
@@ -166,6 +167,7 @@ def test_all_sections_in_order(full):
     assert len(full["page"].all("h1")) == 1
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_elsewhere(full):
     text = full["text"]
     assert "http" not in text
@@ -395,6 +397,7 @@ def test_a_distillers_teacher_of_other_classes_is_only_named(tmp_path):
     assert numbers["networks"]["student"]["agreement_with_teacher"] is None
 
 
+@pytest.mark.slow
 def test_what_ships_is_what_is_reported(tmp_path):
     """A loss that deploys the teacher's classifier changes the student."""
     distiller = kd.Distiller(

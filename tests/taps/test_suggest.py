@@ -70,6 +70,7 @@ def test_convolutions_without_padding_are_no_change():
     assert found == ["conv0", "conv1", "conv2"]
 
 
+@pytest.mark.slow
 def test_nested_models_and_residual_blocks():
     inputs = keras.Input((32, 32, 3))
     backbone = keras.applications.MobileNetV2(

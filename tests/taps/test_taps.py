@@ -52,6 +52,7 @@ def test_nested_by_path_and_by_unique_name():
     assert taken["neck"].shape == (2, 5)
 
 
+@pytest.mark.slow
 def test_two_models_deep_and_a_keras_application():
     application = keras.applications.MobileNetV2(
         input_shape=(32, 32, 3), weights=None, include_top=False, alpha=0.35

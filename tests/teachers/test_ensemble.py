@@ -42,6 +42,7 @@ def probabilities(model, x=X):
     return np.asarray(tf.nn.softmax(model.predict(x, verbose=0)))
 
 
+@pytest.mark.slow
 def test_it_is_evaluated(members):
     ensemble = kd.Ensemble(members, weights=[1, 2, 1])
     ensemble.compile(loss=crossentropy(), metrics=["accuracy"])
@@ -54,6 +55,7 @@ def test_it_is_evaluated(members):
     assert ensemble.count_params() == sum(m.count_params() for m in members)
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_loaded(members, tmp_path):
     kd.Ensemble(members, weights=[1, 2, 1]).save(tmp_path / "e.keras")
     loaded = keras.saving.load_model(tmp_path / "e.keras")
@@ -62,6 +64,7 @@ def test_it_is_saved_and_loaded(members, tmp_path):
     assert len(loaded.models) == 3 and loaded.input.shape == (None, 8, 8, 3)
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_the_file_is_verified(members, tmp_path):
     ensemble = kd.Ensemble(members)
     batches = kd.datasets.batches(X, Y, 16)
@@ -93,6 +96,7 @@ def test_it_is_exported_in_int8(members, tmp_path):
     assert row["max_relative_difference"] < 0.05
 
 
+@pytest.mark.slow
 def test_it_teaches_its_own_member(members):
     student = members[2]
     start = student.get_weights()
@@ -145,6 +149,7 @@ class WithoutTraining(Subclassed):
         return super().call(x)
 
 
+@pytest.mark.slow
 def test_subclassed_members():
     for kind in (Subclassed, WithoutTraining):
         model = kind()

@@ -76,6 +76,7 @@ def assert_equal(got, expected, **kwargs):
             np.testing.assert_allclose(a, b, **(kwargs or {"atol": 1e-6}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warm_up", MOMENTA)
 def test_it_is_the_average_written_by_hand(warm_up):
     distiller = distill(momentum=0.7, warm_up=warm_up)
@@ -95,6 +96,7 @@ def test_it_is_the_average_written_by_hand(warm_up):
     assert np.abs(students[-1][mean] - first[mean]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_momentum_zero_is_the_student():
     distiller = distill(momentum=0.0)
     students, teachers = steps(distiller, 2)
@@ -102,6 +104,7 @@ def test_momentum_zero_is_the_student():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_it_varies_less_than_its_student():
     distiller = distill(momentum=0.9)
     students, teachers = steps(distiller, 8)
@@ -149,6 +152,7 @@ def test_its_regularizers_are_not_in_the_objective():
     np.testing.assert_allclose(logs["loss"] - parts, expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_with_taps_by_the_students_names():
     taps = {"teacher_layer_name": "act1", "student_layer_name": "act1"}
     distiller = distill(
@@ -168,6 +172,7 @@ def test_with_taps_by_the_students_names():
     assert "agreement" in history
 
 
+@pytest.mark.slow
 def test_each_sees_a_view_of_its_own():
     student = convnet()
     distiller = kd.Distiller(
@@ -194,6 +199,7 @@ def test_a_name_that_a_nested_network_has_too():
     assert distiller._networks().teacher_taps.shapes()[1]["conv"][-1] == 4
 
 
+@pytest.mark.slow
 def test_only_when_the_optimizer_steps():
     distiller = distill(
         optimizer=keras.optimizers.SGD(0.5, gradient_accumulation_steps=3),
@@ -209,6 +215,7 @@ def test_only_when_the_optimizer_steps():
     )
 
 
+@pytest.mark.slow
 def test_a_step_that_overflows_is_not_counted():
     optimizer = keras.mixed_precision.LossScaleOptimizer(
         keras.optimizers.SGD(0.5), initial_scale=2.0**120
@@ -228,6 +235,7 @@ def test_a_step_that_overflows_is_not_counted():
     assert np.abs(teacher.network.get_weights()[0] - before[0]).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "compiled", [{"jit_compile": True}, {"run_eagerly": True}]
 )
@@ -240,6 +248,7 @@ def test_compiled_in_other_ways(compiled):
     )
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path):
     distiller = distill(momentum=0.9, optimizer=keras.optimizers.Adam(0.01))
     fit(distiller)
@@ -260,6 +269,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_with_its_average(tmp_path):
     whole = distill(momentum=0.9)
     weights = whole.get_weights()
@@ -285,6 +295,7 @@ def test_a_killed_run_is_resumed_with_its_average(tmp_path):
     assert_equal([second.get_weights()], [whole.get_weights()], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_alone_it_saves_evaluates_and_exports(tmp_path):
     distiller = distill(momentum=0.9)
     fit(distiller)

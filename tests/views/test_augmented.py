@@ -126,6 +126,7 @@ def test_layers_in_order_and_views_last(x):
     assert checked_views(flip).layers == [flip]
 
 
+@pytest.mark.slow
 def test_integer_images():
     x = np.full((4, SIZE, SIZE, 3), 200, "uint8")
     x[:, 0] = 100
@@ -236,6 +237,7 @@ def distill(views, **kwargs):
     return distiller
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_networks_see_the_same_images_with_their_labels(name, x, y):
     distiller = distill(LAYERS[name]())
@@ -254,6 +256,7 @@ def test_networks_see_the_same_images_with_their_labels(name, x, y):
     assert not np.all(original)
 
 
+@pytest.mark.slow
 def test_layers_are_saved_with_their_distiller(x, y, tmp_path):
     """And evaluation sees neither of them."""
     layers = [keras.layers.RandomErasing(1.0), keras_cv.layers.CutMix()]

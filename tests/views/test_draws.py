@@ -24,6 +24,7 @@ def test_draws_are_uniform_and_independent():
         assert abs(np.corrcoef(same, other)[0, 1]) < 0.01
 
 
+@pytest.mark.slow
 def test_a_draw_depends_on_its_coordinates_alone():
     index = tf.constant([5, 11, 7], tf.int32)
     one = draws.hashed(1, tf.constant(2), index, 3)

@@ -67,6 +67,7 @@ def test_a_view_is_replayed_from_seed_epoch_and_index(name, x, y):
 
 
 # One for each way of choosing boxes.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["function_matching", "independent", "fixed_centre"]
 )
@@ -163,6 +164,7 @@ def test_without_an_index_every_call_is_fresh(x):
     assert not np.array_equal(views.training(x).student, views.training(x)[0])
 
 
+@pytest.mark.slow
 def test_in_a_data_pipeline(x, y):
     views = kd.views.IndependentNoise(12, teacher_image_size=8)
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).map(views)

@@ -20,6 +20,7 @@ def test_three_columns_and_a_row_per_sample(tmp_path):
     np.testing.assert_array_equal(read, picture)
 
 
+@pytest.mark.slow
 def test_views_of_an_epoch_and_sizes_of_their_own():
     x = np.random.randint(0, 256, (16, 16, 16, 3)).astype("uint8")
     views = kd.views.IndependentNoise(12, teacher_image_size=24)

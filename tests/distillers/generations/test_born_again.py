@@ -63,6 +63,7 @@ def three():
     )
 
 
+@pytest.mark.slow
 def test_each_generation_is_taught_by_the_one_before(three):
     models = three.models
     assert len(models) == 4
@@ -78,6 +79,7 @@ def test_each_generation_is_taught_by_the_one_before(three):
         assert len(history["val_accuracy"]) == 20
 
 
+@pytest.mark.slow
 def test_they_learn_and_it_says_how_well(three):
     for model, metrics in zip(three.models, three.metrics):
         right = model.predict(X, verbose=0).argmax(-1) == Y
@@ -92,6 +94,7 @@ def test_they_learn_and_it_says_how_well(three):
     assert lines[4].split()[3] == f"{three.metrics[2]['accuracy']:.4f}"
 
 
+@pytest.mark.slow
 def test_ensembles_of_generations(three):
     probabilities = [
         tf.nn.softmax(model.predict(X, verbose=0)) for model in three.models
@@ -110,6 +113,7 @@ def test_ensembles_of_generations(three):
             three.ensemble(count)
 
 
+@pytest.mark.slow
 def test_one_generation_is_one_fit_of_a_distiller():
     teacher = convnet(8)
     (_, student) = born_again(
@@ -142,6 +146,7 @@ def test_the_same_seed_gives_the_same_generations():
     assert fingerprint(other.models[0]) != fingerprint(first.models[1])
 
 
+@pytest.mark.slow
 def test_a_given_teacher_stays_as_it_is():
     teacher = convnet(8)
     teacher.compile("sgd", crossentropy())
@@ -155,6 +160,7 @@ def test_a_given_teacher_stays_as_it_is():
     assert found.metrics[0]["accuracy"] == pytest.approx(right.mean())
 
 
+@pytest.mark.slow
 def test_several_teachers_and_the_variants_of_the_paper():
     teacher = [convnet(8), convnet(4)]
     for loss in (
@@ -167,6 +173,7 @@ def test_several_teachers_and_the_variants_of_the_paper():
         assert np.isfinite(found.histories[1]["loss"]).all()
 
 
+@pytest.mark.slow
 def test_different_networks_and_data_for_each_generation():
     seen = []
 
@@ -184,6 +191,7 @@ def test_different_networks_and_data_for_each_generation():
     assert seen == [(0, 0), (1, 0), (2, 0)]
 
 
+@pytest.mark.slow
 def test_no_labels_and_no_loss():
     images = tf.data.Dataset.from_tensor_slices(X).batch(16)
     found = born_again(
@@ -202,6 +210,7 @@ def test_nothing_to_evaluate_on():
     assert str(found).splitlines()[0].endswith("parameters")
 
 
+@pytest.mark.slow
 def test_metrics_that_compare_with_the_teacher():
     found = born_again(
         metrics=["accuracy", kd.metrics.Agreement()],
@@ -212,6 +221,7 @@ def test_metrics_that_compare_with_the_teacher():
     assert set(found.metrics[1]) == {"loss", "accuracy"}
 
 
+@pytest.mark.slow
 def test_indexed_data_and_networks_that_are_built_by_data():
     found = born_again(
         Subclassed,
@@ -222,6 +232,7 @@ def test_indexed_data_and_networks_that_are_built_by_data():
     assert found.models[1].built
 
 
+@pytest.mark.slow
 def test_callbacks_are_made_for_each_generation(capsys):
     made = []
 
@@ -250,6 +261,7 @@ def wider(head="head"):
     return keras.Model(image, keras.layers.Dense(CLASSES, name=head)(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shared", [["head"], {"conv1": "stem", "head": "head"}], ids=str
 )
@@ -269,6 +281,7 @@ def test_shared_layers_are_the_teachers_and_stay(shared):
         assert student.get_layer("conv2").trainable
 
 
+@pytest.mark.slow
 def test_shared_layers_of_generation_0():
     found = born_again(shared_layers="head", generations=2)
     heads = [model.get_layer("head").get_weights() for model in found.models]
@@ -416,6 +429,7 @@ def test_the_note_says_which_generation():
     assert caught.value.__notes__ == ["(in generation 2 of kd.born_again)"]
 
 
+@pytest.mark.slow
 def test_fixed_weights_at_the_start_are_warned_of():
     def build():
         keras.utils.set_random_seed(0)
@@ -425,6 +439,7 @@ def test_fixed_weights_at_the_start_are_warned_of():
         born_again(build)
 
 
+@pytest.mark.slow
 def test_float16_students_are_scaled():
     keras.config.set_dtype_policy("mixed_float16")
     try:

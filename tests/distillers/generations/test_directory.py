@@ -41,6 +41,7 @@ def uninterrupted():
     return run(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "generation, epoch, batch",
     [
@@ -116,6 +117,7 @@ def test_a_killed_save_of_a_generation(
     assert_same(found, uninterrupted)
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_with_what_differs(tmp_path):
     settings = {"generations": 1, "validation_data": None}
     run(tmp_path, **settings)
@@ -152,6 +154,7 @@ def test_other_folders_are_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [6, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_dataset_that_ends(tmp_path, steps):
     """As long as an epoch, and longer: it goes on from epoch to epoch."""
@@ -202,11 +205,13 @@ def test_metrics_of_several_numbers_and_validation_weights(tmp_path):
         assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_first(tmp_path):
     (tmp_path / ".writing-settings.json").write_text("{")
     run(tmp_path, generations=1, validation_data=None, epochs=1)
 
 
+@pytest.mark.slow
 def test_a_damaged_backup(tmp_path):
     settings = {"generations": 1, "validation_data": None}
     with pytest.raises(Interrupted):
@@ -224,6 +229,7 @@ def test_a_damaged_backup(tmp_path):
     run(tmp_path, **settings)
 
 
+@pytest.mark.slow
 def test_learning_rates_changed_by_a_callback_survive(tmp_path):
     def callbacks(stop):
         return lambda number: [

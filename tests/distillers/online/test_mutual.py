@@ -78,6 +78,7 @@ def hand_written_step(students, alternating, alpha, temperature, weights, rate):
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize("update", ["joint", "alternating"])
 def test_steps_are_the_objective(update, eagerly):
@@ -111,6 +112,7 @@ def test_steps_are_the_objective(update, eagerly):
     np.testing.assert_allclose(logs["loss"], sum(expected.values()), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_joint_and_alternating_differ():
     # Else the test above could not tell one from the other.
     networks = three()
@@ -130,6 +132,7 @@ def test_joint_and_alternating_differ():
         assert different.max() > 1e-6, name
 
 
+@pytest.mark.slow
 def test_logs_hold_the_parts_of_every_student():
     made = cohort(
         distillation_losses=[
@@ -163,6 +166,7 @@ def test_logs_hold_the_parts_of_every_student():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["joint", "alternating"])
 def test_statistics_and_regularizers_are_those_of_one_pass(update):
     students = {
@@ -207,6 +211,7 @@ def test_every_student_runs_as_often_as_is_said():
         assert [b - a for a, b in zip(before, after)] == passes
 
 
+@pytest.mark.slow
 def test_peers_of_other_widths_match_features():
     taps = {"teacher_layer_name": "act1", "student_layer_name": "act1"}
     made = cohort(
@@ -234,6 +239,7 @@ def test_peers_of_other_widths_match_features():
             assert np.abs(old - kernel.numpy()).max() > 0
 
 
+@pytest.mark.slow
 def test_schedules_advance_once_per_step_and_callbacks_reach_all():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
         [2], [0.5, 0.0]
@@ -259,6 +265,7 @@ def test_schedules_advance_once_per_step_and_callbacks_reach_all():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_every_student_ends_with_the_average_of_its_weights():
     optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
     made = cohort(compile={"optimizer": optimizer})
@@ -271,6 +278,7 @@ def test_every_student_ends_with_the_average_of_its_weights():
             np.testing.assert_array_equal(weight, average)
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_is_one_larger_batch():
     networks = {"first": convnet(), "second": convnet(6)}
     results = []
@@ -294,6 +302,7 @@ def test_gradient_accumulation_is_one_larger_batch():
             np.testing.assert_allclose(several, one, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_half_precision_student_gets_its_own_loss_scale():
     students = {"half": convnet(dtype="mixed_float16"), "whole": convnet(6)}
     made = cohort(students, {"optimizer": keras.optimizers.SGD(0.2)})
@@ -315,6 +324,7 @@ def test_a_half_precision_student_gets_its_own_loss_scale():
             np.testing.assert_allclose(got, want, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_without_labels_they_still_agree():
     made = kd.MutualDistiller(students=[convnet(), convnet(6)], alpha=1.0)
     made.compile(keras.optimizers.SGD(0.5))
@@ -343,6 +353,7 @@ def test_views_and_indexed_data_and_named_inputs():
 # The best, and what ships.
 
 
+@pytest.mark.slow
 def test_the_best_student_is_that_of_the_last_evaluation():
     made = cohort(compile={"run_eagerly": True})
     with pytest.raises(ValueError, match="before an evaluation.*'first'"):
@@ -379,6 +390,7 @@ def test_a_metric_of_unknown_direction_wants_a_mode():
     assert made.best_student_name(mode="max") == "first"
 
 
+@pytest.mark.slow
 def test_export_of_the_best_or_the_named(tmp_path):
     made = cohort(compile={"run_eagerly": True})
     fit(made, validation_data=(X, Y))
@@ -402,6 +414,7 @@ def test_export_of_the_best_or_the_named(tmp_path):
         made.export(tmp_path / "other.keras", student="third")
 
 
+@pytest.mark.slow
 def test_callbacks_watch_one_student(tmp_path):
     made = cohort()
     fit(
@@ -426,6 +439,7 @@ def test_callbacks_watch_one_student(tmp_path):
     assert list((tmp_path / "logs").rglob("events*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "update", ["joint", pytest.param("alternating", marks=pytest.mark.slow)]
 )
@@ -461,6 +475,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_connectors_of_subclassed_students_are_loaded(tmp_path):
     keras.saving.register_keras_serializable("tests")(Subclassed)
     taps = {"teacher_layer_name": "act1", "student_layer_name": "act1"}

@@ -77,6 +77,7 @@ def hand_written_step(network, temperature, weight, sample_weight):
     return {k: float(v) for k, v in logs.items()}, gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_one_step_is_the_papers_objective(eagerly):
     made = one(
@@ -155,6 +156,7 @@ def test_seeded_initializers_do_not_make_equal_branches():
     assert np.abs(logits["branch_1"] - logits["branch_2"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_metrics_of_every_branch_and_the_ensemble():
     made = one()
     history = fit(made, epochs=6, validation_data=(X, Y)).history
@@ -174,6 +176,7 @@ def test_metrics_of_every_branch_and_the_ensemble():
     np.testing.assert_allclose(results["loss"], loss, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weighted_metrics_and_metric_objects():
     top = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")
     made = one(compile={"metrics": [top], "weighted_metrics": ["accuracy"]})
@@ -225,6 +228,7 @@ def test_what_ships(tmp_path):
         made.deployable_student(branch=4)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path):
     ramp = keras.optimizers.schedules.PolynomialDecay(0.0, 4, 1.0)
     made = one(
@@ -249,6 +253,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path):
     made.load_weights(tmp_path / "one.weights.h5")
 
 
+@pytest.mark.slow
 def test_the_weight_may_be_a_schedule():
     ramp = keras.optimizers.schedules.PolynomialDecay(0.0, 2, 1.0)
     made = one(distillation_loss_weight=ramp)
@@ -345,6 +350,7 @@ def test_where_it_cannot_be_cut():
         one(keras.Model(inputs, layers.ReLU()(x)), branch_from="last")
 
 
+@pytest.mark.slow
 def test_bad_input():
     for branches in (1, 0, 2.0):
         with pytest.raises(ValueError, match="at least 2.*Received"):

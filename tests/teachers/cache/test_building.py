@@ -64,6 +64,7 @@ def test_what_is_written(built):
     assert "83 samples x 3 epoch(s), 300 bytes" in repr(cache)
 
 
+@pytest.mark.slow
 def test_the_same_in_other_shapes_of_data(built, tmp_path):
     x = building_worker.x()
     samples = tf.data.Dataset.from_tensor_slices((x, np.zeros(len(x))))
@@ -86,6 +87,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_killed_between_any_two_writes(built, tmp_path, monkeypatch):
     """The process ends before its n-th system call, and goes on after it."""
     path = tmp_path / "killed"
@@ -244,6 +246,7 @@ def test_of_other_arrays(built, sample):
         build(built, dataset=changed(sample))
 
 
+@pytest.mark.slow
 def test_going_on_with_other_samples(tmp_path, monkeypatch):
     """Of a pipeline the last whole shard is compared."""
 
@@ -270,6 +273,7 @@ def test_going_on_with_other_samples(tmp_path, monkeypatch):
     build(tmp_path, dataset=changed(70))
 
 
+@pytest.mark.slow
 def test_of_a_teacher_that_computes_something_else(copy):
     """Its weights, and so its fingerprint, are the same."""
     before = digests(copy)
@@ -493,6 +497,7 @@ def test_an_ensemble(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_teacher_in_half_precision(tmp_path):
     x = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
     teacher = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])

@@ -80,6 +80,7 @@ def check_rows(x, factor=1.0):
     np.testing.assert_allclose(outputs["taps"]["hidden"], hidden, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_shuffled_sharded_and_cut(one):
     pipeline = samples().shuffle(SAMPLES, seed=0).shard(2, 1).batch(8)
     joined = one.join(pipeline)
@@ -134,6 +135,7 @@ def test_a_part_reads_its_own_files_only(one, part, shards, monkeypatch):
     assert seen == {*names, "inputs.crc32"}
 
 
+@pytest.mark.slow
 def test_a_part_of_several_epochs(three):
     part = range(40, 50)
     pipeline = samples().skip(40).take(10).batch(5)
@@ -158,6 +160,7 @@ def test_samples_outside_of_the_part(one):
         list(joined)
 
 
+@pytest.mark.slow
 def test_x_alone_weights_and_tuples(one):
     x, y = arrays()
     weight = np.ones(SAMPLES, "float32")
@@ -173,6 +176,7 @@ def test_x_alone_weights_and_tuples(one):
             check_rows(b[0])
 
 
+@pytest.mark.slow
 def test_each_pass_is_the_next_epoch(three):
     pipeline = samples().shuffle(SAMPLES, seed=0).batch(16)
     joined = three.join(pipeline)
@@ -188,12 +192,14 @@ def test_each_pass_is_the_next_epoch(three):
     assert list(first) != list(second)
 
 
+@pytest.mark.slow
 def test_first_epoch(three):
     joined = three.join(samples().batch(32), first_epoch=5)
     epochs = [int(unpacked(x).epoch[0]) for x, _ in joined.take(6)]
     assert epochs == [2, 2, 2, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_stream_that_knows_its_epochs(three):
     x, y = arrays()
     stream = kd.datasets.batches(x, y, 32, seed=3, first_epoch=1, indexed=True)

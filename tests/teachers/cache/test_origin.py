@@ -131,6 +131,7 @@ def test_what_a_teacher_computes(one, other, same):
     assert (computation(one) == computation(other)) == same
 
 
+@pytest.mark.slow
 def test_saved_frozen_and_called_it_computes_the_same(tmp_path):
     for name, model in {
         "functional": teacher(),

@@ -107,6 +107,7 @@ def histories(live, cached, tolerance):
         )
 
 
+@pytest.mark.slow
 def test_equals_the_live_teacher(plain):
     """To the rounding of float16; the pipeline is shuffled anew each epoch."""
     options = {"epochs": 3, "verbose": 0}
@@ -119,6 +120,7 @@ def test_equals_the_live_teacher(plain):
     histories(live, cached.history, 2e-3)
 
 
+@pytest.mark.slow
 def test_equals_the_live_teacher_under_function_matching(varied):
     """Three epochs: the third sees the views of the first."""
     live = distiller(teacher(), views=views())
@@ -131,6 +133,7 @@ def test_equals_the_live_teacher_under_function_matching(varied):
     histories(live, student.fit(varied.join(stream), **steps).history, 1e-4)
 
 
+@pytest.mark.slow
 def test_other_pipelines_under_function_matching(varied):
     """A finite, reshuffled one sees the views of the cached epochs too: a
     student that has the teacher's weights has nothing to learn."""
@@ -149,6 +152,7 @@ def test_other_pipelines_under_function_matching(varied):
         same.fit(varied.join(pipeline()), verbose=0)
 
 
+@pytest.mark.slow
 def test_without_labels(plain):
     unlabelled = kd.views.indexed(samples().map(lambda x, y: x)).batch(BATCH)
     student = distiller(alpha=1.0)
@@ -156,6 +160,7 @@ def test_without_labels(plain):
     assert history["loss"][0] > 0
 
 
+@pytest.mark.slow
 def test_the_teacher_does_not_run_if_there_is_one(plain):
     model = teacher()
     student = distiller(model)
@@ -166,6 +171,7 @@ def test_the_teacher_does_not_run_if_there_is_one(plain):
     assert not calls
 
 
+@pytest.mark.slow
 def test_evaluation_is_of_the_student(plain):
     student = distiller()
     student.fit(
@@ -202,6 +208,7 @@ def test_a_student_that_shows_its_shapes_on_data(plain):
     assert student.fit(plain.join(pipeline()), verbose=0).history["loss"][0] > 0
 
 
+@pytest.mark.slow
 def test_binary_head_that_gives_probabilities(tmp_path):
     """Agreement knows where the cached teacher says yes."""
     x, _ = data(SAMPLES)
@@ -253,6 +260,7 @@ def peaked():
     return x, model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature,within", [(1.0, 0.01), (2.0, 0.015)])
 def test_ten_of_a_hundred_logits(peaked, tmp_path, temperature, within):
     x, model = peaked
@@ -309,6 +317,7 @@ def test_another_teacher_of_the_same_weights(plain):
             student.fit(joined, verbose=0)
 
 
+@pytest.mark.slow
 def test_other_views_and_another_seed(plain, varied):
     steps = {"steps_per_epoch": 3, "verbose": 0}
     joined = varied.join(pipeline())
@@ -321,6 +330,7 @@ def test_other_views_and_another_seed(plain, varied):
         distiller(views=views()).fit(plain.join(pipeline()), verbose=0)
 
 
+@pytest.mark.slow
 def test_every_cache_is_checked(plain, tmp_path):
     """Also one that gives data of the same kind as the one before."""
     student = distiller()
@@ -330,6 +340,7 @@ def test_every_cache_is_checked(plain, tmp_path):
         student.fit(other.join(pipeline()), verbose=0)
 
 
+@pytest.mark.slow
 def test_train_on_batch_checks_a_cache_once(plain, tmp_path, monkeypatch):
     student = distiller()
     first_batch, checked = student._first_batch.value, []
@@ -348,6 +359,7 @@ def test_train_on_batch_checks_a_cache_once(plain, tmp_path, monkeypatch):
         student.train_on_batch(x, y)
 
 
+@pytest.mark.slow
 def test_views_that_differ_for_the_student_only(varied):
     student = convnet(size=6)
     smaller = kd.views.FunctionMatching(
@@ -365,6 +377,7 @@ def test_views_that_differ_for_the_student_only(varied):
     student.fit(varied.join(pipeline()), steps_per_epoch=3, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "index",
     [
@@ -390,6 +403,7 @@ def test_batches_with_parts_of_groups(varied, index):
         next(joined)
 
 
+@pytest.mark.slow
 def test_the_last_group_of_a_cache_may_be_partial(tmp_path):
     cache = kd.TeacherCache.build(
         teacher(),
@@ -407,6 +421,7 @@ def test_the_last_group_of_a_cache_may_be_partial(tmp_path):
     assert sizes == [20, 5, 20, 5]
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_not_in_the_cache(plain, tmp_path):
     hint = kd.losses.Hint(
         teacher_layer_name="conv2", student_layer_name="conv2"
@@ -419,6 +434,7 @@ def test_a_layer_that_is_not_in_the_cache(plain, tmp_path):
         distiller(given=hint).fit(plain.join(pipeline()), verbose=0)
 
 
+@pytest.mark.slow
 def test_losses_that_read_the_teachers_weights(plain, tmp_path):
     taps = {"teacher_layer_name": "conv2", "student_layer_name": "conv2"}
     cache = build(tmp_path, layer_names="conv2")
@@ -436,6 +452,7 @@ def test_losses_that_read_the_teachers_weights(plain, tmp_path):
     assert np.isfinite(history["loss"]).all()
 
 
+@pytest.mark.slow
 def test_a_margin_that_comes_from_the_teacher(tmp_path):
     taps = {"teacher_layer_name": "act1", "student_layer_name": "act1"}
     joined = build(tmp_path).join(pipeline())
@@ -452,6 +469,7 @@ def test_neither_teacher_nor_cache():
         distiller().fit(pipeline(), verbose=0)
 
 
+@pytest.mark.slow
 def test_two_caches_in_one_pipeline(plain, varied):
     streams = [c.join(pipeline()).take(2) for c in (plain, plain)]
     both = streams[0].concatenate(streams[1])
