@@ -131,7 +131,7 @@ def test_goes_on_after_a_worker_was_killed(tmp_path, compare):
     compare("batch_norm", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_slurm_says_who_is_who(tmp_path, compare):
     codes, printed = start(["empty"], tmp_path, slurm=True)
     assert codes == [0, 0], printed

@@ -44,7 +44,14 @@ def test_two_replicas_give_what_one_device_gives(name, largest_difference):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["distance", "similarity", "transfer", "memories", "outputs"]
+    "name",
+    [
+        "memories",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("distance", "similarity", "transfer", "outputs")
+        ),
+    ],
 )
 def test_four_replicas(name, largest_difference):
     assert largest_difference(name, replicas=4) < 2e-5

@@ -167,7 +167,7 @@ print("SHAPES", data.x_train.shape, data.x_test.shape)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @needs_files
 def test_two_processes_prepare_at_once(tmp_path):
     processes = [run(PREPARE, str(tmp_path)) for _ in range(2)]

@@ -18,7 +18,13 @@ BOUNDS = {None: 1e-4, "float16": 2e-2, "dynamic": 0.5}
 
 
 # Minutes each; the others show the same paths through the converter.
-LARGE = "MobileNetV2", "MobileNetV3Small", "EfficientNetV2B0"
+LARGE = (
+    "ResNet-20",
+    "nested MobileNetV2-0.35",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "EfficientNetV2B0",
+)
 
 
 @pytest.mark.filterwarnings("ignore:.*lies in")

@@ -133,7 +133,9 @@ def test_is_saved_and_loaded(model, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        name if name == "small" else pytest.param(name, marks=pytest.mark.slow)
+        name
+        if name in ("small", "cifar")
+        else pytest.param(name, marks=pytest.mark.nightly)
         for name in SMALL
     ],
 )

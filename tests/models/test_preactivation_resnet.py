@@ -31,7 +31,7 @@ def test_has_the_weights_of_the_paper(depth, bottleneck):
     assert len(weighted) == depth
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_resnet_1001_has_10_2_million_without_the_normalization():
     model = kd.models.preactivation_resnet(1001, bottleneck=True)
     kinds = (keras.layers.Conv2D, keras.layers.Dense)
