@@ -1,7 +1,7 @@
 import gc
-import itertools
 import os
 import pathlib
+import time
 
 # Processes that tests start find the package and `networks` as tests do.
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -19,7 +19,7 @@ import plain_graphs  # noqa: F401
 import pytest
 import replicas
 
-TESTS_PER_COLLECTION = 25
+SECONDS_PER_COLLECTION = 5
 
 
 def pytest_collection_finish():
@@ -31,21 +31,21 @@ def pytest_collection_finish():
 
 
 @pytest.fixture(scope="session")
-def _count():
-    return itertools.count(1)
+def _collected():
+    """When garbage was last collected, in a list of one."""
+    return [time.monotonic()]
 
 
 @pytest.fixture(autouse=True)
-def _clean_slate(_count):
+def _clean_slate(_collected):
     """Every test starts from the same seed, policy and session."""
     keras.utils.set_random_seed(0)
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
-    if next(_count) % TESTS_PER_COLLECTION == 0:
+    if time.monotonic() - _collected[0] > SECONDS_PER_COLLECTION:
         gc.collect()
-        # What is still there stays: it need not be looked at again.
-        gc.freeze()
+        _collected[0] = time.monotonic()
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,11 @@ SCENARIOS = {
     "batch_norm": {"samples": 22, "batch_norm": True},
     "connector_batch_norm": {"samples": 17, "regressor": "conv_bn_relu"},
     "local_batch_norm": {"samples": 17, "batch_norm": True, "local": True},
-    "float16": {"samples": 22, "dtype": "mixed_float16"},
+    "float16": {
+        "samples": 22,
+        "dtype": "mixed_float16",
+        "optimizer": {"learning_rate": 0.05},
+    },
     # 9 steps: one is left over.
     "accumulated": {
         "samples": 22,
@@ -75,7 +79,11 @@ SCENARIOS = {
     "compiled": {"samples": 22, "jit_compile": True},
     "many_steps": {"samples": 24, "steps_per_execution": 3},
     # 1 execution of 3 steps, of 2 steps with an uneven and an empty batch.
-    "left_over_steps": {"samples": 33, "steps_per_execution": 3},
+    "left_over_steps": {
+        "samples": 33,
+        "steps_per_execution": 3,
+        "optimizer": {"learning_rate": 0.05},
+    },
     "own_teacher": {"samples": 17, "batch_norm": True, "own_teacher": True},
     "moving_teacher": {"samples": 17, "batch_norm": True, "moving": True},
     "pieces": {
