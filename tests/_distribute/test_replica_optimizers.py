@@ -17,10 +17,12 @@ def compare(trained):
         "accumulated_with_adam",
         "clipped",
         "averaged",
-        "accumulated_averages",
+        pytest.param("accumulated_averages", marks=pytest.mark.nightly),
         "overwritten",
         "several_optimizers",
-        "several_accumulating_optimizers",
+        pytest.param(
+            "several_accumulating_optimizers", marks=pytest.mark.nightly
+        ),
     ],
 )
 def test_two_replicas(scenario, compare):
@@ -56,7 +58,12 @@ def test_one_device_under_a_strategy(scenario, compare):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "scenario", ["float16", "accumulated_float16", "overflowing"]
+    "scenario",
+    [
+        "float16",
+        pytest.param("accumulated_float16", marks=pytest.mark.nightly),
+        "overflowing",
+    ],
 )
 def test_float16_under_loss_scaling(scenario, compare):
     # Half precision rounds differently in other batch sizes.

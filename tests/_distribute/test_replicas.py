@@ -41,7 +41,7 @@ def test_replicas_of_which_one_gets_nothing(compare):
         "moving_teacher",
         "pieces",
         "compiled",
-        "compiled_pieces",
+        pytest.param("compiled_pieces", marks=pytest.mark.nightly),
         "compiled_with_batch_norm",
         "logits",
         "classifiers",
@@ -52,8 +52,8 @@ def test_replicas_of_which_one_gets_nothing(compare):
         "summed_loss",
         "two_outputs",
         "masked",
-        "masked_and_weighted",
-        "masked_and_compiled",
+        pytest.param("masked_and_weighted", marks=pytest.mark.nightly),
+        pytest.param("masked_and_compiled", marks=pytest.mark.nightly),
         "ignored_class",
         "mean_of_weights",
     ],
@@ -68,10 +68,10 @@ def test_two_replicas(scenario, compare):
     [
         "empty",
         "weighted",
-        "left_over_steps",
         *(
             pytest.param(name, marks=pytest.mark.nightly)
             for name in (
+                "left_over_steps",
                 "uneven",
                 "batch_norm",
                 "regularized",
