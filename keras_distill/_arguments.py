@@ -172,6 +172,22 @@ def checked_layer(argument: str, layer: Any) -> keras.layers.Layer | None:
     return layer
 
 
+def checked_model(argument: str, model: Any) -> keras.Model:
+    """Checks a built `keras.Model`."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"{argument} must be a keras.Model. Received: "
+            f"{model!r} of type {type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(
+            f"The {argument} '{model.name}' is not built: it has no weights "
+            f"yet. Call it on a batch, or `{argument}.build(input_shape)`, "
+            "first."
+        )
+    return model
+
+
 def _at_least(least, most=None):
     return f"of at least {least}" if most is None else f"from {least} to {most}"
 
@@ -179,17 +195,3 @@ def _at_least(least, most=None):
 def _message(argument, expected, value, hint):
     hint = f" ({hint})" if hint else ""
     return f"{argument} must be {expected}{hint}. Received: {value!r}"
-
-
-def check_model(model: Any) -> None:
-    """Raises unless this is a built `keras.Model`."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "The model must be a keras.Model. Received: "
-            f"{model!r} of type {type(model).__name__}"
-        )
-    if not model.built:
-        raise ValueError(
-            f"The model '{model.name}' is not built: it has no weights yet. "
-            "Call it on a batch or `model.build(input_shape)` it first."
-        )

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_model
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import flatten_layers
@@ -61,16 +62,7 @@ def multiply_accumulates(model: keras.Model, input_shape: Any = None) -> int:
     kd.cost.multiply_accumulates(model)  # 28 * 28 * 8 * 3 * 3 * 1 = 56448
     ```
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "model must be a keras.Model. Received: "
-            f"{model!r} of type {type(model).__name__}"
-        )
-    if not model.built:
-        raise ValueError(
-            f"The model '{model.name}' is not built. Call it on a batch, or "
-            "call `model.build(input_shape)`, first."
-        )
+    checked_model("model", model)
     counter = _Counter(model)
     counter.compute_output_spec(_inputs(model, input_shape))
     for layer in counter.uncounted.values():

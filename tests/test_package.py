@@ -34,16 +34,20 @@ def python(code, env=None):
 
 
 def test_import_is_light():
-    # Processor time: the machine may be busy with something else.
+    # Processor time: the machine may be busy with something else. And the best
+    # of up to three.
     code = (
         "import sys, time, tensorflow, keras; before = set(sys.modules); "
         "start = time.process_time(); import keras_distill; "
         "print(time.process_time() - start); import keras_distill.export; "
         f"print(sorted(set({HEAVY}) & set(sys.modules) - before))"
     )
-    seconds, *heavy = python(code)
-    assert heavy == ["[]"]
-    assert float(seconds) <= 0.5
+    for _ in range(3):
+        seconds, *heavy = python(code)
+        assert heavy == ["[]"]
+        if float(seconds) <= 0.3:
+            return
+    pytest.fail(f"{seconds} s")
 
 
 @pytest.mark.skipif(

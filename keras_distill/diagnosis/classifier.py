@@ -1,6 +1,5 @@
 """The probabilities of a classifier, whatever its head."""
 
-
 import keras
 import numpy as np
 

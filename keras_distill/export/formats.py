@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_distill._arguments import check_model
+from keras_distill._arguments import checked_model
 from keras_distill.export.paths import checked_path
 from keras_distill.export.paths import chosen_format
 from keras_distill.export.paths import written_whole
@@ -52,7 +52,7 @@ def export_model(
     kd.export.export_model(student, "student")  # SavedModel
     ```
     """
-    check_model(model)
+    checked_model("model", model)
     format = chosen_format(filepath, format)
     if format == "litert":
         _check_options(options)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_distill._arguments import check_model
+from keras_distill._arguments import checked_model
 from keras_distill._data.sources import batches
 from keras_distill._keras.graph import symbolic_inputs
 
@@ -39,7 +39,7 @@ def input_signature(model, signature=None, batch_size=1):
         ValueError: If it is not built, or its inputs are nested deeper than
             one dict or list.
     """
-    check_model(model)
+    checked_model("model", model)
     if signature is None:
         positional = _inputs_of(model)
     elif isinstance(signature, (list, tuple)):

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_distill._arguments import check_model
+from keras_distill._arguments import checked_model
 from keras_distill.export import model_inputs
 from keras_distill.export.file import notes
 from keras_distill.export.file_inputs import choose_file_inputs
@@ -139,7 +139,7 @@ class ExportRequest:
         metadata=None,
         overwrite=False,
     ):
-        check_model(model)
+        checked_model("model", model)
         check_preprocessing(preprocessing)
         self.model = model
         self.filepath = checked_path(filepath, "litert", overwrite)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_distill._arguments import check_model
+from keras_distill._arguments import checked_model
 from keras_distill._arguments import is_number
 from keras_distill.distillers import checks
 from keras_distill.distillers.base import BaseDistiller
@@ -64,7 +64,7 @@ class Networks:
         else:
             checks.check_student(student)
             configuration = provenance.training_settings(student)
-        check_model(student)
+        checked_model("student", student)
         if teacher is not None:
             checks.check_teacher(teacher, student)
         if self.alone is not None:
@@ -75,7 +75,7 @@ class Networks:
                     f"into `accuracies`. Received: {self.alone!r} of type "
                     f"{type(self.alone).__name__}"
                 )
-            check_model(self.alone)
+            checked_model("alone", self.alone)
         models = {"student": student, "teacher": teacher, "alone": self.alone}
         models = {k: model for k, model in models.items() if model is not None}
         return models, views or Views(), comparable, configuration

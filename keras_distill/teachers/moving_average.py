@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill._keras.layers import flatten_layers
@@ -156,17 +157,7 @@ def configuration_of(model):
 
 def copy_of(model):
     """Returns a second model with the same layers, names and weights."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "student must be a keras.Model. Received: "
-            f"{model!r} of type {type(model).__name__}"
-        )
-    if not model.built:
-        raise ValueError(
-            f"The student '{model.name}' is not built: it has no weights to "
-            "average yet. Call it on a batch, or `student.build(input_shape)`, "
-            "first."
-        )
+    checked_model("student", model)
     # Classes that were never registered are found all the same.
     known = {type(x).__name__: type(x) for x in flatten_layers(model)}
     copy, problem = None, None

@@ -10,7 +10,6 @@ import tensorflow as tf
 from networks import convnet
 from networks import crossentropy
 from networks import data
-from replicas import assert_same
 
 import keras_distill as kd
 from keras_distill._training import step as training_step
@@ -478,24 +477,3 @@ def train(strategy, scenario, path, callbacks=None):
             {k: list(map(float, v)) for k, v in history.items()}
         ),
     )
-
-
-def compared(trained):
-    """`compare(scenario, (2, 4))`: they end as one device does."""
-
-    def compare(scenario, counts, tolerance=1e-5):
-        logs, weights = trained(1, train, scenario)
-        assert np.isfinite(logs["loss"]).all()
-        # A teacher that moves away can raise the whole.
-        name = "student_loss" if scenario == "moving_teacher" else "loss"
-        assert logs[name][-1] < logs[name][0]
-        for replicas in counts:
-            assert_same(
-                (logs, weights),
-                trained(replicas, train, scenario),
-                tolerance,
-                relative=tolerance,
-                message=f"{replicas} replicas,",
-            )
-
-    return compare

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from marks import nightly
 from networks import data
 from relation_scenarios import train
 
@@ -47,10 +48,7 @@ def test_two_replicas_give_what_one_device_gives(name, largest_difference):
     "name",
     [
         "memories",
-        *(
-            pytest.param(name, marks=pytest.mark.nightly)
-            for name in ("distance", "similarity", "transfer", "outputs")
-        ),
+        *nightly("distance", "similarity", "transfer", "outputs"),
     ],
 )
 def test_four_replicas(name, largest_difference):

@@ -1,12 +1,7 @@
 """N replicas update weights as one device does, whatever the optimizer."""
 
 import pytest
-from replica_scenarios import compared
-
-
-@pytest.fixture
-def compare(trained):
-    return compared(trained)
+from marks import nightly
 
 
 @pytest.mark.slow
@@ -17,16 +12,14 @@ def compare(trained):
         "accumulated_with_adam",
         "clipped",
         "averaged",
-        pytest.param("accumulated_averages", marks=pytest.mark.nightly),
+        *nightly("accumulated_averages"),
         "overwritten",
         "several_optimizers",
-        pytest.param(
-            "several_accumulating_optimizers", marks=pytest.mark.nightly
-        ),
+        *nightly("several_accumulating_optimizers"),
     ],
 )
 def test_two_replicas(scenario, compare):
-    compare(scenario, (2,))
+    compare(scenario, 2)
 
 
 @pytest.mark.slow
@@ -34,26 +27,23 @@ def test_two_replicas(scenario, compare):
     "scenario",
     [
         "accumulated",
-        *(
-            pytest.param(name, marks=pytest.mark.nightly)
-            for name in (
-                "accumulated_with_adam",
-                "clipped",
-                "averaged",
-                "accumulated_averages",
-            )
+        *nightly(
+            "accumulated_with_adam",
+            "clipped",
+            "averaged",
+            "accumulated_averages",
         ),
     ],
 )
 def test_four_replicas(scenario, compare):
-    compare(scenario, (4,))
+    compare(scenario, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["accumulated", "overwritten"])
 def test_one_device_under_a_strategy(scenario, compare):
     """`MirroredStrategy()` on a machine with one GPU."""
-    compare(scenario, (0,))
+    compare(scenario, 0)
 
 
 @pytest.mark.slow
@@ -61,10 +51,10 @@ def test_one_device_under_a_strategy(scenario, compare):
     "scenario",
     [
         "float16",
-        pytest.param("accumulated_float16", marks=pytest.mark.nightly),
+        *nightly("accumulated_float16"),
         "overflowing",
     ],
 )
 def test_float16_under_loss_scaling(scenario, compare):
     # Half precision rounds differently in other batch sizes.
-    compare(scenario, (2,), tolerance=5e-3)
+    compare(scenario, 2, tolerance=5e-3)

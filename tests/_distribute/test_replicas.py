@@ -4,10 +4,10 @@ import pathlib
 
 import numpy as np
 import pytest
+from marks import nightly
 from networks import convnet
 from networks import crossentropy
 from networks import data
-from replica_scenarios import compared
 from replica_scenarios import train
 
 import keras_distill as kd
@@ -15,14 +15,9 @@ import keras_distill as kd
 HERE = pathlib.Path(__file__).parent
 
 
-@pytest.fixture
-def compare(trained):
-    return compared(trained)
-
-
 @pytest.mark.slow
 def test_replicas_of_which_one_gets_nothing(compare):
-    compare("empty", (2,))
+    compare("empty", 2)
 
 
 @pytest.mark.slow
@@ -41,7 +36,7 @@ def test_replicas_of_which_one_gets_nothing(compare):
         "moving_teacher",
         "pieces",
         "compiled",
-        pytest.param("compiled_pieces", marks=pytest.mark.nightly),
+        *nightly("compiled_pieces"),
         "compiled_with_batch_norm",
         "logits",
         "classifiers",
@@ -52,14 +47,14 @@ def test_replicas_of_which_one_gets_nothing(compare):
         "summed_loss",
         "two_outputs",
         "masked",
-        pytest.param("masked_and_weighted", marks=pytest.mark.nightly),
-        pytest.param("masked_and_compiled", marks=pytest.mark.nightly),
+        *nightly("masked_and_weighted"),
+        *nightly("masked_and_compiled"),
         "ignored_class",
         "mean_of_weights",
     ],
 )
 def test_two_replicas(scenario, compare):
-    compare(scenario, (2,))
+    compare(scenario, 2)
 
 
 @pytest.mark.slow
@@ -68,41 +63,39 @@ def test_two_replicas(scenario, compare):
     [
         "empty",
         "weighted",
-        *(
-            pytest.param(name, marks=pytest.mark.nightly)
-            for name in (
-                "left_over_steps",
-                "uneven",
-                "batch_norm",
-                "regularized",
-                "compiled",
-                "compiled_pieces",
-                "compiled_with_batch_norm",
-                "logits",
-                "classifiers",
-                "reused",
-                "many_steps",
-                "scalar_loss",
-                "masked",
-            )
+        *nightly(
+            "left_over_steps",
+            "uneven",
+            "batch_norm",
+            "regularized",
+            "compiled",
+            "compiled_pieces",
+            "compiled_with_batch_norm",
+            "logits",
+            "classifiers",
+            "reused",
+            "many_steps",
+            "scalar_loss",
+            "masked",
         ),
     ],
 )
 def test_four_replicas(scenario, compare):
-    compare(scenario, (4,))
+    compare(scenario, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["many_steps", "empty"])
 def test_one_device_under_a_strategy(scenario, compare):
     """`MirroredStrategy()` on a machine with one GPU."""
-    compare(scenario, (0,))
+    compare(scenario, 0)
 
 
 @pytest.mark.slow
-def test_feature_losses(compare):
+@pytest.mark.parametrize("replicas", [2, *nightly(4)])
+def test_feature_losses(replicas, compare):
     # Nine losses at once: rounding grows from step to step.
-    compare("feature_losses", (2,), tolerance=2e-4)
+    compare("feature_losses", replicas, tolerance=2e-4)
 
 
 def test_every_loss_is_among_these():
@@ -121,8 +114,9 @@ def test_every_loss_is_among_these():
 
 
 @pytest.mark.slow
-def test_a_teacher_in_half_precision(compare):
-    compare("half_teacher", (2,), tolerance=5e-3)
+@pytest.mark.parametrize("replicas", [2, *nightly(4)])
+def test_a_teacher_in_half_precision(replicas, compare):
+    compare("half_teacher", replicas, tolerance=5e-3)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from exporting import exported
+from marks import nightly
 from networks import crossentropy
 
 import keras_distill as kd
@@ -132,12 +133,7 @@ def test_is_saved_and_loaded(model, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*lies in")
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        if name in ("small", "cifar")
-        else pytest.param(name, marks=pytest.mark.nightly)
-        for name in SMALL
-    ],
+    ["small", "cifar", *nightly(*sorted({*SMALL} - {"small", "cifar"}))],
 )
 def test_converts_to_float_and_int8(name, tmp_path):
     model = SMALL[name](input_shape=(16, 16, 3), classes=5)
