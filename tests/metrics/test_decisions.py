@@ -1,0 +1,111 @@
+"""The counts behind verify, report and diagnose, against scikit-learn's."""
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from keras_distill.metrics.decisions import DecisionCounts
+from keras_distill.metrics.decisions import accuracy_interval
+from keras_distill.metrics.decisions import area_under_curve
+from keras_distill.metrics.decisions import paired_difference
+from keras_distill.metrics.decisions import position_weights
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(4, 500, p=[0.6, 0.3, 0.08, 0.02])
+    decisions = np.where(rng.random(500) < 0.7, labels, rng.integers(0, 4, 500))
+    return labels, decisions, rng.choice([0.0, 0.5, 3.0], 500)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_counts_are_those_of_scikit_learn(data, weighted):
+    labels, decisions, weights = data
+    weights = weights if weighted else None
+    counts = DecisionCounts(4)
+    for part in np.split(np.arange(500), [100, 350]):
+        counts.add(
+            labels[part],
+            decisions[part],
+            None if weights is None else weights[part],
+        )
+    given = {"sample_weight": weights}
+    metrics = sklearn.metrics
+    accuracy = metrics.accuracy_score(labels, decisions, **given)
+    balanced = metrics.balanced_accuracy_score(labels, decisions, **given)
+    precision, recall, *_ = metrics.precision_recall_fscore_support(
+        labels, decisions, **given
+    )
+    assert counts.accuracy == pytest.approx(accuracy, abs=1e-12)
+    assert counts.balanced_accuracy == pytest.approx(balanced, abs=1e-12)
+    np.testing.assert_allclose(counts.precision, precision)
+    np.testing.assert_allclose(counts.recall, recall)
+    np.testing.assert_allclose(
+        counts.matrix, metrics.confusion_matrix(labels, decisions, **given)
+    )
+    assert counts.effective_size == pytest.approx(
+        500
+        if weights is None
+        else weights.sum() ** 2 / np.square(weights).sum()
+    )
+
+
+def test_positions_that_do_not_count_may_hold_anything():
+    counts = DecisionCounts(3)
+    labels = np.array([[0, 1, -1], [2, 255, 7]])
+    weights = position_weights(
+        (2, 3),
+        labels=labels,
+        mask=np.array([[1, 1, 1], [1, 1, 0]], bool),
+        sample_weight=np.array([1.0, 2.0]),
+        ignore_class=255,
+    )
+    weights[0, 2] = 0.0
+    np.testing.assert_array_equal(weights, [[1, 1, 0], [2, 0, 0]])
+    counts.add(labels, [[0, 2, 0], [2, 0, 0]], weights)
+    assert counts.accuracy == 0.75
+    np.testing.assert_array_equal(counts.recall, [1, 0, 1])
+    assert counts.majority_accuracy == 0.5
+
+
+def test_nothing_counted_is_not_a_number():
+    counts = DecisionCounts(3)
+    counts.add([0, 1], [0, 1], [0, 0])
+    assert np.isnan(counts.accuracy) and np.isnan(counts.balanced_accuracy)
+    assert np.isnan(counts.interval()).all()
+
+
+def test_intervals():
+    # Wilson's interval of 8 of 10, Agresti and Coull 1998's example form.
+    np.testing.assert_allclose(
+        accuracy_interval(0.8, 10), (0.4902, 0.9433), atol=1e-4
+    )
+    low, high = accuracy_interval(1.0, 100)
+    assert 0.96 < low < 0.97 and high == 1.0
+
+
+def test_paired_difference_covers_the_truth():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        shared = rng.random(150) < 0.7
+        first = shared | (rng.random(150) < 0.3)
+        second = shared | (rng.random(150) < 0.1)
+        difference, (low, high) = paired_difference(first, second)
+        assert low < difference < high
+        covered += low < 0.3 * 0.2 < high
+    assert 0.93 < covered / 1000 < 0.985
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_area_under_curve_is_scikit_learns(weighted):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 300)
+    scores = np.round(rng.normal(size=300) + labels, 1)  # with ties
+    weights = rng.choice([0.0, 1.0, 2.5], 300) if weighted else None
+    expected = sklearn.metrics.roc_auc_score(
+        labels, scores, sample_weight=weights
+    )
+    assert area_under_curve(labels, scores, weights) == pytest.approx(expected)
+    assert np.isnan(area_under_curve([1, 1], [0.2, 0.4]))
