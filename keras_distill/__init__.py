@@ -3,6 +3,7 @@
 import importlib
 
 from keras_distill import calibration
+from keras_distill import callbacks
 from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "born_again",
     "calibration",
+    "callbacks",
     "cost",
     "datasets",
     "diagnose",

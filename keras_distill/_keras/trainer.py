@@ -3,16 +3,22 @@
 Relies on, in Keras 3.12.4 and 3.15.1: `Trainer._assert_compile_called`,
 `Trainer._compile_config`, `Trainer._compile_loss`, `Trainer._compile_metrics`,
 `Trainer._loss_tracker`, `Trainer._distribute_strategy`,
-`Trainer._symbolic_build`. Overrides `Trainer._maybe_symbolic_build` and
+`Trainer._symbolic_build`, `Trainer._initial_epoch`. Overrides
+`Trainer._maybe_symbolic_build`, `Trainer._get_metrics_result_or_logs` and
 `Trainer._flatten_metrics_in_order`. Of TensorFlow 2.21:
 `StrategyExtended._in_multi_worker_mode`.
 """
+
+import weakref
 
 import keras
 
 
 class Trainer(keras.Model):
     """A `keras.Model` for subclasses that change how Keras trains."""
+
+    _evaluating = False
+    _held_training_data = None
 
     # What `compile` was given.
 
@@ -59,6 +65,10 @@ class Trainer(keras.Model):
 
     # What Keras does around the steps.
 
+    def fit(self, *args, initial_epoch=0, **kwargs):
+        self._first_epoch_of_fit = initial_epoch
+        return super().fit(*args, initial_epoch=initial_epoch, **kwargs)
+
     def train_on_batch(self, *args, **kwargs):
         # Keras 3.12 averages the logs over the batches since the last `fit`.
         self.reset_metrics()
@@ -84,7 +94,24 @@ class Trainer(keras.Model):
         self._symbolic_build(data_batch=data_batch)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if iterator is not None and not self._evaluating:
+            self._held_training_data = weakref.ref(iterator)
         self._build_before_steps(iterator, data_batch)
+
+    def _training_data(self):
+        """Keras's `EpochIterator` of the `fit` that runs, and the epoch with
+        which it begins."""
+        return self._held_training_data(), self._first_epoch_of_fit
+
+    def _start_with_epoch(self, epoch):
+        """Lets the `fit` that begins start with an epoch; `None` ends that."""
+        self._initial_epoch = epoch
+
+    def _get_metrics_result_or_logs(self, logs):
+        # An epoch that goes on at its end takes no step that logs.
+        return super()._get_metrics_result_or_logs(
+            logs or self.get_metrics_result()
+        )
 
     def _flatten_metrics_in_order(self, logs):
         # A list of results begins with the loss, as everywhere in Keras.

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._data.for_network import for_network
-from keras_distill._distribute.strategies import callbacks_here
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.optimizers import steps_taken
 from keras_distill.views.mixup import advice
@@ -58,22 +57,6 @@ class ViewSchedule:
             return step
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
         return step * strategy.num_replicas_in_sync + replica
-
-    def callbacks(self, callbacks):
-        """The callbacks of `fit` for this machine, and one that sets the
-        epoch."""
-        ours = EpochSetter(self)
-        strategy = self.distiller.distribute_strategy
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            here = callbacks_here(callbacks.callbacks, strategy)
-            callbacks.callbacks = here
-            callbacks.append(ours)
-            return callbacks
-        if callbacks is None:
-            callbacks = []
-        if isinstance(callbacks, keras.callbacks.Callback):
-            callbacks = [callbacks]
-        return [*callbacks_here(callbacks, strategy), ours]
 
     # Checks, on the first batch.
 

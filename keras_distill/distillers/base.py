@@ -92,6 +92,8 @@ class BaseDistiller(LoggedModel):
         - Some losses have a stage before training, such as the paraphraser of
           `kd.losses.FactorTransfer`. It runs first, on `x`.
         """
+        from keras_distill._training.fit_callbacks import fit_callbacks
+
         self._check_compiled("fit")
         arguments = {
             "batch_size": batch_size,
@@ -107,7 +109,7 @@ class BaseDistiller(LoggedModel):
                 batch_size=batch_size,
                 epochs=epochs,
                 verbose=verbose,
-                callbacks=self._view_schedule().callbacks(callbacks),
+                callbacks=fit_callbacks(self, callbacks, x, shuffle),
                 validation_split=validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle,

@@ -185,9 +185,9 @@ def born_again(
         before = models.get(number - 1)
         results = folder and folder.load(number, network)
         if not results:
-            backup = folder and folder.backup(number)
-            _announce(number, generations, network, before, backup, training)
-            history = training.fit(number, network, before, backup)
+            done = folder.backup(number).initial_epoch if folder else 0
+            _announce(number, generations, network, before, done, training)
+            history = training.fit(number, network, before, folder)
             results = history, training.evaluate(network)
             if folder:
                 folder.save(number, network, *results)
@@ -216,7 +216,7 @@ def _check_pairs(models, training, shared):
             raise
 
 
-def _announce(number, generations, network, teacher, backup, training):
+def _announce(number, generations, network, teacher, done, training):
     """Says what is trained, before its progress bar."""
     if not training.verbose:
         return
@@ -224,6 +224,6 @@ def _announce(number, generations, network, teacher, backup, training):
     if number > 1:
         taught = f"taught by generation {number - 1}"
     text = f"generation {number}/{generations}: '{network.name}', {taught}"
-    if backup is not None and backup.epochs_done:
-        text += f", goes on after epoch {backup.epochs_done}/{training.epochs}"
+    if done:
+        text += f", goes on after epoch {done}/{training.epochs}"
     print(text)

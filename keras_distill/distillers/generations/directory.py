@@ -3,27 +3,27 @@
 settings.json           the settings of the training
 generation_1.keras      a network
 generation_1.json       its history and metrics; written last
-backup.npz              the generation in training, after its last whole epoch
+backup/generation_1/    the generation in training, after its last whole epoch
 tensorboard/generation_1/
 """
 
 import hashlib
-import io
 import json
 import os
 import pathlib
-import zipfile
+import shutil
 
 import keras
 import numpy as np
 
-from keras_distill.teachers.cache.folder import UNFINISHED
-from keras_distill.teachers.cache.folder import write_whole
+from keras_distill._files import UNFINISHED
+from keras_distill._files import write_whole
+from keras_distill.callbacks import BackupAndResume
 
 SETTINGS = "settings.json"
 FORMAT = "keras_distill.distillers.generations.born_again"
 VERSION = 1
-NOTES = "notes"
+BACKUP = "backup"
 
 
 class Directory:
@@ -98,14 +98,19 @@ class Directory:
         os.replace(unfinished, file)
         record = {"history": history, "metrics": metrics}
         write_whole(self._file(generation, "json"), _json(record))
-        self.backup(generation).remove()
+        shutil.rmtree(self.path / BACKUP)
 
     def backup(self, generation):
-        return Backup(
-            self.path / "backup.npz",
-            generation,
-            self.path / "tensorboard" / f"generation_{generation}",
+        """Returns the callback that keeps this generation in training."""
+        return BackupAndResume(
+            self.path / BACKUP / f"generation_{generation}",
+            delete_checkpoint=False,
         )
+
+    def tensorboard(self, generation):
+        """Returns the callback that logs this generation."""
+        logs = self.path / "tensorboard" / f"generation_{generation}"
+        return _TensorBoard(logs, write_graph=False)
 
     def _file(self, generation, suffix):
         return self.path / f"generation_{generation}.{suffix}"
@@ -136,100 +141,6 @@ def _differences(before, now, path=""):
     return [f"{path[:-1]}: {before!r} in the directory, {now!r} given"]
 
 
-class Backup:
-    """A file with everything on which the rest of a generation depends.
-
-    These are the weights, the connectors, the optimizer and the states of
-    random generators (Dropout, losses that draw numbers), which
-    `keras.callbacks.BackupAndRestore` leaves out. The file is replaced as a
-    whole.
-
-    Args:
-        file: A `pathlib.Path`.
-        generation: The number of the generation in training. A backup of
-            another generation is ignored.
-        tensorboard: Folder for TensorBoard.
-
-    Attributes:
-        epochs_done: Number of epochs that need no more training.
-        history: Their numbers, a dict name -> list.
-    """
-
-    def __init__(self, file, generation, tensorboard):
-        self.file, self.generation = file, generation
-        self.tensorboard = tensorboard
-        self.epochs_done, self.history, self._values = 0, {}, None
-        if file.exists():
-            try:
-                with np.load(file) as content:
-                    notes = json.loads(str(content[NOTES]))
-                    values = [content[f"{i}"] for i in range(notes["count"])]
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-                raise ValueError(
-                    f"The backup '{file}' is damaged ({error}). Delete it to "
-                    f"start generation {generation} again."
-                ) from error
-            if notes["generation"] == generation:
-                self.epochs_done = notes["epochs_done"]
-                self.history, self._values = notes["history"], values
-
-    def callbacks(self):
-        tensorboard = _TensorBoard(self.tensorboard, write_graph=False)
-        return [tensorboard, _BackupCallback(self)]
-
-    def restore(self, model):
-        """Restores the state of a compiled model, if there is a backup."""
-        if self._values is None:
-            return
-        variables = _state(model)
-        shapes = [tuple(v.shape) for v in variables]
-        if shapes != [value.shape for value in self._values]:
-            raise ValueError(
-                f"The backup '{self.file}' is of another network, loss or "
-                "optimizer. Delete it to start generation "
-                f"{self.generation} again."
-            )
-        for variable, value in zip(variables, self._values):
-            variable.assign(value)
-        self._values = None
-
-    def write(self, model, epoch, logs):
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(as_json(value))
-        self.epochs_done = epoch + 1
-        values = [_as_numpy(variable) for variable in _state(model)]
-        notes = {
-            "generation": self.generation,
-            "epochs_done": self.epochs_done,
-            "history": self.history,
-            "count": len(values),
-        }
-        content = io.BytesIO()
-        arrays = {str(i): value for i, value in enumerate(values)}
-        np.savez(content, **arrays, **{NOTES: json.dumps(notes)})
-        write_whole(self.file, content.getvalue())
-
-    def remove(self):
-        self.file.unlink(missing_ok=True)
-
-
-class _BackupCallback(keras.callbacks.Callback):
-    """Writes the backup. It is the last callback, so that the backup holds what
-    other callbacks change, such as the learning rate."""
-
-    def __init__(self, backup):
-        super().__init__()
-        self._backup = backup
-
-    def on_train_begin(self, logs=None):
-        if not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
-        self._backup.restore(self.model)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._backup.write(self.model, epoch, logs or {})
-
-
 class _TensorBoard(keras.callbacks.TensorBoard):
     """Skips metrics of several numbers, at which Keras's callback fails."""
 
@@ -250,15 +161,3 @@ def _scalars(logs):
 def as_json(value):
     """Returns a metric's value as a number or a list of numbers."""
     return np.asarray(value).tolist()
-
-
-def _state(model):
-    """Returns all variables that training changes, without metrics."""
-    variables = [*model.variables, *model.optimizer.variables]
-    return list({id(variable): variable for variable in variables}.values())
-
-
-def _as_numpy(variable):
-    value = keras.ops.convert_to_numpy(variable)
-    # NumPy cannot write bfloat16; float32 holds the same values.
-    return value.astype("float32") if value.dtype.name == "bfloat16" else value

@@ -7,10 +7,11 @@ from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
+from keras_distill._keras.trainer import Trainer
 from keras_distill.distillers import checks
 
 
-class SupervisedModel(keras.Model):
+class SupervisedModel(Trainer):
     """Trains a network from labels, or evaluates it.
 
     The network itself is not compiled and stays as it is otherwise.

@@ -112,10 +112,7 @@ class Training(NamedTuple):
         import tensorflow as tf
 
         data = self.dataset
-        is_function = callable(data) and not isinstance(
-            data, keras.utils.PyDataset
-        )
-        if is_function:
+        if self._data_is_function:
             data = data(generation, first_epoch)
         if not isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
             raise TypeError(
@@ -135,12 +132,9 @@ class Training(NamedTuple):
                     "kd.datasets.steps_per_epoch(samples, batch_size)."
                 )
             # Keras starts data again that ends with the epoch. Other data
-            # goes on from epoch to epoch: skip the part that was used before.
-            repeats = steps is not None and data.cardinality() != steps
-            if repeats and not is_function:
-                data = data.repeat()
-                if first_epoch:
-                    data = data.skip(steps * first_epoch)
+            # goes on from epoch to epoch.
+            if steps is not None and data.cardinality() != steps:
+                data = data if self._data_is_function else data.repeat()
         return data
 
     def first_batch(self, generation):
@@ -170,14 +164,14 @@ class Training(NamedTuple):
         model.compile(**options)
         return model
 
-    def fit(self, generation, network, teacher, backup=None):
+    def fit(self, generation, network, teacher, folder=None):
         """Trains one generation.
 
         Args:
             generation: Its number.
             network: Its network.
             teacher: A `keras.Model`, or `None`.
-            backup: A `Backup`, to keep the state after every epoch.
+            folder: A `Directory`, to keep the state after every epoch.
 
         Returns:
             The history, a dict name -> numbers by epoch.
@@ -187,22 +181,27 @@ class Training(NamedTuple):
         options = dict(self.fit_options)
         make_callbacks = options.pop("callbacks", None)
         callbacks = list(make_callbacks(generation)) if make_callbacks else []
-        first_epoch, before = 0, {}
-        if backup is not None:
-            callbacks += backup.callbacks()
-            first_epoch = backup.epochs_done
-            before = {name: list(h) for name, h in backup.history.items()}
+        first_epoch = 0
+        if folder is not None:
+            backup = folder.backup(generation)
+            callbacks.append(folder.tensorboard(generation))
+            backup.accompany(callbacks)
+            callbacks.append(backup)
+            if self._data_is_function:
+                first_epoch = backup.initial_epoch
         data = self.data(generation, first_epoch)
         if not isinstance(data, keras.utils.PyDataset):
             options.setdefault("shuffle", False)  # Keras warns of its default
         history = model.fit(
             data, callbacks=callbacks, initial_epoch=first_epoch, **options
         ).history
-        names = dict.fromkeys([*before, *history])
-        return {
-            name: [*before.get(name, []), *map(as_json, history.get(name, []))]
-            for name in names
-        }
+        return {name: [*map(as_json, history[name])] for name in history}
+
+    @property
+    def _data_is_function(self):
+        return callable(self.dataset) and not isinstance(
+            self.dataset, keras.utils.PyDataset
+        )
 
     def evaluate(self, network, role="student"):
         """Returns task loss and metrics on the validation data: a dict name ->

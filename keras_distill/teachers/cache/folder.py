@@ -13,16 +13,14 @@ import shutil
 
 import numpy as np
 
+from keras_distill._files import UNFINISHED
+from keras_distill._files import write_whole
 from keras_distill.teachers.cache.origin import hash_here
 
 HEADER = "header.json"
 INPUTS = "inputs.crc32"
 FORMAT = "keras_distill.TeacherCache"
 VERSION = 1
-# The names of files that are being written start with this. The next run
-# removes what a killed one left of them.
-UNFINISHED = ".writing-"
-
 _OURS = re.compile(
     rf"{HEADER}|{INPUTS}|{UNFINISHED}.*"
     r"|epoch_\d+_part_\d+\.tfrecord"
@@ -92,16 +90,6 @@ def write_header(path, header):
     content = {**header, "checksum": _checksum(header)}
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     write_whole(path / HEADER, text.encode())
-
-
-def write_whole(file, content):
-    """Writes bytes to a file that is there whole or not at all."""
-    unfinished = file.with_name(UNFINISHED + file.name)
-    with open(unfinished, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(unfinished, file)
 
 
 def sha256(file):

@@ -1,0 +1,26 @@
+"""20 times killed, while saving too: the same bits as without."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+WORKER = pathlib.Path(__file__).parent / "kill_worker.py"
+
+
+@pytest.mark.slow
+def test_killed_at_20_moments_it_ends_with_the_same_bits(tmp_path):
+    seeds = range(5)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", WORKER, tmp_path, *map(str, seeds)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [int(row[0]) for row in rows] == [-1, *seeds], done.stderr[-2000:]
+    assert sum(int(row[1]) for row in rows) == 20
+    assert len({row[2] for row in rows}) == 1, rows
