@@ -71,7 +71,7 @@ def work(epochs):
         validation_data=test,
         epochs=epochs,
         verbose=2 if chief else 0,
-        callbacks=[keras.callbacks.BackupAndRestore(OUT / "backup")],
+        callbacks=[kd.callbacks.BackupAndResume(OUT / "backup")],
     )
     if chief:
         distiller.export(OUT / "student.tflite", overwrite=True)

@@ -27,6 +27,7 @@ def public_objects():
     modules = [
         kd,
         kd.calibration,
+        kd.callbacks,
         kd.cost,
         kd.datasets,
         kd.export,

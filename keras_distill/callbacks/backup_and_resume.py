@@ -35,6 +35,7 @@ class BackupAndResume(keras.callbacks.Callback):
     data alone. To skip that, give data that begin later:
 
     ```python
+    steps = kd.datasets.steps_per_epoch(len(x), 128)
     backup = kd.callbacks.BackupAndResume("backup")
     dataset = kd.datasets.batches(
         x, y, 128, seed=0, first_epoch=backup.initial_epoch

@@ -35,13 +35,13 @@ class TrainingState:
         ]
         variables = list({id(v): v for v in variables}.values())
         parts = [(v, local_parts(v)) for v in variables]
-        self._shared = [v for v, local in parts if local is None]
+        self._shared = [v.value for v, local in parts if local is None]
         self._local = [part for _, local in parts for part in local or ()]
 
     def shared(self):
         """Returns what all processes have in common, as plain values."""
         return {
-            "variables": [_as_numpy(v) for v in self._shared],
+            "variables": [v.numpy() for v in self._shared],
             "teacher": _teacher(self._model),
             "logged": _logged(self._model),
         }
@@ -50,8 +50,8 @@ class TrainingState:
         """Returns what only this process has, as plain values."""
         seed = global_seed_state()
         return {
-            "variables": [_as_numpy(v) for v in self._local],
-            "keras_random": None if seed is None else _as_numpy(seed),
+            "variables": [v.numpy() for v in self._local],
+            "keras_random": None if seed is None else seed.value.numpy(),
             "random": random.getstate(),
             "numpy_random": np.random.get_state(),
             "first_batch": _digest_of_first_batch(self._model),
@@ -64,7 +64,7 @@ class TrainingState:
             (self._shared, shared["variables"]),
             (self._local, local["variables"]),
         ):
-            here = [(tuple(v.shape), _dtype(v)) for v in variables]
+            here = [(tuple(v.shape), v.dtype.name) for v in variables]
             there = [(value.shape, value.dtype.name) for value in values]
             if here != there:
                 words.append("networks, losses or optimizer")
@@ -136,13 +136,3 @@ def _digest_of_first_batch(model):
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _as_numpy(variable):
-    value = getattr(variable, "value", variable)
-    return np.asarray(keras.ops.convert_to_numpy(value)).copy()
-
-
-def _dtype(variable):
-    dtype = variable.dtype
-    return dtype if isinstance(dtype, str) else dtype.name

@@ -1,11 +1,11 @@
 """One of several machines (here: processes); started by test_cluster.py.
 
-    python cluster_worker.py INDEX ADDRESSES SCENARIOS FOLDER [DIES]
+    python cluster_worker.py INDEX ADDRESSES SCENARIOS FOLDER [CALLBACK [DIES]]
 
 ADDRESSES: host:port of every worker, separated by commas; or slurm:port, where
 it is Slurm's variables that say who this is. SCENARIOS: names, separated by
-commas; each writes into FOLDER/name. DIES: the epoch after which the last
-worker is killed.
+commas; each writes into FOLDER/name. CALLBACK: the one that goes on after a
+kill. DIES: the epoch after which the last worker is killed.
 """
 
 import json
@@ -37,6 +37,8 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from replica_scenarios import train  # noqa: E402
 
+import keras_distill as kd  # noqa: E402
+
 
 class Dies(keras.callbacks.Callback):
     """As a machine does that loses its power."""
@@ -65,15 +67,17 @@ def run(strategy, scenario, folder):
     # One folder for all workers, as on a shared disk.
     shared = os.path.join(folder, "shared")
     os.makedirs(shared, exist_ok=True)
+    name = sys.argv[5] if len(sys.argv) > 5 else "BackupAndRestore"
+    backup = getattr(keras.callbacks, name, kd.callbacks.BackupAndResume)
     callbacks = [
-        keras.callbacks.BackupAndRestore(os.path.join(shared, "backup")),
+        backup(os.path.join(shared, "backup")),
         keras.callbacks.ModelCheckpoint(
             os.path.join(shared, "{epoch}.weights.h5"), save_weights_only=True
         ),
         keras.callbacks.CSVLogger(os.path.join(shared, "log.csv"), append=True),
     ]
-    if len(sys.argv) > 5:
-        callbacks.append(Dies(int(sys.argv[5])))
+    if len(sys.argv) > 6:
+        callbacks.append(Dies(int(sys.argv[6])))
     path = os.path.join(folder, f"worker{INDEX}.npz")
     train(strategy, scenario, path, callbacks)
 
