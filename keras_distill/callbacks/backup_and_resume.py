@@ -192,6 +192,7 @@ class BackupAndResume(keras.callbacks.Callback):
         shared = {
             "epoch": epoch,
             "batch": batch,
+            "first_epoch": self.model._training_data()[1],
             "stopped": bool(self.model.stop_training),
             "history": self._history,
             "epochs": self._epochs,
@@ -213,7 +214,9 @@ class BackupAndResume(keras.callbacks.Callback):
                 f"differ in: {', '.join(differences)}. Delete the directory "
                 "to start anew, or give another one."
             )
-        if self._state.has_other_data(local):
+        data, first = self.model._training_data()
+        same_start = shared["first_epoch"] == first
+        if same_start and self._state.has_other_data(local):
             warnings.warn(
                 "The first batch is not the one that the killed run began "
                 "with: the result will not be that of one run. Give the same "
@@ -223,7 +226,6 @@ class BackupAndResume(keras.callbacks.Callback):
         epoch, batch = shared["epoch"], shared["batch"]
         if self.params.get("verbose"):
             print(f"Going on with epoch {epoch + 1}, batch {batch + 1}.")
-        data, first = self.model._training_data()
         ends = shared["stopped"] or epoch >= self.params["epochs"]
         if not ends:
             training_data.pass_over(data, epoch - first)

@@ -56,10 +56,17 @@ class CallbackState:
             key: {
                 name: value
                 for name, value in vars(callback).items()
-                if name not in _OF_KERAS and _is_plain(value)
+                if name not in _skipped(callback) and _is_plain(value)
             }
             for key, callback in self._callbacks.items()
         }
+
+
+def _skipped(callback):
+    # Keras turns the sign of this argument when it sets `monitor_op`, which is
+    # not plain: every process does so itself.
+    turned = ("min_delta",) if hasattr(callback, "monitor_op") else ()
+    return *_OF_KERAS, *turned
 
 
 def _is_plain(value):
