@@ -57,6 +57,8 @@ class TeacherStudent:
         self.run_teacher = None
         self.deployment = find_deployment(losses)
         self.student_taps = Taps(student, self._taps_of("student"), "student")
+        for loss in losses.values():
+            loss.remember_places("student", student)
         self.bound = False
         self.comparable = False
         self.student_output_shape = None
@@ -76,6 +78,8 @@ class TeacherStudent:
             self.teacher_dtype,
             self.teacher_batch_size,
         )
+        for loss in self.losses.values():
+            loss.remember_places("teacher", teacher)
         self.teacher, self.moving_teacher = teacher, moving
         self.bound = False
 

@@ -21,7 +21,7 @@ from keras_distill._keras.layers import is_rematerialized
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.symbolic_pass import symbolic_pass
 from keras_distill._keras.symbolic_pass import with_free_batch
-from keras_distill.taps.paths import find_path
+from keras_distill.taps.paths import find_way
 from keras_distill.taps.paths import layer_paths
 
 
@@ -156,18 +156,11 @@ class Shape(tuple):
 
 def _find(name, paths, model, role):
     """The layer of a tap and the number of its call, or `None`."""
-    path, call = find_path(paths, name, model.name, role)
-    return _tappable(paths, path, role), call
-
-
-def _tappable(paths, path, role):
-    parts = path.split("/")
-    for depth in range(1, len(parts) + 1):
-        layer = paths.get("/".join(parts[:depth]))
-        if is_rematerialized(layer):
-            raise ValueError(
-                f"Layer '{path}' of the {role} lies in a keras.RematScope: its "
-                "output is computed again in the backward pass and gives no "
-                "gradient. Tap a layer outside of the scope."
-            )
-    return paths[path]
+    layers, call = find_way(model, name, role, paths)
+    if any(map(is_rematerialized, layers)):
+        raise ValueError(
+            f"Layer '{name}' of the {role} lies in a keras.RematScope: its "
+            "output is computed again in the backward pass and gives no "
+            "gradient. Tap a layer outside of the scope."
+        )
+    return layers[-1], call
