@@ -78,6 +78,8 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     needs_labels = False
     needs_sample_index = False
     batch_coupled = False
+    # Whether it compares scores of classes: the networks then choose classes.
+    compares_classes: bool = False
 
     # The arguments that name layers of each network.
     layer_arguments: dict[str, Sequence[str]] = {

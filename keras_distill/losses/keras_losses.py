@@ -31,6 +31,9 @@ class StockLoss(DistillationLoss):
             name=name or snake_case(type(loss).__name__),
         )
         self.loss = loss
+        self.compares_classes = isinstance(
+            loss, keras.distillation.LogitsDistillation
+        )
         self._computed = _without_replica_scaling(loss)
 
     def compute_loss(

@@ -18,6 +18,9 @@ import keras
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import is_rematerialized
+from keras_distill._keras.masks import masked
+from keras_distill._keras.masks import masking_intercepted
+from keras_distill._keras.masks import masks_of
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.symbolic_pass import symbolic_pass
 from keras_distill._keras.symbolic_pass import with_free_batch
@@ -87,14 +90,20 @@ class Taps:
 
         def record(layer, method, *args, **kwargs):
             outputs = method(*args, **kwargs)
-            calls[id(layer)].append(outputs)
+            calls[id(layer)].append((outputs, masks_of(outputs)))
             return outputs
+
+        def record_masks(layer, method, inputs, outputs, mask):
+            # Attention takes the masks off the tensors that it reads.
+            method(inputs, outputs, mask)
+            calls[id(layer)][-1] = outputs, masks_of(outputs)
 
         with contextlib.ExitStack() as stack:
             for layer in layers.values():
                 quantized = getattr(layer, "quantization_mode", None)
                 method = "call" if quantized is None else "quantized_call"
                 stack.enter_context(intercepted([layer], method, record))
+                stack.enter_context(masking_intercepted([layer], record_masks))
             output = call_model(self.model, inputs, training)
         taken = {
             name: self._pick(name, layer, index, calls[id(layer)])
@@ -140,8 +149,7 @@ class Taps:
                 f"{where}: the layer is called {len(outputs)} time(s), "
                 f"counted from #0; there is no #{index}."
             )
-        output = outputs[index or 0]
-        flat = keras.tree.flatten(output)
+        flat = keras.tree.flatten(masked(*outputs[index or 0]))
         if len(flat) != 1:
             raise ValueError(
                 f"{where} returns {len(flat)} tensors. Tap a layer that "

@@ -76,6 +76,7 @@ class TeacherClassifierLoss(DistillationLoss):
     """
 
     needs_teacher = "trained"
+    compares_classes = True
     layer_arguments = {
         "teacher": ("teacher_layer_name", "teacher_classifier_layer_name"),
         "student": ("student_layer_name",),

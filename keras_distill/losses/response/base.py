@@ -64,6 +64,10 @@ class ResponseLoss(DistillationLoss):
                     f"{getattr(self, argument)}. Use one loss per output."
                 )
 
+    @property
+    def compares_classes(self):
+        return self.activation is not None
+
     def position_loss(self, teacher: Any, student: Any) -> Any:
         """Computes `(batch, ...)` from two outputs `(batch, ..., classes)`."""
         raise NotImplementedError
