@@ -16,6 +16,8 @@ from keras_distill._shapes import sizes_agree
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill._training.teacher_pass import TeacherPass
+from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import shape_list
 from keras_distill.metrics.agreement import decision_threshold
 from keras_distill.metrics.agreement import same_decision
 from keras_distill.taps.taps import Shape
@@ -188,6 +190,7 @@ class TeacherStudent:
             shapes = keras.tree.map_structure(
                 lambda shape: shape and tuple(shape), shapes
             )
+            self._check_attention(name, loss, *shapes)
             if loss.built and loss.variables:
                 _check_still_fits(name, loss, *shapes)
                 self._warn_of_another_owner(name, loss)
@@ -207,6 +210,29 @@ class TeacherStudent:
                 student_threshold = threshold
             self.thresholds = teacher_threshold, student_threshold
         self.bound = True
+
+    def _check_attention(self, name, loss, *shapes):
+        """Raises if a loss would pool heads of attention like rows of a map."""
+        taps = self.teacher_taps, self.student_taps
+        names = loss.teacher_layer_name, loss.student_layer_name
+        if None in names or not all(taps) or not all(shapes):
+            return
+        shapes = zip(*map(shape_list, shapes, names, ("teacher", "student")))
+        for tapped, pair in zip(zip(*map(as_list, names)), shapes):
+            scores = [t.gives_attention(n) for t, n in zip(taps, tapped)]
+            if any(scores) and not sizes_agree(*pair):
+                raise ValueError(
+                    f"The loss '{name}' compares '{tapped[0]}' of the teacher, "
+                    f"{pair[0]}, with '{tapped[1]}' of the student, {pair[1]}. "
+                    "Attention scores are (batch, heads, queries, keys), and "
+                    "heads cannot be averaged like the rows of a map. Give "
+                    "both attention layers as many heads, or tap the outputs "
+                    "of the attention layers."
+                )
+
+    def compare_positions(self, teacher_shape, student_shape):
+        """Compares the outputs' sizes on a batch; see `comparable`."""
+        self.comparable = _same_scores(teacher_shape, student_shape)
 
     def check_bound(self):
         """Raises if the losses have not met the networks yet."""

@@ -17,6 +17,7 @@ from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill._distribute import replicas
 from keras_distill._distribute.optimizer_step import apply_gradients
+from keras_distill._distribute.several_steps import after_its_batch
 from keras_distill._distribute.task_loss import number
 from keras_distill._distribute.task_loss import task_loss
 from keras_distill._training.agreement import agreement
@@ -28,6 +29,7 @@ from keras_distill._training.loss_inputs import labels_and_weight
 from keras_distill.losses.ops.gathering import gathering
 
 
+@after_its_batch
 def train_step(distiller, data):
     batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
     sample, y, weight = batch

@@ -58,12 +58,21 @@ class Taps:
         self.model = model
         self.role = role
         paths = layer_paths(model) if names else {}
-        self._layers = {name: _find(name, paths, model, role) for name in names}
+        ways = {n: find_way(model, n, role, paths) for n in names}
+        for name, (way, _) in ways.items():
+            _check_no_rematerialization(name, way, role)
+        self._layers = {n: (way[-1], call) for n, (way, call) in ways.items()}
+        self._attention = {n for n, (way, _) in ways.items() if _scores(way)}
 
     @property
     def names(self) -> list[str]:
         """The names of the taps."""
         return list(self._layers)
+
+    def gives_attention(self, name: str) -> bool:
+        """Whether a tap is the scores of an attention layer, `(batch, heads,
+        queries, keys)`."""
+        return name in self._attention
 
     @property
     def layers(self) -> dict[str, tuple[keras.layers.Layer, int | None]]:
@@ -162,13 +171,24 @@ class Shape(tuple):
     """A shape that `keras.tree` sees as a leaf."""
 
 
-def _find(name, paths, model, role):
-    """The layer of a tap and the number of its call, or `None`."""
-    layers, call = find_way(model, name, role, paths)
-    if any(map(is_rematerialized, layers)):
+def _check_no_rematerialization(name, way, role):
+    if any(map(is_rematerialized, way)):
         raise ValueError(
             f"Layer '{name}' of the {role} lies in a keras.RematScope: its "
             "output is computed again in the backward pass and gives no "
             "gradient. Tap a layer outside of the scope."
         )
-    return layers[-1], call
+
+
+def _scores(way):
+    """Whether the last layer on the way gives the scores of an attention."""
+    attention = (
+        keras.layers.MultiHeadAttention,
+        keras.layers.GroupQueryAttention,
+    )
+    scores = keras.layers.Softmax, keras.layers.Dropout
+    return (
+        len(way) > 1
+        and isinstance(way[-2], attention)
+        and isinstance(way[-1], scores)
+    )
