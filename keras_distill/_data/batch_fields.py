@@ -90,6 +90,12 @@ def carries_teacher_outputs(dataset):
     return sample_spec(dataset).teacher_outputs is not None
 
 
+def number_of_parts(dataset):
+    """How many of x, y and sample_weight a `tf.data.Dataset` has."""
+    spec = dataset.element_spec
+    return len(spec) if isinstance(spec, tuple) else 1
+
+
 def sample_spec(dataset):
     """The specs of the x of a `tf.data.Dataset`, a `Sample`."""
     spec = getattr(dataset, "element_spec", None)

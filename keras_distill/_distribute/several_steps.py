@@ -1,6 +1,29 @@
-"""Several training steps in one call of the graph."""
+"""When training steps run: several in one call, and none without a batch."""
+
+import functools
 
 import tensorflow as tf
+
+
+def after_its_batch(train_step):
+    """Lets nothing of a step run before its batch is there.
+
+    A dataset of unknown length ends within a step. Without a batch the step
+    fails, but what does not depend on one would run: the optimizer's count of
+    steps, weight decay, moving averages, seeds.
+
+    Args:
+        train_step: A function of a model and a batch.
+    """
+
+    @functools.wraps(train_step)
+    def step(model, data):
+        tensors = tf.nest.flatten(data, expand_composites=True)
+        tensors = [tensor for tensor in tensors if tensor is not None]
+        with tf.control_dependencies(tensors):
+            return train_step(model, data)
+
+    return step
 
 
 def several_steps_at_once(model, function, steps):

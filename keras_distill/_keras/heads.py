@@ -106,6 +106,38 @@ def layer_activation(layer, call=None):
     return None if found == _LOOK_BEFORE else found
 
 
+def gives_logits(model, layer=None, call=None):
+    """Whether an output is known to be that of a layer without activation.
+
+    Args:
+        model: A `keras.Model`.
+        layer: One of its layers. Defaults to what gives the model's output.
+        call: Which call of the layer, see `layer_activation`.
+    """
+    if layer is None:
+        outputs = getattr(model, "outputs", None) or ()
+    else:
+        outputs = call_outputs(layer)[call or 0 :][:1]
+        if not outputs:
+            return _has_no_activation(layer)
+    tensor = outputs[0] if len(outputs) == 1 else None
+    while tensor is not None:
+        operation, inputs, index = producer(tensor)
+        if isinstance(operation, keras.Model):
+            outputs = getattr(operation, "outputs", None)
+            tensor = outputs[index] if outputs else None
+        elif _of_layer(operation) != _LOOK_BEFORE:
+            return _has_no_activation(operation)
+        else:
+            tensor = inputs[0] if len(inputs) == 1 else None
+    return False
+
+
+def _has_no_activation(layer):
+    linear = keras.activations.linear
+    return isinstance(layer, _WITH_ACTIVATION) and layer.activation is linear
+
+
 def activation_of(tensor):
     """Does the same as `final_activation` for one symbolic output."""
     while True:

@@ -2,8 +2,10 @@
 
 Relies on, in Keras 3.12.4 and 3.15.1: `Layer._flatten_layers`,
 `Layer._call_has_training_arg`, `Layer._clear_losses`, `Layer._remat_mode`,
-`BatchNormalization._moments`.
+`Layer._trainable_variables`, `BatchNormalization._moments`.
 """
+
+import contextlib
 
 import keras
 
@@ -41,6 +43,37 @@ def call_model(model, inputs, training=False):
 def clear_losses(model):
     """Forgets the `add_loss` values of the last call."""
     model._clear_losses()
+
+
+def state_variables(layer):
+    """The variables of a layer or model that no gradient ever trains:
+    statistics, seeds, states of recurrent layers, metrics."""
+    trained = {
+        id(variable)
+        for inner in flatten_layers(layer)
+        for variable in inner._trainable_variables
+    }
+    # Keras does not list the states of recurrent layers.
+    states = [
+        state
+        for inner in flatten_layers(layer)
+        if getattr(inner, "stateful", False)
+        for state in keras.tree.flatten(getattr(inner, "states", None))
+        if state is not None
+    ]
+    return states + [v for v in layer.variables if id(v) not in trained]
+
+
+@contextlib.contextmanager
+def left_as_found(*models):
+    """A context after which models are in the state that they were in."""
+    variables = [v for model in models for v in state_variables(model)]
+    before = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before):
+            variable.assign(value)
 
 
 def is_rematerialized(layer):

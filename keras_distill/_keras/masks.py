@@ -2,10 +2,13 @@
 
 Code that makes new tensors has to attach the masks again.
 
-Relies on, in Keras 3.12.4 and 3.15.1: `Tensor._keras_mask`.
+Relies on, in Keras 3.12.4 and 3.15.1: `Tensor._keras_mask`,
+`Layer._set_mask_metadata`.
 """
 
 import keras
+
+from keras_distill._keras.method_patching import intercepted
 
 
 def mask_of(tensor):
@@ -16,6 +19,36 @@ def mask_of(tensor):
 def masks_of(structure):
     """Returns the masks of a structure of tensors."""
     return keras.tree.map_structure(mask_of, structure)
+
+
+def masks_by_place(structure):
+    """Returns the masks there are, by the number of their tensor.
+
+    They go with the tensors through what makes new tensors, such as a
+    `tf.function`; `with_masks` attaches them again.
+    """
+    masks = map(mask_of, keras.tree.flatten(structure))
+    return {i: mask for i, mask in enumerate(masks) if mask is not None}
+
+
+def with_masks(structure, masks):
+    """Attaches masks of `masks_by_place`, and returns the structure."""
+    for i, tensor in enumerate(keras.tree.flatten(structure)):
+        if i in masks:
+            tensor._keras_mask = masks[i]
+    return structure
+
+
+def masking_intercepted(layers, handler):
+    """A context in which `handler` attaches the masks to what layers return.
+
+    Args:
+        layers: Keras layers.
+        handler: A function `(layer, method, inputs, outputs, mask)`, see
+            `intercepted`.
+    """
+    # Called after `call`. Layers that pass no masks on do not have it called.
+    return intercepted(layers, "_set_mask_metadata", handler)
 
 
 def masked(structure, masks):

@@ -16,7 +16,14 @@ def symbolic_pass(function, inputs):
     Returns:
         A structure of `keras.KerasTensor`.
     """
-    return _Pass(function).compute_output_spec(inputs)
+    operation = _Pass(function)
+    try:
+        return operation.compute_output_spec(inputs)
+    except Exception:
+        if operation.error is None:
+            raise
+        # Keras's own message tells the author of an operation what to do.
+        raise operation.error from None
 
 
 def with_free_batch(tensors):
@@ -34,6 +41,11 @@ class _Pass(keras.Operation):
     def __init__(self, function):
         super().__init__()
         self._function = function
+        self.error = None
 
     def call(self, inputs):
-        return self._function(inputs)
+        try:
+            return self._function(inputs)
+        except Exception as error:
+            self.error = error
+            raise

@@ -5,8 +5,11 @@ the losses between them need these shapes.
 """
 
 import keras
+import numpy as np
 
 from keras_distill._data.for_network import for_network
+from keras_distill._keras.layers import flatten_layers
+from keras_distill._keras.layers import left_as_found
 from keras_distill._keras.precision import run_first
 from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill._training.outputs import ForwardOutputs
@@ -44,15 +47,16 @@ def run_teacher(distiller, x, cached):
         x = distiller.views.teacher_evaluation(x)
         if cached is not None:
             return _as_numpy(networks.teacher_pass(x, cached))
-        return run_first(
-            run,
-            networks.teacher_dtype,
-            networks.teacher.name,
-            lambda outputs: [
-                outputs.taps_for(networks.losses[name])
-                for name in networks.needs_teacher
-            ],
-        )
+        with left_as_found(networks.teacher):
+            return run_first(
+                run,
+                networks.teacher_dtype,
+                networks.teacher.name,
+                lambda outputs: [
+                    outputs.taps_for(networks.losses[name])
+                    for name in networks.needs_teacher
+                ],
+            )
 
 
 def build_networks(distiller, x, teacher, cached):
@@ -67,13 +71,13 @@ def build_networks(distiller, x, teacher, cached):
     networks, student = distiller._networks(), distiller.student
     x = for_network(student, distiller.views.evaluation(x), "student")
     with distiller.distribute_strategy.scope():
-        if not student.built:
-            student(keras.tree.map_structure(lambda a: a[:1], x))
+        build_student(student, x)
         distiller.built = True
         if networks.bound:
+            _compare_positions(networks, x, teacher)
             return
         thresholds = (
-            _teacher_threshold(networks.teacher, teacher, cached),
+            _teacher_threshold(networks, teacher, cached),
             _student_threshold(distiller),
         )
         shapes = ForwardOutputs(
@@ -87,6 +91,37 @@ def build_networks(distiller, x, teacher, cached):
     distiller.views.set_output_shape(networks.student_output_shape)
 
 
+def build_student(student, x):
+    """Builds a student that shows its shapes only on data.
+
+    Args:
+        student: A `keras.Model`.
+        x: Its input, the first batch.
+    """
+    if student.built:
+        return
+    stateful = [
+        layer
+        for layer in flatten_layers(student)
+        if getattr(layer, "stateful", False)
+    ]
+    if not stateful:  # The states of recurrent layers have a batch size.
+        x = keras.tree.map_structure(lambda a: a[:1], x)
+    with left_as_found(student):
+        student(x)
+    for layer in stateful:
+        layer.reset_state()
+
+
+def _compare_positions(networks, x, teacher):
+    """Compares sizes that the networks show only on data."""
+    shape = networks.student_output_shape
+    if teacher is None or not networks.comparable or None not in shape[1:]:
+        return
+    output, _ = networks.student_taps.shapes_on(with_free_batch(x))
+    networks.compare_positions(Shape(np.shape(teacher.output)), output)
+
+
 def _student_threshold(distiller):
     """0.5 if the task loss takes probabilities, for a student that does not
     show its last layer; else `None`."""
@@ -95,15 +130,19 @@ def _student_threshold(distiller):
     return 0.5 if takes_logits is False and shown is None else None
 
 
-def _teacher_threshold(teacher, outputs, cached):
+def _teacher_threshold(networks, outputs, cached):
     """0.5 if the one unit of a teacher that does not show its last layer gives
     probabilities; else `None`. A cache knows it."""
     threshold = teacher_threshold(cached)
     if threshold is not None or outputs is None:
         return threshold
     values = outputs.output
-    shown = getattr(teacher, "outputs", None)
-    if shown is not None or keras.tree.is_nested(values):
+    shown = getattr(networks.teacher, "outputs", None)
+    said = [
+        getattr(loss, "teacher_probabilities", None)
+        for loss in networks.losses.values()
+    ]
+    if shown is not None or False in said or keras.tree.is_nested(values):
         return None
     one_unit = values.shape[-1] == 1
     if one_unit and look_like_probabilities(values, "sigmoid"):

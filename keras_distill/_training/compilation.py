@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from keras_distill._distribute.task_loss import exchanging
 from keras_distill._keras.layers import flatten_layers
+from keras_distill._keras.masks import masks_by_place
+from keras_distill._keras.masks import with_masks
 
 
 def takes_over_compilation(distiller):
@@ -84,7 +86,13 @@ def teacher_of_step(distiller, function):
 def _compiled(distiller, function):
     if not distiller._compiles_networks or tf.executing_eagerly():
         return function
-    return tf.function(function, jit_compile=True, autograph=False)
+
+    def with_its_masks():
+        outputs = function()
+        return outputs, masks_by_place(outputs)
+
+    compiled = tf.function(with_its_masks, jit_compile=True, autograph=False)
+    return lambda: with_masks(*compiled())
 
 
 def _exchanges(distiller):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_distill._data.batch_fields import carries_teacher_outputs
+from keras_distill._data.batch_fields import number_of_parts
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._data.indexing import with_checked_index
@@ -18,10 +19,21 @@ from keras_distill._data.sources import check_it_ends
 from keras_distill._data.sources import first_again
 from keras_distill._data.sources import first_batch
 from keras_distill._data.sources import no_batch
+from keras_distill._training.apart import check_apart
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
 from keras_distill.teachers.cache.origin import check_cached
 from keras_distill.teachers.cache.origin import origin_key
+
+
+def check_class_weight(class_weight, labelled):
+    """Raises for weights of classes that no label chooses from."""
+    if class_weight is not None and not labelled:
+        raise ValueError(
+            "class_weight weighs each sample by its label, but the data has no "
+            f"labels. Received: class_weight={class_weight}. Pass labels, or "
+            "leave class_weight out."
+        )
 
 
 class FirstBatch:
@@ -51,6 +63,18 @@ class FirstBatch:
             `x`. For a generator, one that yields the first batch again. If a
             loss needs the sample index of a dataset, one that checks it.
         """
+        import tensorflow as tf
+
+        x = self._looked_at(x, y, arguments)
+        labelled = y is not None
+        if isinstance(x, tf.data.Dataset):
+            labelled = number_of_parts(x) > 1
+        elif self.batch is not None:
+            labelled = self.batch[1] is not None
+        check_class_weight(arguments.get("class_weight"), labelled)
+        return x
+
+    def _looked_at(self, x, y, arguments):
         import tensorflow as tf
 
         self._check_strategy()
@@ -146,6 +170,9 @@ class FirstBatch:
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
         teacher = run_teacher(self.distiller, x, cached)
         build_networks(self.distiller, x, teacher, cached)
+        check_apart(networks.teacher, networks.student)
+        if teacher is not None and networks.bound:
+            self._check_metrics(teacher.output)
         if teacher is not None:
             for name in networks.needs_teacher:
                 loss = networks.losses[name]
@@ -153,6 +180,14 @@ class FirstBatch:
         if y is not None:
             self._check_sparse_labels(y)
             self.distiller._view_schedule().check_labels(y)
+
+    def _check_metrics(self, teacher_output):
+        networks = self.distiller._networks()
+        for metric in self.distiller._current_logs().of_teacher:
+            if hasattr(metric, "thresholds") and not networks.comparable:
+                networks.check_comparable(
+                    metric, teacher_output, networks.student_output_shape
+                )
 
     def _check_strategy(self):
         from keras_distill._distribute import strategies

@@ -1,7 +1,17 @@
 """Running means of several numbers in one variable."""
 
+from typing import Any
+from typing import NamedTuple
+
 import keras
 from keras import ops
+
+
+class WeightedMean(NamedTuple):
+    """A mean over something else than the samples, and the sum of weights."""
+
+    mean: Any
+    weight: Any
 
 
 class FusedMeans(keras.metrics.Metric):
@@ -22,26 +32,30 @@ class FusedMeans(keras.metrics.Metric):
         # student_loss.
         self.recorded = []
         self.totals = self.add_variable(
-            shape=(len(self.names) + 1,), initializer="zeros", name="totals"
+            shape=(2, len(self.names)), initializer="zeros", name="totals"
         )
 
     def update_state(self, values, count):
         """Adds means over samples.
 
         Args:
-            values: A dict name -> scalar.
-            count: The number of samples.
+            values: A dict name -> scalar, or `WeightedMean`.
+            count: The number of samples, the weight of the scalars.
         """
         self.recorded = [name for name in self.names if name in values]
-        row = [
-            ops.cast(values.get(name, 0.0), "float32") for name in self.names
+        pairs = [values.get(name, 0.0) for name in self.names]
+        pairs = [
+            p if isinstance(p, WeightedMean) else (p, count) for p in pairs
         ]
-        row = ops.stack([*row, ops.ones((), "float32")])
-        self.totals.assign_add(row * ops.cast(count, "float32"))
+        means, weights = (
+            ops.stack([ops.cast(x, "float32") for x in column])
+            for column in zip(*pairs)
+        )
+        self.totals.assign_add(ops.stack([means * weights, weights]))
 
     def result(self):
         totals = ops.convert_to_tensor(self.totals)
-        means = ops.unstack(ops.divide_no_nan(totals, totals[-1]))
+        means = ops.unstack(ops.divide_no_nan(totals[0], totals[1]))
         return {
             name: mean
             for name, mean in zip(self.names, means)

@@ -92,9 +92,11 @@ class LoggedModel(Trainer):
 
     def _update_metrics(self, y, output, sample_weight, teacher_output):
         """Updates the compiled metrics and returns the logs."""
+        from keras_distill._training.agreement import compare
+
         self._update_compiled_metrics(y, output, sample_weight)
         for metric in self._current_logs().of_teacher:
-            self._networks().compare(metric, teacher_output, output)
+            compare(self, metric, y, sample_weight, teacher_output, output)
         if not self._evaluating:
             self._trained_with_labels = y is not None
         return self.get_metrics_result()

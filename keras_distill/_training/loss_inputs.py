@@ -1,6 +1,8 @@
 """The labels, weights and mask that a distillation loss gets: those of the
 output or layer that it looks at."""
 
+import warnings
+
 import keras
 import tensorflow as tf
 
@@ -21,9 +23,8 @@ def labels_and_weight(distiller, name, student, view, replica):
     Returns:
         Labels and weights, each `None` if there are none.
 
-    Raises:
-        ValueError: If there are weights for each output, but the loss looks at
-            none of the outputs.
+    If there are weights for each output and the loss looks at none of them,
+    its samples have no weights. A warning says so.
     """
     loss = distiller.distillation_losses[name]
     tap = student.select(loss.student_layer_name)
@@ -32,11 +33,14 @@ def labels_and_weight(distiller, name, student, view, replica):
     if len(outputs) > 1:
         place = [i for i, output in enumerate(outputs) if output is tap]
         if keras.tree.is_nested(weight) and not place:
-            raise ValueError(
-                "sample_weight has a part for each output, but the loss "
+            warnings.warn(
+                f"sample_weight has a part for each output, and the loss "
                 f"'{name}' looks at {loss.student_layer_name!r}, which is none "
-                "of them. Pass one weight per sample for all outputs."
+                "of them: it weighs all samples alike. To weigh it too, pass "
+                "one weight per sample for all outputs.",
+                stacklevel=2,
             )
+            weight = None
         if place:
             names = distiller.output_names
             if isinstance(student.output, dict):

@@ -10,12 +10,17 @@ from keras import ops
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import clear_losses
+from keras_distill._keras.masks import masks_by_place
+from keras_distill._keras.masks import with_masks
 from keras_distill._shapes import sizes_agree
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill._training.teacher_pass import TeacherPass
+from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import shape_list
 from keras_distill.metrics.agreement import decision_threshold
 from keras_distill.metrics.agreement import same_decision
+from keras_distill.taps.taps import Shape
 from keras_distill.taps.taps import Taps
 from keras_distill.teachers.roles import moving_teacher
 
@@ -41,7 +46,8 @@ class TeacherStudent:
         deployment: The `Deployment` of the loss that decides what ships, or
             `None`: the student ships.
         bound: Whether the losses have met the networks and are built.
-        comparable: Whether both outputs are scores over the same classes.
+        comparable: Whether both outputs have the same classes and positions.
+        thresholds: Where a head of one unit says yes, of teacher and student.
         student_output_shape: The shape of what ships, once `bound`.
     """
 
@@ -57,8 +63,11 @@ class TeacherStudent:
         self.run_teacher = None
         self.deployment = find_deployment(losses)
         self.student_taps = Taps(student, self._taps_of("student"), "student")
+        for loss in losses.values():
+            loss.remember_places("student", student)
         self.bound = False
         self.comparable = False
+        self.thresholds = (0.0, 0.0)
         self.student_output_shape = None
 
     @property
@@ -76,6 +85,8 @@ class TeacherStudent:
             self.teacher_dtype,
             self.teacher_batch_size,
         )
+        for loss in self.losses.values():
+            loss.remember_places("teacher", teacher)
         self.teacher, self.moving_teacher = teacher, moving
         self.bound = False
 
@@ -146,9 +157,9 @@ class TeacherStudent:
         if self.moving_teacher is not None:
             # The Distiller tracks it, but must not add its regularizers.
             clear_losses(self.teacher)
-        return ForwardOutputs(
-            *keras.tree.map_structure(ops.stop_gradient, outputs)
-        )
+        masks = masks_by_place(outputs)
+        outputs = keras.tree.map_structure(ops.stop_gradient, outputs)
+        return ForwardOutputs(*with_masks(outputs, masks))
 
     def bind_if_shapes_are_known(self):
         """Binds networks that have symbolic inputs; others wait for data."""
@@ -179,6 +190,7 @@ class TeacherStudent:
             shapes = keras.tree.map_structure(
                 lambda shape: shape and tuple(shape), shapes
             )
+            self._check_attention(name, loss, *shapes)
             if loss.built and loss.variables:
                 _check_still_fits(name, loss, *shapes)
                 self._warn_of_another_owner(name, loss)
@@ -196,8 +208,31 @@ class TeacherStudent:
                 teacher_threshold = decision_threshold(self.teacher)
             if student_threshold is None:
                 student_threshold = threshold
-            self._thresholds = teacher_threshold, student_threshold
+            self.thresholds = teacher_threshold, student_threshold
         self.bound = True
+
+    def _check_attention(self, name, loss, *shapes):
+        """Raises if a loss would pool heads of attention like rows of a map."""
+        taps = self.teacher_taps, self.student_taps
+        names = loss.teacher_layer_name, loss.student_layer_name
+        if None in names or not all(taps) or not all(shapes):
+            return
+        shapes = zip(*map(shape_list, shapes, names, ("teacher", "student")))
+        for tapped, pair in zip(zip(*map(as_list, names)), shapes):
+            scores = [t.gives_attention(n) for t, n in zip(taps, tapped)]
+            if any(scores) and not sizes_agree(*pair):
+                raise ValueError(
+                    f"The loss '{name}' compares '{tapped[0]}' of the teacher, "
+                    f"{pair[0]}, with '{tapped[1]}' of the student, {pair[1]}. "
+                    "Attention scores are (batch, heads, queries, keys), and "
+                    "heads cannot be averaged like the rows of a map. Give "
+                    "both attention layers as many heads, or tap the outputs "
+                    "of the attention layers."
+                )
+
+    def compare_positions(self, teacher_shape, student_shape):
+        """Compares the outputs' sizes on a batch; see `comparable`."""
+        self.comparable = _same_scores(teacher_shape, student_shape)
 
     def check_bound(self):
         """Raises if the losses have not met the networks yet."""
@@ -212,22 +247,20 @@ class TeacherStudent:
 
     def agreement(self, teacher_output, student_output):
         """Returns booleans, one per decision: whether both decide alike."""
-        return same_decision(teacher_output, student_output, *self._thresholds)
+        return same_decision(teacher_output, student_output, *self.thresholds)
 
-    def compare(self, metric, teacher_output, student_output):
-        """Updates a metric that compares the networks."""
-        if self.bound and hasattr(metric, "thresholds"):
-            if not self.comparable:
-                shapes = keras.tree.map_structure(
-                    lambda x: tuple(x.shape), [teacher_output, student_output]
-                )
-                raise ValueError(
-                    f"The metric '{metric.name}' compares decisions between "
-                    "the same classes. Received outputs of teacher and student "
-                    f"of shapes {shapes}."
-                )
-            metric.thresholds = self._thresholds
-        metric.update_state(teacher_output, student_output)
+    def check_comparable(self, metric, teacher_output, student_output):
+        """Raises if a metric cannot compare these outputs, or their shapes."""
+        shapes = keras.tree.map_structure(
+            lambda x: Shape(getattr(x, "shape", x)),
+            [teacher_output, student_output],
+        )
+        if not _same_scores(*shapes):
+            raise ValueError(
+                f"The metric '{metric.name}' compares decisions between the "
+                "same classes at the same positions. Received outputs of "
+                f"teacher and student of shapes {shapes}. Drop the metric."
+            )
 
     def _warn_of_another_owner(self, name, loss):
         owner = _owners.get(loss, weakref.ref(self))()
@@ -249,14 +282,17 @@ class TeacherStudent:
 
 
 def _same_scores(teacher_shape, student_shape):
-    """Whether two output shapes are scores over the same classes."""
+    """Whether two outputs have the same classes and positions, as far as their
+    shapes tell."""
     nested = keras.tree.is_nested
     if not teacher_shape or nested(teacher_shape) or nested(student_shape):
         return False
+    teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
     return (
-        len(teacher_shape) == len(student_shape) >= 2
-        and teacher_shape[-1] == student_shape[-1]
+        len(student_shape) >= 2
         and student_shape[-1] is not None
+        and teacher_shape[-1] == student_shape[-1]
+        and sizes_agree(teacher_shape[1:], student_shape[1:])
     )
 
 

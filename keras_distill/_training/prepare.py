@@ -9,6 +9,7 @@ from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill._data.sources import are_arrays
 from keras_distill._data.sources import can_be_iterated_again
 from keras_distill._data.sources import iterate
+from keras_distill._keras.layers import left_as_found
 
 
 def prepare_losses(distiller, x, arguments):
@@ -19,9 +20,11 @@ def prepare_losses(distiller, x, arguments):
         x: The data of `fit`.
         arguments: The arguments that `fit` was given, by name.
     """
+    teacher = distiller._networks().teacher
+    teachers = [] if teacher is None else [teacher]
     for name, loss in distiller.distillation_losses.items():
         batches = TeacherBatches(distiller, name, x, arguments)
-        with distiller.distribute_strategy.scope():
+        with distiller.distribute_strategy.scope(), left_as_found(*teachers):
             loss.prepare(batches)
 
 

@@ -17,10 +17,11 @@ from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill._distribute import replicas
 from keras_distill._distribute.optimizer_step import apply_gradients
+from keras_distill._distribute.several_steps import after_its_batch
 from keras_distill._distribute.task_loss import number
 from keras_distill._distribute.task_loss import task_loss
-from keras_distill._keras.masks import masked
-from keras_distill._keras.masks import masks_of
+from keras_distill._training.agreement import agreement
+from keras_distill._training.agreement import chooses_classes
 from keras_distill._training.compilation import networks_of_step
 from keras_distill._training.compilation import teacher_of_step
 from keras_distill._training.deployment import untrained_head
@@ -28,6 +29,7 @@ from keras_distill._training.loss_inputs import labels_and_weight
 from keras_distill.losses.ops.gathering import gathering
 
 
+@after_its_batch
 def train_step(distiller, data):
     batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
     sample, y, weight = batch
@@ -54,22 +56,23 @@ def train_step(distiller, data):
             loss = replica.scaled(terms["loss"])
             loss = distiller.optimizer.scale_loss(loss)
         gradients = gradients_of(distiller, tape, loss, replica)
-        outputs = student.output, teacher and teacher.output
-        return terms, gradients, outputs, masks_of(outputs)
+        return terms, gradients, student.output, teacher and teacher.output
 
     compiled = networks_of_step(distiller, forward_and_backward)
-    terms, gradients, outputs, masks = compiled()
-    # A compiled function returns tensors without their masks.
-    output, teacher_output = masked(outputs, masks)
+    terms, gradients, output, teacher_output = compiled()
     update(distiller, gradients)
 
     y, weight, output, teacher_output = replica.real(
         (view.y, view.sample_weight, output, teacher_output)
     )
-    if teacher_output is not None and networks.comparable:
-        agree = networks.agreement(teacher_output, output)
-        agreement = tf.reduce_mean(tf.cast(agree, tf.float32))
-        terms.update(replica.zero_if_empty({"agreement": agreement}))
+    if (
+        teacher_output is not None
+        and networks.comparable
+        and chooses_classes(distiller)
+    ):
+        terms["agreement"] = agreement(
+            distiller, y, weight, teacher_output, output
+        )
     distiller._current_logs().training.update_state(terms, replica.count)
     return replicas.reducible(
         distiller._update_metrics(y, output, weight, teacher_output)

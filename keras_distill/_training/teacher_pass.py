@@ -5,6 +5,8 @@ import contextlib
 import keras
 
 from keras_distill._keras import precision
+from keras_distill._keras.masks import masks_by_place
+from keras_distill._keras.masks import with_masks
 from keras_distill.taps.taps import Taps
 
 
@@ -42,15 +44,16 @@ class TeacherPass:
         def run(x):
             with on(self.device()), precision.computing_in(self.teacher, dtype):
                 outputs = self.taps(x, training=False)
+                masks = masks_by_place(outputs)
                 if dtype is None:
-                    return outputs
-                return precision.in_float32(outputs)
+                    return outputs, masks
+                return precision.in_float32(outputs), masks
 
         if self.batch_size is None:
-            return run(x)
+            return with_masks(*run(x))
         from keras_distill._training.microbatches import in_pieces
 
-        return in_pieces(run, x, self.batch_size)
+        return with_masks(*in_pieces(run, x, self.batch_size))
 
     def device(self):
         """The device of the teacher's weights. `None` if the student's are

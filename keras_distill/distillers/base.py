@@ -1,6 +1,7 @@
 """`BaseDistiller`: what every distiller does around Keras's `fit`."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from keras_distill._arguments import checked_alpha
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.first_batch import FirstBatch
+from keras_distill._training.first_batch import check_class_weight
 from keras_distill._training.logged_model import LoggedModel
 from keras_distill._training.prepare import prepare_losses
 from keras_distill.distillers import checks
@@ -43,6 +45,7 @@ class BaseDistiller(LoggedModel):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.alpha = checked_alpha(alpha)
         self.views = checked_views(views) or Views(name="views")
+        self._warned_of_class_weight = False
         self._first_batch = Untracked(self._first_batch_class(self))
         self._held_view_schedule = Untracked(ViewSchedule(self))
 
@@ -99,8 +102,10 @@ class BaseDistiller(LoggedModel):
             "batch_size": batch_size,
             "shuffle": shuffle,
             "steps_per_epoch": steps_per_epoch,
+            "class_weight": class_weight,
         }
         x = self._first_batch.value.prepare(x, y, arguments)
+        checks.warn_of_class_weight(self, class_weight)
         prepare_losses(self, x, arguments)
         with self._during_training():
             return super().fit(
@@ -135,6 +140,7 @@ class BaseDistiller(LoggedModel):
         The first batch of each kind is checked as in `fit`.
         """
         self._check_compiled("train_on_batch")
+        check_class_weight(class_weight, y is not None)
         self._first_batch.value.check_kind(x, y)
         return super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict
@@ -245,6 +251,22 @@ class BaseDistiller(LoggedModel):
             self.optimizer.build(self.trainable_variables)
 
     # Saving.
+
+    def save(
+        self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any
+    ) -> None:
+        """Saves to a `.keras` file, which `kd.load_distiller` reads.
+
+        The arguments are those of `keras.Model.save`.
+        """
+        if os.fspath(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"save(filepath={os.fspath(filepath)!r}): a distiller is saved "
+                "to a .keras file; an HDF5 file cannot be loaded again. Pass "
+                "filepath='....keras'. For the weights alone call "
+                "save_weights('....weights.h5')."
+            )
+        super().save(filepath, overwrite=overwrite, **kwargs)
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments that all distillers have, for `get_config`."""

@@ -152,6 +152,26 @@ def warn_of_probabilities(loss, student, deployed=False):
         )
 
 
+def warn_of_class_weight(distiller, class_weight):
+    """Warns once of a teacher that may not know the weights of the classes."""
+    if (
+        distiller._warned_of_class_weight
+        or len(set((class_weight or {}).values())) < 2
+        or not distiller._networks().needs_teacher
+        or distiller.alpha in (0.0, 1.0)
+    ):
+        return
+    distiller._warned_of_class_weight = True
+    warnings.warn(
+        "class_weight moves the task loss towards the classes of large "
+        "weight. A teacher that was trained without these weights still "
+        f"prefers the frequent classes: alpha={distiller.alpha} mixes both. If "
+        "rare classes matter, train the teacher with the same class_weight, "
+        "or lower alpha.",
+        stacklevel=3,
+    )
+
+
 def check_log_names(losses, student):
     outputs = getattr(student, "output_names", None) or []
     for name in losses:

@@ -12,6 +12,7 @@ from keras_distill._data.batch_fields import unpacked
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
 from keras_distill._keras.untracked import Untracked
+from keras_distill._training.apart import check_apart
 from keras_distill._training.networks import TeacherStudent
 from keras_distill.distillers import checks
 from keras_distill.distillers.base import BaseDistiller
@@ -156,7 +157,9 @@ class Distiller(BaseDistiller):
         if checks.is_another_teacher(teacher, self, check):
             for loss in self.distillation_losses.values():
                 loss.teacher_changed()
-        self._networks().set_teacher(teacher)
+        networks = self._networks()
+        networks.set_teacher(teacher)
+        check_apart(networks.teacher, self.student)
         self.moving_teacher = self._networks().moving_teacher
         self._bind_if_shapes_are_known()
         # Forget functions that were traced with another teacher.

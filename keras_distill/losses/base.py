@@ -15,9 +15,12 @@ from typing import Any
 import keras
 
 from keras_distill.losses.structures import as_list
-from keras_distill.losses.structures import plain
 from keras_distill.losses.structures import validated_taps
 from keras_distill.losses.values import check_finite
+from keras_distill.taps.paths import named_for_saving
+from keras_distill.taps.places import for_network
+from keras_distill.taps.places import for_networks
+from keras_distill.taps.places import to_config
 
 
 def snake_case(name):
@@ -75,6 +78,14 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     needs_labels = False
     needs_sample_index = False
     batch_coupled = False
+    # Whether it compares scores of classes: the networks then choose classes.
+    compares_classes: bool = False
+
+    # The arguments that name layers of each network.
+    layer_arguments: dict[str, Sequence[str]] = {
+        "teacher": ("teacher_layer_name",),
+        "student": ("student_layer_name",),
+    }
 
     def __init__(
         self,
@@ -96,6 +107,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         self.student_layer_name = validated_taps(
             student_layer_name, "student_layer_name"
         )
+        self._names_to_save: dict = {}
 
     # Before training.
 
@@ -160,6 +172,40 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
             named = [(name, values) for values in as_list(teacher_outputs)]
         for name, values in named:
             check_finite(values, name)
+
+    def remember_places(self, role: str, model: Any) -> None:
+        """Remembers where the layers are that have no name of their own.
+
+        Keras numbers such layers in each process anew; the configuration holds
+        their places.
+
+        Args:
+            role: `"teacher"` or `"student"`.
+            model: The network, or a dict of several that have these layers.
+        """
+        for argument in self.layer_arguments[role]:
+            names = getattr(self, argument)
+            if isinstance(model, dict):
+                names = for_networks(
+                    {
+                        key: named_for_saving(m, for_network(names, key), role)
+                        for key, m in model.items()
+                    }
+                )
+            else:
+                names = named_for_saving(model, names, role)
+            self._names_to_save[argument] = names
+
+    def choose_network(self, role: str, key: str) -> None:
+        """Keeps the places of one of the networks in `remember_places`."""
+        for argument in self.layer_arguments[role]:
+            names = for_network(getattr(self, argument), key)
+            setattr(self, argument, names)
+
+    def name_to_save(self, argument: str) -> Any:
+        """Returns an argument that names layers, for `get_config`."""
+        names = self._names_to_save.get(argument, getattr(self, argument))
+        return to_config(names)
 
     # In every step. A loss implements one of the two.
 
@@ -246,8 +292,8 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "teacher_layer_name": plain(self.teacher_layer_name),
-            "student_layer_name": plain(self.student_layer_name),
+            "teacher_layer_name": self.name_to_save("teacher_layer_name"),
+            "student_layer_name": self.name_to_save("student_layer_name"),
             "name": self.name,
             "dtype": self.dtype,
             "trainable": self.trainable,

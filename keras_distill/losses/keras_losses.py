@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.base import snake_case
+from keras_distill.losses.structures import validated_taps
 
 RESERVED = ("student", "distillation")
 
@@ -30,6 +31,9 @@ class StockLoss(DistillationLoss):
             name=name or snake_case(type(loss).__name__),
         )
         self.loss = loss
+        self.compares_classes = isinstance(
+            loss, keras.distillation.LogitsDistillation
+        )
         self._computed = _without_replica_scaling(loss)
 
     def compute_loss(
@@ -51,13 +55,21 @@ class StockLoss(DistillationLoss):
         return {
             "loss": keras.saving.serialize_keras_object(self.loss),
             "name": self.name,
+            "layer_names": {
+                argument: self.name_to_save(argument)
+                for argument in ("teacher_layer_name", "student_layer_name")
+            },
         }
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
         config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
-        return cls(**config)
+        layer_names = config.pop("layer_names", {})
+        loss = cls(**config)
+        for argument, names in layer_names.items():
+            setattr(loss, argument, validated_taps(names, argument))
+        return loss
 
 
 def _without_replica_scaling(loss):

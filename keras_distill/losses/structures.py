@@ -1,5 +1,7 @@
 """One tap or several: their names, their order, their shapes."""
 
+from keras_distill.taps import places
+
 
 def as_list(structure):
     """Returns one tensor, or a dict or list of tensors, as a list."""
@@ -23,6 +25,7 @@ def in_order(structure, names):
 
 def validated_taps(names, argument):
     """Checks a layer name, a list of them, or `None`."""
+    names = places.from_config(names)
     if names is None or (isinstance(names, str) and names):
         return names
     if isinstance(names, (list, tuple)) and names:

@@ -9,6 +9,9 @@ import difflib
 import keras
 
 from keras_distill._keras.layers import flatten_layers
+from keras_distill.taps.places import PlacedName
+from keras_distill.taps.places import way_to
+from keras_distill.taps.places import with_place
 
 
 def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
@@ -49,27 +52,68 @@ def find_layer(model, name, role="model"):
         ValueError: for a name that no layer has (the nearest names are listed)
             or that several layers have (their paths are listed).
     """
-    paths = layer_paths(model)
-    path, call = find_path(paths, name, model.name, role)
-    return paths[path], call
+    layers, call = find_way(model, name, role)
+    return layers[-1], call
 
 
-def find_path(paths, name, model_name, role="model"):
-    """As `find_layer`, among the paths of a model: `(path, call)`."""
-    path, call = name, None
-    if "#" in name and name not in paths:
-        path, _, number = name.rpartition("#")
-        if not number.isdigit():
-            raise ValueError(
-                f"'{name}': after '#' comes the number of the call, counted "
-                f"from 0, as in '{path}#1'."
-            )
-        call = int(number)
+def find_way(model, name, role="model", paths=None):
+    """As `find_layer`, with the layers that the layer lies in.
+
+    Args:
+        model: A `keras.Model`.
+        name: As in `find_layer`.
+        role: As in `find_layer`.
+        paths: `layer_paths(model)`, if it is known.
+
+    Returns:
+        `(layers, call)`: the layers on the way from the model to the layer,
+        which is the last, and the number of the call or `None`.
+    """
+    paths = layer_paths(model) if paths is None else paths
+    path, call = _path_and_call(name, paths)
+    if isinstance(name, PlacedName):
+        return way_to(model, name, role), call
+    path = _whole_path(path, paths, model.name, role)
+    parts = path.split("/")
+    depths = range(1, len(parts) + 1)
+    return [paths["/".join(parts[:depth])] for depth in depths], call
+
+
+def named_for_saving(model, names, role):
+    """Returns names that find the same layers in another process.
+
+    Args:
+        model: A `keras.Model`.
+        names: A name, a list of names, or `None`.
+        role: As in `find_layer`.
+    """
+    if names is None:
+        return None
+    if isinstance(names, (list, tuple)):
+        return [named_for_saving(model, name, role) for name in names]
+    layers, _ = find_way(model, names, role)
+    return with_place(model, str(names), layers)
+
+
+def _path_and_call(name, paths):
+    """A name without the number of a call, and the number or `None`."""
+    if "#" not in name or name in paths:
+        return str(name), None
+    path, _, number = name.rpartition("#")
+    if not number.isdigit():
+        raise ValueError(
+            f"'{name}': after '#' comes the number of the call, counted "
+            f"from 0, as in '{path}#1'."
+        )
+    return path, int(number)
+
+
+def _whole_path(path, paths, model_name, role):
     if path in paths:
-        return path, call
+        return path
     matches = [p for p in paths if p.endswith("/" + path)]
     if len(matches) == 1:
-        return matches[0], call
+        return matches[0]
     if matches:
         raise ValueError(
             f"The {role} '{model_name}' has {len(matches)} layers named "

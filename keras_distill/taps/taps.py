@@ -18,10 +18,13 @@ import keras
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import is_rematerialized
+from keras_distill._keras.masks import masked
+from keras_distill._keras.masks import masking_intercepted
+from keras_distill._keras.masks import masks_of
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.symbolic_pass import symbolic_pass
 from keras_distill._keras.symbolic_pass import with_free_batch
-from keras_distill.taps.paths import find_path
+from keras_distill.taps.paths import find_way
 from keras_distill.taps.paths import layer_paths
 
 
@@ -55,12 +58,21 @@ class Taps:
         self.model = model
         self.role = role
         paths = layer_paths(model) if names else {}
-        self._layers = {name: _find(name, paths, model, role) for name in names}
+        ways = {n: find_way(model, n, role, paths) for n in names}
+        for name, (way, _) in ways.items():
+            _check_no_rematerialization(name, way, role)
+        self._layers = {n: (way[-1], call) for n, (way, call) in ways.items()}
+        self._attention = {n for n, (way, _) in ways.items() if _scores(way)}
 
     @property
     def names(self) -> list[str]:
         """The names of the taps."""
         return list(self._layers)
+
+    def gives_attention(self, name: str) -> bool:
+        """Whether a tap is the scores of an attention layer, `(batch, heads,
+        queries, keys)`."""
+        return name in self._attention
 
     @property
     def layers(self) -> dict[str, tuple[keras.layers.Layer, int | None]]:
@@ -87,14 +99,20 @@ class Taps:
 
         def record(layer, method, *args, **kwargs):
             outputs = method(*args, **kwargs)
-            calls[id(layer)].append(outputs)
+            calls[id(layer)].append((outputs, masks_of(outputs)))
             return outputs
+
+        def record_masks(layer, method, inputs, outputs, mask):
+            # Attention takes the masks off the tensors that it reads.
+            method(inputs, outputs, mask)
+            calls[id(layer)][-1] = outputs, masks_of(outputs)
 
         with contextlib.ExitStack() as stack:
             for layer in layers.values():
                 quantized = getattr(layer, "quantization_mode", None)
                 method = "call" if quantized is None else "quantized_call"
                 stack.enter_context(intercepted([layer], method, record))
+                stack.enter_context(masking_intercepted([layer], record_masks))
             output = call_model(self.model, inputs, training)
         taken = {
             name: self._pick(name, layer, index, calls[id(layer)])
@@ -140,8 +158,7 @@ class Taps:
                 f"{where}: the layer is called {len(outputs)} time(s), "
                 f"counted from #0; there is no #{index}."
             )
-        output = outputs[index or 0]
-        flat = keras.tree.flatten(output)
+        flat = keras.tree.flatten(masked(*outputs[index or 0]))
         if len(flat) != 1:
             raise ValueError(
                 f"{where} returns {len(flat)} tensors. Tap a layer that "
@@ -154,20 +171,24 @@ class Shape(tuple):
     """A shape that `keras.tree` sees as a leaf."""
 
 
-def _find(name, paths, model, role):
-    """The layer of a tap and the number of its call, or `None`."""
-    path, call = find_path(paths, name, model.name, role)
-    return _tappable(paths, path, role), call
+def _check_no_rematerialization(name, way, role):
+    if any(map(is_rematerialized, way)):
+        raise ValueError(
+            f"Layer '{name}' of the {role} lies in a keras.RematScope: its "
+            "output is computed again in the backward pass and gives no "
+            "gradient. Tap a layer outside of the scope."
+        )
 
 
-def _tappable(paths, path, role):
-    parts = path.split("/")
-    for depth in range(1, len(parts) + 1):
-        layer = paths.get("/".join(parts[:depth]))
-        if is_rematerialized(layer):
-            raise ValueError(
-                f"Layer '{path}' of the {role} lies in a keras.RematScope: its "
-                "output is computed again in the backward pass and gives no "
-                "gradient. Tap a layer outside of the scope."
-            )
-    return paths[path]
+def _scores(way):
+    """Whether the last layer on the way gives the scores of an attention."""
+    attention = (
+        keras.layers.MultiHeadAttention,
+        keras.layers.GroupQueryAttention,
+    )
+    scores = keras.layers.Softmax, keras.layers.Dropout
+    return (
+        len(way) > 1
+        and isinstance(way[-2], attention)
+        and isinstance(way[-1], scores)
+    )

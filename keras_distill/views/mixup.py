@@ -230,6 +230,8 @@ def grouped_batches(
             f"consist of whole groups. Received: batch_size={batch_size}, "
             f"group_size={group_size}."
         )
+    import tensorflow as tf
+
     spec = dataset.element_spec
     if not is_packed(spec[0] if isinstance(spec, tuple) else spec):
         dataset = indexed(dataset)
@@ -251,7 +253,10 @@ def grouped_batches(
     if whole_groups < size:
         rest = dataset.skip(whole_groups).batch(group_size)
         groups = groups.concatenate(rest)
-    return groups.rebatch(batch_size, drop_remainder=drop_remainder)
+    batches = groups.rebatch(batch_size, drop_remainder=drop_remainder)
+    # rebatch forgets how many there are.
+    steps = size // batch_size if drop_remainder else -(-size // batch_size)
+    return batches.apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def check_groups(sample_index, group_size, replicas=1):

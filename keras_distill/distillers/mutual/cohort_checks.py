@@ -4,6 +4,7 @@ import keras
 
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._data.for_network import for_network
+from keras_distill._training.building import build_student
 from keras_distill._training.first_batch import FirstBatch
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.distillers import checks
@@ -50,8 +51,7 @@ class CohortBatch(FirstBatch):
             for name, member in cohort._members.items():
                 student = member.student
                 x = for_network(student, inputs, "student")
-                if not student.built:
-                    student(keras.tree.map_structure(lambda a: a[:1], x))
+                build_student(student, x)
                 member.built = True
                 specs = keras.tree.map_structure(
                     lambda a: keras.KerasTensor(free(a), a.dtype.name), x

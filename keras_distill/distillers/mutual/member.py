@@ -70,12 +70,16 @@ class Member(Distiller):
     ):
         keys = [(peer, kind) for peer in peers for kind in distillation_losses]
         share = 1.0 / len(peers)
+        losses = {
+            _key(peer, kind): clone_from_config(distillation_losses[kind])
+            for peer, kind in keys
+        }
+        for peer, kind in keys:
+            losses[_key(peer, kind)].choose_network("teacher", peer)
+            losses[_key(peer, kind)].choose_network("student", name)
         super().__init__(
             student=student,
-            distillation_losses={
-                _key(peer, kind): clone_from_config(distillation_losses[kind])
-                for peer, kind in keys
-            },
+            distillation_losses=losses,
             distillation_loss_weights={
                 _key(peer, kind): share * distillation_loss_weights[kind]
                 for peer, kind in keys

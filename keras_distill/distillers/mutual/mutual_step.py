@@ -11,12 +11,14 @@ import tensorflow as tf
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill._distribute import replicas
+from keras_distill._distribute.several_steps import after_its_batch
 from keras_distill._distribute.task_loss import task_loss
 from keras_distill._training import step
 from keras_distill.distillers.mutual.member import stopped
 from keras_distill.losses.ops.gathering import gathering
 
 
+@after_its_batch
 def train_step(cohort, data):
     batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
     sample, y, weight = batch

@@ -19,6 +19,9 @@ from keras_distill.distillers.native_ensemble.branches import output_of
 from keras_distill.distillers.native_ensemble.branches import with_branches
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.response.soft_targets import SoftTargets
+from keras_distill.taps.paths import named_for_saving
+from keras_distill.taps.places import from_config
+from keras_distill.taps.places import to_config
 
 
 class BranchesBatch(FirstBatch):
@@ -151,6 +154,7 @@ class NativeEnsembleDistiller(Distiller):
         branches = checked_integer(
             "branches", branches, least=2, hint="the student's included"
         )
+        branch_from = from_config(branch_from)
         network = with_branches(student, branch_from, branches)
         super().__init__(
             student=network,
@@ -164,7 +168,7 @@ class NativeEnsembleDistiller(Distiller):
         # The network is what runs; the student is one branch of it.
         self._branched = network
         self.student = student
-        self.branch_from = branch_from
+        self.branch_from = named_for_saving(student, branch_from, "student")
         self.branches = branches
         self.temperature = float(temperature)
         self.distillation_loss_weight = _checked_weight(
@@ -294,16 +298,15 @@ class NativeEnsembleDistiller(Distiller):
         """The constructor's arguments."""
         names = (
             "student",
-            "branch_from",
             "branches",
             "temperature",
             "distillation_loss_weight",
             "views",
             "name",
         )
-        return keras.saving.serialize_keras_object(
-            {name: getattr(self, name) for name in names}
-        )
+        config = {name: getattr(self, name) for name in names}
+        config["branch_from"] = to_config(self.branch_from)
+        return keras.saving.serialize_keras_object(config)
 
 
 class SumOverOutputs:

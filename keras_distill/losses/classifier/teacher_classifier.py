@@ -17,6 +17,7 @@ from keras_distill.losses.structures import shapes_of
 from keras_distill.losses.values import no_weights
 from keras_distill.taps.paths import find_layer
 from keras_distill.taps.paths import layer_paths
+from keras_distill.taps.places import from_config
 
 
 def classifier_weights(teacher, layer_name=None):
@@ -75,6 +76,11 @@ class TeacherClassifierLoss(DistillationLoss):
     """
 
     needs_teacher = "trained"
+    compares_classes = True
+    layer_arguments = {
+        "teacher": ("teacher_layer_name", "teacher_classifier_layer_name"),
+        "student": ("student_layer_name",),
+    }
 
     def __init__(
         self,
@@ -97,7 +103,9 @@ class TeacherClassifierLoss(DistillationLoss):
                     f"{argument} must be a layer name. Received: "
                     f"{getattr(self, argument)!r}"
                 )
-        self.teacher_classifier_layer_name = teacher_classifier_layer_name
+        self.teacher_classifier_layer_name = from_config(
+            teacher_classifier_layer_name
+        )
         self.classes = classes
         self._copied = None
 
@@ -217,7 +225,9 @@ class TeacherClassifierLoss(DistillationLoss):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "teacher_classifier_layer_name": self.teacher_classifier_layer_name,
+            "teacher_classifier_layer_name": self.name_to_save(
+                "teacher_classifier_layer_name"
+            ),
             "classes": self.classes,
         }
 

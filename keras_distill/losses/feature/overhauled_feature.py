@@ -17,6 +17,7 @@ from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import plain
 from keras_distill.losses.values import no_weights
 from keras_distill.taps.paths import find_layer
+from keras_distill.taps.places import from_config
 
 
 def batch_norm_margin(gamma, beta):
@@ -135,6 +136,11 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
         (ICCV).
     """
 
+    layer_arguments = {
+        "teacher": ("teacher_layer_name", "batch_norm_layer_name"),
+        "student": ("student_layer_name",),
+    }
+
     def __init__(
         self,
         *,
@@ -154,9 +160,9 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
             **kwargs,
         )
         pairs = len(as_list(self.teacher_layer_name))
-        self.batch_norm_layer_name = batch_norm_layer_name
+        self.batch_norm_layer_name = from_config(batch_norm_layer_name)
         if batch_norm_layer_name is not None:
-            if len(as_list(batch_norm_layer_name)) != pairs:
+            if len(as_list(self.batch_norm_layer_name)) != pairs:
                 raise ValueError(
                     f"batch_norm_layer_name needs one name per pair of layers "
                     f"({pairs}). Received: {batch_norm_layer_name}"
@@ -219,7 +225,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "batch_norm_layer_name": plain(self.batch_norm_layer_name),
+            "batch_norm_layer_name": self.name_to_save("batch_norm_layer_name"),
             "margin": self.margin and [plain(m) for m in self.margin],
         }
 

@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_distill._arguments import checked_integers
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import gives_logits
 from keras_distill._keras.heads import layer_activation
 from keras_distill._shapes import sizes_agree
 from keras_distill.losses.base import DistillationLoss
@@ -36,7 +37,8 @@ class ResponseLoss(DistillationLoss):
 
     - `activation`: `"softmax"` (one class of many), `"sigmoid"` (independent
       classes), or `None` (any numbers);
-    - `teacher_probabilities`: `False` (logits), `True` or `"as_given"`;
+    - `teacher_probabilities`: `None` (logits, unless they look otherwise),
+      `False` (logits), `True` or `"as_given"`;
     - `reads_teacher_logits`, `reads_student_logits`: whether probabilities
       instead of logits are an error.
 
@@ -47,7 +49,7 @@ class ResponseLoss(DistillationLoss):
     """
 
     activation: str | None = "softmax"
-    teacher_probabilities = False
+    teacher_probabilities: bool | str | None = None
     reads_teacher_logits = True
     reads_student_logits = True
 
@@ -56,6 +58,7 @@ class ResponseLoss(DistillationLoss):
     ):
         super().__init__(**kwargs)
         self.class_map = _validated_class_map(class_map)
+        self._teacher_is_linear = False
         for argument in ("teacher_layer_name", "student_layer_name"):
             if isinstance(getattr(self, argument), list):
                 raise ValueError(
@@ -63,6 +66,10 @@ class ResponseLoss(DistillationLoss):
                     f"so {argument} must be one layer name or None. Received: "
                     f"{getattr(self, argument)}. Use one loss per output."
                 )
+
+    @property
+    def compares_classes(self):
+        return self.activation is not None
 
     def position_loss(self, teacher: Any, student: Any) -> Any:
         """Computes `(batch, ...)` from two outputs `(batch, ..., classes)`."""
@@ -94,6 +101,9 @@ class ResponseLoss(DistillationLoss):
             self._check_head(student, "student")
         if teacher is not None:
             self._check_head(teacher, "teacher")
+            tap = self.teacher_layer_name
+            tap = (None,) if tap is None else find_layer(teacher, tap)
+            self._teacher_is_linear = gives_logits(teacher, *tap)
 
     def _check_head(self, model, role):
         layer_name = getattr(self, f"{role}_layer_name")
@@ -212,8 +222,13 @@ class ResponseLoss(DistillationLoss):
                 f"{sums.max():.4g}. Pass teacher_probabilities=False if these "
                 "are logits."
             )
-        if self.reads_teacher_logits and look_like_probabilities(
-            values, self.activation
+        known = self.teacher_probabilities is False or (
+            self._teacher_is_linear and self.activation == "sigmoid"
+        )
+        if (
+            self.reads_teacher_logits
+            and not known
+            and look_like_probabilities(values, self.activation)
         ):
             raise ValueError(
                 f"teacher: {name} compares logits, but the teacher's values on "
@@ -224,7 +239,12 @@ class ResponseLoss(DistillationLoss):
                     else ", every row sums to 1."
                 )
                 + f" {self.how_to_get_logits('teacher')}"
+                + self.how_to_say_logits()
             )
+
+    def how_to_say_logits(self):
+        """The advice for logits that look like probabilities."""
+        return ""
 
     def get_config(self) -> dict[str, Any]:
         class_map = self.class_map

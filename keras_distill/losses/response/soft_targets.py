@@ -44,11 +44,13 @@ class SoftTargets(ResponseLoss):
             Defaults to `True`. TextBrewer and FKD do not.
         standardize: Replace both logits by `z = (x - mean) / (std + 1e-7)`
             over the classes, std unbiased (Sun et al. 2024). Softmax only.
-        teacher_probabilities: `False`: the teacher gives logits. `True`: it
-            ends in a softmax (sigmoid) and is brought to temperature T
-            exactly, `p_T ~ p^(1/T)`. `"as_given"`: its probabilities stay and
-            T acts on the student only (FKD; with `class_map` they are scaled
-            to sum to 1). Defaults to `False`.
+        teacher_probabilities: `None`: the teacher gives logits, and values
+            that look like probabilities are an error. `False`: they are
+            logits, whatever they look like. `True`: it ends in a softmax
+            (sigmoid) and is brought to temperature T exactly, `p_T ~
+            p^(1/T)`. `"as_given"`: its probabilities stay and T acts on the
+            student only (FKD; with `class_map` they are scaled to sum to 1).
+            Defaults to `None`.
         activation: `"softmax"`, or `"sigmoid"` for binary and multi-label.
         class_map: List of the teacher's class index of each student class.
         teacher_layer_name: The teacher's logits. Defaults to its output.
@@ -95,7 +97,7 @@ class SoftTargets(ResponseLoss):
         direction: str = "forward",
         scale_by_temperature_squared: bool = True,
         standardize: bool = False,
-        teacher_probabilities: bool | str = False,
+        teacher_probabilities: bool | str | None = None,
         activation: str = "softmax",
         class_map: Sequence[int] | None = None,
         **kwargs: Any,
@@ -109,7 +111,7 @@ class SoftTargets(ResponseLoss):
         self.teacher_probabilities = one_of(
             "teacher_probabilities",
             teacher_probabilities,
-            (False, True, "as_given"),
+            (None, False, True, "as_given"),
         )
         self.activation = one_of(
             "activation", activation, ("softmax", "sigmoid")
@@ -183,6 +185,12 @@ class SoftTargets(ResponseLoss):
                 "SoftTargets(teacher_probabilities=True)."
             )
         return advice
+
+    def how_to_say_logits(self):
+        return (
+            " If these are logits, say so: "
+            "SoftTargets(teacher_probabilities=False)."
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

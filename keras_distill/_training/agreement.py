@@ -1,0 +1,146 @@
+"""How often student and teacher decide alike, among the positions that count.
+
+Positions without a weight do not count: those that a mask of either network
+leaves out, void labels (the `ignore_class` of the task loss) and samples of
+weight 0.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_distill._keras.heads import final_activation
+from keras_distill._keras.masks import mask_of
+from keras_distill._shapes import sizes_agree
+from keras_distill._training.fused_means import WeightedMean
+from keras_distill.losses.ops.reductions import fitting_weight
+
+_OF_CLASSES = (
+    "crossentropy",
+    "cross_entropy",
+    "hinge",
+    "divergence",
+    "focal",
+    "dice",
+    "tversky",
+)
+
+
+def chooses_classes(distiller):
+    """Whether what the student predicts is known to be a class.
+
+    A task loss for classes, a distillation loss on class scores, or a softmax
+    or sigmoid at the end of a network says so.
+    """
+    losses = distiller.distillation_losses.values()
+    if any(loss.compares_classes for loss in losses):
+        return True
+    task_losses = [x for x in keras.tree.flatten(distiller.loss) if x]
+    if any(map(_is_for_classes, task_losses)):
+        return True
+    networks = distiller._networks()
+    heads = {
+        final_activation(model)
+        for model in (networks.teacher, networks.student)
+    }
+    # An autoencoder ends in a sigmoid too.
+    return "softmax" in heads or ("sigmoid" in heads and not task_losses)
+
+
+def agreement(distiller, y, sample_weight, teacher_output, student_output):
+    """Returns the agreement of one batch as a `WeightedMean`.
+
+    Args:
+        distiller: The `Distiller`; its networks are `comparable`.
+        y: Labels, or `None`.
+        sample_weight: Weights, or `None`.
+        teacher_output: `(batch, ..., classes)`.
+        student_output: The same shape. If it has other sizes, which only the
+            data shows, nothing is counted.
+    """
+
+    def counted():
+        weight = weight_of_positions(
+            distiller, y, sample_weight, teacher_output, student_output
+        )
+        same = distiller._networks().agreement(teacher_output, student_output)
+        total = tf.reduce_sum(weight)
+        right = tf.reduce_sum(weight * tf.cast(same, weight.dtype))
+        return tf.math.divide_no_nan(right, total), total
+
+    if _same_positions_statically(teacher_output, student_output):
+        return WeightedMean(*counted())
+    return WeightedMean(
+        *tf.cond(
+            _same_positions(teacher_output, student_output),
+            counted,
+            lambda: (tf.constant(0.0), tf.constant(0.0)),
+        )
+    )
+
+
+def compare(distiller, metric, y, sample_weight, teacher_output, output):
+    """Updates a metric that compares the networks."""
+    if not hasattr(metric, "thresholds"):
+        metric.update_state(teacher_output, output)
+        return
+    distiller._networks().check_comparable(metric, teacher_output, output)
+    if not _same_positions_statically(teacher_output, output):
+        tf.debugging.assert_equal(
+            tf.shape(teacher_output)[:-1],
+            tf.shape(output)[:-1],
+            f"The metric '{metric.name}' compares decisions at equal "
+            "positions, but the outputs of teacher and student differ in size.",
+        )
+    metric.thresholds = distiller._networks().thresholds
+    weight = weight_of_positions(
+        distiller, y, sample_weight, teacher_output, output
+    )
+    metric.update_state(teacher_output, output, sample_weight=weight)
+
+
+def weight_of_positions(distiller, y, sample_weight, *outputs):
+    """Returns the weight of every decision, float32 `(batch, ...)`."""
+    shape = tf.shape(outputs[-1])[:-1]
+    weight = tf.ones(shape)
+    weight.set_shape(outputs[-1].shape[:-1])
+    masks = [mask_of(output) for output in outputs]
+    weights = [*masks, _one(sample_weight), _real_labels(distiller, y, shape)]
+    for other in weights:
+        if other is not None:
+            weight *= fitting_weight(other, weight)
+    return weight
+
+
+def _real_labels(distiller, y, shape):
+    ignored = [
+        getattr(loss, "ignore_class", None)
+        for loss in keras.tree.flatten(distiller.loss)
+    ]
+    y = _one(y)
+    if y is None or len(ignored) != 1 or ignored[0] is None:
+        return None
+    # Sparse labels may have a last axis of size 1.
+    y = tf.reshape(y, shape)
+    return tf.not_equal(y, tf.cast(ignored[0], y.dtype))
+
+
+def _one(structure):
+    """The labels or weights of the one output, also in a dict or a list."""
+    leaves = [x for x in keras.tree.flatten(structure) if x is not None]
+    return leaves[0] if len(leaves) == 1 else None
+
+
+def _same_positions_statically(*outputs):
+    one, other = (output.shape[1:-1] for output in outputs)
+    return None not in (*one, *other) and sizes_agree(one, other)
+
+
+def _same_positions(*outputs):
+    one, other = (tf.shape(output)[:-1] for output in outputs)
+    return tf.reduce_all(tf.equal(one, other))
+
+
+def _is_for_classes(loss):
+    resolved = keras.losses.get(loss)
+    name = getattr(resolved, "name", None) or getattr(resolved, "__name__", "")
+    return any(word in name for word in _OF_CLASSES)
