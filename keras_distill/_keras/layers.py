@@ -45,6 +45,18 @@ def clear_losses(model):
     model._clear_losses()
 
 
+def recurrent_states(layer):
+    """The states of the stateful recurrent layers inside a layer, which Keras
+    does not list among its variables."""
+    return [
+        state
+        for inner in flatten_layers(layer)
+        if getattr(inner, "stateful", False)
+        for state in keras.tree.flatten(getattr(inner, "states", None))
+        if state is not None
+    ]
+
+
 def state_variables(layer):
     """The variables of a layer or model that no gradient ever trains:
     statistics, seeds, states of recurrent layers, metrics."""
@@ -53,15 +65,8 @@ def state_variables(layer):
         for inner in flatten_layers(layer)
         for variable in inner._trainable_variables
     }
-    # Keras does not list the states of recurrent layers.
-    states = [
-        state
-        for inner in flatten_layers(layer)
-        if getattr(inner, "stateful", False)
-        for state in keras.tree.flatten(getattr(inner, "states", None))
-        if state is not None
-    ]
-    return states + [v for v in layer.variables if id(v) not in trained]
+    others = [v for v in layer.variables if id(v) not in trained]
+    return recurrent_states(layer) + others
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ import weakref
 
 import keras
 
+from keras_distill._keras.layers import recurrent_states
+
 
 class Trainer(keras.Model):
     """A `keras.Model` for subclasses that change how Keras trains."""
@@ -102,6 +104,12 @@ class Trainer(keras.Model):
         """Keras's `EpochIterator` of the `fit` that runs, and the epoch with
         which it begins."""
         return self._held_training_data(), self._first_epoch_of_fit
+
+    def _training_variables(self):
+        """All variables that training changes, some of them twice."""
+        metrics = [v for metric in self.metrics for v in metric.variables]
+        states = recurrent_states(self)
+        return [*self.variables, *self.optimizer.variables, *metrics, *states]
 
     def _start_with_epoch(self, epoch):
         """Lets the `fit` that begins start with an epoch; `None` ends that."""

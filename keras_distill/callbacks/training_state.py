@@ -3,13 +3,13 @@
 import hashlib
 import random
 
-import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_distill._distribute.local_values import local_parts
 from keras_distill._keras.global_seed import global_seed_state
 from keras_distill._keras.global_seed import set_global_seed_state
-from keras_distill._keras.layers import flatten_layers
+from keras_distill._keras.layers import recurrent_states
 from keras_distill.teachers.teacher_fingerprint import teacher_fingerprint
 
 
@@ -26,13 +26,9 @@ class TrainingState:
 
     def __init__(self, model):
         self._model = model
-        metrics = [v for metric in model.metrics for v in metric.variables]
-        variables = [
-            *model.variables,
-            *model.optimizer.variables,
-            *metrics,
-            *_states_of_teacher(model),
-        ]
+        teacher = _teacher(model)
+        states = [] if teacher is None else recurrent_states(teacher)
+        variables = [*model._training_variables(), *states]
         variables = list({id(v): v for v in variables}.values())
         parts = [(v, local_parts(v)) for v in variables]
         self._shared = [v.value for v, local in parts if local is None]
@@ -42,7 +38,7 @@ class TrainingState:
         """Returns what all processes have in common, as plain values."""
         return {
             "variables": [v.numpy() for v in self._shared],
-            "teacher": _teacher(self._model),
+            "teacher": _fingerprint_of_teacher(self._model),
             "logged": _logged(self._model),
         }
 
@@ -69,7 +65,7 @@ class TrainingState:
             if here != there:
                 words.append("networks, losses or optimizer")
                 break
-        if shared["teacher"] != _teacher(self._model):
+        if shared["teacher"] != _fingerprint_of_teacher(self._model):
             words.append("teacher")
         return words
 
@@ -94,29 +90,13 @@ class TrainingState:
             self._model._current_logs().training.recorded = shared["logged"]
 
 
-def _states_of_teacher(model):
-    teacher = _networks(model) and _networks(model).teacher
-    if teacher is None:
-        return []
-    layers = flatten_layers(teacher)
-    states = [getattr(layer, "states", None) for layer in layers]
-    return [
-        state
-        for state in keras.tree.flatten(states)
-        if isinstance(state, keras.Variable)
-    ]
-
-
-def _networks(model):
-    return model._networks() if hasattr(model, "_networks") else None
-
-
 def _teacher(model):
-    """The fingerprint of a fixed teacher, or `None`."""
-    networks = _networks(model)
-    if networks is None or networks.teacher is None:
-        return None
-    return teacher_fingerprint(model)
+    networks = getattr(model, "_networks", None)
+    return None if networks is None else networks().teacher
+
+
+def _fingerprint_of_teacher(model):
+    return None if _teacher(model) is None else teacher_fingerprint(model)
 
 
 def _logged(model):
@@ -130,9 +110,10 @@ def _digest_of_first_batch(model):
     if first is None or first.value.batch is None:
         return None
     digest = hashlib.sha256()
-    for array in keras.tree.flatten(first.value.batch):
-        if array is not None:
-            array = np.ascontiguousarray(array)
-            digest.update(f"{array.shape} {array.dtype}".encode())
-            digest.update(array.tobytes())
+    for value in tf.nest.flatten(first.value.batch, expand_composites=True):
+        array = np.asarray(value)
+        content = array.tobytes()
+        if array.dtype.hasobject:  # strings
+            content = repr(array.tolist()).encode()
+        digest.update(f"{array.shape} {array.dtype}".encode() + content)
     return digest.hexdigest()

@@ -315,6 +315,11 @@ class MutualDistiller(BaseDistiller):
             [self.optimizer], "finalize_variable_values", finalize_all
         )
 
+    def _training_variables(self):
+        members = self._members.values()
+        theirs = [v for m in members for v in m._training_variables()]
+        return [*super()._training_variables(), *theirs]
+
     def train_step(self, data):
         from keras_distill.distillers.mutual import mutual_step
 
