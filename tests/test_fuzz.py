@@ -12,7 +12,7 @@ import keras_distill as kd
 
 layers = keras.layers
 CLASSES = 3
-WORDS, LENGTH = 7, 6
+WORDS, LENGTH = 7, 4
 
 
 def image_input():
@@ -127,7 +127,7 @@ def cases(draw):
         "policy": draw(
             st.sampled_from(["float32", "mixed_bfloat16", "mixed_float16"])
         ),
-        "how": draw(st.sampled_from(["graph", "graph", "eager", "jit"])),
+        "how": draw(st.sampled_from(["eager"] * 4 + ["graph"] * 3 + ["jit"])),
         "seed": draw(st.integers(0, 2**31 - 1)),
     }
 
@@ -191,8 +191,13 @@ def check(case, folder):
 
     distiller.save(folder / "distiller.keras")
     loaded = kd.load_distiller(folder / "distiller.keras", teacher=teacher)
-    for a, b in zip(values(loaded), values(distiller), strict=True):
+    # Keras itself saves no seeds of recurrent cells.
+    for a, b in zip(loaded.weights, distiller.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+    expected = distiller.predict(x, verbose=0)
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), expected, rtol=1e-6, atol=1e-6
+    )
 
     if case["policy"] == "float32":
         file = kd.export.tflite(
@@ -201,7 +206,6 @@ def check(case, folder):
         found = np.stack(
             [np.squeeze(kd.export.load(file)(row[None]), 0) for row in x]
         )
-        expected = student.predict(x, verbose=0)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
