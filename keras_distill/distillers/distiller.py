@@ -277,7 +277,7 @@ class Distiller(BaseDistiller):
         if auto_scale_loss and computes_in_float16(self.student):
             self.optimizer = with_loss_scaling(self.optimizer)
         names = checks.log_names(self.distillation_losses)
-        self._start_logs(names, ["loss"], of_teacher)
+        self._start_logs(names, names, of_teacher)
 
     def _check_compile(self, loss):
         checks.check_compile(loss, self.alpha)
