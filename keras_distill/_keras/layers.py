@@ -61,7 +61,10 @@ def state_variables(layer):
         for state in keras.tree.flatten(getattr(inner, "states", None))
         if state is not None
     ]
-    return states + [v for v in layer.variables if id(v) not in trained]
+    # A metric is listed in one of the two, and may be in both.
+    variables = [*states, *layer.variables, *layer.metrics_variables]
+    variables = {id(v): v for v in variables if id(v) not in trained}
+    return list(variables.values())
 
 
 @contextlib.contextmanager
