@@ -191,7 +191,7 @@ def distillation_terms(
 
 
 def evaluation_terms(distiller, teacher, student, view, replica):
-    """Computes the objective of pure distillation as `loss`, and its parts.
+    """Computes the distillation losses in evaluation, see `distillation_terms`.
 
     Nothing that a loss remembers changes: statistics, seeds, memories.
     """
@@ -200,11 +200,9 @@ def evaluation_terms(distiller, teacher, student, view, replica):
         replica.statistics_of_real_samples(distiller),
         gathering(None if replica.share is None else replica),
     ):
-        terms = distillation_terms(
+        return distillation_terms(
             distiller, teacher, student, view, None, replica
         )
-    loss = distiller.objective(None, terms["distillation_loss"])
-    return {**terms, "loss": with_additional_losses(distiller, loss)}
 
 
 def with_additional_losses(distiller, loss):

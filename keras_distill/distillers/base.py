@@ -171,9 +171,9 @@ class BaseDistiller(LoggedModel):
 
         `loss` is the task loss plus regularizers. The teacher runs only if a
         metric compares with it, or if there is nothing but distillation to
-        measure (alpha=1 without labels or without a task loss): `loss` then
-        is the objective, logged beside `distillation_loss` and each of its
-        parts. No weight and no statistic changes.
+        measure (alpha=1 without labels or without a task loss): then there is
+        no `loss`, but `distillation_loss` and its parts. No weight and no
+        statistic changes.
         """
         with self._in_evaluation():
             return super().evaluate(
