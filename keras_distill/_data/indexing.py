@@ -11,6 +11,7 @@ from keras_distill._data.batch_fields import sample_spec
 from keras_distill._data.sources import are_arrays
 from keras_distill._data.sources import leaves
 from keras_distill._data.sources import unsupported
+from keras_distill._data.sparse import number_of_rows
 
 
 def indexed(data: Any) -> Any:
@@ -66,7 +67,9 @@ def indexed(data: Any) -> Any:
     if not are_arrays(data):
         expected = "a tf.data.Dataset of single samples, or the arrays x of fit"
         raise unsupported(data, "data", expected)
-    return packed(data, np.arange(len(leaves(data)[0]), dtype="int32"))
+    return packed(
+        data, np.arange(number_of_rows(leaves(data)[0]), dtype="int32")
+    )
 
 
 def with_checked_index(dataset, check):

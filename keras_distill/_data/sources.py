@@ -14,6 +14,8 @@ import keras
 import numpy as np
 
 from keras_distill._data.batch_fields import plain_batch
+from keras_distill._data.sparse import is_scipy
+from keras_distill._data.sparse import number_of_rows
 
 INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
@@ -100,7 +102,7 @@ def to_arrays(data, argument):
     if not are_arrays(data):
         raise unsupported(data, argument)
     arrays = _to_numpy(data)
-    lengths = {len(array) for array in leaves(arrays)}
+    lengths = set(map(number_of_rows, leaves(arrays)))
     if len(lengths) > 1:
         raise ValueError(
             f"The arrays of `{argument}` must have the same number of samples. "
@@ -177,7 +179,7 @@ def no_batch():
 
 
 def _slices(arrays, batch_size, rows):
-    count = len(leaves(arrays)[0])
+    count = number_of_rows(leaves(arrays)[0])
     order = np.arange(count) if rows is None else rows(count)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
@@ -187,9 +189,12 @@ def _slices(arrays, batch_size, rows):
 
 
 def _to_numpy(structure):
-    return keras.tree.map_structure(
-        lambda a: None if a is None else np.asarray(a), structure
-    )
+    def array(a):
+        if a is None or is_scipy(a):
+            return a if a is None else a.tocsr()
+        return np.asarray(a)
+
+    return keras.tree.map_structure(array, structure)
 
 
 def number_of_batches(dataset):

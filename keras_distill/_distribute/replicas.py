@@ -155,6 +155,12 @@ def pad_empty_replica(batch):
     def with_stand_in(tensor):
         if tensor is None:
             return None
+        if isinstance(tensor, tf.SparseTensor):
+            raise ValueError(
+                "Sparse inputs are for one device: a global batch of them "
+                "cannot be shared among replicas. Make them dense first: "
+                "dataset.map(lambda x, y: (tf.sparse.to_dense(x), y))."
+            )
         shape = tf.concat([[rows], tf.shape(tensor)[1:]], axis=0)
         joined = tf.concat([tensor, tf.zeros(shape, tensor.dtype)], axis=0)
         joined.set_shape([None, *tensor.shape[1:]])

@@ -65,8 +65,14 @@ def state_variables(layer):
         for inner in flatten_layers(layer)
         for variable in inner._trainable_variables
     }
-    others = [v for v in layer.variables if id(v) not in trained]
-    return recurrent_states(layer) + others
+    # A metric is listed in one of the two, and may be in both.
+    variables = [
+        *recurrent_states(layer),
+        *layer.variables,
+        *layer.metrics_variables,
+    ]
+    variables = {id(v): v for v in variables if id(v) not in trained}
+    return list(variables.values())
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ Relies on no private name.
 
 import keras
 
+from keras_distill._data.sparse import is_sparse
+
 
 def symbolic_pass(function, inputs):
     """Returns what a function of tensors gives for `keras.KerasTensor`s.
@@ -30,7 +32,9 @@ def with_free_batch(tensors):
     """Returns `keras.KerasTensor`s like these tensors, of any batch size."""
     return keras.tree.map_structure(
         lambda t: keras.KerasTensor(
-            (None, *t.shape[1:]), keras.backend.standardize_dtype(t.dtype)
+            (None, *t.shape[1:]),
+            keras.backend.standardize_dtype(t.dtype),
+            sparse=bool(getattr(t, "sparse", False) or is_sparse(t)),
         ),
         tensors,
     )

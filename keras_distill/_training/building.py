@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_distill._data.for_network import for_network
+from keras_distill._data.sparse import first_rows
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.layers import left_as_found
 from keras_distill._keras.precision import run_first
@@ -106,7 +107,7 @@ def build_student(student, x):
         if getattr(layer, "stateful", False)
     ]
     if not stateful:  # The states of recurrent layers have a batch size.
-        x = keras.tree.map_structure(lambda a: a[:1], x)
+        x = keras.tree.map_structure(lambda a: first_rows(a, 1), x)
     with left_as_found(student):
         student(x)
     for layer in stateful:

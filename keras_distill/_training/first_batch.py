@@ -19,6 +19,9 @@ from keras_distill._data.sources import check_it_ends
 from keras_distill._data.sources import first_again
 from keras_distill._data.sources import first_batch
 from keras_distill._data.sources import no_batch
+from keras_distill._data.sparse import as_tensor
+from keras_distill._data.sparse import first_rows
+from keras_distill._data.sparse import number_of_rows
 from keras_distill._training.apart import check_apart
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
@@ -111,7 +114,7 @@ class FirstBatch:
             return first_again(batch, x)
         elif are_arrays(x):
             size = arguments.get("batch_size") or 32
-            if any(len(a) == 0 for a in keras.tree.flatten(x)):
+            if not all(map(number_of_rows, keras.tree.flatten(x))):
                 raise no_batch()
             self._check_sample_index(unpacked(x))
             if arguments.get("shuffle", True):
@@ -120,7 +123,8 @@ class FirstBatch:
                 )
             self._check_batch(
                 keras.tree.map_structure(
-                    lambda a: None if a is None else a[:size], (x, y)
+                    lambda a: None if a is None else first_rows(a, size),
+                    (x, y),
                 )
             )
         # Keras judges anything else (None, a torch DataLoader).
@@ -137,7 +141,7 @@ class FirstBatch:
         """
         sample = unpacked(x)
         kinds = keras.tree.map_structure(
-            lambda a: a if a is None else (np.shape(a)[1:], str(a.dtype)),
+            lambda a: a if a is None else (tuple(a.shape)[1:], str(a.dtype)),
             (sample, y),
         )
         kind = (
@@ -167,7 +171,7 @@ class FirstBatch:
             )
         self.distiller._view_schedule().check(unpacked(x))
         x = unpacked(x).inputs
-        x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
+        x = keras.tree.map_structure(as_tensor, x)
         teacher = run_teacher(self.distiller, x, cached)
         build_networks(self.distiller, x, teacher, cached)
         check_apart(networks.teacher, networks.student)
@@ -212,7 +216,7 @@ class FirstBatch:
             from keras_distill._distribute import strategies
 
             strategies.check_batch_size(
-                len(keras.tree.flatten(unpacked(x).inputs)[0]),
+                number_of_rows(keras.tree.flatten(unpacked(x).inputs)[0]),
                 self.distiller.distribute_strategy,
             )
         self.batch = self.standardized(batch)
@@ -265,7 +269,7 @@ class FirstBatch:
             return
         index = np.asarray(index)
         inputs = keras.tree.flatten(sample.inputs)[0]
-        if index.shape != (len(inputs),):
+        if index.shape != (number_of_rows(inputs),):
             raise ValueError(
                 "The data must carry one index per sample. Received: indices "
                 f"of shape {index.shape} with inputs of shape "

@@ -9,6 +9,7 @@ from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill._data.sources import are_arrays
 from keras_distill._data.sources import can_be_iterated_again
 from keras_distill._data.sources import iterate
+from keras_distill._data.sparse import as_tensor
 from keras_distill._keras.layers import left_as_found
 
 
@@ -73,7 +74,5 @@ class TeacherBatches:
         batches = iterate(self.data, "x", self.batch_size)
         for batch in itertools.islice(batches, self.limit):
             sample, _, _ = unpacked_batch(batch)
-            x = keras.tree.map_structure(
-                keras.ops.convert_to_tensor, sample.inputs
-            )
+            x = keras.tree.map_structure(as_tensor, sample.inputs)
             yield self._teacher(x, sample.teacher_outputs)

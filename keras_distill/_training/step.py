@@ -11,6 +11,7 @@ every term must be scaled alike (_distribute/replicas.py).
 
 import warnings
 
+import keras
 import tensorflow as tf
 
 from keras_distill._data.batch_fields import plain_batch
@@ -25,8 +26,11 @@ from keras_distill._training.agreement import chooses_classes
 from keras_distill._training.compilation import networks_of_step
 from keras_distill._training.compilation import teacher_of_step
 from keras_distill._training.deployment import untrained_head
+from keras_distill._training.evaluation import check_results
+from keras_distill._training.evaluation import distills_in_evaluation
 from keras_distill._training.loss_inputs import labels_and_weight
 from keras_distill.losses.ops.gathering import gathering
+from keras_distill.views.base import View
 
 
 @after_its_batch
@@ -102,24 +106,35 @@ def update(distiller, gradients):
 
 
 def test_step(distiller, data):
-    (x, y, weight), replica = replicas.pad_empty_replica(plain_batch(data))
+    batch, replica = replicas.pad_empty_replica(unpacked_batch(data))
+    sample, y, weight = batch
     y = distiller.views.evaluation_labels(y)
-    output = distiller(x, training=False)
-    teacher_output = None
-    if distiller._current_logs().of_teacher:
-        view = distiller.views.teacher_evaluation(x)
-        teacher_output = distiller._networks().teacher_pass(view).output
+    networks, logs = distiller._networks(), distiller._current_logs()
+    distills = distills_in_evaluation(distiller, y is not None)
+    teacher, terms = None, {}
+    if distills or logs.of_teacher:
+        view = distiller.views.teacher_evaluation(sample.inputs)
+        teacher = networks.teacher_pass(view)
+    if distills:
+        networks.check_bound()
+        view = View(distiller.views.evaluation(sample.inputs), None, y, weight)
+        student = networks.student_pass(view.student, training=False)
+        output = student.output
+        terms = evaluation_terms(distiller, teacher, student, view, replica)
+    else:
+        output = distiller(sample.inputs, training=False)
     y, weight, output, teacher_output = replica.real(
-        (y, weight, output, teacher_output)
+        (y, weight, output, teacher and teacher.output)
     )
     loss = task_loss(distiller, y, output, weight, replica)
     if loss is not None:
-        loss = with_additional_losses(distiller, loss)
-        terms = replica.zero_if_empty({"loss": loss})
-        distiller._current_logs().evaluation.update_state(terms, replica.count)
-    return replicas.reducible(
-        distiller._update_metrics(y, output, weight, teacher_output)
-    )
+        terms = {"loss": with_additional_losses(distiller, loss)}
+    if terms:
+        terms = replica.zero_if_empty(terms)
+        logs.evaluation.update_state(terms, replica.count)
+    results = distiller._update_metrics(y, output, weight, teacher_output)
+    check_results(distiller, results, y is not None)
+    return replicas.reducible(results)
 
 
 def predict_step(distiller, data):
@@ -140,7 +155,21 @@ def loss_terms(distiller, teacher, student, view, sample_index, replica):
     if student_loss is not None:
         terms["student_loss"] = student_loss
 
-    total = number(0.0)
+    terms.update(
+        distillation_terms(
+            distiller, teacher, student, view, sample_index, replica
+        )
+    )
+    loss = distiller.objective(student_loss, terms["distillation_loss"])
+    terms["loss"] = with_additional_losses(distiller, loss)
+    return terms
+
+
+def distillation_terms(
+    distiller, teacher, student, view, sample_index, replica
+):
+    """Computes the distillation losses, their sum and what they log: a dict."""
+    terms, total = {}, number(0.0)
     for name, loss in distiller.distillation_losses.items():
         y, weight = labels_and_weight(distiller, name, student, view, replica)
         arguments = student.shared_with(loss)
@@ -158,10 +187,22 @@ def loss_terms(distiller, teacher, student, view, sample_index, replica):
         scale = distiller.distillation_loss_weights[name]
         total += scale * number(value)
     terms["distillation_loss"] = total
-
-    loss = distiller.objective(student_loss, total)
-    terms["loss"] = with_additional_losses(distiller, loss)
     return terms
+
+
+def evaluation_terms(distiller, teacher, student, view, replica):
+    """Computes the distillation losses in evaluation, see `distillation_terms`.
+
+    Nothing that a loss remembers changes: statistics, seeds, memories.
+    """
+    with (
+        keras.StatelessScope(),
+        replica.statistics_of_real_samples(distiller),
+        gathering(None if replica.share is None else replica),
+    ):
+        return distillation_terms(
+            distiller, teacher, student, view, None, replica
+        )
 
 
 def with_additional_losses(distiller, loss):

@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 
+from keras_distill._data.sparse import is_sparse
 from keras_distill._keras import precision
 from keras_distill._keras.masks import masks_by_place
 from keras_distill._keras.masks import with_masks
@@ -51,6 +52,11 @@ class TeacherPass:
 
         if self.batch_size is None:
             return with_masks(*run(x))
+        if any(map(is_sparse, keras.tree.flatten(x))):
+            raise ValueError(
+                "teacher_batch_size cuts batches into pieces, and sparse "
+                "inputs cannot be cut. Leave teacher_batch_size out."
+            )
         from keras_distill._training.microbatches import in_pieces
 
         return with_masks(*in_pieces(run, x, self.batch_size))

@@ -10,6 +10,7 @@ import keras
 from keras_distill._arguments import checked_alpha
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
+from keras_distill._training.evaluation import check_validation
 from keras_distill._training.first_batch import FirstBatch
 from keras_distill._training.first_batch import check_class_weight
 from keras_distill._training.logged_model import LoggedModel
@@ -106,6 +107,10 @@ class BaseDistiller(LoggedModel):
         }
         x = self._first_batch.value.prepare(x, y, arguments)
         checks.warn_of_class_weight(self, class_weight)
+        if validation_data is not None or validation_split:
+            checks.check_teacher_metrics(self)
+            of_fit = validation_data is None
+            check_validation(self, (x, y) if of_fit else validation_data)
         prepare_losses(self, x, arguments)
         with self._during_training():
             return super().fit(
@@ -167,7 +172,10 @@ class BaseDistiller(LoggedModel):
         """Evaluates what you ship, as `keras.Model.evaluate`.
 
         `loss` is the task loss plus regularizers. The teacher runs only if a
-        metric compares with it. No weight and no statistic changes.
+        metric compares with it, or if there is nothing but distillation to
+        measure (alpha=1 without labels or without a task loss): then there is
+        no `loss`, but `distillation_loss` and its parts. No weight and no
+        statistic changes.
         """
         with self._in_evaluation():
             return super().evaluate(

@@ -36,6 +36,17 @@ class Distiller(BaseDistiller):
     teacher's classifier on top of the student: with one of them, `L_S`,
     metrics, `evaluate`, `predict` and `export` use `deployable_student()`.
 
+    `sample_weight` and `class_weight` of `fit` weigh the samples in the task
+    loss and in every distillation loss. Weights for each output weigh the task
+    loss and the losses on that output; a loss on a layer inside then weighs
+    all samples alike.
+
+    `fit` logs `agreement`, the share of positions where student and teacher
+    choose the same class, if both outputs have the same positions and a task
+    loss for classes, a distillation loss on class scores, or a softmax or
+    sigmoid at the end of a network says that they choose classes. Padding,
+    void labels and zero weights do not count.
+
     Args:
         student: The `keras.Model` to train.
         teacher: A trained `keras.Model`, a list of them (they teach the mean
@@ -277,7 +288,7 @@ class Distiller(BaseDistiller):
         if auto_scale_loss and computes_in_float16(self.student):
             self.optimizer = with_loss_scaling(self.optimizer)
         names = checks.log_names(self.distillation_losses)
-        self._start_logs(names, ["loss"], of_teacher)
+        self._start_logs(names, names, of_teacher)
 
     def _check_compile(self, loss):
         checks.check_compile(loss, self.alpha)

@@ -43,11 +43,17 @@ def same_decision(
 class Agreement(keras.metrics.Mean):
     """Share of samples for which teacher and student predict the same class.
 
-        agreement = (1 / n) * sum_i [argmax teacher(x_i) == argmax student(x_i)]
+        agreement = sum_i w_i [argmax teacher_i == argmax student_i] / sum_i w_i
 
-    `kd.Distiller` reports it in training at no cost. In `evaluate` the teacher
-    does not run, unless this metric asks for it:
-    `distiller.compile(..., metrics=["accuracy", kd.metrics.Agreement()])`.
+    `i` counts the samples, or the positions of a sequence or map. `w` is the
+    sample weight, 1 without one. It is 0 where a mask of either network leaves
+    a position out, and for void labels (`ignore_class` of the task loss).
+
+    `kd.Distiller` reports it in training at no cost, if the networks choose
+    classes. In `evaluate` the teacher does not run, unless this metric asks
+    for it: `distiller.compile(..., metrics=["accuracy",
+    kd.metrics.Agreement()])`. Then it is computed for any two outputs with the
+    same classes and positions.
 
     Args:
         name: The name in the logs. Defaults to `"agreement"`.

@@ -54,16 +54,58 @@ def test_a_loss_on_one_of_several_outputs_takes_its_weights(as_dict):
     assert terms(none, some) == pytest.approx((0.0, decoupled))
 
 
-def test_weights_of_outputs_and_a_loss_on_none_of_them():
+@pytest.mark.parametrize("as_dict", (True, False))
+def test_weights_of_outputs_and_a_loss_on_none_of_them(as_dict):
     hint = kd.losses.Hint(teacher_layer_name="act1", student_layer_name="act1")
     distiller = kd.Distiller(
-        student=heads(), teacher=heads(8), distillation_losses=hint
+        student=heads(as_dict=as_dict),
+        teacher=heads(8, as_dict),
+        distillation_losses=hint,
     )
-    distiller.compile("sgd", [crossentropy(), crossentropy()])
-    with pytest.raises(ValueError, match="one weight per sample"):
-        distiller.fit(
-            X, (Y, Y), sample_weight=(np.ones(16), np.ones(16)), verbose=0
-        )
+    losses = {"a": crossentropy(), "b": crossentropy()}
+    distiller.compile(keras.optimizers.SGD(0.0), losses)
+    y = {"a": Y, "b": Y} if as_dict else (Y, Y)
+
+    def logs(weights):
+        if as_dict:
+            weights = dict(zip("ab", weights))
+        return distiller.fit(X, y, sample_weight=weights, verbose=0).history
+
+    with pytest.warns(UserWarning, match="'hint'.*weighs all samples alike"):
+        none = logs((np.zeros(16), np.zeros(16)))
+    assert none["student_loss"] == [0.0]
+    whole = distiller.fit(X, y, verbose=0).history
+    assert none["hint_loss"] == pytest.approx(whole["hint_loss"])
+
+
+def attending(width):
+    """The features go into an attention, which takes off their mask."""
+    tokens = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(10, width, mask_zero=True, name="features")(tokens)
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 2)(x, x)])
+    return keras.Model(tokens, layers.Dense(4)(x[:, 0]))
+
+
+@pytest.mark.parametrize("options", ({}, {"jit_compile": True}))
+def test_the_mask_of_a_tap_before_an_attention(options):
+    tokens = np.where(np.arange(6) < 3, 1 + np.arange(96).reshape(16, 6) % 9, 0)
+    teacher, student = attending(4), attending(4)
+    distiller = kd.Distiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=kd.losses.Hint(
+            teacher_layer_name="features", student_layer_name="features"
+        ),
+    )
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy(), **options)
+    a, b = (
+        model.get_layer("features").embeddings.numpy()[tokens]
+        for model in (teacher, student)
+    )
+    real = np.square(a - b)[:, :3].mean()
+    assert abs(real - np.square(a - b).mean()) > 1e-5
+    logs = distiller.train_on_batch(tokens, Y, return_dict=True)
+    assert logs["hint_loss"] == pytest.approx(real)
 
 
 def classifier_of_text(width):

@@ -224,3 +224,19 @@ def test_layer_paths_lists_layers_inside_layers():
     x = layers.TimeDistributed(layers.Conv2D(2, 1, name="c"), name="td")(inputs)
     paths = layer_paths(keras.Model(inputs, x))
     assert "td/c" in paths
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("conv", "Layer 'conv' .* is called 2 times"),
+        ("conv#2", "there is no #2"),
+        ("idle", "Layer 'idle' .* did not run"),
+    ],
+)
+def test_a_look_at_shapes_gives_the_error_itself(name, message):
+    model, _ = shared()
+    model.idle = layers.Dense(2, name="idle")
+    with pytest.raises(ValueError, match=message) as error:
+        Taps(model, [name]).shapes()
+    assert str(error.value).startswith("Layer '")

@@ -93,6 +93,7 @@ def test_groups_stay_whole_while_they_are_shuffled():
         samples(), 32, group_size=8, shuffle_buffer_size=70, seed=0
     )
     first, second = indices(data), indices(data)
+    assert int(data.cardinality()) == len(first)
     assert [len(part) for part in first] == [32, 32, 6]
     for part in first:
         check_groups(part, 8)
@@ -109,6 +110,7 @@ def test_order_without_shuffling_and_index_of_before():
         kd.views.indexed(samples()), 16, drop_remainder=True
     )
     np.testing.assert_array_equal(np.concatenate(indices(data)), np.arange(64))
+    assert int(data.cardinality()) == 4
 
 
 def test_arrays_in_groups():

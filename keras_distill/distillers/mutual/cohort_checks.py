@@ -4,6 +4,8 @@ import keras
 
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._data.for_network import for_network
+from keras_distill._data.sparse import as_tensor
+from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill._training.building import build_student
 from keras_distill._training.first_batch import FirstBatch
 from keras_distill._training.outputs import ForwardOutputs
@@ -41,10 +43,7 @@ class CohortBatch(FirstBatch):
     def _build_students(self, sample):
         """Builds students, and losses whose shapes only the data shows."""
         cohort = self.distiller
-        inputs = keras.tree.map_structure(
-            keras.ops.convert_to_tensor, sample.inputs
-        )
-        free = lambda a: (None, *a.shape[1:])  # noqa: E731
+        inputs = keras.tree.map_structure(as_tensor, sample.inputs)
         with cohort.distribute_strategy.scope():
             inputs = cohort.views.evaluation(inputs)
             shapes = {}
@@ -53,12 +52,11 @@ class CohortBatch(FirstBatch):
                 x = for_network(student, inputs, "student")
                 build_student(student, x)
                 member.built = True
-                specs = keras.tree.map_structure(
-                    lambda a: keras.KerasTensor(free(a), a.dtype.name), x
-                )
                 if not cohort._networks().bound:
                     taps = member._networks().student_taps
-                    shapes[name] = ForwardOutputs(*taps.shapes_on(specs))
+                    shapes[name] = ForwardOutputs(
+                        *taps.shapes_on(with_free_batch(x))
+                    )
             cohort.built = True
             if shapes:
                 cohort._bind(shapes)

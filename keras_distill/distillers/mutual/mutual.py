@@ -297,8 +297,7 @@ class MutualDistiller(BaseDistiller):
                 )
             # Callbacks look for `optimizer`.
             self.optimizer = next(iter(self._members.values())).optimizer
-        losses = [f"{name}_loss" for name in self._members]
-        self._start_logs(self._log_names(), ["loss", *losses])
+        self._start_logs(self._log_names(), self._log_names())
 
     def _during_training(self):
         # At the end of training Keras sets the weights to their averages, but

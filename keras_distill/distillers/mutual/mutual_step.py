@@ -14,8 +14,11 @@ from keras_distill._distribute import replicas
 from keras_distill._distribute.several_steps import after_its_batch
 from keras_distill._distribute.task_loss import task_loss
 from keras_distill._training import step
+from keras_distill._training.evaluation import check_results
+from keras_distill._training.evaluation import distills_in_evaluation
 from keras_distill.distillers.mutual.member import stopped
 from keras_distill.losses.ops.gathering import gathering
+from keras_distill.views.base import View
 
 
 @after_its_batch
@@ -69,19 +72,46 @@ def train_step(cohort, data):
 def test_step(cohort, data):
     (x, y, weight), replica = replicas.pad_empty_replica(plain_batch(data))
     y = cohort.views.evaluation_labels(y)
-    outputs = cohort(x, training=False)
-    y, weight, outputs = replica.real((y, weight, outputs))
     logs = {}
+    if distills_in_evaluation(cohort, y is not None):
+        outputs, logs = _pure_distillation(cohort, x, y, weight, replica)
+    else:
+        outputs = cohort(x, training=False)
+    y, weight, outputs = replica.real((y, weight, outputs))
     for name, member in cohort._members.items():
         loss = task_loss(member, y, outputs[name], weight, replica)
         if loss is not None:
             loss = step.with_additional_losses(member, loss)
             logs[f"{name}_loss"] = loss
     if logs:
-        logs["loss"] = sum(logs.values())
+        losses = [logs.get(f"{name}_loss") for name in cohort._members]
+        if None not in losses:
+            logs["loss"] = sum(losses)
         logs = replica.zero_if_empty(logs)
         cohort._current_logs().evaluation.update_state(logs, replica.count)
-    return replicas.reducible(cohort._update_metrics(y, outputs, weight))
+    results = cohort._update_metrics(y, outputs, weight)
+    check_results(cohort, results, y is not None)
+    return replicas.reducible(results)
+
+
+def _pure_distillation(cohort, x, y, weight, replica):
+    """The outputs of all students, and what each learns from its peers."""
+    x, members = cohort.views.evaluation(x), cohort._members
+    own = {}
+    for name, member in members.items():
+        member._networks().check_bound()
+        own[name] = member._networks().student_pass(x, training=False)
+    logs = {}
+    for name, member in members.items():
+        terms = step.evaluation_terms(
+            member,
+            member.peers(own),
+            own[name],
+            View(x, None, y, weight),
+            replica,
+        )
+        logs.update(member.log(terms))
+    return {name: student.output for name, student in own.items()}, logs
 
 
 def same_learning_rate(members):

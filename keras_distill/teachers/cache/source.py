@@ -9,6 +9,8 @@ import tensorflow as tf
 from keras_distill._data import batch_fields
 from keras_distill._data.sources import are_arrays
 from keras_distill._data.sources import unsupported
+from keras_distill._data.sparse import as_tensor
+from keras_distill._data.sparse import is_scipy
 from keras_distill.teachers.cache import folder
 
 
@@ -28,6 +30,9 @@ def ordered_batches(dataset, batch_size, teacher):
         data = dataset
     elif are_arrays(dataset) or batch_fields.is_packed(dataset):
         arrays = batch_fields.unpacked(dataset).inputs
+        arrays = keras.tree.map_structure(
+            lambda a: as_tensor(a) if is_scipy(a) else a, arrays
+        )
         with tf.device("CPU"):
             data = tf.data.Dataset.from_tensor_slices(arrays)
     else:
@@ -39,6 +44,14 @@ def ordered_batches(dataset, batch_size, teacher):
         )
     size = int(data.cardinality())
     spec = batch_fields.sample_spec(data)
+    if any(
+        isinstance(s, tf.SparseTensorSpec) for s in tf.nest.flatten(spec.inputs)
+    ):
+        raise TypeError(
+            "A teacher cache takes dense samples, and `dataset` is sparse. "
+            "Make it dense first: tf.sparse.to_dense(x), or x.toarray() for a "
+            "scipy matrix."
+        )
     if size == tf.data.INFINITE_CARDINALITY or spec.epoch is not None:
         raise ValueError(
             "dataset must end: give the samples once, in order, without "
