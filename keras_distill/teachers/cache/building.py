@@ -128,6 +128,7 @@ class _Builder:
         if start == header["samples"]:
             return
         parts, rows, checksums = [], 0, []
+        before = np.fromfile(self.path / folder.INPUTS, "<u4")
         data = self.batches.skip(start // header["batch_size"]).prefetch(2)
         position = start
         for inputs, index in data:
@@ -136,10 +137,11 @@ class _Builder:
                 self._write_shard(epoch, parts, checksums)
                 parts, rows, checksums = [], 0, []
             source.check_in_order(index.numpy(), position)
+            sums = source.checksums(inputs)
             if epoch == 0:
-                checksums.append(source.checksums(inputs))
-            elif position == start:
-                self._check_order(inputs, position, epoch)
+                checksums.append(sums)
+            else:
+                _check_repeated(sums, before[position:], position, epoch)
             parts.append(self.forward.stored(inputs, index, epoch, position))
             rows += len(index)
             position += len(index)
@@ -182,16 +184,6 @@ class _Builder:
         )
         folder.write_header(self.path, header)
 
-    def _check_order(self, inputs, position, epoch):
-        now = source.checksums(inputs)
-        before = np.fromfile(self.path / folder.INPUTS, "<u4")
-        if not np.array_equal(now, before[position : position + len(now)]):
-            raise ValueError(
-                f"dataset gives other samples in epoch {epoch} than in epoch "
-                "0. It must give the same samples in the same order in every "
-                "pass: leave out shuffle and random augmentation."
-            )
-
     def _announced(self, done):
         if not self.verbose:
             return None
@@ -208,6 +200,19 @@ class _Builder:
         if done:
             print(f"TeacherCache: going on after {done} views.")
         return keras.utils.Progbar(total, unit_name="view")
+
+
+def _check_repeated(checksums, before, position, epoch):
+    """Raises unless samples are those of the first pass over the data."""
+    shared = min(len(checksums), len(before))
+    wrong = np.flatnonzero(checksums[:shared] != before[:shared])
+    if len(wrong):
+        raise ValueError(
+            f"dataset gives other samples in epoch {epoch} than in epoch 0, "
+            f"such as sample {position + wrong[0]}. It must give the same "
+            "samples in the same order in every pass: leave out shuffle, "
+            "random augmentation and .interleave without deterministic=True."
+        )
 
 
 def _replayable(views):
