@@ -39,6 +39,18 @@ def checked_boolean(argument: str, value: Any, *, or_none: bool = False) -> Any:
     return bool(value)
 
 
+def checked_booleans(argument: str, values: Any, length: int) -> tuple:
+    """Checks a list of `length` times `True` or `False`."""
+    return _checked_list(
+        lambda value: checked_boolean(argument, value),
+        argument,
+        values,
+        "a list of booleans",
+        length,
+        "",
+    )
+
+
 def checked_integer(
     argument: str,
     value: Any,
@@ -90,6 +102,11 @@ def checked_seed(
     return checked_integer(
         argument, value, 0, 2**32 - 1, or_none=or_none, hint=hint
     )
+
+
+def checked_dataset_seed(value: Any) -> Any:
+    """Checks a seed of `tf.data`, 64 bits with a sign, or `None`."""
+    return checked_integer("seed", value, -(2**63), 2**63 - 1, or_none=True)
 
 
 def checked_number(
@@ -203,8 +220,8 @@ def checked_range(
 ) -> tuple[float, float]:
     """Checks `(low, high)` with `0 < low <= high <= most`."""
     try:
-        low, high = (float(bound) for bound in bounds)
-    except (TypeError, ValueError):
+        low, high = checked_numbers(argument, bounds, length=2)
+    except ValueError:
         low, high = math.nan, math.nan
     if not (0.0 < low <= high <= most and high < math.inf):
         limits = f"(0, {most:g}]" if most < math.inf else "positive numbers"
@@ -250,7 +267,7 @@ def checked_strings(
     )
 
 
-def checked_path(argument: str, path: Any) -> pathlib.Path:
+def as_path(argument: str, path: Any) -> pathlib.Path:
     """Checks a path: a string that is not empty, or `os.PathLike`."""
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise TypeError(_message(argument, "a path", path, ""))
@@ -262,6 +279,21 @@ def checked_mapping(argument: str, value: Any, *, hint: str = "") -> Mapping:
     if not isinstance(value, Mapping):
         raise TypeError(_message(argument, "a dict", value, hint))
     return value
+
+
+def checked_models(argument: str, model: Any, *, or_none: bool = False) -> Any:
+    """Checks a `keras.Model` or a list of them."""
+    models = model if isinstance(model, (list, tuple)) else [model]
+    if or_none and model is None:
+        return None
+    if not models or not all(isinstance(m, keras.Model) for m in models):
+        expected = "a keras.Model or a list of them"
+        expected += ", or None" if or_none else ""
+        raise TypeError(
+            _message(argument, expected, model, "")
+            + f" of type {type(model).__name__}"
+        )
+    return model
 
 
 def checked_instance(

@@ -7,6 +7,9 @@ from typing import Any
 import keras
 
 from keras_distill._arguments import checked_alpha
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import one_of
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.first_batch import FirstBatch
@@ -59,6 +62,28 @@ class BaseDistiller(LoggedModel):
         self.built = True
 
     # Training.
+
+    def compile(
+        self,
+        *,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+        **kwargs,
+    ):
+        # Keras takes any string for true.
+        super().compile(
+            run_eagerly=checked_boolean("run_eagerly", run_eagerly),
+            steps_per_execution=checked_integer(
+                "steps_per_execution", steps_per_execution
+            ),
+            jit_compile=one_of(
+                "jit_compile", jit_compile, ("auto", True, False)
+            ),
+            auto_scale_loss=checked_boolean("auto_scale_loss", auto_scale_loss),
+            **kwargs,
+        )
 
     def fit(
         self,

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._data.batch_fields import unpacked
@@ -151,6 +152,7 @@ class Distiller(BaseDistiller):
             check: Whether it must be the teacher that the Distiller was saved
                 with, by fingerprint. Defaults to `True`.
         """
+        checked_boolean("check", check)
         teacher = as_teacher(teacher)
         checks.check_teacher(teacher, self.student)
         if checks.is_another_teacher(teacher, self, check):

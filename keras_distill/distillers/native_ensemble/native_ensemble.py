@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_string
 from keras_distill._arguments import checked_temperature
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill._training.first_batch import FirstBatch
@@ -148,6 +149,7 @@ class NativeEnsembleDistiller(Distiller):
         name: str = "native_ensemble_distiller",
     ) -> None:
         checks.check_student(student)
+        checked_string("branch_from", branch_from)
         branches = checked_integer(
             "branches", branches, least=2, hint="the student's included"
         )
@@ -197,11 +199,7 @@ class NativeEnsembleDistiller(Distiller):
             branch: Its number. Defaults to 1, the very student that you gave.
                 The others share its trunk.
         """
-        if branch not in range(1, self.branches + 1):
-            raise ValueError(
-                f"branch must be a number from 1 to {self.branches}. Received: "
-                f"branch={branch!r}"
-            )
+        checked_integer("branch", branch, most=self.branches)
         if branch == 1:
             return self.student
         name = branch_names(self.branches)[branch - 1]

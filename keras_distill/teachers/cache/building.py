@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
@@ -38,6 +39,8 @@ def build(
         )
     views = _replayable(views)
     checked_integer("epochs", epochs)
+    checked_boolean("overwrite", overwrite)
+    checked_boolean("verbose", verbose)
     outputs = _checked("outputs", outputs, StoredOutputs)
     run = _checked("run", run, TeacherRun)
     batch_size = run.batch_size_for(views)

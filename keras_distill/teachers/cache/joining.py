@@ -26,10 +26,10 @@ def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
         check.look(batch)
         dataset = check.applied(dataset)
     knows_epochs = batch_fields.sample_spec(dataset).epoch is not None
-    if first_epoch < 0 or (knows_epochs and first_epoch):
+    if knows_epochs and first_epoch:
         raise ValueError(
-            "first_epoch must be >= 0, and 0 for a pipeline that knows its "
-            "epochs itself: pass it to kd.datasets.batches(first_epoch=) "
+            "first_epoch must be 0 for a pipeline that knows its epochs "
+            "itself: pass it to kd.datasets.batches(first_epoch=) "
             f"instead. Received: first_epoch={first_epoch}."
         )
     # If the teacher sees the same in every epoch, the epoch is only the
@@ -238,8 +238,8 @@ class _InputsCheck:
         if len(outside):
             raise ValueError(
                 f"The pipeline is of another data set than the teacher cache "
-                f"'{path}': it has a sample of index {outside.max()}, the cache "
-                f"{count} samples."
+                f"'{path}': it has a sample of index {outside.max()}, the "
+                f"cache {count} samples."
             )
         samples = self.part.samples
         outside = index[(index < samples.start) | (index >= samples.stop)]
@@ -256,12 +256,12 @@ class _InputsCheck:
                 f"The pipeline is of another data set than the teacher cache "
                 f"'{path}', or in another order: {len(wrong)} of the {which} "
                 f"are not what the teacher saw, those of index "
-                f"{_listed(wrong)}. Index the very samples that the cache was built from, in the same order, "
-                "before shuffling: kd.views.indexed(samples).shuffle(n)"
-                ".batch(b). If it reads several files at once "
-                "(.interleave), pass deterministic=True there. If the "
-                "pipeline changes inputs on purpose: cache.join(..., "
-                "check_inputs=False)."
+                f"{_listed(wrong)}. Index the very samples that the cache was "
+                "built from, in the same order, before shuffling: "
+                "kd.views.indexed(samples).shuffle(n).batch(b). If it reads "
+                "several files at once (.interleave), pass deterministic=True "
+                "there. If the pipeline changes inputs on purpose: "
+                "cache.join(..., check_inputs=False)."
             )
 
 

@@ -1,6 +1,6 @@
 """Which teacher and which views outputs come from, and whether they fit.
 
-Five numbers (int64) travel with the outputs. Whatever was mapped over the data in
+Five numbers travel with the outputs. Whatever was mapped over the data in
 between, a Distiller sees from them that it trains with what it thinks it does.
 """
 
