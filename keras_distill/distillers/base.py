@@ -69,7 +69,6 @@ class BaseDistiller(LoggedModel):
         run_eagerly=False,
         steps_per_execution=1,
         jit_compile="auto",
-        auto_scale_loss=True,
         **kwargs,
     ):
         # Keras takes any string for true.
@@ -81,7 +80,6 @@ class BaseDistiller(LoggedModel):
             jit_compile=one_of(
                 "jit_compile", jit_compile, ("auto", True, False)
             ),
-            auto_scale_loss=checked_boolean("auto_scale_loss", auto_scale_loss),
             **kwargs,
         )
 

@@ -252,6 +252,7 @@ class Distiller(BaseDistiller):
         """
         from keras_distill._training import compilation
 
+        checked_boolean("auto_scale_loss", auto_scale_loss)
         self._check_compile(loss)
         checks.warn_of_probabilities(
             loss, self.student, self._networks().deployment is not None

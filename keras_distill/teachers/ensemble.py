@@ -84,7 +84,6 @@ class Ensemble(keras.Model):
                 )
         if not models:
             raise ValueError("models: Ensemble needs at least one model.")
-        _check_members(models)
         if weights is None:
             weights = [1.0] * len(models)
         weights = checked_numbers(
@@ -99,11 +98,14 @@ class Ensemble(keras.Model):
                 f"weights needs {len(models)} numbers >= 0, not all 0. "
                 f"Received: {weights}"
             )
+        if probabilities is not None:
+            probabilities = checked_booleans(
+                "probabilities", probabilities, len(models)
+            )
+        _check_members(models)
         if probabilities is None:
             probabilities = [gives_probabilities(model) for model in models]
-        self.probabilities = list(
-            checked_booleans("probabilities", probabilities, len(models))
-        )
+        self.probabilities = list(probabilities)
         self.models = list(models)
         self.member_weights = [w / sum(weights) for w in weights]
         if self.inputs:

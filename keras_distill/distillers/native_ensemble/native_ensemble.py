@@ -20,6 +20,7 @@ from keras_distill.distillers.native_ensemble.branches import output_of
 from keras_distill.distillers.native_ensemble.branches import with_branches
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.response.soft_targets import SoftTargets
+from keras_distill.views.augmented import checked_views
 
 
 class BranchesBatch(FirstBatch):
@@ -153,11 +154,14 @@ class NativeEnsembleDistiller(Distiller):
         branches = checked_integer(
             "branches", branches, least=2, hint="the student's included"
         )
+        temperature = checked_temperature(temperature)
+        weight = _checked_weight(distillation_loss_weight)
+        views = checked_views(views)
         network = with_branches(student, branch_from, branches)
         super().__init__(
             student=network,
             distillation_losses=NativeEnsembleLoss(
-                temperature=checked_temperature(temperature),
+                temperature=temperature,
                 name="native_ensemble",
             ),
             views=views,
@@ -168,10 +172,8 @@ class NativeEnsembleDistiller(Distiller):
         self.student = student
         self.branch_from = branch_from
         self.branches = branches
-        self.temperature = float(temperature)
-        self.distillation_loss_weight = _checked_weight(
-            distillation_loss_weight
-        )
+        self.temperature = temperature
+        self.distillation_loss_weight = weight
 
     def _bind_if_shapes_are_known(self):
         super()._bind_if_shapes_are_known()
