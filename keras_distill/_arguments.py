@@ -178,6 +178,7 @@ def checked_temperature(temperature: Any) -> float:
     Beyond these bounds its square, or what is left of the differences between
     logits, is lost in the rounding of float32.
     """
+    checked_number("temperature", temperature, hint="usually 1 to 10")
     return checked_number(
         "temperature", temperature, "[0.001, 1000]", hint="usually 1 to 10"
     )

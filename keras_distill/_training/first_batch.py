@@ -18,6 +18,8 @@ from keras_distill._data.sources import check_it_ends
 from keras_distill._data.sources import first_again
 from keras_distill._data.sources import first_batch
 from keras_distill._data.sources import no_batch
+from keras_distill._data.values import check_images
+from keras_distill._data.values import check_sample_weight
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
 from keras_distill.teachers.cache.origin import check_cached
@@ -171,7 +173,9 @@ class FirstBatch:
         return (networks.student, "student"), (networks.teacher, "teacher")
 
     def _check_batch(self, batch, of_one_replica=False):
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        check_sample_weight(sample_weight)
+        check_images(unpacked(x).inputs, "x")
         self.check(x, y)
         if not of_one_replica:
             from keras_distill._distribute import strategies

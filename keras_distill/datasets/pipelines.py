@@ -14,6 +14,7 @@ from keras_distill._arguments import checked_instance
 from keras_distill._arguments import checked_integer
 from keras_distill._data.batch_fields import with_epoch
 from keras_distill._data.indexing import indexed as with_index
+from keras_distill._data.values import check_sample_weight
 
 
 def with_fast_epoch_end(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -128,6 +129,7 @@ def batches(
             "`batch_size` must be a multiple of `group_size`. Received: "
             f"batch_size={batch_size}, group_size={group_size}"
         )
+    check_sample_weight(sample_weight)
     if indexed:
         x = with_index(_as_arrays(x))
     members = {"x": x, "y": y, "sample_weight": sample_weight}

@@ -10,6 +10,8 @@ from keras_distill._arguments import checked_alpha
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import one_of
+from keras_distill._data.values import check_class_weight
+from keras_distill._data.values import check_sample_weight
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.first_batch import FirstBatch
@@ -121,6 +123,8 @@ class BaseDistiller(LoggedModel):
             "shuffle": shuffle,
             "steps_per_epoch": steps_per_epoch,
         }
+        check_sample_weight(sample_weight)
+        check_class_weight(class_weight)
         x = self._first_batch.value.prepare(x, y, arguments)
         prepare_losses(self, x, arguments)
         with self._during_training():
@@ -156,6 +160,8 @@ class BaseDistiller(LoggedModel):
         The first batch of each kind is checked as in `fit`.
         """
         self._check_compiled("train_on_batch")
+        check_sample_weight(sample_weight)
+        check_class_weight(class_weight)
         self._first_batch.value.check_kind(x, y)
         return super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict
@@ -184,6 +190,7 @@ class BaseDistiller(LoggedModel):
         `loss` is the task loss plus regularizers. The teacher runs only if a
         metric compares with it. No weight and no statistic changes.
         """
+        check_sample_weight(sample_weight)
         with self._in_evaluation():
             return super().evaluate(
                 x,
@@ -205,6 +212,7 @@ class BaseDistiller(LoggedModel):
         return_dict: bool = False,
     ) -> Any:
         """Evaluates one batch, see `evaluate`."""
+        check_sample_weight(sample_weight)
         with self._in_evaluation():
             return super().test_on_batch(x, y, sample_weight, return_dict)
 

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from keras_distill.teachers.cache.folder import UNFINISHED
-from keras_distill.teachers.cache.folder import write_whole
+from keras_distill.teachers.cache.header import write_whole
 
 SETTINGS = "settings.json"
 FORMAT = "keras_distill.distillers.generations.born_again"

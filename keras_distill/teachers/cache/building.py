@@ -13,11 +13,15 @@ import tensorflow as tf
 
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
+from keras_distill._data.values import check_images
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
 from keras_distill.teachers.cache.encoding import columns_of
 from keras_distill.teachers.cache.forward import Forward
+from keras_distill.teachers.cache.header import FORMAT
+from keras_distill.teachers.cache.header import VERSION
+from keras_distill.teachers.cache.header import shard_name
 from keras_distill.teachers.cache.options import StoredOutputs
 from keras_distill.teachers.cache.options import TeacherRun
 from keras_distill.teachers.cache.origin import teacher_description
@@ -54,8 +58,8 @@ def build(
     columns = columns_of(shapes, outputs.dtype, outputs.top_k)
     bytes_per_view = sum(column.bytes for column in columns)
     header = {
-        "format": folder.FORMAT,
-        "version": folder.VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "complete": False,
         "teacher": teacher_description(teacher),
         "teacher_dtype": run.dtype,
@@ -140,6 +144,7 @@ class _Builder:
                 self._write_shard(epoch, parts, checksums)
                 parts, rows, checksums = [], 0, []
             source.check_in_order(index.numpy(), position)
+            check_images(inputs, "dataset", position)
             sums = source.checksums(inputs)
             if epoch == 0:
                 checksums.append(sums)
@@ -174,7 +179,7 @@ class _Builder:
             name: np.concatenate([part[name] for part in parts])
             for name in parts[0]
         }
-        name = shards.shard_name(epoch, len(done))
+        name = shard_name(epoch, len(done))
         size, sha256 = shards.write(self.path, name, arrays)
         header["shards"].append(
             {

@@ -153,9 +153,9 @@ def _check_groups(index, header):
 
     With other partners, the student would see other images.
     """
-    if not header["views"].get("mixup"):
+    size = header["views"].get("mixup_group_size")
+    if not size:
         return
-    size = header["views"]["mixup_group_size"]
     groups, _, counts = tf.unique_with_counts(index // size)
     tf.debugging.assert_equal(
         counts,
