@@ -11,7 +11,9 @@ from typing import Any
 import keras
 
 from keras_distill import losses
+from keras_distill._arguments import checked_instance
 from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_mapping
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.views import FunctionMatching
@@ -63,7 +65,11 @@ class DecoupledAdam(keras.optimizers.AdamW):
         **kwargs: Any,
     ):
         peak = checked_number("peak_learning_rate", peak_learning_rate)
-        share = _decay(weight_decay)
+        share = checked_number("weight_decay", weight_decay, "[0, inf)")
+        if not callable(learning_rate):  # A schedule is.
+            learning_rate = checked_number(
+                "learning_rate", learning_rate, "[0, inf)"
+            )
         super().__init__(learning_rate, weight_decay=share / peak, **kwargs)
         self._peak, self._share = peak, share
         # All that is not called "kernel" (":0" ends the names of tf.Variable).
@@ -104,6 +110,17 @@ class Recipe:
     warmup_steps: int
     weight_decay: float
     clip_norm: float
+
+    def __post_init__(self):
+        checked_instance("views", self.views, Views, "kd.views.Views")
+        checked_mapping("distillation_losses", self.distillation_losses)
+        checked_number("alpha", self.alpha, "[0, 1]")
+        checked_integer("batch_size", self.batch_size)
+        checked_integer("steps", self.steps)
+        checked_number("learning_rate", self.learning_rate)
+        checked_integer("warmup_steps", self.warmup_steps, least=0)
+        checked_number("weight_decay", self.weight_decay, "[0, inf)")
+        checked_number("clip_norm", self.clip_norm)
 
     def distiller_arguments(self) -> dict[str, Any]:
         """Arguments for `kd.Distiller(student=..., teacher=..., **dict)`."""
@@ -213,6 +230,10 @@ def function_matching(
     scaling = one_of(
         "learning_rate_scaling", learning_rate_scaling, tuple(_EXPONENTS)
     )
+    views = FunctionMatching(image_size, **views)
+    soft_targets = losses.SoftTargets(temperature=temperature)
+    weight_decay = checked_number("weight_decay", weight_decay, "[0, inf)")
+    clip_norm = checked_number("clip_norm", clip_norm)
     steps = epochs * -(-samples // batch_size)  # the last batch is smaller
     if warmup_steps >= steps:
         raise ValueError(
@@ -223,19 +244,13 @@ def function_matching(
         )
     scale = (batch_size / _PUBLISHED_BATCH_SIZE) ** _EXPONENTS[scaling]
     return Recipe(
-        views=FunctionMatching(image_size, **views),
-        distillation_losses={
-            "soft_targets": losses.SoftTargets(temperature=temperature)
-        },
+        views=views,
+        distillation_losses={"soft_targets": soft_targets},
         alpha=1.0,
         batch_size=batch_size,
         steps=steps,
         learning_rate=learning_rate * scale,
         warmup_steps=warmup_steps,
-        weight_decay=_decay(weight_decay),
-        clip_norm=checked_number("clip_norm", clip_norm),
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
     )
-
-
-def _decay(share):
-    return 0.0 if share == 0 else checked_number("weight_decay", share)

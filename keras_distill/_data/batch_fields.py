@@ -70,18 +70,25 @@ def with_epoch(batch, epoch):
     """Adds the epoch, one number or one for each sample, to a packed batch."""
     import tensorflow as tf
 
-    x, *others = batch if isinstance(batch, tuple) else (batch,)
-    epoch = tf.cast(epoch, tf.int32)
-    epoch = tf.broadcast_to(epoch, tf.shape(x[SAMPLE_INDEX]))
-    epoch.set_shape(x[SAMPLE_INDEX].shape)
-    x = {**x, EPOCH: epoch}
-    return (x, *others) if isinstance(batch, tuple) else x
+    index = unpacked_batch(batch)[0].sample_index
+    epoch = tf.broadcast_to(tf.cast(epoch, tf.int32), tf.shape(index))
+    epoch.set_shape(index.shape)
+    return _with(batch, EPOCH, epoch)
 
 
 def with_teacher_outputs(batch, outputs):
     """Adds a teacher's outputs to a packed batch."""
+    return _with(batch, TEACHER_OUTPUTS, outputs)
+
+
+def with_sample_index(batch, sample_index):
+    """Replaces the index of a packed batch."""
+    return _with(batch, SAMPLE_INDEX, sample_index)
+
+
+def _with(batch, field, value):
     x, *others = batch if isinstance(batch, tuple) else (batch,)
-    x = {**x, TEACHER_OUTPUTS: outputs}
+    x = {**x, field: value}
     return (x, *others) if isinstance(batch, tuple) else x
 
 

@@ -1,5 +1,7 @@
 """The part of a batch that is meant for one network."""
 
+import keras
+
 
 def for_network(model, x, role):
     """The part of a batch that is meant for one network.
@@ -26,3 +28,20 @@ def for_network(model, x, role):
     if len(names) == 1:
         return x[names[0]]
     return {name: x[name] for name in names}
+
+
+def check_fits(network, x, role, views):
+    """Raises if a network of one input takes another shape than the views
+    give it."""
+    expected = getattr(network, "inputs", None)
+    if not expected or keras.tree.is_nested(x) or len(expected) != 1:
+        return
+    shape, wanted = tuple(x.shape), tuple(expected[0].shape)
+    if len(shape) != len(wanted) or any(
+        None not in (a, b) and a != b for a, b in zip(shape[1:], wanted[1:])
+    ):
+        raise ValueError(
+            f"The views give the {role} inputs of shape {shape}, but "
+            f"'{network.name}' takes {wanted}. Give another size or "
+            f"preprocessing to {type(views).__name__}."
+        )

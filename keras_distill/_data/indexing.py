@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_distill._data.batch_fields import SAMPLE_INDEX
 from keras_distill._data.batch_fields import is_packed
 from keras_distill._data.batch_fields import packed
 from keras_distill._data.batch_fields import sample_spec
+from keras_distill._data.batch_fields import unpacked_batch
+from keras_distill._data.batch_fields import with_sample_index
 from keras_distill._data.sources import are_arrays
 from keras_distill._data.sources import leaves
 from keras_distill._data.sources import unsupported
@@ -87,12 +88,14 @@ def with_checked_index(dataset, check):
         check(sample_index)
         return sample_index
 
+    whole = isinstance(dataset.element_spec, tuple)
+
     def look(*batch):
-        x, *others = batch
-        index = tf.numpy_function(checked, [x[SAMPLE_INDEX]], tf.int32)
-        index.set_shape(x[SAMPLE_INDEX].shape)
-        x = {**x, SAMPLE_INDEX: index}
-        return (x, *others) if isinstance(dataset.element_spec, tuple) else x
+        batch = batch if whole else batch[0]
+        index = unpacked_batch(batch)[0].sample_index
+        same = tf.numpy_function(checked, [index], tf.int32)
+        same.set_shape(index.shape)
+        return with_sample_index(batch, same)
 
     return dataset.map(look)
 

@@ -22,6 +22,8 @@ from keras_distill._data.sources import no_batch
 from keras_distill._data.sparse import as_tensor
 from keras_distill._data.sparse import first_rows
 from keras_distill._data.sparse import number_of_rows
+from keras_distill._data.values import check_images
+from keras_distill._data.values import check_sample_weight
 from keras_distill._training.apart import check_apart
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
@@ -29,7 +31,7 @@ from keras_distill.teachers.cache.origin import check_cached
 from keras_distill.teachers.cache.origin import origin_key
 
 
-def check_class_weight(class_weight, labelled):
+def check_labels_for_class_weight(class_weight, labelled):
     """Raises for weights of classes that no label chooses from."""
     if class_weight is not None and not labelled:
         raise ValueError(
@@ -74,7 +76,7 @@ class FirstBatch:
             labelled = number_of_parts(x) > 1
         elif self.batch is not None:
             labelled = self.batch[1] is not None
-        check_class_weight(arguments.get("class_weight"), labelled)
+        check_labels_for_class_weight(arguments.get("class_weight"), labelled)
         return x
 
     def _looked_at(self, x, y, arguments):
@@ -210,7 +212,9 @@ class FirstBatch:
         return (networks.student, "student"), (networks.teacher, "teacher")
 
     def _check_batch(self, batch, of_one_replica=False):
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        check_sample_weight(sample_weight)
+        check_images(unpacked(x).inputs, "x")
         self.check(x, y)
         if not of_one_replica:
             from keras_distill._distribute import strategies

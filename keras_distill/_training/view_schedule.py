@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._data.for_network import check_fits
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.optimizers import steps_taken
@@ -75,7 +76,7 @@ class ViewSchedule:
             if network is None:
                 continue
             x = for_network(network, see(sample.inputs), role)
-            _check_fits(network, x, role, views)
+            check_fits(network, x, role, views)
             if not self._warned:
                 self._warned = _warn_of_range(network, x, role)
         self.check_index(sample)
@@ -148,21 +149,6 @@ class EpochSetter(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._schedule.epoch.assign(epoch)
-
-
-def _check_fits(network, x, role, views):
-    expected = getattr(network, "inputs", None)
-    if not expected or keras.tree.is_nested(x) or len(expected) != 1:
-        return
-    shape, wanted = tuple(x.shape), tuple(expected[0].shape)
-    if len(shape) != len(wanted) or any(
-        None not in (a, b) and a != b for a, b in zip(shape[1:], wanted[1:])
-    ):
-        raise ValueError(
-            f"The views give the {role} inputs of shape {shape}, but "
-            f"'{network.name}' takes {wanted}. Give another size or "
-            f"preprocessing to {type(views).__name__}."
-        )
 
 
 def _warn_of_range(network, x, role):

@@ -10,7 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_seed
+from keras_distill._arguments import checked_string
 from keras_distill.datasets.pipelines import with_fast_epoch_end
 
 _DEBIAN = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -51,6 +54,7 @@ def digits(fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
     """
     checked_integer("`folds`", folds, least=2)
     checked_integer("`fold`", fold, least=0, most=folds - 1)
+    checked_seed(seed, "`seed`")
     images, labels = _optional("sklearn.datasets").load_digits(return_X_y=True)
     splitter = _optional("sklearn.model_selection").StratifiedKFold(
         folds, shuffle=True, random_state=seed
@@ -81,6 +85,7 @@ def fashion_mnist(data_dir: str | os.PathLike | None = None) -> Split:
         Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for
         Benchmarking Machine Learning Algorithms", 2017, arXiv:1708.07747.
     """
+    _check_folder(data_dir)
     builder = _prepare_fashion_mnist(data_dir)
     arrays = []
     for split in ("train", "test"):
@@ -108,6 +113,8 @@ def load(
         What `tfds.load` returns, with `with_fast_epoch_end` applied to each
         `tf.data.Dataset` in it.
     """
+    checked_string("`name`", name)
+    _check_folder(data_dir)
     tfds = _optional("tensorflow_datasets")
     if name.startswith("fashion_mnist") and kwargs.get("download", True):
         _prepare_fashion_mnist(data_dir)
@@ -118,6 +125,11 @@ def load(
 
     loaded = tfds.load(name, split=split, data_dir=data_dir, **kwargs)
     return tf.nest.map_structure(faster, loaded)
+
+
+def _check_folder(data_dir):
+    if data_dir is not None:
+        as_path("`data_dir`", data_dir)
 
 
 def _optional(module):

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_dataset_seed
+from keras_distill._arguments import checked_instance
+from keras_distill._arguments import checked_integer
 from keras_distill._data.batch_fields import with_epoch
 from keras_distill._data.indexing import indexed as with_index
+from keras_distill._data.values import check_sample_weight
 
 
 def with_fast_epoch_end(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -20,6 +25,13 @@ def with_fast_epoch_end(dataset: tf.data.Dataset) -> tf.data.Dataset:
     1.5 s, one of 3 s took 5.1 s. Parallelism and prefetch that are given as
     numbers stay as they are.
     """
+    checked_instance(
+        "dataset",
+        dataset,
+        tf.data.Dataset,
+        "tf.data.Dataset",
+        or_none=False,
+    )
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
@@ -33,14 +45,14 @@ def steps_per_epoch(
     Raises:
         ValueError: If there is not one batch.
     """
-    steps = 0
-    if n > 0 and batch_size > 0:
-        steps = n // batch_size if drop_remainder else -(-n // batch_size)
+    checked_integer("`n`", n)
+    checked_integer("`batch_size`", batch_size)
+    checked_boolean("`drop_remainder`", drop_remainder)
+    steps = n // batch_size if drop_remainder else -(-n // batch_size)
     if not steps:
         raise ValueError(
-            "`n` and `batch_size` must be at least 1, and with "
-            "`drop_remainder=True` there must be one full batch. Received: "
-            f"n={n}, batch_size={batch_size}, drop_remainder={drop_remainder}"
+            "With `drop_remainder=True` there must be one full batch. Received:"
+            f" n={n}, batch_size={batch_size}, drop_remainder={drop_remainder}"
         )
     return steps
 
@@ -100,16 +112,24 @@ def batches(
     """
     if sample_weight is not None and y is None:
         raise ValueError("`sample_weight` needs `y`, which is None.")
-    if first_epoch < 0 or (seed is None and first_epoch):
+    checked_integer("`batch_size`", batch_size)
+    checked_dataset_seed(seed)
+    checked_integer("`first_epoch`", first_epoch, least=0)
+    checked_integer("`classes`", classes, or_none=True)
+    checked_boolean("`drop_remainder`", drop_remainder)
+    checked_boolean("`indexed`", indexed)
+    checked_integer("`group_size`", group_size)
+    if seed is None and first_epoch:
         raise ValueError(
-            "`first_epoch` must be >= 0, and 0 without a `seed` (a single "
-            f"pass). Received: first_epoch={first_epoch}, seed={seed}"
+            "`first_epoch` must be 0 without a `seed` (a single pass). "
+            f"Received: first_epoch={first_epoch}, seed={seed}"
         )
-    if group_size < 1 or batch_size % group_size:
+    if batch_size % group_size:
         raise ValueError(
             "`batch_size` must be a multiple of `group_size`. Received: "
             f"batch_size={batch_size}, group_size={group_size}"
         )
+    check_sample_weight(sample_weight)
     if indexed:
         x = with_index(_as_arrays(x))
     members = {"x": x, "y": y, "sample_weight": sample_weight}
@@ -183,7 +203,9 @@ def subset(x: Any, y: Any, n: int, seed: int = 0) -> tuple[Any, np.ndarray]:
     Returns:
         `(x, y)` of the chosen samples, in their original order.
     """
-    x, y = _as_arrays(x), np.asarray(y)
+    checked_integer("`n`", n)
+    checked_integer("`seed`", seed, least=0)
+    x, y = _as_arrays(x), np.atleast_1d(y)
     samples = _common_length({"x": x, "y": y})
     if y.ndim != 1 or not 1 <= n <= samples:
         raise ValueError(

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_instance
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._data.for_network import for_network
@@ -107,6 +109,10 @@ def diagnose(
     checked_integer("batch_size", batch_size)
     checked_integer("samples", samples)
     checked_number("seconds", seconds)
+    checked_boolean("verbose", verbose)
+    checked_instance(
+        "task_loss", task_loss, keras.losses.Loss, "keras.losses.Loss"
+    )
     training = Data(dataset, "dataset", batch_size)
     held_out = Data(validation_data, "validation_data", batch_size)
 

@@ -8,11 +8,16 @@ from typing import Any
 import keras
 
 from keras_distill._arguments import checked_alpha
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import one_of
+from keras_distill._data.values import check_class_weight
+from keras_distill._data.values import check_sample_weight
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.evaluation import check_validation
 from keras_distill._training.first_batch import FirstBatch
-from keras_distill._training.first_batch import check_class_weight
+from keras_distill._training.first_batch import check_labels_for_class_weight
 from keras_distill._training.logged_model import LoggedModel
 from keras_distill._training.prepare import prepare_losses
 from keras_distill.distillers import checks
@@ -64,6 +69,26 @@ class BaseDistiller(LoggedModel):
 
     # Training.
 
+    def compile(
+        self,
+        *,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        **kwargs,
+    ):
+        # Keras takes any string for true.
+        super().compile(
+            run_eagerly=checked_boolean("run_eagerly", run_eagerly),
+            steps_per_execution=checked_integer(
+                "steps_per_execution", steps_per_execution
+            ),
+            jit_compile=one_of(
+                "jit_compile", jit_compile, ("auto", True, False)
+            ),
+            **kwargs,
+        )
+
     def fit(
         self,
         x: Any = None,
@@ -105,6 +130,8 @@ class BaseDistiller(LoggedModel):
             "steps_per_epoch": steps_per_epoch,
             "class_weight": class_weight,
         }
+        check_sample_weight(sample_weight)
+        check_class_weight(class_weight)
         x = self._first_batch.value.prepare(x, y, arguments)
         checks.warn_of_class_weight(self, class_weight)
         if validation_data is not None or validation_split:
@@ -145,7 +172,9 @@ class BaseDistiller(LoggedModel):
         The first batch of each kind is checked as in `fit`.
         """
         self._check_compiled("train_on_batch")
-        check_class_weight(class_weight, y is not None)
+        check_sample_weight(sample_weight)
+        check_class_weight(class_weight)
+        check_labels_for_class_weight(class_weight, y is not None)
         self._first_batch.value.check_kind(x, y)
         return super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict
@@ -177,6 +206,7 @@ class BaseDistiller(LoggedModel):
         no `loss`, but `distillation_loss` and its parts. No weight and no
         statistic changes.
         """
+        check_sample_weight(sample_weight)
         with self._in_evaluation():
             return super().evaluate(
                 x,
@@ -198,6 +228,7 @@ class BaseDistiller(LoggedModel):
         return_dict: bool = False,
     ) -> Any:
         """Evaluates one batch, see `evaluate`."""
+        check_sample_weight(sample_weight)
         with self._in_evaluation():
             return super().test_on_batch(x, y, sample_weight, return_dict)
 

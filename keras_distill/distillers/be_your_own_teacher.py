@@ -6,6 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_string
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._keras.graph import call_outputs
 from keras_distill._keras.graph import producer
@@ -86,6 +89,10 @@ class BeYourOwnTeacher(Distiller):
         checks.check_student(student)
         loss: Any = exits  # A saved distiller gives the loss itself.
         if not isinstance(loss, EarlyExits):
+            checked_string(
+                "feature_layer_name", feature_layer_name, or_none=True
+            )
+            checked_string("output_layer_name", output_layer_name, or_none=True)
             names = _checked_exits(exits)
             deepest = feature_layer_name or _deepest_map(student)
             output = output_layer_name or _output_layer(student)
@@ -142,6 +149,7 @@ class BeYourOwnTeacher(Distiller):
         Raises:
             ValueError: For a subclassed student, which has no graph.
         """
+        checked_boolean("ensemble", ensemble)
         layers = self._networks().student_taps.layers
         model = Deployment(self._exit_loss()).model(self.student, layers)
         outputs = dict(model.output)
@@ -168,6 +176,7 @@ class BeYourOwnTeacher(Distiller):
         """
         import tensorflow as tf
 
+        checked_integer("batch_size", batch_size)
         if y is not None:
             x = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
         right: dict[str, int] = {}

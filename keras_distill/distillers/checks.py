@@ -107,7 +107,7 @@ def loss_weights(weights, losses):
         weights = dict(zip(names, values))
     return {
         name: checked_number(
-            f"The weight of distillation loss '{name}'", weight, "[0, inf)"
+            f"distillation_loss_weights['{name}']", weight, "[0, inf)"
         )
         for name, weight in weights.items()
     }

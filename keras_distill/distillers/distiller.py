@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._data.batch_fields import unpacked
@@ -163,6 +164,7 @@ class Distiller(BaseDistiller):
             check: Whether it must be the teacher that the Distiller was saved
                 with, by fingerprint. Defaults to `True`.
         """
+        checked_boolean("check", check)
         teacher = as_teacher(teacher)
         checks.check_teacher(teacher, self.student)
         if checks.is_another_teacher(teacher, self, check):
@@ -264,6 +266,7 @@ class Distiller(BaseDistiller):
         """
         from keras_distill._training import compilation
 
+        checked_boolean("auto_scale_loss", auto_scale_loss)
         self._check_compile(loss)
         checks.warn_of_probabilities(
             loss, self.student, self._networks().deployment is not None

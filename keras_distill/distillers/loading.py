@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import as_path
 from keras_distill.distillers.base import BaseDistiller
 
 
@@ -33,6 +34,7 @@ def load_distiller(
         ValueError: If the file holds another kind of model, or if this is not
             the teacher that the Distiller was saved with.
     """
+    as_path("filepath", filepath)
     distiller = keras.saving.load_model(filepath, custom_objects=custom_objects)
     if not isinstance(distiller, BaseDistiller):
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_model
 from keras_distill.export.paths import checked_path
 from keras_distill.export.paths import chosen_format
@@ -53,6 +54,7 @@ def export_model(
     ```
     """
     checked_model("model", model)
+    checked_boolean("`overwrite`", overwrite)
     format = chosen_format(filepath, format)
     if format == "litert":
         _check_options(options)

@@ -8,6 +8,9 @@ import os
 import pathlib
 import tempfile
 
+from keras_distill._arguments import as_path
+from keras_distill._arguments import one_of
+
 # Format of `Model.export` (and "keras") -> how its path ends.
 _SUFFIXES = {
     "litert": ".tflite",
@@ -20,7 +23,7 @@ _SUFFIXES = {
 
 def chosen_format(filepath, format):
     """Returns the name of the format that a path or `format` asks for."""
-    suffix = pathlib.Path(filepath).suffix
+    suffix = as_path("`filepath`", filepath).suffix
     if format is None:
         for name, ending in _SUFFIXES.items():
             if ending == suffix:
@@ -32,17 +35,12 @@ def chosen_format(filepath, format):
             f"Give `format=`, one of {list(_SUFFIXES)}."
         )
     format = "litert" if format == "tflite" else format
-    if format not in _SUFFIXES:
-        raise ValueError(
-            f"`format` must be one of {list(_SUFFIXES)}, or None. Received: "
-            f"{format!r}"
-        )
-    return format
+    return one_of("`format`", format, tuple(_SUFFIXES))
 
 
 def checked_path(filepath, format, overwrite):
     """Returns a `pathlib.Path` that fits the format and may be written to."""
-    filepath = pathlib.Path(filepath)
+    filepath = as_path("`filepath`", filepath)
     suffix = _SUFFIXES[format]
     foreign = filepath.suffix in set(_SUFFIXES.values()) - {""}
     if filepath.suffix != suffix if suffix else foreign:

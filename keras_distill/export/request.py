@@ -9,7 +9,11 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_model
+from keras_distill._arguments import checked_string
+from keras_distill._arguments import one_of
 from keras_distill.export import model_inputs
 from keras_distill.export.file import notes
 from keras_distill.export.file_inputs import choose_file_inputs
@@ -61,18 +65,18 @@ class Interface:
     allow_select_tf_ops: bool = False
 
     def __post_init__(self):
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {list(ACTIVATIONS)}. Received: "
-                f"{self.activation!r}"
-            )
-        size = self.batch_size
-        if size is not None and (not isinstance(size, int) or size < 1):
-            raise ValueError(
-                "`batch_size` must be a whole number >= 1, or None to choose "
-                f"it at each call. Received: {size!r}"
-            )
-        if not re.fullmatch(r"[A-Za-z]\w*", str(self.signature_name)):
+        one_of("`activation`", self.activation, ACTIVATIONS)
+        checked_integer(
+            "`batch_size`",
+            self.batch_size,
+            or_none=True,
+            hint="None to choose it at each call",
+        )
+        checked_boolean("`integer_io`", self.integer_io)
+        checked_boolean("`allow_select_tf_ops`", self.allow_select_tf_ops)
+        checked_string("`signature_name`", self.signature_name)
+        _check_signature(self.input_signature)
+        if not re.fullmatch(r"[A-Za-z]\w*", self.signature_name):
             raise ValueError(
                 "`signature_name` must consist of letters, digits and "
                 "underscores, and begin with a letter. Received: "
@@ -99,10 +103,24 @@ class RepresentativeDataset:
     samples: int = 500
 
     def __post_init__(self):
-        if self.samples < 1:
-            raise ValueError(
-                f"`samples` must be >= 1. Received: {self.samples}"
-            )
+        checked_integer("`samples`", self.samples)
+
+
+def _check_signature(signature):
+    specs = keras.tree.flatten(signature)
+    if (
+        signature is None
+        or specs
+        and all(
+            hasattr(spec, "shape") and hasattr(spec, "dtype") for spec in specs
+        )
+    ):
+        return
+    raise ValueError(
+        "`input_signature` must hold a tf.TensorSpec for each input, such as "
+        '[tf.TensorSpec((1, 96, 96, 3), tf.float32, name="image")], or be '
+        f"None. Received: {signature!r}"
+    )
 
 
 class ExportRequest:
@@ -142,9 +160,11 @@ class ExportRequest:
         checked_model("model", model)
         check_preprocessing(preprocessing)
         self.model = model
+        self.overwrite = checked_boolean("`overwrite`", overwrite)
         self.filepath = checked_path(filepath, "litert", overwrite)
-        self.overwrite = overwrite
-        self.quantization = _checked_quantization(quantization)
+        self.quantization = one_of(
+            "`quantization`", quantization, QUANTIZATIONS
+        )
         self.interface = _checked_interface(interface, quantization)
         check_activation(model, self.interface.activation)
         self.class_names, input_range, self.user_metadata = (
@@ -179,15 +199,6 @@ class ExportRequest:
     def is_integer(self):
         """Whether activations are integers."""
         return self.quantization in _INTEGERS
-
-
-def _checked_quantization(quantization):
-    if quantization not in QUANTIZATIONS:
-        raise ValueError(
-            f"`quantization` must be one of {list(QUANTIZATIONS)}. Received: "
-            f"{quantization!r}"
-        )
-    return quantization
 
 
 def _checked_interface(interface, quantization):

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_boolean
 from keras_distill.export.acceptance import accept
 from keras_distill.export.conversion import conversion
 from keras_distill.export.paths import written_whole
@@ -112,6 +113,7 @@ def tflite(
     logits = kd.export.load(path)(images)
     ```
     """
+    checked_boolean("`verbose`", verbose)
     request = ExportRequest(
         model,
         filepath,

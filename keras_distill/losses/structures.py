@@ -1,5 +1,6 @@
 """One tap or several: their names, their order, their shapes."""
 
+from keras_distill._arguments import checked_numbers
 from keras_distill.taps import places
 
 
@@ -52,7 +53,9 @@ def checked_weights(weights, count, unit):
     """
     if weights is None:
         return None
-    weights = [float(weight) for weight in as_list(weights)]
+    if not isinstance(weights, (list, tuple, str, dict)):
+        weights = [weights]
+    weights = list(checked_numbers("layer_weights", weights, "[0, inf)"))
     if len(weights) != count:
         raise ValueError(
             f"layer_weights needs one weight per {unit} ({count}). Received: "

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_integer
 from keras_distill._data.batch_fields import plain_batch
 
 
@@ -66,7 +67,7 @@ class JointClassifierGap:
         if bias is None:
             bias = np.zeros(self.kernel.shape[-1:])
         self.bias = np.asarray(ops.convert_to_numpy(bias), "float64")
-        self.steps = steps
+        self.steps = checked_integer("steps", steps)
         self.reset_state()
 
     @classmethod

@@ -1,7 +1,32 @@
 """Checks of the arguments of the networks."""
 
+import keras
+
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_integers
+
+
+def image_input(input_shape, classes):
+    """Checks what all networks take, and returns their input.
+
+    Args:
+        input_shape: (height, width, channels); height and width may be `None`.
+        classes: Number of logits.
+    """
+    checked_integer("classes", classes)
+    sizes = input_shape if isinstance(input_shape, (list, tuple)) else ()
+    try:
+        height, width, channels = sizes
+        checked_integer("height", height, or_none=True)
+        checked_integer("width", width, or_none=True)
+        checked_integer("channels", channels)
+    except ValueError:
+        raise ValueError(
+            "input_shape must be (height, width, channels), integers of at "
+            "least 1; height and width may be None. Received: "
+            f"{input_shape!r}"
+        ) from None
+    return keras.Input((height, width, channels), name="image")
 
 
 def blocks_of_depth(depth, per_block, others, stages=3):

@@ -4,6 +4,8 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_distill.models.arguments import image_input
+
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class StandardizedConv2D(layers.Conv2D):
@@ -68,7 +70,7 @@ def bit_resnet50(
         - Kolesnikov et al., "Big Transfer (BiT): General Visual Representation
           Learning", 2020.
     """
-    image = keras.Input(input_shape, name="image")
+    image = image_input(input_shape, classes)
     x = layers.ZeroPadding2D(3, name="stem_pad")(image)
     x = _convolution(x, 64, 7, "stem_conv", strides=2)
     # The pooling of size 3 and stride 2 that is padded on all sides: that of

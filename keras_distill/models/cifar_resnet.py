@@ -7,6 +7,7 @@ from keras import layers
 from keras import ops
 
 from keras_distill.models.arguments import blocks_per_stage
+from keras_distill.models.arguments import image_input
 
 
 def cifar_resnet(
@@ -58,7 +59,7 @@ def cifar_resnet(
         CVPR 2016, section 4.2 and table 6.
     """
     blocks, label = blocks_per_stage(depth, blocks, 20, per_block=2)
-    image = keras.Input(input_shape, name="image")
+    image = image_input(input_shape, classes)
     x = _convolution(image, 16, 1, "stem")
     x = layers.ReLU(name="stem")(x)
     for stage, last in enumerate(blocks, 1):

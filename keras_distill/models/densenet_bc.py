@@ -8,6 +8,7 @@ from keras import layers
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill.models.arguments import blocks_of_depth
+from keras_distill.models.arguments import image_input
 from keras_distill.models.preactivation import convolution
 from keras_distill.models.preactivation import normalized
 
@@ -71,7 +72,7 @@ def densenet_bc(
     blocks = blocks_of_depth(depth, per_block=2, others=4)
     growth = checked_integer("growth", growth)
     compression = checked_number("compression", compression, "(0, 1]")
-    image = keras.Input(input_shape, name="image")
+    image = image_input(input_shape, classes)
     x = convolution(image, 2 * growth, 3, 1, "stem_conv")
     for stage, last in enumerate(blocks, 1):
         end = f"stage{stage}"

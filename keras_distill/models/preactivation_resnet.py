@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integers
 from keras_distill.models.arguments import blocks_per_stage
+from keras_distill.models.arguments import image_input
 from keras_distill.models.preactivation import basic
 from keras_distill.models.preactivation import bottleneck as bottleneck_path
 from keras_distill.models.preactivation import network
@@ -72,6 +74,7 @@ def preactivation_resnet(
         and filters are those of Furlanello et al., "Born-Again Neural
         Networks", ICML 2018, table 5.
     """
+    checked_boolean("bottleneck", bottleneck)
     default, convolutions = (29, 3) if bottleneck else (20, 2)
     blocks, label = blocks_per_stage(depth, blocks, default, convolutions)
     if filters is None:
@@ -88,7 +91,7 @@ def preactivation_resnet(
             "With bottleneck=True the stages need at least 4 filters: a "
             f"quarter of them is inside. Received: filters={filters}"
         )
-    image = keras.Input(input_shape, name="image")
+    image = image_input(input_shape, classes)
     path = bottleneck_path if bottleneck else basic
     logits = network(image, blocks, filters, classes, path)
     return keras.Model(

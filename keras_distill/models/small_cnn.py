@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from keras_distill._arguments import checked_integers
+from keras_distill.models.arguments import image_input
 
 
 def small_cnn(
@@ -52,7 +53,7 @@ def small_cnn(
         length=3,
         hint="one for each of the three convolutions",
     )
-    x = image = keras.Input(input_shape, name="image")
+    x = image = image_input(input_shape, classes)
     for stage, width in enumerate(filters, 1):
         prefix = "stem" if stage == 1 else f"stage{stage}"
         x = layers.Conv2D(

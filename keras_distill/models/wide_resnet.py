@@ -7,6 +7,7 @@ import keras
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill.models.arguments import blocks_of_depth
+from keras_distill.models.arguments import image_input
 from keras_distill.models.preactivation import basic
 from keras_distill.models.preactivation import network
 
@@ -66,7 +67,7 @@ def wide_resnet(
     width = checked_integer("width", width)
     dropout = checked_number("dropout", dropout, "[0, 1)")
     path = functools.partial(basic, dropout=dropout)
-    image = keras.Input(input_shape, name="image")
+    image = image_input(input_shape, classes)
     filters = (16, 16 * width, 32 * width, 64 * width)
     logits = network(image, blocks, filters, classes, path)
     name = name or f"wide_resnet{depth}_{width}"

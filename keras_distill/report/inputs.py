@@ -9,7 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_distill._arguments import as_path
+from keras_distill._arguments import checked_instance
 from keras_distill._arguments import checked_model
+from keras_distill._arguments import checked_models
+from keras_distill._arguments import checked_string
+from keras_distill._arguments import checked_strings
 from keras_distill._arguments import is_number
 from keras_distill.distillers import checks
 from keras_distill.distillers.base import BaseDistiller
@@ -44,6 +49,20 @@ class Networks:
     alone: keras.Model | None = None
     views: Views | None = None
 
+    def __post_init__(self):
+        checked_instance(
+            "student", self.student, keras.Model, "keras.Model", or_none=False
+        )
+        checked_models("teacher", self.teacher, or_none=True)
+        if not isinstance(self.alone, keras.Model | None):
+            raise TypeError(
+                "`alone` must be the student's network trained without a "
+                "teacher, a keras.Model. Accuracies of several runs go into "
+                f"`accuracies`. Received: {self.alone!r} of type "
+                f"{type(self.alone).__name__}"
+            )
+        checked_views(self.views)
+
     def resolve(self):
         """Checks the networks and fills in what a Distiller knows.
 
@@ -68,13 +87,6 @@ class Networks:
         if teacher is not None:
             checks.check_teacher(teacher, student)
         if self.alone is not None:
-            if not isinstance(self.alone, keras.Model):
-                raise TypeError(
-                    "`alone` must be the student's network trained without a "
-                    "teacher, a keras.Model. Accuracies of several runs go "
-                    f"into `accuracies`. Received: {self.alone!r} of type "
-                    f"{type(self.alone).__name__}"
-                )
             checked_model("alone", self.alone)
         models = {"student": student, "teacher": teacher, "alone": self.alone}
         models = {k: model for k, model in models.items() if model is not None}
@@ -142,6 +154,10 @@ class About:
     command: str | os.PathLike | None = None
 
     def __post_init__(self):
+        checked_string("`title`", self.title, or_none=True)
+        checked_strings("`class_names`", self.class_names, or_none=True)
+        if self.command is not None:
+            as_path("`command`", self.command)
         if not isinstance(self.configuration, dict | None):
             raise TypeError(
                 "`configuration` must be a dict from setting to value. "

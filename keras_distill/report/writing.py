@@ -9,6 +9,9 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import as_path
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_instance
 from keras_distill._data.for_network import for_network
 from keras_distill.cost import cost_of_one_sample
 from keras_distill.export.paths import check_free
@@ -101,10 +104,19 @@ def write_report(
     # Only a report needs matplotlib and jinja2.
     from keras_distill.report.page import page
 
+    checked_boolean("`overwrite`", overwrite)
+    checked_boolean("`verbose`", verbose)
     page_path = _checked_path(path, overwrite)
     evidence = _checked("evidence", evidence, Evidence)
     about = _checked("about", about, About)
     if not isinstance(networks, Networks):
+        checked_instance(
+            "`networks`",
+            networks,
+            keras.Model,
+            "kd.report.Networks, a kd.Distiller or a keras.Model",
+            or_none=False,
+        )
         networks = Networks(networks)
     models, views, comparable, configuration = networks.resolve()
     numbers_name = page_path.with_suffix(".json").name
@@ -267,7 +279,7 @@ def _without_folders(verification):
 
 
 def _checked_path(path, overwrite) -> pathlib.Path:
-    path = pathlib.Path(path)
+    path = as_path("`path`", path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(
             "`path` must end in .html: the numbers are written beside it as "

@@ -8,6 +8,7 @@ import difflib
 
 import keras
 
+from keras_distill._arguments import checked_instance
 from keras_distill._keras.layers import flatten_layers
 from keras_distill.taps.places import PlacedName
 from keras_distill.taps.places import way_to
@@ -21,6 +22,9 @@ def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
     is listed once, under the first. Layers inside layers count too, such as
     the convolution inside a `TimeDistributed`.
     """
+    checked_instance(
+        "model", model, keras.layers.Layer, "keras.Model", or_none=False
+    )
     paths: dict[str, keras.layers.Layer] = {}
     visited = {id(model)}
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import keras
 
+from keras_distill._arguments import checked_instance
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.symbolic_pass import symbolic_pass
@@ -117,6 +118,10 @@ def suggest(teacher: keras.Model, student: keras.Model) -> Suggestion:
     )
     ```
     """
+    for argument, model in (("teacher", teacher), ("student", student)):
+        checked_instance(
+            argument, model, keras.Model, "keras.Model", or_none=False
+        )
     left, right = stages(teacher, "teacher"), stages(student, "student")
     pairs = [(left.pop(), right.pop())]
     while left and right:

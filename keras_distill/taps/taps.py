@@ -15,6 +15,8 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import checked_string
+from keras_distill._arguments import checked_strings
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import is_rematerialized
@@ -56,7 +58,9 @@ class Taps:
         self, model: keras.Model, names: Sequence[str], role: str = "model"
     ):
         self.model = model
-        self.role = role
+        self.role = checked_string("role", role)
+        if names != []:
+            names = checked_strings("names", names)
         paths = layer_paths(model) if names else {}
         ways = {n: find_way(model, n, role, paths) for n in names}
         for name, (way, _) in ways.items():

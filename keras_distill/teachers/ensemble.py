@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_booleans
+from keras_distill._arguments import checked_numbers
 from keras_distill._keras.graph import producer
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.heads import final_activation
@@ -69,30 +71,42 @@ class Ensemble(keras.Model):
     ):
         # Each member casts the inputs to its own policy.
         super().__init__(name=name, autocast=False)
-        models = list(models)
+        if not isinstance(models, (list, tuple)):
+            raise TypeError(
+                "models must be a list of built keras.Models. Received: "
+                f"{models!r} of type {type(models).__name__}"
+            )
         for model in models:
             if not isinstance(model, keras.Model) or not model.built:
                 raise ValueError(
-                    f"Ensemble takes built keras.Models. Received: {model!r}"
+                    "models: Ensemble takes built keras.Models. Received: "
+                    f"{model!r}"
                 )
         if not models:
-            raise ValueError("Ensemble needs at least one model.")
-        _check_members(models)
-        weights = [1.0] * len(models) if weights is None else list(weights)
-        if len(weights) != len(models) or min(weights) < 0 or not sum(weights):
+            raise ValueError("models: Ensemble needs at least one model.")
+        if weights is None:
+            weights = [1.0] * len(models)
+        weights = checked_numbers(
+            "weights",
+            weights,
+            "[0, inf)",
+            length=len(models),
+            hint="one per model, not all 0",
+        )
+        if not sum(weights):
             raise ValueError(
                 f"weights needs {len(models)} numbers >= 0, not all 0. "
                 f"Received: {weights}"
             )
+        if probabilities is not None:
+            probabilities = checked_booleans(
+                "probabilities", probabilities, len(models)
+            )
+        _check_members(models)
         if probabilities is None:
             probabilities = [gives_probabilities(model) for model in models]
-        elif len(probabilities) != len(models):
-            raise ValueError(
-                f"probabilities needs {len(models)} booleans, one per model. "
-                f"Received: {probabilities}"
-            )
-        self.probabilities = [bool(value) for value in probabilities]
-        self.models = models
+        self.probabilities = list(probabilities)
+        self.models = list(models)
         self.member_weights = [w / sum(weights) for w in weights]
         if self.inputs:
             # Called once, Keras knows the input shape: for `export`.

@@ -1,9 +1,12 @@
 """The kinds of teacher: a model, a list of models, one that moves."""
 
+from keras_distill._arguments import checked_models
+
 
 def as_teacher(teacher):
     """Returns a model as it is, and a list of models as their `Ensemble`."""
     if isinstance(teacher, (list, tuple)):
+        checked_models("teacher", teacher)
         from keras_distill.teachers.ensemble import Ensemble
 
         return Ensemble(list(teacher))

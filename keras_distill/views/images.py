@@ -5,9 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_layer
 from keras_distill._arguments import checked_range
+from keras_distill._arguments import checked_seed
 from keras_distill._arguments import checked_size
 from keras_distill.views import crop
 from keras_distill.views.base import View
@@ -56,14 +57,14 @@ class ImageViews(Views):
         self.crop_area = checked_range("crop_area", crop_area, 1.0)
         self.crop_aspect = checked_range("crop_aspect", crop_aspect)
         self.mixup = _checked_mixup(mixup)
-        self.flip = bool(flip)
+        self.flip = checked_boolean("flip", flip)
         self.student_preprocess = self.student_layer = checked_layer(
             "student_preprocess", student_preprocess
         )
         self.teacher_preprocess = checked_layer(
             "teacher_preprocess", teacher_preprocess
         )
-        self.seed = checked_integer("seed", seed, least=0)
+        self.seed = checked_seed(seed)
         self.blends_labels = self.mixup is not None
         self.group_size = self.mixup.group_size if self.mixup else 1
         self._labels = BlendableLabels(

@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_dataset_seed
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._data.batch_fields import is_packed
@@ -54,7 +56,9 @@ class Mixup:
         group_size: int = 16,
         num_classes: int | None = None,
     ):
-        self.concentration = checked_number("concentration", concentration)
+        self.concentration = checked_number(
+            "concentration", concentration, "[0.001, 1000]"
+        )
         self.group_size = checked_integer("group_size", group_size, least=2)
         self.num_classes = checked_classes(num_classes)
         self._weights = draws.SymmetricBeta(self.concentration)
@@ -224,7 +228,12 @@ def grouped_batches(
     batches = kd.views.grouped_batches(samples, 32, shuffle_buffer_size=64)
     ```
     """
-    if batch_size < 1 or batch_size % group_size:
+    checked_integer("batch_size", batch_size)
+    checked_integer("group_size", group_size)
+    checked_integer("shuffle_buffer_size", shuffle_buffer_size, or_none=True)
+    checked_dataset_seed(seed)
+    checked_boolean("drop_remainder", drop_remainder)
+    if batch_size % group_size:
         raise ValueError(
             "batch_size must be a multiple of group_size, so that batches "
             f"consist of whole groups. Received: batch_size={batch_size}, "

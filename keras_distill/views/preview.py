@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_distill._arguments import as_path
+from keras_distill._arguments import checked_integer
 from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill.views.augmented import checked_views
 from keras_distill.views.base import Views
@@ -57,6 +59,10 @@ def preview(
     from keras_distill.report.images import are_images
     from keras_distill.report.images import to_bytes
 
+    checked_integer("samples", samples)
+    checked_integer("epoch", epoch, least=0)
+    if filepath is not None:
+        filepath = as_path("filepath", filepath)
     views = checked_views(views)
     if views is None:
         raise TypeError("views must be a kd.views.Views. Received: None")

@@ -7,7 +7,10 @@ from typing import Any
 
 import keras
 
+from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_mapping
+from keras_distill._arguments import checked_models
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill.distillers import checks
 from keras_distill.distillers.generations import networks
@@ -138,6 +141,15 @@ def born_again(
     """
     checks.check_backend()
     checked_integer("generations", generations)
+    checked_models("teacher", teacher, or_none=True)
+    for argument, options in (
+        ("distiller_options", distiller_options),
+        ("compile_options", compile_options),
+    ):
+        if options is not None:
+            checked_mapping(argument, options)
+    if directory is not None:
+        directory = as_path("directory", directory)
     numbers = range(0 if teacher is None else 1, generations + 1)
     training = Training(
         dataset=dataset,
@@ -150,17 +162,18 @@ def born_again(
         fit_options=fit_options,
         seed=seed,
     )
+    functions = networks.builders(build_student, numbers)
+    shared = networks.SharedLayers(shared_layers)
     training.check(from_labels=teacher is None)
     teacher = as_teacher(teacher)
     if teacher is not None:
         checks.check_teacher(teacher, None)
     students = networks.built(
-        networks.builders(build_student, numbers),
+        functions,
         seed,
         teacher,
         lambda: training.first_batch(numbers[0]),
     )
-    shared = networks.SharedLayers(shared_layers)
     models = students if teacher is None else {0: teacher, **students}
     _check_pairs(models, training, shared)
     folder = None

@@ -5,6 +5,8 @@ import warnings
 import keras
 import numpy as np
 
+from keras_distill._arguments import checked_string
+from keras_distill._arguments import checked_strings
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill.taps.paths import find_layer
@@ -118,12 +120,13 @@ class SharedLayers:
     """
 
     def __init__(self, names):
-        if names is None:
-            names = {}
-        elif isinstance(names, str):
+        if isinstance(names, str):
             names = [names]
         if not isinstance(names, dict):
+            names = checked_strings("shared_layers", names, or_none=True) or []
             names = {name: name for name in names}
+        for name in (*names, *names.values()):
+            checked_string("shared_layers", name)
         self.names = names
 
     def check(self, network, teacher):

@@ -1,5 +1,6 @@
 """Finds the student that did best in the last evaluation."""
 
+from keras_distill._arguments import checked_string
 from keras_distill._arguments import one_of
 
 _LOWER = ("loss", "error", "crossentropy", "divergence")
@@ -37,6 +38,7 @@ class Evaluations:
             mode: `"max"`, `"min"` or `"auto"`.
         """
         one_of("mode", mode, ("auto", "min", "max"))
+        checked_string("monitor", monitor, or_none=True)
         if not self.last:
             raise ValueError(
                 "There is no best student before an evaluation. Call "

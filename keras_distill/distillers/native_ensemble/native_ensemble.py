@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_string
 from keras_distill._arguments import checked_temperature
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill._training.first_batch import FirstBatch
@@ -22,6 +23,7 @@ from keras_distill.losses.response.soft_targets import SoftTargets
 from keras_distill.taps.paths import named_for_saving
 from keras_distill.taps.places import from_config
 from keras_distill.taps.places import to_config
+from keras_distill.views.augmented import checked_views
 
 
 class BranchesBatch(FirstBatch):
@@ -151,15 +153,19 @@ class NativeEnsembleDistiller(Distiller):
         name: str = "native_ensemble_distiller",
     ) -> None:
         checks.check_student(student)
+        checked_string("branch_from", branch_from)
         branches = checked_integer(
             "branches", branches, least=2, hint="the student's included"
         )
         branch_from = from_config(branch_from)
+        temperature = checked_temperature(temperature)
+        weight = _checked_weight(distillation_loss_weight)
+        views = checked_views(views)
         network = with_branches(student, branch_from, branches)
         super().__init__(
             student=network,
             distillation_losses=NativeEnsembleLoss(
-                temperature=checked_temperature(temperature),
+                temperature=temperature,
                 name="native_ensemble",
             ),
             views=views,
@@ -170,10 +176,8 @@ class NativeEnsembleDistiller(Distiller):
         self.student = student
         self.branch_from = named_for_saving(student, branch_from, "student")
         self.branches = branches
-        self.temperature = float(temperature)
-        self.distillation_loss_weight = _checked_weight(
-            distillation_loss_weight
-        )
+        self.temperature = temperature
+        self.distillation_loss_weight = weight
 
     def _bind_if_shapes_are_known(self):
         super()._bind_if_shapes_are_known()
@@ -201,11 +205,7 @@ class NativeEnsembleDistiller(Distiller):
             branch: Its number. Defaults to 1, the very student that you gave.
                 The others share its trunk.
         """
-        if branch not in range(1, self.branches + 1):
-            raise ValueError(
-                f"branch must be a number from 1 to {self.branches}. Received: "
-                f"branch={branch!r}"
-            )
+        checked_integer("branch", branch, most=self.branches)
         if branch == 1:
             return self.student
         name = branch_names(self.branches)[branch - 1]

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_distill._arguments import as_path
+
 NAME = b"keras_distill"
 # The TFLite format requires it: kernels read weights in place.
 _ALIGNMENT = 16
@@ -61,7 +63,7 @@ def metadata(filepath: str | os.PathLike) -> dict[str, Any]:
     print(kd.export.metadata(path)["class_names"])
     ```
     """
-    check_tflite(filepath)
+    check_tflite(as_path("`filepath`", filepath))
     notes = read_metadata(filepath)
     if notes is None:
         raise ValueError(

@@ -1,12 +1,13 @@
 """A TFLite file as a function from NumPy to NumPy."""
 
 import os
-import pathlib
 import time
 from typing import Any
 
 import numpy as np
 
+from keras_distill._arguments import as_path
+from keras_distill._arguments import checked_integer
 from keras_distill.export.file.flatbuffer import check_tflite
 
 
@@ -51,7 +52,8 @@ class LiteModel:
     ):
         from ai_edge_litert.interpreter import Interpreter
 
-        self.filepath = pathlib.Path(filepath)
+        self.filepath = as_path("`filepath`", filepath)
+        checked_integer("`num_threads`", num_threads, or_none=True)
         check_tflite(self.filepath)
         self.size_in_bytes = self.filepath.stat().st_size
         try:
@@ -126,6 +128,8 @@ class LiteModel:
             An array `(runs,)`. It is the time of the interpreter alone, on
             this machine and not on a phone.
         """
+        checked_integer("`runs`", runs)
+        checked_integer("`warm_up`", warm_up, least=0)
         inputs = {k: v[:1] for k, v in self._validated(inputs).items()}
         size = self._batch_size(1)
         self._set({k: np.repeat(v, size, axis=0) for k, v in inputs.items()})

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_distill
+from keras_distill._arguments import checked_strings
 from keras_distill._keras.fingerprint import fingerprint
 
 # Two ranges belong to one kind of data if little of one is outside the other
@@ -49,7 +50,7 @@ def checked_metadata(metadata, model):
     names = rest.pop("class_names", None)
     limits = rest.pop("input_range", None)
     if names is not None:
-        names = [str(name) for name in names]
+        names = checked_strings('`metadata["class_names"]`', names)
         outputs = getattr(model, "outputs", None) or []
         check_class_names(names, [output.shape for output in outputs])
     if limits is not None and (len(limits) != 2 or limits[0] >= limits[1]):

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from keras_distill._arguments import checked_number
+
 NO_LABELS = (
     "`max_accuracy_drop` needs labels, but the dataset has none: give batches "
     "(x, y), or leave max_accuracy_drop out."
@@ -80,6 +82,7 @@ class Verification:
             VerificationError: If a file lost more; the message names each.
             ValueError: If the data had no labels.
         """
+        checked_number("max_accuracy_drop", max_accuracy_drop, "[0, 100]")
         student = self.rows[0]
         if student["accuracy"] is None:
             raise ValueError(NO_LABELS)

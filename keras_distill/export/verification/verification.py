@@ -6,7 +6,6 @@ conversion without errors.
 """
 
 import os
-import pathlib
 import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -17,6 +16,12 @@ import keras
 import numpy as np
 
 from keras_distill import cost
+from keras_distill._arguments import as_path
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_model
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_string
 from keras_distill._data.sources import batches
 from keras_distill._data.sources import number_of_batches
 from keras_distill.export import model_inputs
@@ -134,6 +139,17 @@ def verify(
     verification.check(max_accuracy_drop=5.0)
     ```
     """
+    checked_model("student", student)
+    if teacher is not None:
+        checked_model("teacher", teacher)
+    checked_string("output", output, or_none=True)
+    checked_number(
+        "max_accuracy_drop", max_accuracy_drop, "[0, 100]", or_none=True
+    )
+    checked_integer("num_threads", num_threads)
+    checked_integer("latency_runs", latency_runs, least=0)
+    checked_boolean("measure_memory", measure_memory)
+    checked_boolean("verbose", verbose)
     steps = number_of_batches(dataset)
     check_preprocessing(preprocessing)
     _, inputs = model_inputs.input_signature(student)
@@ -261,11 +277,11 @@ def _check_shape(logits, student_logits, label):
 
 
 def _labelled(files):
-    if isinstance(files, dict):
-        labelled = files
+    if isinstance(files, Mapping):
+        labelled = {k: as_path("`files`", path) for k, path in files.items()}
     else:
-        single = isinstance(files, (str, os.PathLike))
-        paths = [pathlib.Path(p) for p in ([files] if single else files)]
+        paths = files if isinstance(files, (list, tuple)) else [files]
+        paths = [as_path("`files`", path) for path in paths]
         names = [path.name for path in paths]
         unique = len(set(names)) == len(names)
         labelled = {p.name if unique else str(p): p for p in paths}

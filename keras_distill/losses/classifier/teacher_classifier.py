@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_string
 from keras_distill._keras.heads import is_classifier
 from keras_distill._keras.heads import output_classifier
 from keras_distill.losses.base import DistillationLoss
@@ -103,10 +105,12 @@ class TeacherClassifierLoss(DistillationLoss):
                     f"{argument} must be a layer name. Received: "
                     f"{getattr(self, argument)!r}"
                 )
-        self.teacher_classifier_layer_name = from_config(
-            teacher_classifier_layer_name
+        self.teacher_classifier_layer_name = checked_string(
+            "teacher_classifier_layer_name",
+            from_config(teacher_classifier_layer_name),
+            or_none=True,
         )
-        self.classes = classes
+        self.classes = checked_integer("classes", classes, or_none=True)
         self._copied = None
 
     def connector_layers(self, channels):

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.losses.feature import paraphraser
@@ -121,16 +123,20 @@ class FactorTransfer(LayerPairLoss):
             **kwargs,
         )
         self.form = one_of("form", form, ("paper", "code", "attention"))
-        self.p = int(one_of("p", p, (1, 2)))
+        self.p = one_of("p", p, (1, 2))
         self.paraphrase_rate = checked_number(
             "paraphrase_rate", paraphrase_rate, or_none=True
         )
-        self.translate = bool(translate)
-        self.paraphraser_epochs = int(paraphraser_epochs)
+        self.translate = checked_boolean("translate", translate)
+        self.paraphraser_epochs = checked_integer(
+            "paraphraser_epochs", paraphraser_epochs, least=0
+        )
         has_paraphraser = form != "attention" and paraphrase_rate is not None
         if has_paraphraser and self.paraphraser_epochs > 0:
             self.needs_teacher = "trained"
-        self.paraphraser_learning_rate = float(paraphraser_learning_rate)
+        self.paraphraser_learning_rate = checked_number(
+            "paraphraser_learning_rate", paraphraser_learning_rate
+        )
         self.paraphrasers: list = []  # One per pair; none of "attention".
         self.translators: list = []
         self._prepared: Any = None

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import one_of
 from keras_distill.losses.feature.feature_maps import check_equal_maps
 from keras_distill.losses.feature.feature_maps import check_maps
@@ -120,7 +121,9 @@ class KnowledgeReview(LayerPairLoss):
             **kwargs,
         )
         self.fusion = one_of("fusion", fusion, ("residual", None))
-        self.hidden_channels = hidden_channels
+        self.hidden_channels = checked_integer(
+            "hidden_channels", hidden_channels, or_none=True
+        )
         self.fusions: list = []  # One per stage, from the first to the deepest.
 
     def build(self, teacher_shape: Any, student_shape: Any) -> None:

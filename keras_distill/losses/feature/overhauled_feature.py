@@ -1,5 +1,4 @@
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_numbers
+from keras_distill._arguments import checked_strings
 from keras_distill.losses.feature.feature_maps import PreActivationConnectors
 from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.elementwise import same_precision
@@ -162,7 +164,9 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
         pairs = len(as_list(self.teacher_layer_name))
         self.batch_norm_layer_name = from_config(batch_norm_layer_name)
         if batch_norm_layer_name is not None:
-            if len(as_list(self.batch_norm_layer_name)) != pairs:
+            names = as_list(self.batch_norm_layer_name)
+            checked_strings("batch_norm_layer_name", names)
+            if len(names) != pairs:
                 raise ValueError(
                     f"batch_norm_layer_name needs one name per pair of layers "
                     f"({pairs}). Received: {batch_norm_layer_name}"
@@ -234,21 +238,20 @@ def _checked_margin(margin, pairs):
     """Returns a number or a list of numbers per pair, or `None`."""
     if margin is None:
         return None
-    if isinstance(margin, numbers.Real):
+    if not isinstance(margin, (list, tuple, np.ndarray)):
         margin = [margin] * pairs
     if len(margin) != pairs:
         raise ValueError(
             f"margin needs one entry per pair of layers ({pairs}). Received: "
             f"{margin}. For one pair with a number per channel: [[...]]."
         )
-    margin = [np.asarray(m, "float64").tolist() for m in margin]
-    # NaN is refused too.
-    if any(not np.all(np.asarray(m) <= 0.0) for m in margin):
-        raise ValueError(
-            "margin is the mean of negative responses: it must not be "
-            f"positive. Received: {margin}"
-        )
-    return margin
+    hint = "the mean of negative responses: it must not be positive"
+    return [
+        list(checked_numbers("margin", m, "(-inf, 0]", hint=hint))
+        if isinstance(m, (list, tuple, np.ndarray))
+        else checked_number("margin", m, "(-inf, 0]", hint=hint)
+        for m in margin
+    ]
 
 
 def _margin_of(teacher, name):

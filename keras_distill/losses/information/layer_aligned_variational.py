@@ -13,7 +13,7 @@ from keras_distill.losses.information.layer_alignment import checked_alignment
 from keras_distill.losses.information.layer_alignment import fixed_alignment
 from keras_distill.losses.information.layer_alignment import make_projection
 from keras_distill.losses.information.running_moments import RunningMoments
-from keras_distill.losses.information.variational import check_variances
+from keras_distill.losses.information.variational import checked_variances
 from keras_distill.losses.information.variational import gaussian_energy
 from keras_distill.losses.information.variational import (
     inverse_softplus_variance,
@@ -142,9 +142,9 @@ class LayerAlignedVariationalInformation(DistillationLoss):
         )
         self.reduction = one_of("reduction", reduction, ("sum", "mean"))
         self.momentum = checked_number("momentum", momentum, "[0, 1)")
-        check_variances(initial_variance, epsilon)
-        self.initial_variance = float(initial_variance)
-        self.epsilon = float(epsilon)
+        self.initial_variance, self.epsilon = checked_variances(
+            initial_variance, epsilon
+        )
         # The moments are those of the batch, too.
         self.batch_coupled = self._used_entropy() is not None
         self.logits = None  # Of a learned lambda.

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill.losses.connectors import perceptron
 from keras_distill.losses.layer_pair import LayerPairLoss
@@ -148,10 +150,12 @@ class VariationalInformation(LayerPairLoss):
             **kwargs,
         )
         self.reduction = one_of("reduction", reduction, ("sum", "mean"))
-        self.hidden_channels = hidden_channels
-        check_variances(initial_variance, epsilon)
-        self.initial_variance = float(initial_variance)
-        self.epsilon = float(epsilon)
+        self.hidden_channels = checked_integer(
+            "hidden_channels", hidden_channels, or_none=True
+        )
+        self.initial_variance, self.epsilon = checked_variances(
+            initial_variance, epsilon
+        )
         self.means: list = []  # mu, one per pair.
         self.scales: list = []  # alpha, one vector per pair.
 
@@ -197,11 +201,14 @@ class VariationalInformation(LayerPairLoss):
         }
 
 
-def check_variances(initial_variance, epsilon):
-    """Raises unless 0 < epsilon < initial_variance."""
-    if not 0 < epsilon < initial_variance < math.inf:
+def checked_variances(initial_variance, epsilon):
+    """Checks that 0 < epsilon < initial_variance, and returns both."""
+    initial_variance = checked_number("initial_variance", initial_variance)
+    epsilon = checked_number("epsilon", epsilon)
+    if epsilon >= initial_variance:
         raise ValueError(
             "initial_variance must be larger than epsilon, and epsilon larger "
             f"than 0. Received: initial_variance={initial_variance}, "
             f"epsilon={epsilon}"
         )
+    return initial_variance, epsilon

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_seed
+
 
 class Seeded:
     """Gives a loss a random generator whose state is saved.
@@ -20,7 +22,7 @@ class Seeded:
 
     def __init__(self, *, seed: int | None = 0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.seed = seed
+        self.seed = checked_seed(seed, or_none=True)
         self.seed_generator = None
 
     def build(self, teacher_shape, student_shape):

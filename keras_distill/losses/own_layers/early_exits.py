@@ -5,6 +5,7 @@ import keras
 from keras import layers
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import checked_temperature
@@ -146,7 +147,9 @@ class EarlyExits(DistillationLoss):
         self.feature_form = one_of(
             "feature_form", feature_form, ("mean", "paper")
         )
-        self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
+        self.scale_by_temperature_squared = checked_boolean(
+            "scale_by_temperature_squared", scale_by_temperature_squared
+        )
         self.reduction = checked_integer("reduction", reduction)
         self.bottlenecks: list = []
         self.classifiers: list = []

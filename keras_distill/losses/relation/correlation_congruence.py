@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
@@ -109,6 +110,7 @@ class CorrelationCongruence(BatchCoupledLoss):
     ):
         self.kernel = one_of("kernel", kernel, ("gaussian", "bilinear"))
         self.form = one_of("form", form, ("paper", "norm", "delta"))
+        checked_boolean("normalize", normalize, or_none=True)
         if normalize is None:
             normalize = kernel == "gaussian" and form != "delta"
         super().__init__(normalize=normalize, **kwargs)

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._shapes import sizes_agree
 from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.gathering import gather_replicas
@@ -26,7 +27,7 @@ class BatchCoupled:
 
     def __init__(self, *, cross_replica: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.cross_replica = bool(cross_replica)
+        self.cross_replica = checked_boolean("cross_replica", cross_replica)
 
     def together(self, *arrays):
         """Gathers arrays, batch axis first, if `cross_replica` says so.
@@ -60,7 +61,7 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
 
     def __init__(self, *, normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.normalize = bool(normalize)
+        self.normalize = checked_boolean("normalize", normalize)
 
     def build_pair(
         self, index: int, teacher_shape: Any, student_shape: Any

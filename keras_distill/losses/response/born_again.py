@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.response.base import ResponseLoss
@@ -49,7 +50,9 @@ class BornAgainLoss(ResponseLoss):
 
     def __init__(self, *, log_gradient_parts: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.log_gradient_parts = bool(log_gradient_parts)
+        self.log_gradient_parts = checked_boolean(
+            "log_gradient_parts", log_gradient_parts
+        )
 
     @property
     def extra_log_names(self):

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import one_of
 from keras_distill.losses.response.base import ResponseLoss
 
@@ -70,7 +71,7 @@ class LogitsMSE(ResponseLoss):
         self.class_reduction = one_of(
             "class_reduction", class_reduction, ("sum", "mean")
         )
-        self.regression = bool(regression)
+        self.regression = checked_boolean("regression", regression)
         self.reads_teacher_logits = not self.regression
         self.reads_student_logits = not self.regression
 

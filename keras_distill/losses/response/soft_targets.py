@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
 from keras_distill.losses.ops.probabilities import cross_entropy
@@ -106,8 +107,10 @@ class SoftTargets(ResponseLoss):
         self.temperature = checked_temperature(temperature)
         self.form = one_of("form", form, ("kl", "cross_entropy"))
         self.direction = one_of("direction", direction, ("forward", "reverse"))
-        self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
-        self.standardize = bool(standardize)
+        self.scale_by_temperature_squared = checked_boolean(
+            "scale_by_temperature_squared", scale_by_temperature_squared
+        )
+        self.standardize = checked_boolean("standardize", standardize)
         self.teacher_probabilities = one_of(
             "teacher_probabilities",
             teacher_probabilities,

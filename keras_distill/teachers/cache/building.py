@@ -11,12 +11,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
+from keras_distill._data.values import check_images
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
 from keras_distill.teachers.cache.encoding import columns_of
 from keras_distill.teachers.cache.forward import Forward
+from keras_distill.teachers.cache.header import FORMAT
+from keras_distill.teachers.cache.header import VERSION
+from keras_distill.teachers.cache.header import shard_name
 from keras_distill.teachers.cache.options import StoredOutputs
 from keras_distill.teachers.cache.options import TeacherRun
 from keras_distill.teachers.cache.origin import teacher_description
@@ -38,6 +43,8 @@ def build(
         )
     views = _replayable(views)
     checked_integer("epochs", epochs)
+    checked_boolean("overwrite", overwrite)
+    checked_boolean("verbose", verbose)
     outputs = _checked("outputs", outputs, StoredOutputs)
     run = _checked("run", run, TeacherRun)
     batch_size = run.batch_size_for(views)
@@ -51,8 +58,8 @@ def build(
     columns = columns_of(shapes, outputs.dtype, outputs.top_k)
     bytes_per_view = sum(column.bytes for column in columns)
     header = {
-        "format": folder.FORMAT,
-        "version": folder.VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "complete": False,
         "teacher": teacher_description(teacher),
         "teacher_dtype": run.dtype,
@@ -128,6 +135,7 @@ class _Builder:
         if start == header["samples"]:
             return
         parts, rows, checksums = [], 0, []
+        before = np.fromfile(self.path / folder.INPUTS, "<u4")
         data = self.batches.skip(start // header["batch_size"]).prefetch(2)
         position = start
         for inputs, index in data:
@@ -136,10 +144,12 @@ class _Builder:
                 self._write_shard(epoch, parts, checksums)
                 parts, rows, checksums = [], 0, []
             source.check_in_order(index.numpy(), position)
+            check_images(inputs, "dataset", position)
+            sums = source.checksums(inputs)
             if epoch == 0:
-                checksums.append(source.checksums(inputs))
-            elif position == start:
-                self._check_order(inputs, position, epoch)
+                checksums.append(sums)
+            else:
+                _check_repeated(sums, before[position:], position, epoch)
             parts.append(self.forward.stored(inputs, index, epoch, position))
             rows += len(index)
             position += len(index)
@@ -169,7 +179,7 @@ class _Builder:
             name: np.concatenate([part[name] for part in parts])
             for name in parts[0]
         }
-        name = shards.shard_name(epoch, len(done))
+        name = shard_name(epoch, len(done))
         size, sha256 = shards.write(self.path, name, arrays)
         header["shards"].append(
             {
@@ -181,16 +191,6 @@ class _Builder:
             }
         )
         folder.write_header(self.path, header)
-
-    def _check_order(self, inputs, position, epoch):
-        now = source.checksums(inputs)
-        before = np.fromfile(self.path / folder.INPUTS, "<u4")
-        if not np.array_equal(now, before[position : position + len(now)]):
-            raise ValueError(
-                f"dataset gives other samples in epoch {epoch} than in epoch "
-                "0. It must give the same samples in the same order in every "
-                "pass: leave out shuffle and random augmentation."
-            )
 
     def _announced(self, done):
         if not self.verbose:
@@ -208,6 +208,19 @@ class _Builder:
         if done:
             print(f"TeacherCache: going on after {done} views.")
         return keras.utils.Progbar(total, unit_name="view")
+
+
+def _check_repeated(checksums, before, position, epoch):
+    """Raises unless samples are those of the first pass over the data."""
+    shared = min(len(checksums), len(before))
+    wrong = np.flatnonzero(checksums[:shared] != before[:shared])
+    if len(wrong):
+        raise ValueError(
+            f"dataset gives other samples in epoch {epoch} than in epoch 0, "
+            f"such as sample {position + wrong[0]}. It must give the same "
+            "samples in the same order in every pass: leave out shuffle, "
+            "random augmentation and .interleave without deterministic=True."
+        )
 
 
 def _replayable(views):

@@ -1,13 +1,16 @@
 """`TeacherCache`: what the user builds, opens and joins."""
 
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_distill._arguments import as_path
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_model
 from keras_distill.teachers.cache import building
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import joining
@@ -16,6 +19,7 @@ from keras_distill.teachers.cache.options import StoredOutputs
 from keras_distill.teachers.cache.options import TeacherRun
 from keras_distill.teachers.cache.origin import teacher_description
 from keras_distill.teachers.cache.shards import part_of
+from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
 
 
@@ -69,7 +73,7 @@ class TeacherCache:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(os.fspath(path))
+        self.path = as_path("path", path)
         self.header = folder.read_header(self.path)
         if not self.header["complete"]:
             raise ValueError(
@@ -168,7 +172,7 @@ class TeacherCache:
         building.build(
             teacher,
             dataset,
-            pathlib.Path(os.fspath(path)),
+            as_path("path", path),
             views=views,
             epochs=epochs,
             outputs=outputs,
@@ -248,7 +252,10 @@ class TeacherCache:
             ValueError: If the pipeline has no index or is of another data set,
                 the cache is damaged, or the teacher is another one.
         """
+        checked_integer("first_epoch", first_epoch, least=0)
+        checked_boolean("check_inputs", check_inputs)
         if teacher is not None:
+            teacher = checked_model("teacher", as_teacher(teacher))
             folder.check_same(
                 self.path,
                 {"teacher": teacher_description(teacher)},

@@ -1,11 +1,10 @@
-"""The folder of a cache: its header, and whether its files are as written.
+"""The folder of a cache: what it holds, and whether its files are as written.
 
 A file is either there whole or not at all: it is written under another name and
 then renamed. What belongs to the cache is what the header lists.
 """
 
 import hashlib
-import json
 import os
 import pathlib
 import re
@@ -14,13 +13,14 @@ import shutil
 import numpy as np
 
 from keras_distill._files import UNFINISHED
-from keras_distill._files import write_whole
+from keras_distill.teachers.cache.header import HEADER
+from keras_distill.teachers.cache.header import INPUTS
+from keras_distill.teachers.cache.header import files
+from keras_distill.teachers.cache.header import read_header
+from keras_distill.teachers.cache.header import samples_done
+from keras_distill.teachers.cache.header import write_header
 from keras_distill.teachers.cache.origin import hash_here
 
-HEADER = "header.json"
-INPUTS = "inputs.crc32"
-FORMAT = "keras_distill.TeacherCache"
-VERSION = 1
 _OURS = re.compile(
     rf"{HEADER}|{INPUTS}|{UNFINISHED}.*"
     r"|epoch_\d+_part_\d+\.tfrecord"
@@ -30,80 +30,15 @@ _COMPUTATION = "teacher's configuration (same weights, other layers)"
 _KNOWN_OR_NOT = ("number of samples", _COMPUTATION)
 
 
-def read_header(path):
-    """Reads the header of the cache at `path`, finished or not.
-
-    Args:
-        path: A `pathlib.Path`.
-
-    Returns:
-        A dict.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If the folder is not a cache, or the header is damaged or
-            has another format version.
-    """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There is no teacher cache at '{path}'. Write one with "
-            "kd.TeacherCache.build(teacher, dataset, path)."
-        )
-    file = path / HEADER
-    if not file.is_file():
-        raise ValueError(
-            f"'{path}' is not a teacher cache: it has no {HEADER}. Give the "
-            "folder that kd.TeacherCache.build wrote."
-        )
-    try:
-        header = json.loads(file.read_text())
-        is_ours = header.get("format") == FORMAT
-    except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"The header of the teacher cache '{path}' is damaged ({error}). "
-            "Build the cache again, with overwrite=True."
-        ) from error
-    if not is_ours:
-        raise ValueError(
-            f"'{path}' is not a teacher cache: {HEADER} says format="
-            f"{header.get('format')!r}, expected {FORMAT!r}."
-        )
-    if header.get("version") != VERSION:
-        raise ValueError(
-            f"The teacher cache '{path}' has format version "
-            f"{header.get('version')}; this keras_distill reads version "
-            f"{VERSION}. Build the cache again, with overwrite=True, or use "
-            "the keras_distill that wrote it."
-        )
-    checksum = header.pop("checksum", None)
-    if checksum != _checksum(header):
-        raise ValueError(
-            f"The header of the teacher cache '{path}' is damaged: its "
-            "checksum is not that of its content. Build the cache again, with "
-            "overwrite=True."
-        )
-    return header
-
-
-def write_header(path, header):
-    """Replaces the header of the cache at `path` as a whole."""
-    content = {**header, "checksum": _checksum(header)}
-    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_whole(path / HEADER, text.encode())
-
-
 def sha256(file):
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def samples_done(header, epoch):
-    """Returns the number of samples of an epoch in whole shards."""
-    return sum(s["samples"] for s in header["shards"] if s["epoch"] == epoch)
-
-
 def check_files(path, header):
     """Raises `ValueError` if a file is missing or has another size."""
+    if not header["inputs"]:  # Not whole yet: a killed run may have added.
+        _check_checksums_done(path, samples_done(header, 0))
     for entry in files(header):
         file = path / entry["file"]
         size = file.stat().st_size if file.is_file() else None
@@ -112,6 +47,16 @@ def check_files(path, header):
             raise _damaged(
                 path, file, f"{is_now}, expected {entry['bytes']} bytes"
             )
+
+
+def _check_checksums_done(path, samples):
+    file = path / INPUTS
+    size = file.stat().st_size if file.is_file() else -1
+    if size < 4 * samples:
+        is_now = "missing" if size < 0 else f"{size} bytes long"
+        raise _damaged(
+            path, file, f"{is_now}, expected {4 * samples} bytes or more"
+        )
 
 
 def check_content(path, header, entries):
@@ -130,19 +75,6 @@ def check_content(path, header, entries):
                 pathlib.Path(entry["file"]),
                 "of another content (sha256) than was written",
             )
-
-
-def files(header):
-    """Returns the entries of all files but the header itself."""
-    return [
-        *header["shards"],
-        *([header["inputs"]] if header["inputs"] else []),
-    ]
-
-
-def _checksum(header):
-    text = json.dumps(header, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _damaged(path, file, how):

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._arguments import checked_integer
+from keras_distill._data.for_network import check_fits
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.heads import final_activation
 from keras_distill._keras.precision import check_remembers_nothing
@@ -99,6 +100,7 @@ class Forward:
             inputs, epoch=epoch, sample_index=sample_index
         )
         x = for_network(self.teacher, view.teacher, "teacher")
+        check_fits(self.teacher, x, "teacher", self.views)
         with computing_in(self.teacher, self.dtype):
             output, taps = in_float32(self.taps(x, training=False))
         # Losses compare one output: several are not stored.

@@ -1,5 +1,6 @@
 """A cache's outputs, added to the samples of a training pipeline."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -21,12 +22,14 @@ def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
         # Several passes over nothing would never end.
         batch = first_batch(dataset)
     if check_inputs:
-        _check_first_batch(cache, batch, part)
+        check = _InputsCheck(cache, part)
+        check.look(batch)
+        dataset = check.applied(dataset)
     knows_epochs = batch_fields.sample_spec(dataset).epoch is not None
-    if first_epoch < 0 or (knows_epochs and first_epoch):
+    if knows_epochs and first_epoch:
         raise ValueError(
-            "first_epoch must be >= 0, and 0 for a pipeline that knows its "
-            "epochs itself: pass it to kd.datasets.batches(first_epoch=) "
+            "first_epoch must be 0 for a pipeline that knows its epochs "
+            "itself: pass it to kd.datasets.batches(first_epoch=) "
             f"instead. Received: first_epoch={first_epoch}."
         )
     # If the teacher sees the same in every epoch, the epoch is only the
@@ -102,13 +105,14 @@ def _with_table_per_epoch(cache, part, dataset):
     return joined
 
 
-def _mapped(dataset, function):
+def _mapped(dataset, function, **kwargs):
     whole = isinstance(dataset.element_spec, tuple)
     # There is no Python control flow to convert; looking for it is slow.
     return dataset.map(
         tf.autograph.experimental.do_not_convert(
             lambda *batch: function(batch if whole else batch[0])
-        )
+        ),
+        **kwargs,
     )
 
 
@@ -136,7 +140,7 @@ def _with_rows(cache, part, batch, table):
     outputs = decoded(
         rows, header["outputs"], header["top_k"], header["temperature"]
     )
-    origin = tf.constant(origin_of(header), tf.int32)[None]
+    origin = tf.constant(origin_of(header), tf.int64)[None]
     origin = tf.repeat(origin, tf.shape(index)[0], axis=0)
     origin.set_shape([index.shape[0], origin.shape[1]])
     return batch_fields.with_teacher_outputs(
@@ -149,9 +153,9 @@ def _check_groups(index, header):
 
     With other partners, the student would see other images.
     """
-    if not header["views"].get("mixup"):
+    size = header["views"].get("mixup_group_size")
+    if not size:
         return
-    size = header["views"]["mixup_group_size"]
     groups, _, counts = tf.unique_with_counts(index // size)
     tf.debugging.assert_equal(
         counts,
@@ -188,32 +192,79 @@ def _check_pipeline(dataset):
         )
 
 
-def _check_first_batch(cache, batch, part):
-    """Raises unless the samples of the first batch are what the teacher saw."""
-    sample, _, _ = batch_fields.unpacked_batch(batch)
-    index = sample.sample_index.numpy()
-    if index.max(initial=0) >= cache.samples:
-        raise ValueError(
-            f"The pipeline is of another data set than the teacher cache "
-            f"'{cache.path}': it has a sample of index {index.max()}, the "
-            f"cache {cache.samples} samples."
-        )
-    samples = part.samples
-    if not set(index.tolist()) <= set(samples):
-        raise ValueError(
-            f"The pipeline must have samples of {samples} only, and its first "
-            f"batch has others: {index}. Take these samples after indexing: "
-            f"kd.views.indexed(samples).skip({samples.start}).take("
-            f"{len(samples)})."
-        )
-    checksums = np.fromfile(cache.path / folder.INPUTS, "<u4")[index]
-    wrong = index[source.checksums(sample.inputs) != checksums]
-    if len(wrong):
-        raise ValueError(
-            f"The pipeline is of another data set than the teacher cache "
-            f"'{cache.path}', or in another order: {len(wrong)} of the first "
-            f"{len(index)} samples, such as that of index {wrong[0]}, are not "
-            "what the teacher saw. Index the very samples that the cache was "
-            "built from, before shuffling. If the pipeline changes inputs on "
-            "purpose: cache.join(..., check_inputs=False)."
-        )
+class _InputsCheck:
+    """Raises unless all samples of all batches are what the teacher saw.
+
+    A pipeline may go wrong in its tenth batch or in its second pass only, such
+    as one that reads several files at once in no fixed order and counts the
+    samples afterwards. A CRC-32 takes about a thousandth of a training step.
+
+    Args:
+        cache: The `TeacherCache`.
+        part: The `Part` of it that the pipeline reads.
+    """
+
+    def __init__(self, cache, part):
+        self.cache, self.part = cache, part
+        self.checksums = np.fromfile(cache.path / folder.INPUTS, "<u4")
+
+    def applied(self, dataset):
+        """Returns a dataset of the same batches, each checked."""
+
+        def checked(index, *inputs):
+            self.check(index, inputs, f"{len(index)} samples of a batch")
+            return index
+
+        def look(batch):
+            sample, _, _ = batch_fields.unpacked_batch(batch)
+            index = sample.sample_index
+            inputs = keras.tree.flatten(sample.inputs)
+            same = tf.numpy_function(checked, [index, *inputs], index.dtype)
+            same.set_shape(index.shape)
+            return batch_fields.with_sample_index(batch, same)
+
+        return _mapped(dataset, look, num_parallel_calls=2)
+
+    def look(self, batch):
+        """Checks one batch of the pipeline."""
+        sample, _, _ = batch_fields.unpacked_batch(batch)
+        index = sample.sample_index.numpy()
+        self.check(index, sample.inputs, f"first {len(index)} samples")
+
+    def check(self, index, inputs, which):
+        """Checks the inputs of samples, of which `index` is `(batch,)`."""
+        path, count = self.cache.path, self.cache.samples
+        outside = index[(index < 0) | (index >= count)]
+        if len(outside):
+            raise ValueError(
+                f"The pipeline is of another data set than the teacher cache "
+                f"'{path}': it has a sample of index {outside.max()}, the "
+                f"cache {count} samples."
+            )
+        samples = self.part.samples
+        outside = index[(index < samples.start) | (index >= samples.stop)]
+        if len(outside):
+            raise ValueError(
+                f"The pipeline must have samples of {samples} only, and a "
+                f"batch has others: {outside}. Take these samples after "
+                f"indexing: kd.views.indexed(samples).skip({samples.start})"
+                f".take({len(samples)})."
+            )
+        wrong = index[source.checksums(inputs) != self.checksums[index]]
+        if len(wrong):
+            raise ValueError(
+                f"The pipeline is of another data set than the teacher cache "
+                f"'{path}', or in another order: {len(wrong)} of the {which} "
+                f"are not what the teacher saw, those of index "
+                f"{_listed(wrong)}. Index the very samples that the cache was "
+                "built from, in the same order, before shuffling: "
+                "kd.views.indexed(samples).shuffle(n).batch(b). If it reads "
+                "several files at once (.interleave), pass deterministic=True "
+                "there. If the pipeline changes inputs on purpose: "
+                "cache.join(..., check_inputs=False)."
+            )
+
+
+def _listed(numbers, most=8):
+    listed = ", ".join(map(str, numbers[:most]))
+    return listed + (", ..." if len(numbers) > most else "")

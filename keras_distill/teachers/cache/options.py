@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from keras_distill._arguments import checked_integer
-from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
 from keras_distill.losses.structures import as_list
+from keras_distill.losses.structures import validated_taps
 
 DEFAULT_BATCH_SIZE = 128
 SHARD_SAMPLES, SHARD_BYTES = 2**14, 2**26
@@ -45,8 +46,9 @@ class StoredOutputs:
     dtype: str = "float16"
 
     def __post_init__(self):
+        validated_taps(self.layer_names, "layer_names")
         checked_integer("top_k", self.top_k, or_none=True)
-        checked_number("temperature", self.temperature)
+        checked_temperature(self.temperature)
         one_of("dtype", self.dtype, ("float16", "float32"))
 
     @property

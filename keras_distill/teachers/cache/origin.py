@@ -95,7 +95,7 @@ def origin_of(header):
     return Origin(
         _number(header["teacher"]["fingerprint"]),
         _number(json.dumps(views, sort_keys=True)),
-        _NO_SEED if seed is None else int(seed) % 2**31,
+        _NO_SEED if seed is None else _seed_number(seed),
         int(header["teacher"]["head"] == "sigmoid"),
         _computes(header["teacher"].get("computation")),
     )
@@ -205,6 +205,14 @@ def _stored(outputs):
 
 def _json(config):
     return json.dumps(config, sort_keys=True, default=str)
+
+
+def _seed_number(seed):
+    """Returns a seed as it is; one of another kind, of a user's own views, as
+    a hash."""
+    if isinstance(seed, int) and 0 <= seed < 2**63:
+        return seed
+    return _number(json.dumps(seed))
 
 
 def _number(text):

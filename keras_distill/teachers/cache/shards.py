@@ -10,15 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._files import UNFINISHED
 from keras_distill.teachers.cache import folder
+from keras_distill.teachers.cache.header import files
 
 # Small records cost time to read, large ones memory.
 RECORD_BYTES = 2**20
 _READ_BUFFER = 2**23
-
-
-def shard_name(epoch, part):
-    return f"epoch_{epoch:04d}_part_{part:04d}.tfrecord"
 
 
 def write(path, name, arrays):
@@ -32,7 +30,7 @@ def write(path, name, arrays):
     Returns:
         The number of bytes and the sha256 of the file.
     """
-    unfinished = path / (folder.UNFINISHED + name)
+    unfinished = path / (UNFINISHED + name)
     samples = len(next(iter(arrays.values())))
     row = sum(a[:1].nbytes for a in arrays.values())
     step = max(1, RECORD_BYTES // max(1, row))
@@ -85,7 +83,12 @@ def read(files, columns, samples):
         }
 
     records = tf.data.TFRecordDataset(files, buffer_size=_READ_BUFFER)
-    return records.map(rows).rebatch(samples).get_single_element()
+    table = records.map(rows).rebatch(samples).get_single_element()
+    # The last step cuts no rows, and must not lack any.
+    return {
+        c.name: tf.ensure_shape(table[c.name], [samples, *c.shape])
+        for c in columns
+    }
 
 
 class Part(NamedTuple):
@@ -107,7 +110,7 @@ class Part(NamedTuple):
     def files(self, header):
         """Returns the entries of all files to read, with that of the inputs."""
         shards = [entry for epoch in self.shards for entry in epoch]
-        return shards + folder.files(header)[len(header["shards"]) :]
+        return shards + files(header)[len(header["shards"]) :]
 
 
 def part_of(cache, samples=None):

@@ -132,7 +132,7 @@ def _bytes(row):
     row = np.asarray(row)
     if row.dtype.kind == "O":  # strings
         return b"\0".join(row.ravel().tolist())
-    return np.ascontiguousarray(row)
+    return np.ascontiguousarray(row).view("uint8")  # bfloat16 has no buffer.
 
 
 def _x(element):

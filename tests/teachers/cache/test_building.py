@@ -23,6 +23,7 @@ import keras_distill as kd
 from keras_distill._data.batch_fields import unpacked
 from keras_distill.teachers import TeacherRun
 from keras_distill.teachers.cache import folder
+from keras_distill.teachers.cache.header import VERSION
 
 HERE = pathlib.Path(__file__).parent
 
@@ -338,9 +339,7 @@ def test_no_cache(tmp_path, copy):
         kd.TeacherCache(tmp_path)
     header = json.loads((copy / "header.json").read_text())
     (copy / "header.json").write_text(json.dumps({**header, "version": 99}))
-    with pytest.raises(
-        ValueError, match=f"version 99.*version {folder.VERSION}"
-    ):
+    with pytest.raises(ValueError, match=f"version 99.*version {VERSION}"):
         kd.TeacherCache(copy)
 
 

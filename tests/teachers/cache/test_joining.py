@@ -274,6 +274,50 @@ def test_pipelines_that_cannot_be_joined(one, message, pipeline):
         one.join(pipeline())
 
 
+def differing(kind):
+    """Pipelines whose first batch is right, as the others are not."""
+    x, y = arrays()
+    if kind == "content":
+        x[50] += 1e-3
+    elif kind == "order":
+        x[[30, 31]] = x[[31, 30]]
+    elif kind == "a sample left out":
+        x = np.delete(x, 40, axis=0)
+    return kd.views.indexed(tf.data.Dataset.from_tensor_slices(x)).batch(8)
+
+
+@pytest.mark.parametrize(
+    "kind, wrong",
+    [
+        ("content", "1 of the 8 .* those of index 50. "),
+        ("order", "2 of the 8 .* those of index 30, 31. "),
+        ("a sample left out", "8 of the 8 .*index 40, 41, 42"),
+    ],
+)
+def test_what_differs_after_the_first_batch(one, three, kind, wrong):
+    for cache in (one, three):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=wrong):
+            list(cache.join(differing(kind)))
+    assert list(one.join(differing(kind), check_inputs=False))
+
+
+def test_what_differs_in_the_second_pass_only(one):
+    """As an .interleave without determinism may."""
+    x, _ = arrays()
+    passes = []
+
+    def read():
+        passes.append(None)
+        yield from x if len(passes) < 3 else x[::-1]
+
+    spec = tf.TensorSpec((3,), tf.float32)
+    samples = tf.data.Dataset.from_generator(read, output_signature=spec)
+    joined = one.join(kd.views.indexed(samples).batch(8))
+    list(joined)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="deterministic"):
+        list(joined)
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_an_empty_pipeline(three, check):
     """Of several epochs, the next batch would be sought for ever."""
@@ -310,7 +354,7 @@ def test_first_epoch_of_a_stream_that_has_its_own(three):
     stream = kd.datasets.batches(x, y, 32, seed=3, indexed=True)
     with pytest.raises(ValueError, match="first_epoch"):
         three.join(stream, first_epoch=1)
-    with pytest.raises(ValueError, match="first_epoch must be >= 0"):
+    with pytest.raises(ValueError, match="first_epoch must be an integer"):
         three.join(samples().batch(8), first_epoch=-1)
 
 
