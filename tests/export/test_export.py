@@ -809,7 +809,8 @@ def test_verify_against_numbers_by_hand(files, student, digits):
     assert found.rows[1]["input_dtype"] == "float32"
     assert found.rows[1]["path"] == str(files[None])
 
-    answers, costs = str(found).split("\n\n")
+    answers, notes, costs, *_ = str(found).split("\n\n")
+    assert "597 samples: the student's accuracy lies in" in notes
     assert f"{100 * student_accuracy:.2f}" in answers.splitlines()[2]
     for table in (answers, costs.split(":\n")[1]):
         lines = table.splitlines()

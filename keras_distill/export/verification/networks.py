@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._keras.masks import mask_of
 from keras_distill.export import model_inputs
 from keras_distill.export import network
 from keras_distill.export.file import flatbuffer
@@ -21,9 +22,10 @@ class ComparedNetwork:
     Attributes:
         activation: The activation that the network applies to its logits
             itself, or `None`.
+        class_names: A list, or `None` if they are not known.
     """
 
-    activation = None
+    activation = class_names = None
 
     def __init__(self, label):
         self.label = label
@@ -41,7 +43,10 @@ class ComparedNetwork:
         raise NotImplementedError
 
     def select(self, outputs, output):
-        """Returns the chosen output, half precision as float32."""
+        """Returns the chosen output `(batch, ..., units)`.
+
+        Half precision comes as float32.
+        """
         if len(outputs) == 1:
             value = next(iter(outputs.values()))
         elif output in outputs:
@@ -51,6 +56,8 @@ class ComparedNetwork:
                 f"'{self.label}' has no output '{output}', only "
                 f"{list(outputs)}."
             )
+        if value.ndim == 1:
+            value = value[:, None]
         wide = value.dtype.kind in "iu" or value.dtype == np.float64
         return value if wide else value.astype("float32")
 
@@ -78,7 +85,12 @@ class KerasNetwork(ComparedNetwork):
             self._preprocessed = _Traced(
                 lambda x: network.student_input(model, x, preprocessing, role)
             )
-        self._function = _Traced(lambda x: model(x, training=False))
+        self._function = _Traced(self._outputs_and_masks)
+
+    def _outputs_and_masks(self, x):
+        # The end of a traced function takes the masks from the tensors.
+        outputs = model_inputs.named_outputs(self.model(x, training=False))
+        return outputs, {name: mask_of(v) for name, v in outputs.items()}
 
     def input(self, x):
         """Turns the dataset's `x` into what the model takes, in NumPy."""
@@ -87,8 +99,14 @@ class KerasNetwork(ComparedNetwork):
         return keras.tree.map_structure(np.asarray, self._preprocessed(x))
 
     def __call__(self, x):
-        outputs = model_inputs.named_outputs(self._function(x))
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        return self.with_masks(x)[0]
+
+    def with_masks(self, x):
+        """Returns the outputs and their masks (or `None`s), two dicts."""
+        return tuple(
+            {k: None if v is None else np.asarray(v) for k, v in part.items()}
+            for part in self._function(x)
+        )
 
     def facts(self, output, sample):
         return {
@@ -159,6 +177,7 @@ class File(ComparedNetwork):
         self._num_threads = num_threads
         notes = flatbuffer.read_metadata(filepath) or {}
         self.activation = notes.get("activation")
+        self.class_names = notes.get("class_names")
         self.takes_raw_data = bool(notes.get("preprocessing"))
         # LiteRT sorts inputs by name, data has the order of the call.
         self._order = notes.get("input_order") or self.model.input_names
