@@ -159,7 +159,7 @@ class Comparison:
     def _metric_drop(self, rows):
         """What the last row lost; of several numbers the most."""
         drop = np.asarray(rows[0]["metric"]) - np.asarray(rows[-1]["metric"])
-        drop = 100 * drop if self.metric.should_grow else -drop
+        drop = 100 * drop if self.metric.should_grow else 0.0 - drop
         return float(np.max(drop))
 
     def facts(self):

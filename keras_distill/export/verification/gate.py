@@ -3,10 +3,9 @@
 import dataclasses
 from typing import Any
 
-import keras
-
 from keras_distill._arguments import checked_number
 from keras_distill.export.verification.labels import NUMBERS
+from keras_distill.export.verification.metric import SHARES
 from keras_distill.export.verification.metric import checked_metric
 
 # Covers the rounding of a difference of two quotients.
@@ -45,8 +44,15 @@ class Gate:
         """Whether it lets everything pass."""
         return self.max_accuracy_drop is None and self.per_class_drop is None
 
-    def check_task(self, task, has_labels):
-        """Raises if labels of this kind have no such bounds."""
+    def check_task(self, task, has_labels, measured=None):
+        """Raises if labels of this kind have no such bounds.
+
+        Args:
+            task: The kind of labels.
+            has_labels: Whether there are any.
+            measured: The metric if this gate does not name one.
+        """
+        metric = self.metric or measured
         for argument in "max_accuracy_drop", "per_class_drop":
             if getattr(self, argument) is None:
                 continue
@@ -55,10 +61,10 @@ class Gate:
                     f"`{argument}` needs labels, but the dataset has none: "
                     f"give batches (x, y), or leave {argument} out."
                 )
-            accuracy = argument == "per_class_drop" or not isinstance(
-                self.metric, keras.metrics.Metric
+            of_classes = argument == "per_class_drop" or (
+                metric in (None, *SHARES)
             )
-            if task == NUMBERS and accuracy:
+            if task == NUMBERS and of_classes:
                 raise ValueError(
                     f"`{argument}` needs classes, but the labels are numbers "
                     "(a regression): give a metric of them, "
@@ -74,7 +80,7 @@ class Gate:
             student.get(key) is not None
             for key in ("accuracy", "mean_absolute_error")
         )
-        self.check_task(verification.task, has_labels)
+        self.check_task(verification.task, has_labels, verification.metric)
         lost = []
         if self.max_accuracy_drop is not None:
             lost += self._lost_of_metric(verification)

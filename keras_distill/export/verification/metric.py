@@ -66,7 +66,7 @@ class MetricOfNetworks:
                 f"`metric` '{self.name}' does not take labels of shape "
                 f"{y.shape} with outputs of shape {outputs.shape}: {error}"
             ) from error
-        self._states[key] = [np.array(v) for v in self._metric.variables]
+        self._states[key] = [v.numpy() for v in self._metric.variables]
 
     def result(self, key):
         """Returns the value for a network: a float, or a list of floats."""

@@ -51,7 +51,7 @@ def text_of(verification):
     if verification.latency_runs:
         costs += f", {verification.latency_runs} calls"
     answers = [
-        (title or verification.metric, key, text)
+        (title or _short(verification.metric), key, text)
         for title, key, text in _ANSWERS
     ]
     parts = [
@@ -65,6 +65,16 @@ def text_of(verification):
 def _about_answers(verification):
     """Yields what the shares are to be compared with, and who lost most."""
     student = verification.rows[0]
+    if student.get("metric") is not None:
+        unit = " points" * verification.metric_in_points
+        if _short(verification.metric) != verification.metric:
+            yield f"metric: {verification.metric}."
+        for row in verification.rows[1:]:
+            if row["metric_drop"] > 0:
+                yield (
+                    f"'{row['file']}' loses {row['metric_drop']:.4g}{unit} of "
+                    f"{verification.metric}."
+                )
     if student.get("accuracy") is None:
         return
     counted = f"{verification.samples:,} samples"
@@ -86,6 +96,10 @@ def _about_answers(verification):
                 f"{_percent(student['recall'][worst])} to "
                 f"{_percent(row['recall'][worst])} %."
             )
+
+
+def _short(name):
+    return name if len(name) <= len("lost points") else "metric"
 
 
 def _single(metric):
