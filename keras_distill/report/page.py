@@ -29,10 +29,6 @@ _MOST_CLASSES = 20
 _FILE_ANSWERS = (
     ("accuracy", "accuracy", lambda v: percent(v, 2)),
     ("accuracy_drop_points", "points lost", "{:.2f}".format),
-    ("balanced_accuracy", "balanced", lambda v: percent(v, 2)),
-    ("area_under_curve", "AUC", "{:.4f}".format),
-    ("mean_absolute_error", "mean error", "{:.4g}".format),
-    ("root_mean_squared_error", "RMS error", "{:.4g}".format),
     ("agreement", "agrees with student", lambda v: percent(v, 2)),
     ("teacher_agreement", "agrees with teacher", lambda v: percent(v, 2)),
     ("mean_absolute_difference", "mean difference", "{:.2g}".format),
@@ -51,17 +47,6 @@ _FILE_COSTS = (
     ("latency_median_ms", "median ms", "{:.3f}".format),
     ("latency_95th_percentile_ms", "95\u00a0% ms", "{:.3f}".format),
 )
-# What verify counts beyond them: report.json holds it.
-_FILE_DETAILS = {
-    "accuracy_interval",
-    "recall",
-    "precision",
-    "confusion_matrix",
-    "metric",
-    "metric_drop",
-    "quantization",
-    "size_parts",
-}
 
 
 def page(facts, pictures):
@@ -121,8 +106,7 @@ def _files(facts):
     if verification is None:
         return None
     rows = verification["rows"]
-    known = {"file", "path", *_FILE_DETAILS}
-    known |= {key for key, *_ in _FILE_ANSWERS + _FILE_COSTS}
+    known = {"file", "path", *(key for key, *_ in _FILE_ANSWERS + _FILE_COSTS)}
     others = [key for row in rows for key in row if key not in known]
     costs = [
         *_FILE_COSTS,

@@ -126,9 +126,8 @@ def test_numbers_of_two_classes_are_those_of_scikit_learn():
     for outputs in logits, score[:, None]:
         total = totals.ClassTotals(outputs.shape[-1])
         for part in np.split(np.arange(200), [70]):
-            total.add(
-                outputs[part], outputs[part], None, y[part], weights[part]
-            )
+            z = outputs[part][:, None]
+            total.add(z, z, None, y[part], weights[part][:, None])
         row = total.results()
         assert row["area_under_curve"] == pytest.approx(expected, abs=1e-6)
         assert row["agreement"] == 1.0
@@ -144,7 +143,8 @@ def test_several_labels_are_decisions_of_every_unit():
     yes = logits > 0
     for outputs in logits, 1 / (1 + np.exp(-logits)):
         total = totals.MultiLabelTotals(4)
-        total.add(outputs, outputs, -outputs, y, weights)
+        z = outputs[:, None]
+        total.add(z, z, -z, y, weights[:, None])
         row = total.results()
         each = np.repeat(weights, 4)
         assert row["accuracy"] == pytest.approx(
@@ -165,7 +165,7 @@ def test_errors_of_a_regression():
     outputs, y = rng.normal(size=(2, 50, 3))
     weights = rng.choice([1.0, 3.0], 50)
     total = totals.NumberTotals(3)
-    total.add(outputs, outputs, None, y, weights)
+    total.add(outputs[:, None], None, None, y, weights[:, None])
     row = total.results()
     each = np.repeat(weights, 3)
     error = (outputs - y).ravel()

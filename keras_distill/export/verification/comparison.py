@@ -102,14 +102,14 @@ class Comparison:
                     )
 
     def _count(self, values, teacher, read, weights, counted):
-        """Counts the positions whose weight is not 0."""
-        weights = weights[counted]
-        values = [value[counted] for value in values]
-        for network, value in zip(self.networks, values):
-            _check_finite(value, network.label)
+        """Counts a batch; what has weight 0 is set to 0 before."""
         if teacher is not None:
-            teacher = teacher[counted]
-            _check_finite(teacher, "teacher")
+            _check_finite(teacher[counted], "teacher")
+            teacher = _by_position(teacher, counted)
+        for network, value in zip(self.networks, values):
+            _check_finite(value[counted], network.label)
+        values = [_by_position(value, counted) for value in values]
+        weights = weights.reshape(values[0].shape[:2])
         expected = [
             np.asarray(activated(values[0], network.activation))
             for network in self.networks
@@ -124,9 +124,12 @@ class Comparison:
             for kind in read
         }
         for kind, y in read.items():
-            y = None if y is None else y[counted]
             if y is not None:
-                self._fingerprints.setdefault(kind, LabelsFingerprint()).add(y)
+                fingerprint = self._fingerprints.setdefault(
+                    kind, LabelsFingerprint()
+                )
+                fingerprint.add(y[counted])
+                y = _by_position(y.reshape(*counted.shape, -1), counted)
             for total, value, student in zip(
                 self._totals[kind], values, expected
             ):
@@ -195,6 +198,12 @@ def _check_shape(value, expected, label):
             f"The outputs of '{label}' have the shape {value.shape}, the "
             f"student's {expected}; they must be the same."
         )
+
+
+def _by_position(values, counted):
+    """Returns `(batch, positions, units)`, 0 where nothing counts."""
+    values = np.where(counted[..., None], values, 0)
+    return values.reshape(len(values), -1, values.shape[-1])
 
 
 def _check_finite(value, label):

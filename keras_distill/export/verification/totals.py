@@ -1,7 +1,7 @@
 """Running totals of one network, one class per kind of task, in NumPy.
 
-All of them get flat arrays of the positions that count: outputs
-`(positions, units)`, weights `(positions,)`.
+All of them get outputs `(batch, positions, units)` and weights
+`(batch, positions)`. Outputs of weight 0 are finite.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ class Differences:
         """Adds positions."""
         difference = np.abs(outputs.astype("float64") - student)
         self._weight += weights.sum() * difference.shape[-1]
-        self._sum += weights @ difference.sum(axis=-1)
+        self._sum += (weights * difference.sum(axis=-1)).sum()
         self._max = max(self._max, difference.max())
         self._scale = max(self._scale, np.abs(student).max())
 
@@ -75,10 +75,10 @@ class ClassTotals:
             weights: How much each position counts.
         """
         decided = self._decisions(outputs)
-        weights = np.broadcast_to(weights.reshape(-1, 1), decided[0].shape)
+        weights = np.broadcast_to(weights[..., None], decided[0].shape)
         self._weight += weights.sum()
         same = decided == self._decisions(student)
-        self._agreeing += (same * weights).sum(axis=(1, 2))
+        self._agreeing += (same * weights).sum(axis=(1, 2, 3))
         self._logits |= _outside_unit_interval(student)
         if y is not None:
             self._has_labels = True
@@ -87,25 +87,26 @@ class ClassTotals:
             self._has_teacher = True
             self._teacher_logits |= _outside_unit_interval(teacher)
             same = self._decisions(teacher)[:, None] == decided[None]
-            self._agreeing_teacher += (same * weights).sum(axis=(2, 3))
+            self._agreeing_teacher += (same * weights).sum(axis=(2, 3, 4))
 
     def _decisions(self, outputs):
-        """Returns `(thresholds, positions, 1)` class numbers."""
+        """Returns `(thresholds, batch, positions, 1)` class numbers."""
         if self._binary:
             return np.stack([outputs > 0.0, outputs > 0.5]).astype(int)
-        return outputs.argmax(axis=-1)[None, :, None]
+        return outputs.argmax(axis=-1)[None, ..., None]
 
     def _count(self, outputs, decided, y, weights):
         for counts, decisions in zip(self._counts, decided):
             counts.add(y, decisions, weights)
-        self._scored += y.size
+        counted = weights != 0
+        self._scored += counted.sum()
         if self._units > 2 or self._scored > _MOST_SCORES:
             self._scores = []
             return
-        scores = outputs[:, -1].astype("float64")
+        scores = outputs[..., -1:].astype("float64")
         if self._units == 2:
-            scores -= outputs[:, 0]
-        self._scores.append((y[:, 0], scores, weights[:, 0]))
+            scores -= outputs[..., :1]
+        self._scores.append((y[counted], scores[counted], weights[counted]))
 
     def counts(self):
         """The `DecisionCounts` under the threshold that applies."""
@@ -162,9 +163,9 @@ class MultiLabelTotals(ClassTotals):
     def _count(self, outputs, decided, y, weights):
         for counts, decisions in zip(self._counts, decided):
             counts.add(y, decisions, weights)
-        self._yes += (y * weights).sum(axis=0)
-        self._decided += (decided * weights).sum(axis=1)
-        self._right += (decided * y * weights).sum(axis=1)
+        self._yes += (y * weights).sum(axis=(0, 1))
+        self._decided += (decided * weights).sum(axis=(1, 2))
+        self._right += (decided * y * weights).sum(axis=(1, 2))
 
     def _shares(self):
         threshold = self._threshold(self._logits)
@@ -190,8 +191,8 @@ class NumberTotals:
             return
         error = outputs.astype("float64") - y.reshape(outputs.shape)
         self._weight += weights.sum() * error.shape[-1]
-        self._absolute += weights @ np.abs(error).sum(axis=-1)
-        self._square += weights @ np.square(error).sum(axis=-1)
+        self._absolute += (weights * np.abs(error).sum(axis=-1)).sum()
+        self._square += (weights * np.square(error).sum(axis=-1)).sum()
 
     def results(self):
         """Returns the errors of a row."""
