@@ -20,6 +20,8 @@ import keras
 
 from keras_distill._keras.precision import compute_in
 from keras_distill._keras.precision import set_policy
+from keras_distill._progress import ProgressBar
+from keras_distill.export import quiet
 from keras_distill.export.conversion import converter
 from keras_distill.export.conversion import explanation
 
@@ -45,7 +47,8 @@ def convert(request, verbose=True, in_child=True):
         _write_saved_model(request, folder)
         try:
             if samples is None:
-                return converter.converted(folder, settings)
+                with quiet.without_native_log(), quiet.without_python_log():
+                    return converter.converted(folder, settings)
             progress = _Progress(len(samples), verbose)
             run = _converted_in_child if in_child else converter.converted
             return run(folder, settings, samples, progress)
@@ -74,6 +77,7 @@ def _write_saved_model(request, folder):
         spec.shape[0] is None for spec in keras.tree.flatten(request.signature)
     )
     with (
+        quiet.without_python_log(),
         request.file_inputs.tracing(),
         convertible(request.network.layers(), unroll),
     ):
@@ -120,9 +124,7 @@ class _Progress:
     def __init__(self, samples, verbose):
         self.count = 0
         self._samples = samples
-        self._bar = keras.utils.Progbar(
-            samples, verbose=int(bool(verbose)), unit_name="sample"
-        )
+        self._bar = ProgressBar(samples, "sample", verbose)
 
     def __call__(self):
         self.count += 1

@@ -20,6 +20,7 @@ from keras_distill import cost
 from keras_distill._arguments import checked_integer
 from keras_distill._data.sources import number_of_batches
 from keras_distill._data.sources import weighted_batches
+from keras_distill._progress import ProgressBar
 from keras_distill.export import model_inputs
 from keras_distill.export.file.notes import range_text
 from keras_distill.export.file.notes import ranges_differ
@@ -197,15 +198,13 @@ def verify(
         metric if isinstance(metric, keras.metrics.Metric) else None,
     )
     batch_count = 0
-    progress = keras.utils.Progbar(
-        steps, verbose=1 if verbose else 0, unit_name="batch"
-    )
+    progress = ProgressBar(steps, "batch", verbose)
     for x, y, sample_weight in weighted_batches(dataset, "dataset"):
         comparison.add(x, y, sample_weight)
         gate.check_task(comparison.reader.task, y is not None)
         batch_count += 1
         progress.update(batch_count)
-    progress.update(batch_count, finalize=True)
+    progress.finish()
     if not comparison.samples:
         raise ValueError("`dataset` is empty: there is nothing to verify on.")
     if not comparison.positions:
