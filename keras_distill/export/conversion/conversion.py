@@ -11,10 +11,8 @@ conversions run nothing and raise when they fail, so they stay in the parent.
 import contextlib
 import json
 import os
-import pathlib
 import subprocess
 import sys
-import tempfile
 
 import keras
 
@@ -24,6 +22,7 @@ from keras_distill._progress import ProgressBar
 from keras_distill.export import quiet
 from keras_distill.export.conversion import converter
 from keras_distill.export.conversion import explanation
+from keras_distill.export.temporary import temporary_folder
 
 
 def convert(request, verbose=True, in_child=True):
@@ -42,8 +41,7 @@ def convert(request, verbose=True, in_child=True):
             and layers.
     """
     settings, samples = _settings(request), request.samples
-    with tempfile.TemporaryDirectory(prefix="keras_distill-") as folder:
-        folder = pathlib.Path(folder)
+    with temporary_folder("keras_distill-") as folder:
         _write_saved_model(request, folder)
         try:
             if samples is None:
