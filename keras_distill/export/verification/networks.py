@@ -112,6 +112,9 @@ class KerasNetwork(ComparedNetwork):
         return {
             "file": self.label,
             "path": None,
+            "quantization": None,
+            "parameters": int(self.model.count_params()),
+            "size_parts": None,
             "size_bytes": sum(
                 int(np.prod(w.shape)) * tf.as_dtype(w.dtype).size
                 for w in self.model.weights
@@ -178,6 +181,10 @@ class File(ComparedNetwork):
         notes = flatbuffer.read_metadata(filepath) or {}
         self.activation = notes.get("activation")
         self.class_names = notes.get("class_names")
+        self._parameters = notes.get("parameters")
+        self._quantization = (
+            (notes["quantization"] or "float32") if notes else None
+        )
         self.takes_raw_data = bool(notes.get("preprocessing"))
         # LiteRT sorts inputs by name, data has the order of the call.
         self._order = notes.get("input_order") or self.model.input_names
@@ -239,12 +246,15 @@ class File(ComparedNetwork):
         if self._measure_memory:
             resident = memory.resident_memory(
                 self.model.filepath,
-                self.model.input_shapes(sample),
+                self.model.raw_inputs(sample),
                 self._num_threads,
             )
         return {
             "file": self.label,
             "path": str(self.model.filepath),
+            "quantization": self._quantization,
+            "parameters": self._parameters,
+            "size_parts": flatbuffer.size_parts(self.model.filepath),
             "size_bytes": self.model.size_in_bytes,
             "input_dtype": "/".join(self.model.input_dtypes.values()),
             "output_dtype": dtypes.get(output) or next(iter(dtypes.values())),

@@ -23,7 +23,9 @@ class Verification:
             class, `confusion_matrix` is a list of lists, by label and
             decision, up to 1000 classes. `operators` is a dict name -> how
             many, `builtin_operators_only` whether every build of the
-            interpreter has them.
+            interpreter has them. `size_parts` is what the bytes of a file are
+            for: `"weights"`, `"scales"` (of each channel), `"metadata"` and
+            `"graph"`.
         samples: Number of samples.
         output: Name of the compared output.
         num_threads: Threads of the interpreters.

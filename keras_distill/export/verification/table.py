@@ -33,6 +33,8 @@ _COSTS = (
     ("median ms", "latency_median_ms", "{:.3f}".format),
     ("95 % ms", "latency_95th_percentile_ms", "{:.3f}".format),
 )
+# Weights of a byte each; the rest of a file is worth a line from here on.
+_QUARTERS, _LARGE = ("dynamic", "int8", "int16x8"), 0.3
 
 
 def text_of(verification):
@@ -58,6 +60,7 @@ def text_of(verification):
         _table(answers, rows),
         list(_about_answers(verification)),
         [f"{costs}:", *_table(_COSTS, rows)],
+        list(_about_costs(rows)),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
@@ -96,6 +99,31 @@ def _about_answers(verification):
                 f"{_percent(student['recall'][worst])} to "
                 f"{_percent(row['recall'][worst])} %."
             )
+
+
+def _about_costs(rows):
+    """Yields why a quantized file is larger or slower than expected."""
+    float32 = [r for r in rows if r.get("quantization") == "float32"]
+    for row in rows:
+        if row.get("quantization") not in _QUARTERS:
+            continue
+        ratio = row["size_bytes"] / (4 * max(row["parameters"], 1))
+        if ratio > _LARGE:
+            parts = ", ".join(
+                f"{name} {100 * size / row['size_bytes']:.0f} %"
+                for name, size in row["size_parts"].items()
+            )
+            yield (
+                f"'{row['file']}' has {100 * ratio:.0f} % of the bytes of its "
+                f"weights in float32: {parts}."
+            )
+        for other in float32[:1]:
+            slow, fast = (r["latency_median_ms"] for r in (row, other))
+            if slow is not None and slow > fast:
+                yield (
+                    f"'{row['file']}' takes {slow / fast:.1f} times as long "
+                    f"as '{other['file']}' on this CPU; another may differ."
+                )
 
 
 def _short(name):
