@@ -7,6 +7,7 @@ without it.
 
 import functools
 import itertools
+import math
 import reprlib
 from collections.abc import Iterator
 
@@ -15,7 +16,6 @@ import numpy as np
 
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.sparse import is_scipy
-from keras_distill._data.sparse import number_of_rows
 
 INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
@@ -34,7 +34,7 @@ class MappedData:
 
 
 def batches(data, argument, at_most=None):
-    """Yields NumPy batches `(x, y)` of any data.
+    """Yields NumPy batches `(x, y)` of any data; sparse ones become dense.
 
     Args:
         data: As in `iterate`, or such data in a `MappedData`.
@@ -43,14 +43,19 @@ def batches(data, argument, at_most=None):
             evenly spaced, so that data sorted by class still shows every
             class. Defaults to all.
     """
+    for x, y, _ in weighted_batches(data, argument, at_most):
+        yield x, y
+
+
+def weighted_batches(data, argument, at_most=None):
+    """Yields NumPy batches `(x, y, sample_weight)`, as `batches` does."""
     if isinstance(data, MappedData):
-        for x, y in batches(data.data, argument, at_most):
-            yield data.view(x), y
+        for x, y, weight in weighted_batches(data.data, argument, at_most):
+            yield data.view(x), y, weight
         return
     rows = functools.partial(evenly_spaced, at_most=at_most)
     for batch in iterate(data, argument, rows=rows):
-        x, y, _ = plain_batch(batch)
-        yield _to_numpy((x, y))
+        yield _to_numpy(plain_batch(batch))
 
 
 def iterate(data, argument, batch_size=32, rows=None) -> Iterator:
@@ -72,7 +77,7 @@ def iterate(data, argument, batch_size=32, rows=None) -> Iterator:
         TypeError: If `data` is none of these.
         ValueError: If arrays differ in length.
     """
-    if isinstance(data, (tuple, dict)) or hasattr(data, "__array__"):
+    if isinstance(data, (tuple, dict)) or hasattr(data, "shape"):
         return _slices(to_arrays(data, argument), batch_size, rows)
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
@@ -94,15 +99,19 @@ def evenly_spaced(samples, at_most=None):
 def to_arrays(data, argument):
     """Returns a structure of arrays as NumPy arrays of one length.
 
+    Matrices of scipy stay sparse: dense, they may not fit into memory.
+
     Args:
         data: An array, or a dict or tuple of arrays; `None` stands for what
             there is not.
         argument: The name of the user's argument, for messages.
     """
-    if not are_arrays(data):
+    arrays = keras.tree.map_structure(
+        lambda a: a.tocsr() if is_scipy(a) else _array(a), data
+    )
+    if not are_arrays(arrays):
         raise unsupported(data, argument)
-    arrays = _to_numpy(data)
-    lengths = set(map(number_of_rows, leaves(arrays)))
+    lengths = {array.shape[0] for array in leaves(arrays)}
     if len(lengths) > 1:
         raise ValueError(
             f"The arrays of `{argument}` must have the same number of samples. "
@@ -179,7 +188,7 @@ def no_batch():
 
 
 def _slices(arrays, batch_size, rows):
-    count = number_of_rows(leaves(arrays)[0])
+    count = leaves(arrays)[0].shape[0]
     order = np.arange(count) if rows is None else rows(count)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
@@ -189,27 +198,44 @@ def _slices(arrays, batch_size, rows):
 
 
 def _to_numpy(structure):
-    def array(a):
-        if a is None or is_scipy(a):
-            return a if a is None else a.tocsr()
-        return np.asarray(a)
-
-    return keras.tree.map_structure(array, structure)
+    return keras.tree.map_structure(_array, structure)
 
 
-def number_of_batches(dataset):
+def _array(a):
+    """Returns a NumPy array of a tensor or array, sparse ones too."""
+    if is_scipy(a):
+        return a.toarray()
+    if hasattr(a, "dense_shape"):  # tf.SparseTensor
+        import tensorflow as tf
+
+        a = tf.sparse.to_dense(tf.sparse.reorder(a))
+    return None if a is None else np.asarray(a)
+
+
+def number_of_batches(dataset, batch_size=32):
     """The number of batches; `None` if it is not known.
+
+    Args:
+        dataset: As in `iterate`.
+        batch_size: The number of samples in a batch of arrays.
 
     Raises:
         ValueError: If the dataset never ends.
     """
     import tensorflow as tf
 
-    if not isinstance(dataset, tf.data.Dataset):
-        return None
-    count = int(dataset.cardinality())
-    if count == INFINITE:
-        raise ValueError(
-            "`dataset` never ends. Pass a part of it: dataset.take(batches)."
-        )
-    return None if count < 0 else count
+    if isinstance(dataset, tf.data.Dataset):
+        count = int(dataset.cardinality())
+        if count == INFINITE:
+            raise ValueError(
+                "`dataset` never ends. Pass a part of it: "
+                "dataset.take(batches)."
+            )
+        return None if count < 0 else count
+    if isinstance(dataset, keras.utils.PyDataset):
+        return dataset.num_batches
+    if isinstance(dataset, (tuple, dict)) or hasattr(dataset, "shape"):
+        shapes = [getattr(a, "shape", None) for a in leaves(dataset)]
+        shape = shapes[0] if shapes else None
+        return math.ceil(shape[0] / batch_size) if shape else None
+    return len(dataset) if hasattr(dataset, "__len__") else None

@@ -6,12 +6,12 @@ large data with many classes needs little memory.
 
 import collections
 
-import keras
 import numpy as np
 
 from keras_distill._data.for_network import for_network
 from keras_distill._data.sources import batches
 from keras_distill._data.sources import number_of_batches
+from keras_distill._progress import ProgressBar
 from keras_distill.calibration import reliability
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import class_indices
@@ -51,11 +51,7 @@ class Measurement:
         self._decided = collections.defaultdict(list)
         self._confidence = collections.defaultdict(list)
         labels, samples, steps = [], 0, 0
-        progress = keras.utils.Progbar(
-            number_of_batches(dataset),
-            verbose=1 if verbose else 0,
-            unit_name="batch",
-        )
+        progress = ProgressBar(number_of_batches(dataset), "batch", verbose)
         for x, y in batches(dataset, "dataset"):
             if self.first_x is None:
                 _check_labels(y)
@@ -74,7 +70,7 @@ class Measurement:
                 "consumed before, or smaller than one batch with "
                 "drop_remainder=True?"
             )
-        progress.update(steps, finalize=True)
+        progress.finish()
         self.labels = np.concatenate(labels)
         self.decided = _joined(self._decided)
         self.confidence = _joined(self._confidence)
