@@ -5,6 +5,7 @@ which positions count and what a balanced accuracy is.
 """
 
 import functools
+import hashlib
 
 import numpy as np
 
@@ -212,6 +213,32 @@ def area_under_curve(labels, scores, weights=None) -> float:
         np.sum(positive * (below + negative / 2)),
         positive.sum() * negative.sum(),
     )
+
+
+class LabelsFingerprint:
+    """Tells whether two measurements saw the same labels in the same order.
+
+    sha256 over the class numbers as int64, in C order. The parts in which the
+    labels come do not matter.
+    """
+
+    def __init__(self):
+        self._hash = hashlib.sha256()
+
+    def add(self, labels):
+        """Adds class numbers of any shape."""
+        self._hash.update(np.asarray(labels).astype("int64").tobytes())
+
+    def hexdigest(self) -> str:
+        """Returns the fingerprint of all labels so far."""
+        return self._hash.hexdigest()
+
+
+def labels_fingerprint(labels) -> str:
+    """Returns the `LabelsFingerprint` of class numbers, as hex digits."""
+    fingerprint = LabelsFingerprint()
+    fingerprint.add(labels)
+    return fingerprint.hexdigest()
 
 
 def _quotient(numerator, denominator):

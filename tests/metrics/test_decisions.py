@@ -5,8 +5,10 @@ import pytest
 import sklearn.metrics
 
 from keras_distill.metrics.decisions import DecisionCounts
+from keras_distill.metrics.decisions import LabelsFingerprint
 from keras_distill.metrics.decisions import accuracy_interval
 from keras_distill.metrics.decisions import area_under_curve
+from keras_distill.metrics.decisions import labels_fingerprint
 from keras_distill.metrics.decisions import paired_difference
 from keras_distill.metrics.decisions import position_weights
 
@@ -109,3 +111,12 @@ def test_area_under_curve_is_scikit_learns(weighted):
     )
     assert area_under_curve(labels, scores, weights) == pytest.approx(expected)
     assert np.isnan(area_under_curve([1, 1], [0.2, 0.4]))
+
+
+def test_a_fingerprint_of_labels_knows_their_order_and_not_their_parts():
+    labels = np.array([[3, 1], [0, 2]], "uint8")
+    fingerprint = LabelsFingerprint()
+    for part in labels.astype("float32"):
+        fingerprint.add(part)
+    assert fingerprint.hexdigest() == labels_fingerprint(labels)
+    assert labels_fingerprint(labels) != labels_fingerprint(labels.T)
