@@ -41,14 +41,19 @@ def batches(data, argument, at_most=None):
             evenly spaced, so that data sorted by class still shows every
             class. Defaults to all.
     """
+    for x, y, _ in weighted_batches(data, argument, at_most):
+        yield x, y
+
+
+def weighted_batches(data, argument, at_most=None):
+    """Yields NumPy batches `(x, y, sample_weight)`, as `batches` does."""
     if isinstance(data, MappedData):
-        for x, y in batches(data.data, argument, at_most):
-            yield data.view(x), y
+        for x, y, weight in weighted_batches(data.data, argument, at_most):
+            yield data.view(x), y, weight
         return
     rows = functools.partial(evenly_spaced, at_most=at_most)
     for batch in iterate(data, argument, rows=rows):
-        x, y, _ = plain_batch(batch)
-        yield _to_numpy((x, y))
+        yield _to_numpy(plain_batch(batch))
 
 
 def iterate(data, argument, batch_size=32, rows=None) -> Iterator:

@@ -177,7 +177,8 @@ def accuracy_interval(accuracy: float, size: float) -> tuple[float, float]:
     """Returns the 95 % interval of a share of `size` independent samples.
 
     Wilson 1927, "Probable Inference, the Law of Succession, and Statistical
-    Inference".
+    Inference". Tokens of a sentence and pixels of an image are not
+    independent: if `size` counts them all, the interval is too narrow.
     """
     if not size > 0:
         return float("nan"), float("nan")

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_distill.report.disagreements import DISAGREEMENTS
 from keras_distill.report.images import on_one_scale
-from keras_distill.report.measuring import DISAGREEMENTS
 from keras_distill.report.measuring import Measurement
 
 CLASSES = 3
