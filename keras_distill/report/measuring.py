@@ -16,9 +16,9 @@ from keras_distill.report.tally import Tally
 from keras_distill.report.tally import whole
 
 _ASKED_BY = "write_report"
-# The class sizes are unlike if the largest has so many times the mean of the
-# others: then an accuracy is mostly that of the largest.
-_UNLIKE = 1.5
+# Classes are imbalanced if the largest has so many times the mean of the
+# others: then the accuracy is mostly that of the largest.
+_IMBALANCED = 1.5
 
 
 class Measurement:
@@ -190,12 +190,12 @@ class Measurement:
             "weighted": self._weighted,
             "kind": self._kind(),
             "classes": len(counts.of_label),
-            "class_sizes_are_unlike": bool(
+            "imbalanced": bool(
                 len(present) > 1
                 and present.max() * (len(present) - 1)
-                >= _UNLIKE * (present.sum() - present.max())
+                >= _IMBALANCED * (present.sum() - present.max())
             ),
-            "always_the_largest_class": {
+            "majority": {
                 "class": largest,
                 "accuracy": counts.majority_accuracy,
                 "balanced_accuracy": 1 / len(present),

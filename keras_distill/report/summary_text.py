@@ -12,9 +12,13 @@ NAMES = {
 def summary(facts):
     """Returns a list of sentences about the facts of a report."""
     sentences = [
+        _imbalance_sentence(facts),
         _file_sentence(facts),
         _student_sentence(facts),
-        _gain_sentence(facts),
+        _alone_sentence(facts),
+        _runs_sentence(facts),
+        _exported_sentence(facts),
+        _recall_sentence(facts),
         _calibration_sentence(facts),
         _classes_sentence(facts),
     ]
@@ -31,17 +35,54 @@ def class_name(facts, number):
     return facts["data"]["class_names"][number]
 
 
+def _imbalanced(facts):
+    return facts["data"].get("imbalanced", False)
+
+
+def _share(facts):
+    """Key of the share that the summary is about."""
+    return "balanced_accuracy" if _imbalanced(facts) else "accuracy"
+
+
+def _decisions(facts):
+    data = facts["data"]
+    return data.get("decisions", data["samples"])
+
+
+def _imbalance_sentence(facts):
+    if not _imbalanced(facts):
+        return None
+    majority = facts["data"]["majority"]
+    return (
+        "The classes are imbalanced: to answer always "
+        f"“{class_name(facts, majority['class'])}” would be right on "
+        f"{percent(majority['accuracy'])}. So this summary speaks of the "
+        "balanced accuracy, the mean of the recall of all classes "
+        f"({percent(majority['balanced_accuracy'])} for that answer)."
+    )
+
+
 def _file_sentence(facts):
     verification = facts.get("verification")
     row = smallest_file(verification)
     if row is None:
         return None
     things = facts["data"]["kind"]
-    samples = verification["samples"]
+    samples = verification.get("positions") or verification["samples"]
     if row["accuracy"] is None:
         text = (
             f"The {row['file']} file decides like the Keras student on "
             f"{percent(row['agreement'])} of {count(samples)} {things}"
+        )
+    elif _imbalanced(facts) and row.get("balanced_accuracy") is not None:
+        drop = (
+            verification["rows"][0]["balanced_accuracy"]
+            - row["balanced_accuracy"]
+        )
+        text = (
+            f"The {row['file']} file has a balanced accuracy of "
+            f"{percent(row['balanced_accuracy'])} on {count(samples)} test "
+            f"{things}, {_points_beside_student(100 * drop)}"
         )
     else:
         text = (
@@ -67,8 +108,15 @@ def _beside_student(row, samples, things):
     return f"{abs(drop):.1f} points ({number:,} {one}) {side} the Keras student"
 
 
+def _points_beside_student(drop):
+    if abs(drop) < 0.05:
+        return "as the Keras student"
+    side = "below" if drop > 0 else "above"
+    return f"{abs(drop):.1f} points {side} the Keras student"
+
+
 def _student_sentence(facts):
-    networks, data = facts["networks"], facts["data"]
+    networks = facts["networks"]
     student, teacher = networks["student"], networks.get("teacher")
     text = f"The student has {count(student['parameters'])} parameters"
     if teacher and student["parameters"]:
@@ -76,31 +124,53 @@ def _student_sentence(facts):
         text += f", its teacher {count(teacher['parameters'])}"
         if ratio >= 1.5:
             text += f" ({_times(ratio)} as many)"
-    text += (
-        f". It is right on {percent(student['accuracy'])} of "
-        f"{count(data['samples'])} test {data['kind']}"
-    )
+    share, things = _share(facts), facts["data"]["kind"]
+    number = count(_decisions(facts))
+    if _imbalanced(facts):
+        text += f". Its balanced accuracy is {percent(student[share])} on"
+    else:
+        text += f". It is right on {percent(student[share])} of"
+    text += f" {number} test {things}"
+    if student.get(f"{share}_interval"):
+        interval = bounds(student[f"{share}_interval"])
+        text += f" (95\u00a0% interval {interval})"
     if teacher and teacher.get("accuracy") is not None:
+        the = "the teacher's" if _imbalanced(facts) else "the teacher on"
         text += (
-            f", the teacher on {percent(teacher['accuracy'])}; they decide "
+            f", {the} {percent(teacher[share])}; they decide "
             f"alike on {percent(student['agreement_with_teacher'])}"
         )
     return text + "."
 
 
-def _gain_sentence(facts):
-    runs, networks = facts.get("runs"), facts["networks"]
+def _alone_sentence(facts):
+    """The student beside the same network trained alone, on the same data."""
+    networks, share = facts["networks"], _share(facts)
+    gain = (facts.get("runs") or {}).get("gain")
+    if "alone" not in networks or (gain and not _imbalanced(facts)):
+        return None
+    alone = networks["alone"][share]
+    more = networks["student"][share] - alone
+    text = "The same network trained alone "
+    if _imbalanced(facts):
+        text += f"has a balanced accuracy of {percent(alone)}"
+    else:
+        text += f"is right on {percent(alone)}"
+    difference = facts.get("differences", {}).get("alone")
+    if difference is None:
+        points = f"{100 * more:+.1f} points"
+        return f"{text}: {points} for the student with a teacher."
+    return (
+        f"{text}: {difference_text(difference[share])} for the student with a "
+        "teacher. One run does not say what another training would give."
+    )
+
+
+def _runs_sentence(facts):
+    runs = facts.get("runs")
     gain = runs and runs["gain"]
     if not gain:
-        if "alone" not in networks:
-            return None
-        more = networks["student"]["accuracy"] - networks["alone"]["accuracy"]
-        return (
-            "The same network trained alone is right on "
-            f"{percent(networks['alone']['accuracy'])}: {100 * more:+.1f} "
-            "points for the student with a teacher, in one run, which does "
-            "not say how certain that is."
-        )
+        return None
     number = len(gain["values"])
     text = (
         f"The teacher changed its accuracy by {plus_minus(gain, sign='+')} "
@@ -117,9 +187,58 @@ def _gain_sentence(facts):
         text += " to the teacher's"
     if gain["low"] is None:
         text += ". One run does not say how certain that is"
-    elif gain["low"] <= 0 <= gain["high"]:
+    elif _contains_0(gain):
         text += ". The interval contains 0: the difference is not certain"
+    if _imbalanced(facts):
+        text += ". These runs do not say what became of the small classes"
     return text + "."
+
+
+def _exported_sentence(facts):
+    """Which of several runs the student is: the best is not the mean."""
+    runs = facts.get("runs") or {}
+    exported, mean = runs.get("exported"), runs.get("accuracy", {})
+    if not exported:
+        return None
+    mean = mean["distilled"]
+    number, expected = len(mean["values"]), f"{plus_minus(mean)}\u00a0%"
+    if exported["run"] is None:
+        return (
+            f"Which of the {number}\u00a0runs this student is, is not known. "
+            f"The best of several is not the mean: {expected}."
+        )
+    text = f"This student is run {exported['run'] + 1} of {number}"
+    if exported["seed"] is not None:
+        text += f" (seed {exported['seed']})"
+    if exported["is_best"]:
+        return (
+            f"{text}, the best with {percent(exported['accuracy'])}. The best "
+            "of several is not the mean: of another training expect "
+            f"{expected}."
+        )
+    return (
+        f"{text}, with an accuracy of {percent(exported['accuracy'])}; the "
+        f"mean of all is {expected}."
+    )
+
+
+def _recall_sentence(facts):
+    """The class that the student finds less often than another network."""
+    differences = facts.get("differences") or {}
+    other = "alone" if "alone" in differences else "teacher"
+    fallen = differences.get(other, {}).get("lowest_recall")
+    if not fallen or (_contains_0(fallen) and not _imbalanced(facts)):
+        return None
+    (row,) = (r for r in facts["classes"] if r["class"] == fallen["class"])
+    number = f"{count(row['samples'])} {facts['data']['kind']}"
+    if facts["data"]["weighted"]:
+        number = f"a weight of {count(row['samples'])}"
+    return (
+        f"Against the {NAMES[other]}, it finds fewer of "
+        f"{class_name(facts, row['class'])} above all: recall "
+        f"{percent(row['student'])} in place of {percent(row[other])} of "
+        f"{number}, {difference_text(fallen)}."
+    )
 
 
 def _calibration_sentence(facts):
@@ -154,6 +273,26 @@ def _classes_sentence(facts):
     return f"Student and teacher agree least on {words}."
 
 
+def _contains_0(interval):
+    return interval["low"] <= 0 <= interval["high"]
+
+
+def difference_text(difference):
+    """A difference with its interval, and whether it is one at all."""
+    text = f"{100 * difference['difference']:+.1f} points"
+    if _contains_0(difference):
+        text += ", no difference that this test size can show"
+    low, high = (f"{100 * difference[k]:+.1f}" for k in ("low", "high"))
+    return f"{text} (95\u00a0% interval {low} to {high})"
+
+
+def bounds(interval):
+    """`[0.94, 0.981]` as `"94.0 to 98.1"`, in percent."""
+    if interval is None:
+        return "–"
+    return "\u00a0to\u00a0".join(f"{100 * bound:.1f}" for bound in interval)
+
+
 def _times(ratio):
     return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
 
@@ -165,7 +304,9 @@ def percent(share, digits=1):
 
 def count(number):
     """`56778` as `"56,778"`."""
-    return "–" if number is None else f"{number:,}"
+    if number is None:
+        return "–"
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
 
 
 def size(number_of_bytes):

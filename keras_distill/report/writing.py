@@ -48,10 +48,10 @@ def write_report(
 
     Padding (the mask of an output), labels of `ignore_class` and sample
     weights of 0 count nowhere, and other sample weights weigh in every share.
-    If the sizes of the classes are unlike (the largest has 1.5 times the mean
-    of the others, or more), the summary speaks of the balanced accuracy, the
-    mean of the recall of all classes. Intervals come from the size of the
-    test data; all positions of a sample count as one sample in them.
+    If the classes are imbalanced (the largest has 1.5 times the mean of the
+    others, or more), the summary speaks of the balanced accuracy, the mean of
+    the recall of all classes. Intervals come from the size of the test data;
+    all positions of a sample count as one sample in them.
 
     Args:
         path: Where to write the page, ending in `.html`. Missing folders are
