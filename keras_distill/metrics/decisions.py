@@ -250,7 +250,7 @@ def paired_interval(
         (share * size + 1) / (size + 2) for share in (only_first, only_second)
     )
     half = _Z * np.sqrt((p + q - (p - q) ** 2) / (size + 2))
-    return float(p - q - half), float(p - q + half)
+    return max(-1.0, float(p - q - half)), min(1.0, float(p - q + half))
 
 
 def area_under_curve(labels, scores, weights=None) -> float:

@@ -12,15 +12,15 @@ from keras_distill.report.charts import interval_chart
 from keras_distill.report.charts import reliability_diagram
 from keras_distill.report.curves import training
 from keras_distill.report.page_files import files
-from keras_distill.report.summary_text import NAMES
-from keras_distill.report.summary_text import bounds
-from keras_distill.report.summary_text import class_name
-from keras_distill.report.summary_text import count
-from keras_distill.report.summary_text import difference_text
-from keras_distill.report.summary_text import percent
-from keras_distill.report.summary_text import plus_minus
-from keras_distill.report.summary_text import size
 from keras_distill.report.summary_text import smallest_file
+from keras_distill.report.written import NAMES
+from keras_distill.report.written import bounds
+from keras_distill.report.written import class_name
+from keras_distill.report.written import count
+from keras_distill.report.written import difference_text
+from keras_distill.report.written import percent
+from keras_distill.report.written import plus_minus
+from keras_distill.report.written import size
 
 # Key of the measured shares, title of their column.
 _SHARES = (

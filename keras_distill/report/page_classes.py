@@ -6,10 +6,10 @@ from markupsafe import Markup
 
 from keras_distill.report.charts import class_dots
 from keras_distill.report.charts import legend_mark
-from keras_distill.report.summary_text import NAMES
-from keras_distill.report.summary_text import class_name
-from keras_distill.report.summary_text import count
-from keras_distill.report.summary_text import percent
+from keras_distill.report.written import NAMES
+from keras_distill.report.written import class_name
+from keras_distill.report.written import count
+from keras_distill.report.written import percent
 
 _MOST_CLASSES = 20
 # On a page; a larger matrix is not for reading.

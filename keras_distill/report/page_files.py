@@ -1,8 +1,8 @@
 """The tables of the exported files."""
 
-from keras_distill.report.summary_text import count
-from keras_distill.report.summary_text import percent
-from keras_distill.report.summary_text import size
+from keras_distill.report.written import count
+from keras_distill.report.written import percent
+from keras_distill.report.written import size
 
 # Key of a row of a Verification, title of its column, how it is written:
 # what the files answer, and what they cost.

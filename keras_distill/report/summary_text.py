@@ -1,12 +1,16 @@
-"""The summary: what the numbers say, in sentences; and how they are written."""
+"""The summary: what the numbers say, in sentences."""
 
-# What a network is called, by its key or the key of its runs.
-NAMES = {
-    "teacher": "teacher",
-    "alone": "student alone",
-    "student": "student",
-    "distilled": "student",
-}
+from keras_distill.report.written import NAMES
+from keras_distill.report.written import bounds
+from keras_distill.report.written import class_name
+from keras_distill.report.written import contains_0
+from keras_distill.report.written import count
+from keras_distill.report.written import difference_text
+from keras_distill.report.written import number_of
+from keras_distill.report.written import percent
+from keras_distill.report.written import plus_minus
+from keras_distill.report.written import size
+from keras_distill.report.written import times
 
 
 def summary(facts):
@@ -31,10 +35,6 @@ def smallest_file(verification):
     return min(rows, key=lambda row: row["size_bytes"]) if rows else None
 
 
-def class_name(facts, number):
-    return facts["data"]["class_names"][number]
-
-
 def _imbalanced(facts):
     return facts["data"].get("imbalanced", False)
 
@@ -54,7 +54,7 @@ def _imbalance_sentence(facts):
         return None
     majority = facts["data"]["majority"]
     return (
-        "The classes are imbalanced: to answer always "
+        "The classes are imbalanced: always answering "
         f"“{class_name(facts, majority['class'])}” would be right on "
         f"{percent(majority['accuracy'])}. So this summary speaks of the "
         "balanced accuracy, the mean of the recall of all classes "
@@ -123,7 +123,7 @@ def _student_sentence(facts):
         ratio = teacher["parameters"] / student["parameters"]
         text += f", its teacher {count(teacher['parameters'])}"
         if ratio >= 1.5:
-            text += f" ({_times(ratio)} as many)"
+            text += f" ({times(ratio)} as many)"
     share, things = _share(facts), facts["data"]["kind"]
     number = count(_decisions(facts))
     if _imbalanced(facts):
@@ -156,13 +156,13 @@ def _alone_sentence(facts):
         text += f"has a balanced accuracy of {percent(alone)}"
     else:
         text += f"is right on {percent(alone)}"
+    whose = " for the student with a teacher"
     difference = facts.get("differences", {}).get("alone")
     if difference is None:
-        points = f"{100 * more:+.1f} points"
-        return f"{text}: {points} for the student with a teacher."
+        return f"{text}: {100 * more:+.1f} points{whose}."
     return (
-        f"{text}: {difference_text(difference[share])} for the student with a "
-        "teacher. One run does not say what another training would give."
+        f"{text}: {difference_text(difference[share], whose)}. One run does "
+        "not say what another training would give."
     )
 
 
@@ -187,7 +187,7 @@ def _runs_sentence(facts):
         text += " to the teacher's"
     if gain["low"] is None:
         text += ". One run does not say how certain that is"
-    elif _contains_0(gain):
+    elif contains_0(gain):
         text += ". The interval contains 0: the difference is not certain"
     if _imbalanced(facts):
         text += ". These runs do not say what became of the small classes"
@@ -227,17 +227,14 @@ def _recall_sentence(facts):
     differences = facts.get("differences") or {}
     other = "alone" if "alone" in differences else "teacher"
     fallen = differences.get(other, {}).get("lowest_recall")
-    if not fallen or (_contains_0(fallen) and not _imbalanced(facts)):
+    if not fallen or (contains_0(fallen) and not _imbalanced(facts)):
         return None
     (row,) = (r for r in facts["classes"] if r["class"] == fallen["class"])
-    number = f"{count(row['samples'])} {facts['data']['kind']}"
-    if facts["data"]["weighted"]:
-        number = f"a weight of {count(row['samples'])}"
     return (
-        f"Against the {NAMES[other]}, it finds fewer of "
-        f"{class_name(facts, row['class'])} above all: recall "
-        f"{percent(row['student'])} in place of {percent(row[other])} of "
-        f"{number}, {difference_text(fallen)}."
+        f"Against the {NAMES[other]}, the recall of "
+        f"{class_name(facts, row['class'])} fell most: from "
+        f"{percent(row[other])} to {percent(row['student'])} of "
+        f"{number_of(facts, row)}, {difference_text(fallen)}."
     )
 
 
@@ -261,69 +258,12 @@ def _classes_sentence(facts):
     apart = [row for row in facts["classes"] if row.get("agreement", 1) < 1]
     if not apart:
         return None
-    things = facts["data"]["kind"]
     names = [
         f"{class_name(facts, row['class'])} "
-        f"({percent(row['agreement'])} of {count(row['samples'])} {things})"
+        f"({percent(row['agreement'])} of {number_of(facts, row)})"
         for row in apart[:3]
     ]
     words = names[0]
     if len(names) > 1:
         words = f"{', '.join(names[:-1])} and {names[-1]}"
     return f"Student and teacher agree least on {words}."
-
-
-def _contains_0(interval):
-    return interval["low"] <= 0 <= interval["high"]
-
-
-def difference_text(difference):
-    """A difference with its interval, and whether it is one at all."""
-    text = f"{100 * difference['difference']:+.1f} points"
-    if _contains_0(difference):
-        text += ", no difference that this test size can show"
-    low, high = (f"{100 * difference[k]:+.1f}" for k in ("low", "high"))
-    return f"{text} (95\u00a0% interval {low} to {high})"
-
-
-def bounds(interval):
-    """`[0.94, 0.981]` as `"94.0 to 98.1"`, in percent."""
-    if interval is None:
-        return "–"
-    return "\u00a0to\u00a0".join(f"{100 * bound:.1f}" for bound in interval)
-
-
-def _times(ratio):
-    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
-
-
-def percent(share, digits=1):
-    """`0.964` as `"96.4\u00a0%"`, one word; `None` as `"–"`."""
-    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
-
-
-def count(number):
-    """`56778` as `"56,778"`."""
-    if number is None:
-        return "–"
-    return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
-
-
-def size(number_of_bytes):
-    """`10034` as `"9.8\u00a0KiB"`."""
-    if number_of_bytes is None:
-        return "–"
-    kib = number_of_bytes / 1024
-    if kib < 1024:
-        return f"{kib:,.1f}\u00a0KiB"
-    return f"{kib / 1024:,.1f}\u00a0MiB"
-
-
-def plus_minus(interval, sign=""):
-    """What `runs.interval` returns as `"95.6\u00a0±\u00a01.1"`."""
-    if interval is None:
-        return "–"
-    text = f"{100 * interval['mean']:{sign}.1f}"
-    if interval["half_width"] is None:
-        return text
-    return f"{text}\u00a0±\u00a0{100 * interval['half_width']:.1f}"

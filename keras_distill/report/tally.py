@@ -153,7 +153,8 @@ class Comparison:
         Returns:
             A dict with `"accuracy"`, `"balanced_accuracy"` and
             `"lowest_recall"`: the class whose recall is lower by most, `None`
-            if there is none.
+            if there is none. Classes of fewer than 5 samples only stand in
+            for larger ones.
         """
         present = np.flatnonzero(counts.of_label)
         of_label, sizes = counts.of_label[present], counts.sizes[present]
@@ -176,7 +177,8 @@ class Comparison:
             ),
             "lowest_recall": None,
         }
-        lowest = int(recalls.argmin())
+        enough = sizes >= min(5, sizes.max())
+        lowest = int(np.where(enough, recalls, 1.0).argmin())
         if recalls[lowest] < 0:
             facts["lowest_recall"] = {
                 "class": int(present[lowest]),
