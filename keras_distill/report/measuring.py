@@ -11,14 +11,12 @@ from keras_distill.metrics.decisions import LabelsFingerprint
 from keras_distill.report.disagreements import Disagreements
 from keras_distill.report.images import are_images
 from keras_distill.report.positions import labels_and_weights
+from keras_distill.report.provenance import to_json
 from keras_distill.report.tally import Comparison
 from keras_distill.report.tally import Tally
 from keras_distill.report.tally import whole
 
 _ASKED_BY = "write_report"
-# Classes are imbalanced if the largest has so many times the mean of the
-# others: then the accuracy is mostly that of the largest.
-_IMBALANCED = 1.5
 
 
 class Measurement:
@@ -190,11 +188,7 @@ class Measurement:
             "weighted": self._weighted,
             "kind": self._kind(),
             "classes": len(counts.of_label),
-            "imbalanced": bool(
-                len(present) > 1
-                and present.max() * (len(present) - 1)
-                >= _IMBALANCED * (present.sum() - present.max())
-            ),
+            "imbalanced": is_imbalanced(counts.of_label),
             "majority": {
                 "class": largest,
                 "accuracy": counts.majority_accuracy,
@@ -245,15 +239,30 @@ class Measurement:
             (samples,) = whole(of_label[[number]])
             row = {"class": int(number), "samples": samples}
             row.update({k: float(r[number]) for k, r in recalls.items()})
-            row["precision"] = {
-                k: float(p[number]) for k, p in precisions.items()
-            }
+            row["precision"] = to_json(
+                {k: p[number] for k, p in precisions.items()}
+            )
             if self._disagreements is not None:
                 agreeing = self._agreeing["student"][number]
                 row["agreement"] = float(agreeing / of_label[number])
             rows.append(row)
         by = "student" if self._disagreements is None else "agreement"
         return sorted(rows, key=lambda row: (row[by], row["class"]))
+
+
+def is_imbalanced(of_label):
+    """Whether the largest class has 1.5 times the mean of the others, or more.
+
+    The accuracy is mostly that of this class then.
+
+    Args:
+        of_label: `(classes,)`: the weight of each. Classes without any do not
+            count.
+    """
+    present = of_label[of_label > 0]
+    largest = present.max()
+    others = (present.sum() - largest) / max(1, len(present) - 1)
+    return len(present) > 1 and bool(largest >= 1.5 * others)
 
 
 def _named(key, classifier):

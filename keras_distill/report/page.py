@@ -162,7 +162,7 @@ def _differences(facts):
     """The student minus each of the others, in words."""
     share, title = _SHARES[facts["data"]["imbalanced"]]
     return [
-        f"Student minus {NAMES[key]}: {difference_text(row[share])} in {title}"
+        f"Student minus {NAMES[key]}, {title}: {difference_text(row[share])}"
         for key, row in facts["differences"].items()
     ]
 
