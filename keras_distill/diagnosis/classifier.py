@@ -6,6 +6,7 @@ import numpy as np
 from keras_distill._keras.heads import final_activation
 from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.layers import call_model
+from keras_distill._keras.masks import mask_of
 from keras_distill.cost import cost_of_one_sample
 from keras_distill.losses.values import check_finite
 from keras_distill.losses.values import look_like_probabilities
@@ -20,31 +21,43 @@ class Classifier:
         x: A batch.
         role: `"teacher"` or `"student"`, for messages.
         asked_by: The name of the function that asks, for messages.
+        positions: Whether the output may be one of scores at each position
+            of a sample, such as a token or pixel.
 
     Attributes:
         head: `"logits"`, `"softmax"` or `"sigmoid"`.
         classes: The number of classes; 2 for one unit.
+        output_shape: The shape of the output on the batch.
 
     Raises:
         ValueError: If the model is not such a classifier, or the teacher's
             output is not finite.
     """
 
-    def __init__(self, model, see, x, role, asked_by="diagnose"):
+    def __init__(
+        self, model, see, x, role, asked_by="diagnose", positions=False
+    ):
         import tensorflow as tf
 
         self.model = model
         self.see = see
-        self._run = tf.function(
-            lambda x: call_model(model, see(x)), reduce_retracing=True
-        )
-        output = self._output(x)
+
+        def run(x):
+            output = call_model(model, see(x))
+            return output, keras.tree.map_structure(mask_of, output)
+
+        self._run = tf.function(run, reduce_retracing=True)
+        output, _ = self._output_and_mask(x)
         name = f"The {role} '{model.name}'"
-        if keras.tree.is_nested(output) or output.ndim != 2:
+        nested = keras.tree.is_nested(output)
+        if nested or output.ndim < 2 or (output.ndim > 2 and not positions):
             shapes = keras.tree.map_structure(np.shape, output)
+            expected = (
+                "(batch, ..., classes)" if positions else "(batch, classes)"
+            )
             raise ValueError(
                 f"{asked_by} is for classifiers with one output of shape "
-                f"(batch, classes). {name} gives {shapes}."
+                f"{expected}. {name} gives {shapes}."
             )
         if role == "teacher":
             check_finite(output)
@@ -61,20 +74,29 @@ class Classifier:
                 f"{name} ends in a sigmoid of {output.shape[-1]} units: a "
                 f"multi-label head. {asked_by} is for one class per sample."
             )
+        self.output_shape = output.shape
         self.units = output.shape[-1]
         self.classes = 2 if one else self.units
 
     def probabilities(self, x):
-        """Returns the probabilities `(batch, classes)`, float64."""
-        output = self._output(x).astype("float64")
-        if self.head == "logits" and output.shape[-1] > 1:
-            output = np.exp(output - output.max(-1, keepdims=True))
-            return output / output.sum(-1, keepdims=True)
+        """Returns the probabilities `(batch, ..., classes)`."""
+        return self.probabilities_and_mask(x)[0]
+
+    def probabilities_and_mask(self, x):
+        """Returns the probabilities, and the output's mask or `None`.
+
+        Those of positions are float32: they are many.
+        """
+        output, mask = self._output_and_mask(x)
+        output = output.astype("float64" if output.ndim == 2 else "float32")
         if output.shape[-1] == 1:
             if self.head == "logits":
                 output = 0.5 * (1 + np.tanh(0.5 * output))
-            return np.concatenate([1 - output, output], -1)
-        return output
+            output = np.concatenate([1 - output, output], -1)
+        elif self.head == "logits":
+            output = np.exp(output - output.max(-1, keepdims=True))
+            output = output / output.sum(-1, keepdims=True)
+        return output, mask
 
     def task_loss(self, y):
         """Returns the cross-entropy that fits head and labels."""
@@ -100,7 +122,8 @@ class Classifier:
             ),
         }
 
-    def _output(self, x):
+    def _output_and_mask(self, x):
         return keras.tree.map_structure(
-            keras.ops.convert_to_numpy, self._run(x)
+            lambda a: None if a is None else keras.ops.convert_to_numpy(a),
+            self._run(x),
         )

@@ -67,30 +67,40 @@ class DecisionCounts:
         self.right = np.zeros(classes)
         small = classes <= LARGEST_MATRIX
         self.matrix = np.zeros((classes, classes)) if small else None
-        self._squared_weights = 0.0
+        self._squares = np.zeros(classes)
+        self._all_squares = 0.0
 
     def add(self, labels, decisions, weights=None):
         """Adds decisions.
 
         Args:
-            labels: Class numbers of any shape.
+            labels: Class numbers of shape `(samples, ...)`.
             decisions: Class numbers of the same shape.
             weights: How much each counts; defaults to 1. Labels and decisions
                 of weight 0 may be anything.
         """
-        labels = np.asarray(labels).reshape(-1).astype("int64")
+        labels = np.asarray(labels)
+        samples = np.arange(labels.size) // max(1, labels[:1].size)
+        labels = labels.reshape(-1).astype("int64")
         decisions = np.asarray(decisions).reshape(-1).astype("int64")
         weights = np.ones(len(labels)) if weights is None else np.ravel(weights)
         counted = weights != 0
-        labels, decisions = labels[counted], decisions[counted]
-        weights = weights[counted]
+        labels, decisions, weights, samples = (
+            values[counted] for values in (labels, decisions, weights, samples)
+        )
         classes = len(self.right)
         count = functools.partial(np.bincount, minlength=classes)
         right = labels == decisions
         self.of_label += count(labels, weights)
         self.decided += count(decisions, weights)
         self.right += count(labels[right], weights[right])
-        self._squared_weights += np.sum(np.square(weights))
+        pairs, place = np.unique(
+            samples * classes + labels, return_inverse=True
+        )
+        of_sample = np.bincount(place, weights)
+        self._squares += count(pairs % classes, np.square(of_sample))
+        of_sample = np.bincount(samples, weights)
+        self._all_squares += np.sum(np.square(of_sample))
         if self.matrix is not None:
             pairs = np.bincount(
                 labels * classes + decisions, weights, classes**2
@@ -136,15 +146,31 @@ class DecisionCounts:
 
     @property
     def effective_size(self) -> float:
-        """The number of positions of weight 1 that are worth as much.
+        """The number of samples of weight 1 that are worth as much.
 
-        (sum w)^2 / sum w^2 (Kish 1965, "Survey Sampling").
+        (sum w)^2 / sum w^2 over the samples (Kish 1965, "Survey Sampling").
+        The positions of a sample, such as its tokens or pixels, are not
+        independent: w is their sum.
         """
-        return _quotient(self.weight**2, self._squared_weights)
+        return _quotient(self.weight**2, self._all_squares)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """`(classes,)`: the same for the positions with each label."""
+        return np.nan_to_num(_quotient(self.of_label**2, self._squares))
 
     def interval(self) -> tuple[float, float]:
         """Returns the 95 % interval of the accuracy that its size allows."""
         return accuracy_interval(self.accuracy, self.effective_size)
+
+    def balanced_interval(self) -> tuple[float, float]:
+        """Returns the same of the balanced accuracy."""
+        present = self.of_label > 0
+        recall = self.recall[present]
+        sizes = self.sizes[present]
+        return mean_interval(
+            recall, list(map(accuracy_interval, recall, sizes))
+        )
 
 
 def accuracy_interval(accuracy: float, size: float) -> tuple[float, float]:
@@ -152,7 +178,7 @@ def accuracy_interval(accuracy: float, size: float) -> tuple[float, float]:
 
     Wilson 1927, "Probable Inference, the Law of Succession, and Statistical
     Inference". Tokens of a sentence and pixels of an image are not
-    independent: for them the interval is too narrow.
+    independent: if `size` counts them all, the interval is too narrow.
     """
     if not size > 0:
         return float("nan"), float("nan")
@@ -166,27 +192,65 @@ def accuracy_interval(accuracy: float, size: float) -> tuple[float, float]:
     return max(0.0, float(center - half)), min(1.0, float(center + half))
 
 
-def paired_difference(first_right, second_right):
+def mean_interval(estimates, intervals) -> tuple[float, float]:
+    """Returns the 95 % interval of the mean of independent estimates.
+
+    Zou and Donner 2008, "Construction of Confidence Limits About Effect
+    Measures: A General Approach".
+
+    Args:
+        estimates: `(n,)` numbers.
+        intervals: `(n, 2)`: the 95 % interval of each.
+    """
+    estimates = np.asarray(estimates)
+    if not len(estimates):
+        return float("nan"), float("nan")
+    below, above = np.linalg.norm(np.transpose(intervals) - estimates, axis=1)
+    mean, number = estimates.mean(), len(estimates)
+    return float(mean - below / number), float(mean + above / number)
+
+
+def paired_difference(first_right, second_right, weights=None):
     """Compares two networks on the same samples.
 
     Args:
         first_right: `(samples,)` booleans: where the first is right.
         second_right: The same of the second.
+        weights: How much each sample counts; defaults to 1. They are scaled
+            to sum to the `effective_size`.
 
     Returns:
         The accuracy of the first minus that of the second, and its 95 %
-        interval `(low, high)`: Bonett and Price 2012, "Adjusted Wald
-        Confidence Interval for a Difference of Binomial Proportions Based on
-        Paired Data".
+        interval `(low, high)`, see `paired_interval`.
     """
     first, second = np.asarray(first_right), np.asarray(second_right)
-    only_first = np.sum(first & ~second)
-    only_second = np.sum(second & ~first)
-    size = len(first)
-    p, q = (only_first + 1) / (size + 2), (only_second + 1) / (size + 2)
+    weights = np.ones(len(first)) if weights is None else np.asarray(weights)
+    total = weights.sum()
+    only_first = _quotient(weights[first & ~second].sum(), total)
+    only_second = _quotient(weights[second & ~first].sum(), total)
+    size = _quotient(total**2, np.square(weights).sum())
+    interval = paired_interval(only_first, only_second, size)
+    return float(only_first - only_second), interval
+
+
+def paired_interval(
+    only_first: float, only_second: float, size: float
+) -> tuple[float, float]:
+    """Returns the 95 % interval of a difference on the same samples.
+
+    Bonett and Price 2012, "Adjusted Wald Confidence Interval for a Difference
+    of Binomial Proportions Based on Paired Data".
+
+    Args:
+        only_first: The share on which the first network alone is right.
+        only_second: The same of the second.
+        size: The number of independent samples.
+    """
+    p, q = (
+        (share * size + 1) / (size + 2) for share in (only_first, only_second)
+    )
     half = _Z * np.sqrt((p + q - (p - q) ** 2) / (size + 2))
-    difference = float(only_first - only_second) / size
-    return difference, (float(p - q - half), float(p - q + half))
+    return max(-1.0, float(p - q - half)), min(1.0, float(p - q + half))
 
 
 def area_under_curve(labels, scores, weights=None) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_instance
+from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_models
 from keras_distill._arguments import checked_string
@@ -63,6 +64,11 @@ class Networks:
             )
         checked_views(self.views)
 
+    def ignore_class(self):
+        """The label that the student's loss ignores, or `None`."""
+        loss = getattr(self.student, "loss", None)
+        return getattr(loss, "ignore_class", None)
+
     def resolve(self):
         """Checks the networks and fills in what a Distiller knows.
 
@@ -98,12 +104,15 @@ class Evidence:
     """What else is known about the student.
 
     Args:
-        verification: What `kd.export.verify` returned.
+        verification: What `kd.export.verify` returned for the same dataset.
         accuracies: Test accuracies of several runs (seeds, folds): a dict
             from `"teacher"`, `"alone"`, `"distilled"` to shares in [0, 1], one
             per run. Shown as mean and 95 % confidence interval; distilled
             minus alone is paired by run.
         agreements: The same for the agreement with the teacher.
+        exported_run: Which of the runs is the student of this report, counted
+            from 0 as in `accuracies`. Defaults to the only run of its
+            accuracy, if there is one.
         history: What `fit` returned, or its `.history`; a list of them
             (repetitions); or a dict from the name of a run to either.
         train_dataset: Training data. Its first batch is shown as the views
@@ -116,6 +125,7 @@ class Evidence:
     verification: Verification | None = None
     accuracies: _Shares | None = None
     agreements: _Shares | None = None
+    exported_run: int | None = None
     history: Any = None
     train_dataset: Any = None
 
@@ -129,6 +139,39 @@ class Evidence:
         self.accuracies = checked_shares(self.accuracies, "accuracies")
         self.agreements = checked_shares(self.agreements, "agreements")
         self.history = checked_histories(self.history)
+        runs = len(self.accuracies.get("distilled", ()))
+        self.exported_run = checked_integer(
+            "exported_run",
+            self.exported_run,
+            0,
+            runs - 1,
+            or_none=True,
+            hint=f"`accuracies['distilled']` has {runs} runs.",
+        )
+
+    def check_data(self, samples, fingerprint):
+        """Checks that `verification` was made on the report's data.
+
+        Args:
+            samples: The number of samples of the report's data.
+            fingerprint: The `LabelsFingerprint` of the labels that count.
+        """
+        verified = self.verification
+        if verified is None:
+            return
+        of_labels = getattr(verified, "data_fingerprint", None)
+        if verified.samples != samples:
+            what = f"it has {verified.samples} samples, `dataset` {samples}"
+        elif of_labels not in (None, fingerprint):
+            what = "the labels that count are others, or in another order"
+        else:
+            return
+        raise ValueError(
+            f"`verification` was made on other data than `dataset`: {what}. "
+            "Pass the same data to kd.export.verify and to write_report, with "
+            "the same ignore_class and in one order: not shuffled, or as a "
+            "list of its batches."
+        )
 
 
 @dataclasses.dataclass(kw_only=True)

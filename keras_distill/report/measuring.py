@@ -1,26 +1,21 @@
-"""What the networks do on the test data, in one pass.
-
-For every sample only each network's decision and confidence are kept, so that
-large data with many classes needs little memory.
-"""
-
-import collections
+"""What the networks do on the test data, in one pass of running sums."""
 
 import numpy as np
 
 from keras_distill._data.for_network import for_network
-from keras_distill._data.sources import batches
 from keras_distill._data.sources import number_of_batches
+from keras_distill._data.sources import weighted_batches
 from keras_distill._progress import ProgressBar
-from keras_distill.calibration import reliability
 from keras_distill.diagnosis.classifier import Classifier
-from keras_distill.diagnosis.data import class_indices
-from keras_distill.report import provenance
+from keras_distill.metrics.decisions import LabelsFingerprint
+from keras_distill.report.disagreements import Disagreements
 from keras_distill.report.images import are_images
+from keras_distill.report.positions import labels_and_weights
+from keras_distill.report.provenance import to_json
+from keras_distill.report.tally import Comparison
+from keras_distill.report.tally import Tally
+from keras_distill.report.tally import whole
 
-DISAGREEMENTS = 12
-SPLITS = 8
-BINS = 15
 _ASKED_BY = "write_report"
 
 
@@ -33,176 +28,242 @@ class Measurement:
             dataset's `x` to what the model takes.
         dataset: Labelled test data, as `kd.export.verify` takes it.
         verbose: Whether to show a progress bar.
+        ignore_class: The label of decisions that do not count, or `None`.
 
     Attributes:
         classifiers: A dict from network to `Classifier`.
-        labels: `(samples,)` class numbers.
-        decided: A dict from network to `(samples,)` class numbers.
-        confidence: A dict from network to `(samples,)` probabilities of
-            these classes.
-        disagreements: Pairs of facts and image, see `_most_confident`.
+        samples: The number of samples.
         first_x: The first batch as the dataset gives it.
+        fingerprint: The `LabelsFingerprint` of the labels that count.
     """
 
-    def __init__(self, networks, dataset, verbose):
+    def __init__(self, networks, dataset, verbose, ignore_class=None):
         self.classifiers = {}
         self.first_x = None
-        self.disagreements = []
-        self._decided = collections.defaultdict(list)
-        self._confidence = collections.defaultdict(list)
-        labels, samples, steps = [], 0, 0
+        self.samples = self._decisions = 0
+        self.fingerprint = LabelsFingerprint()
+        self._weighted = False
+        self._ignore_class = ignore_class
+        self._disagreements = None
         progress = ProgressBar(number_of_batches(dataset), "batch", verbose)
-        for x, y in batches(dataset, "dataset"):
+        steps = 0
+        for x, y, weight in weighted_batches(dataset, "dataset"):
             if self.first_x is None:
                 _check_labels(y)
                 self.first_x = x
                 self._look_at_networks(networks, x)
-            classes = self.classifiers["student"].classes
-            indices = class_indices(y, classes, "dataset", _ASKED_BY)
-            self._add(x, indices, samples)
-            labels.append(indices)
-            samples += len(indices)
+            self._add(x, y, weight)
             steps += 1
             progress.update(steps)
-        if not samples:
+        if not self.samples:
             raise ValueError(
                 "`dataset` is empty: there is nothing to report on. Was it "
                 "consumed before, or smaller than one batch with "
                 "drop_remainder=True?"
             )
+        if not self._decisions:
+            raise ValueError(
+                "Nothing in `dataset` counts: every decision has a sample "
+                "weight of 0, is masked or has the label `ignore_class` "
+                f"({ignore_class})."
+            )
         progress.finish()
-        self.labels = np.concatenate(labels)
-        self.decided = _joined(self._decided)
-        self.confidence = _joined(self._confidence)
+
+    @property
+    def disagreements(self):
+        """Pairs of facts and image, see `Disagreements.shown`."""
+        return self._disagreements.shown if self._disagreements else []
+
+    def splits(self):
+        """As `Disagreements.splits`."""
+        return self._disagreements.splits() if self._disagreements else []
 
     def _look_at_networks(self, networks, x):
         for key, (model, view) in networks.items():
             role = "teacher" if key == "teacher" else "student"
             self.classifiers[key] = Classifier(
-                model, view, x, role, asked_by=_ASKED_BY
+                model, view, x, role, asked_by=_ASKED_BY, positions=True
             )
         student = self.classifiers["student"]
         for key, other in self.classifiers.items():
             if other.classes != student.classes:
-                what = "teacher" if key == "teacher" else "student alone"
                 raise ValueError(
-                    f"The {what} '{other.model.name}' has {other.classes} "
+                    f"{_named(key, other)} has {other.classes} "
                     f"classes, the student '{student.model.name}' "
                     f"{student.classes}: their decisions cannot be compared. "
                     "Leave it out, or give one with the same classes."
                 )
-
-    def _add(self, x, labels, before):
-        for key, classifier in self.classifiers.items():
-            p = classifier.probabilities(x)
-            if not np.isfinite(p).all():
-                raise ValueError(
-                    f"The output of '{classifier.model.name}' is not finite "
-                    "on the test data. Expected finite values: has the "
-                    "training diverged, or are there NaN in the data?"
-                )
-            self._decided[key].append(p.argmax(-1))
-            self._confidence[key].append(p.max(-1))
+        classes = student.classes
+        self._tallies = {key: Tally(classes) for key in self.classifiers}
+        self._comparisons = {
+            key: Comparison(classes)
+            for key in self.classifiers
+            if key != "student"
+        }
         if "teacher" in self.classifiers:
-            self._most_confident(x, labels, before)
-
-    def _most_confident(self, x, labels, before):
-        """Keeps the disagreements in which both networks are most certain.
-
-        They are ordered by the smaller of the two confidences: there is
-        little to learn from a sample on which one network only guesses.
-        """
-        images = for_network(self.classifiers["student"].model, x, "student")
-        images = images if are_images(images) else None
-        student, teacher = (
-            (self._decided[key][-1], self._confidence[key][-1])
-            for key in ("student", "teacher")
-        )
-        for row in np.flatnonzero(student[0] != teacher[0]):
-            facts = {
-                "sample": before + int(row),
-                "label": int(labels[row]),
-                "student": int(student[0][row]),
-                "student_confidence": float(student[1][row]),
-                "teacher": int(teacher[0][row]),
-                "teacher_confidence": float(teacher[1][row]),
+            self._disagreements = Disagreements(classes)
+            self._agreeing = {
+                key: np.zeros(classes)
+                for key in self.classifiers
+                if key != "teacher"
             }
-            image = None if images is None else images[row]
-            self.disagreements.append((facts, image))
-        self.disagreements.sort(
-            key=lambda pair: (
-                -min(
-                    pair[0]["student_confidence"],
-                    pair[0]["teacher_confidence"],
-                ),
-                pair[0]["sample"],
-            )
+
+    def _add(self, x, y, sample_weight):
+        outputs = self._outputs(x)
+        shape = outputs["student"][0].shape[:-1]
+        labels, weights = labels_and_weights(
+            (y, sample_weight),
+            shape,
+            self.classifiers["student"].classes,
+            outputs["student"][1],
+            self._ignore_class,
         )
-        # A view would hold its whole batch.
-        self.disagreements = [
-            (facts, image if image is None else _owned(image))
-            for facts, image in self.disagreements[:DISAGREEMENTS]
-        ]
+        self.fingerprint.add(labels[weights != 0])
+        self._check_finite(outputs, weights)
+        decisions = {
+            key: self._tallies[key].add(labels, probabilities, weights)
+            for key, (probabilities, _) in outputs.items()
+        }
+        student = decisions["student"]
+        for key, comparison in self._comparisons.items():
+            comparison.add(labels, student[0], decisions[key][0], weights)
+        if self._disagreements is not None:
+            self._add_agreement(x, labels, weights, decisions)
+        self.samples += shape[0]
+        self._decisions += int(np.count_nonzero(weights))
+        self._weighted |= bool(np.any((weights != 0) & (weights != 1)))
+
+    def _add_agreement(self, x, labels, weights, decisions):
+        teacher = decisions["teacher"]
+        for key, sums in self._agreeing.items():
+            same = (weights > 0) & (decisions[key][0] == teacher[0])
+            sums += np.bincount(labels[same], weights[same], len(sums))
+        self._disagreements.add(
+            self.samples,
+            for_network(self.classifiers["student"].model, x, "student"),
+            labels,
+            weights,
+            decisions["student"],
+            teacher,
+        )
+
+    def _check_finite(self, outputs, weights):
+        for key, (p, _) in outputs.items():
+            if not np.isfinite(p[weights > 0]).all():
+                raise ValueError(
+                    f"The output of '{self.classifiers[key].model.name}' is "
+                    "not finite on the test data. Expected finite values: has "
+                    "the training diverged, or are there NaN in the data?"
+                )
+
+    def _outputs(self, x):
+        """Probabilities and mask of every network, the student first."""
+        outputs = {
+            key: classifier.probabilities_and_mask(x)
+            for key, classifier in self.classifiers.items()
+        }
+        student = outputs["student"][0].shape
+        for key, (p, _) in outputs.items():
+            if p.shape != student:
+                raise ValueError(
+                    f"{_named(key, self.classifiers[key])} decides at "
+                    f"positions {p.shape[1:-1]}, the student at "
+                    f"{student[1:-1]}: their decisions cannot be compared. "
+                    "Leave it out."
+                )
+        return outputs
+
+    def data(self):
+        """What the test data is, as JSON."""
+        counts = self._tallies["student"].decisions
+        present = counts.of_label[counts.of_label > 0]
+        largest = int(counts.of_label.argmax())
+        return {
+            "samples": self.samples,
+            "decisions": self._decisions,
+            "weighted": self._weighted,
+            "kind": self._kind(),
+            "classes": len(counts.of_label),
+            "imbalanced": is_imbalanced(counts.of_label),
+            "majority": {
+                "class": largest,
+                "accuracy": counts.majority_accuracy,
+                "balanced_accuracy": 1 / len(present),
+            },
+            "labels_fingerprint": self.fingerprint.hexdigest(),
+        }
+
+    def _kind(self):
+        """What is decided on, in the plural."""
+        student = self.classifiers["student"]
+        images = are_images(for_network(student.model, self.first_x, "student"))
+        axes = len(student.output_shape)
+        if axes == 2:
+            return "images" if images else "samples"
+        return "pixels" if images and axes == 4 else "positions"
 
     def facts(self, key):
         """Accuracy, agreement with the teacher and calibration of a network."""
-        right = self.decided[key] == self.labels
-        bins = reliability(self.confidence[key], right, BINS)
-        facts = {
-            "accuracy": float(right.mean()),
-            "agreement_with_teacher": None,
-            "mean_confidence": float(self.confidence[key].mean()),
-            "expected_calibration_error": bins.error(),
-            "reliability": provenance.to_json(bins._asdict()),
+        tally = self._tallies[key]
+        agreement = None
+        if self._disagreements is not None and key != "teacher":
+            agreement = float(
+                self._agreeing[key].sum() / tally.decisions.weight
+            )
+        return {**tally.facts(), "agreement_with_teacher": agreement}
+
+    def differences(self):
+        """The student minus the others: a dict from network to facts."""
+        counts = self._tallies["student"].decisions
+        return {
+            key: comparison.facts(counts)
+            for key, comparison in self._comparisons.items()
         }
-        if "teacher" in self.decided and key != "teacher":
-            same = self.decided[key] == self.decided["teacher"]
-            facts["agreement_with_teacher"] = float(same.mean())
-        return facts
 
     def classes(self):
-        """One dict per class that has samples: every network's accuracy.
+        """One dict per class that has samples: recalls and precisions.
 
         The classes on which student and teacher agree least come first;
-        without a teacher, those on which the student is least accurate.
+        without a teacher, those that the student finds least.
         """
+        counts = {key: tally.decisions for key, tally in self._tallies.items()}
+        recalls = {key: c.recall for key, c in counts.items()}
+        precisions = {key: c.precision for key, c in counts.items()}
+        of_label = counts["student"].of_label
         rows = []
-        for number in range(self.classifiers["student"].classes):
-            of_class = self.labels == number
-            if not of_class.any():
-                continue
-            row = {"class": number, "samples": int(of_class.sum())}
-            for key, decided in self.decided.items():
-                row[key] = float((decided[of_class] == number).mean())
-            if "teacher" in self.decided:
-                same = self.decided["student"] == self.decided["teacher"]
-                row["agreement"] = float(same[of_class].mean())
+        for number in np.flatnonzero(of_label):
+            (samples,) = whole(of_label[[number]])
+            row = {"class": int(number), "samples": samples}
+            row.update({k: float(r[number]) for k, r in recalls.items()})
+            row["precision"] = to_json(
+                {k: p[number] for k, p in precisions.items()}
+            )
+            if self._disagreements is not None:
+                agreeing = self._agreeing["student"][number]
+                row["agreement"] = float(agreeing / of_label[number])
             rows.append(row)
-        by = "agreement" if "teacher" in self.decided else "student"
+        by = "student" if self._disagreements is None else "agreement"
         return sorted(rows, key=lambda row: (row[by], row["class"]))
 
-    def splits(self):
-        """The most frequent pairs of different decisions, and who is right."""
-        if "teacher" not in self.decided:
-            return []
-        student, teacher = self.decided["student"], self.decided["teacher"]
-        pairs = collections.defaultdict(lambda: [0, 0, 0])
-        for row in np.flatnonzero(student != teacher):
-            t, s = int(teacher[row]), int(student[row])
-            pairs[t, s][0] += 1
-            pairs[t, s][1] += t == self.labels[row]
-            pairs[t, s][2] += s == self.labels[row]
-        ordered = sorted(pairs.items(), key=lambda item: (-item[1][0], item[0]))
-        return [
-            {
-                "teacher": t,
-                "student": s,
-                "samples": n,
-                "teacher_right": int(teacher_right),
-                "student_right": int(student_right),
-            }
-            for (t, s), (n, teacher_right, student_right) in ordered[:SPLITS]
-        ]
+
+def is_imbalanced(of_label):
+    """Whether the largest class has 1.5 times the mean of the others, or more.
+
+    The accuracy is mostly that of this class then.
+
+    Args:
+        of_label: `(classes,)`: the weight of each. Classes without any do not
+            count.
+    """
+    present = of_label[of_label > 0]
+    largest = present.max()
+    others = (present.sum() - largest) / max(1, len(present) - 1)
+    return len(present) > 1 and bool(largest >= 1.5 * others)
+
+
+def _named(key, classifier):
+    what = "teacher" if key == "teacher" else "student alone"
+    return f"The {what} '{classifier.model.name}'"
 
 
 def _check_labels(y):
@@ -215,11 +276,3 @@ def _check_labels(y):
         raise ValueError(
             "`dataset` gives single samples. Batch it: dataset.batch(32)."
         )
-
-
-def _owned(image):
-    return image.copy() if getattr(image, "base", None) is not None else image
-
-
-def _joined(parts):
-    return {key: np.concatenate(values) for key, values in parts.items()}

@@ -4,48 +4,28 @@
 has nothing to show is `None` and is left out.
 """
 
-import math
-
 import jinja2
-from markupsafe import Markup
 
+from keras_distill.report import page_classes
 from keras_distill.report import provenance
-from keras_distill.report.charts import class_dots
 from keras_distill.report.charts import interval_chart
-from keras_distill.report.charts import legend_mark
 from keras_distill.report.charts import reliability_diagram
 from keras_distill.report.curves import training
-from keras_distill.report.summary_text import NAMES
-from keras_distill.report.summary_text import class_name
-from keras_distill.report.summary_text import count
-from keras_distill.report.summary_text import percent
-from keras_distill.report.summary_text import plus_minus
-from keras_distill.report.summary_text import size
+from keras_distill.report.page_files import files
 from keras_distill.report.summary_text import smallest_file
+from keras_distill.report.written import NAMES
+from keras_distill.report.written import bounds
+from keras_distill.report.written import class_name
+from keras_distill.report.written import count
+from keras_distill.report.written import difference_text
+from keras_distill.report.written import percent
+from keras_distill.report.written import plus_minus
+from keras_distill.report.written import size
 
-_MOST_CLASSES = 20
-# Key of a row of a Verification, title of its column, how it is written:
-# what the files answer, and what they cost.
-_FILE_ANSWERS = (
-    ("accuracy", "accuracy", lambda v: percent(v, 2)),
-    ("accuracy_drop_points", "points lost", "{:.2f}".format),
-    ("agreement", "agrees with student", lambda v: percent(v, 2)),
-    ("teacher_agreement", "agrees with teacher", lambda v: percent(v, 2)),
-    ("mean_absolute_difference", "mean difference", "{:.2g}".format),
-    ("max_absolute_difference", "largest difference", "{:.2g}".format),
-    ("max_relative_difference", "relative", "{:.1e}".format),
-)
-_FILE_COSTS = (
-    ("size_bytes", "size", size),
-    ("input_dtype", "input", str),
-    ("output_dtype", "output", str),
-    ("multiply_accumulates", "multiply-accumulates", count),
-    ("operators", "operators", lambda v: count(sum(v.values()))),
-    ("builtin_operators_only", "all builtin", lambda v: _text(v)),
-    ("foreign_operators", "not builtin", lambda v: ", ".join(v) or "–"),
-    ("memory_bytes", "memory", size),
-    ("latency_median_ms", "median ms", "{:.3f}".format),
-    ("latency_95th_percentile_ms", "95\u00a0% ms", "{:.3f}".format),
+# Key of the measured shares, title of their column.
+_SHARES = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
 )
 
 
@@ -69,13 +49,16 @@ def page(facts, pictures):
         facts=facts,
         pictures=pictures,
         key_numbers=list(_key_numbers(facts)),
-        files=_files(facts),
+        files=files(facts),
         networks=_networks(facts),
         training=training(facts),
         calibration=list(_calibration(facts)),
-        classes=_classes(facts),
-        splits=_splits(facts),
-        disagreements=_disagreements(facts),
+        classes=page_classes.recalls(facts),
+        precisions=page_classes.precisions(facts),
+        matrices=page_classes.matrices(facts),
+        confusions=page_classes.confusions(facts),
+        splits=page_classes.splits(facts),
+        disagreements=page_classes.disagreements(facts),
         views=_views(facts),
         settings=provenance.setting_rows(facts),
         losses=provenance.loss_rows(facts),
@@ -85,10 +68,11 @@ def page(facts, pictures):
 def _key_numbers(facts):
     networks, row = facts["networks"], smallest_file(facts["verification"])
     student = networks["student"]
-    if row is not None and row["accuracy"] is not None:
-        yield "accuracy", percent(row["accuracy"]), f"{row['file']} file"
+    share, title = _SHARES[facts["data"]["imbalanced"]]
+    if row is not None and row.get(share) is not None:
+        yield title, percent(row[share]), f"{row['file']} file"
     else:
-        yield "accuracy", percent(student["accuracy"]), "student"
+        yield title, percent(student[share]), "student"
     if student["agreement_with_teacher"] is not None:
         agreement = percent(student["agreement_with_teacher"])
         yield "agreement", agreement, "student with teacher"
@@ -98,60 +82,6 @@ def _key_numbers(facts):
         yield "size", size(student["weight_bytes"]), "weights"
     error = percent(student["expected_calibration_error"])
     yield "calibration error", error, "student, expected"
-
-
-def _files(facts):
-    """The tables of `kd.export.verify`."""
-    verification = facts["verification"]
-    if verification is None:
-        return None
-    rows = verification["rows"]
-    known = {"file", "path", *(key for key, *_ in _FILE_ANSWERS + _FILE_COSTS)}
-    others = [key for row in rows for key in row if key not in known]
-    costs = [
-        *_FILE_COSTS,
-        *((key, key.replace("_", " "), _text) for key in dict.fromkeys(others)),
-    ]
-    return {
-        "answers": _file_table(_FILE_ANSWERS, rows),
-        "costs": _file_table(costs, rows),
-        "timed": any(row.get("latency_median_ms") is not None for row in rows),
-    }
-
-
-def _file_table(columns, rows):
-    """Header and rows, without the columns in which nothing is known."""
-    columns = [
-        column
-        for column in columns
-        if any(row.get(column[0]) not in (None, []) for row in rows)
-    ]
-    cells = [
-        [
-            row["file"],
-            *(
-                "–" if row.get(key) is None else write(row[key])
-                for key, _, write in columns
-            ),
-        ]
-        for row in rows
-    ]
-    return ["file", *(title for _, title, _ in columns)], cells
-
-
-def _text(value):
-    """A value of which only the key is known."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return count(value)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value))
-    return str(value)
 
 
 def _networks(facts):
@@ -167,12 +97,10 @@ def _networks(facts):
         if not (key in networks or run in accuracies or run in agreements):
             continue
         network = networks.get(key, {})
-        row = table[key] = {
-            "accuracy": percent(network.get("accuracy")),
-            "agreement with teacher": percent(
-                network.get("agreement_with_teacher")
-            ),
-        }
+        row = table[NAMES[key]] = _shares(network, facts["data"]["imbalanced"])
+        row["agreement with teacher"] = percent(
+            network.get("agreement_with_teacher")
+        )
         if number > 1:
             title = f"\u00a0%, {number}\u00a0runs"
             row[f"accuracy{title}"] = plus_minus(accuracies.get(run))
@@ -180,14 +108,17 @@ def _networks(facts):
         row["parameters"] = count(network.get("parameters"))
         row["multiply-accumulates"] = count(network.get("multiply_accumulates"))
         row["weights"] = size(network.get("weight_bytes"))
+    majority = facts["data"]["majority"]
+    name = class_name(facts, majority["class"])
+    table[f"always “{name}”"] = _shares(majority, facts["data"]["imbalanced"])
     columns = [
         title
         for title in table["student"]
-        if any(row[title] != "–" for row in table.values())
+        if any(row.get(title, "–") != "–" for row in table.values())
     ]
     rows = [
-        [NAMES[key], *(row[title] for title in columns)]
-        for key, row in table.items()
+        [name, *(row.get(title, "–") for title in columns)]
+        for name, row in table.items()
     ]
     gain = None
     if number > 1 and runs["gain"] and runs["gain"]["low"] is not None:
@@ -210,7 +141,30 @@ def _networks(facts):
         "runs": number,
         "gain": gain,
         "chart": chart,
+        "differences": _differences(facts),
     }
+
+
+def _shares(network, imbalanced):
+    """Columns of what a network is right on."""
+    cells = {}
+    for share, title in _SHARES[: 1 + imbalanced]:
+        cells[title] = percent(network.get(share))
+        cells[f"95\u00a0% interval of {title}"] = bounds(
+            network.get(f"{share}_interval")
+        )
+    area = network.get("area_under_curve")
+    cells["AUC"] = "–" if area is None else f"{area:.3f}"
+    return cells
+
+
+def _differences(facts):
+    """The student minus each of the others, in words."""
+    share, title = _SHARES[facts["data"]["imbalanced"]]
+    return [
+        f"Student minus {NAMES[key]}, {title}: {difference_text(row[share])}"
+        for key, row in facts["differences"].items()
+    ]
 
 
 def _calibration(facts):
@@ -230,75 +184,6 @@ def _calibration(facts):
             f"C{note}",
             reliability_diagram(network["reliability"], key, description),
         )
-
-
-def _classes(facts):
-    """Accuracy by class, those first on which the networks disagree."""
-    shown = facts["classes"][:_MOST_CLASSES]
-    keys = [key for key in ("teacher", "alone", "student") if key in shown[0]]
-    lowest = min(row[key] for row in shown for key in keys)
-    low = min(0.9, math.floor(10 * lowest) / 10)
-    with_teacher = "agreement" in shown[0]
-    header = ["class", facts["data"]["kind"], *(NAMES[key] for key in keys)]
-    header += ["agreement"] if with_teacher else []
-    header.append(f"accuracy, {100 * low:.0f} to 100\u00a0%")
-    rows = []
-    for row in shown:
-        description = ", ".join(f"{NAMES[k]} {percent(row[k])}" for k in keys)
-        rows.append(
-            [
-                class_name(facts, row["class"]),
-                count(row["samples"]),
-                *(percent(row[key]) for key in keys),
-                *([percent(row["agreement"])] if with_teacher else []),
-                class_dots([(k, row[k]) for k in keys], low, description),
-            ]
-        )
-    return {
-        "with_teacher": with_teacher,
-        "legend": [(legend_mark(key), NAMES[key]) for key in keys],
-        "table": (header, rows),
-    }
-
-
-def _splits(facts):
-    """The most frequent pairs of different decisions."""
-    return [
-        [
-            class_name(facts, row["teacher"]),
-            class_name(facts, row["student"]),
-            *(
-                count(row[key])
-                for key in ("samples", "teacher_right", "student_right")
-            ),
-        ]
-        for row in facts["splits"]
-    ]
-
-
-def _disagreements(facts):
-    """Number, label and the two decisions of every sample shown."""
-    return [
-        (
-            row["sample"],
-            class_name(facts, row["label"]),
-            _decision(facts, row, "teacher"),
-            _decision(facts, row, "student"),
-        )
-        for row in facts["disagreements"]
-    ]
-
-
-def _decision(facts, row, network):
-    right = row[network] == row["label"]
-    return Markup(
-        '{}, <span class="verdict">{}\u00a0'
-        '<span role="img" aria-label="{}">{}</span></span>'
-    ).format(
-        class_name(facts, row[network]),
-        percent(row[f"{network}_confidence"], 0),
-        *(("right", "✓") if right else ("wrong", "✗")),
-    )
 
 
 def _views(facts):

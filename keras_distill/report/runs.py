@@ -5,13 +5,50 @@ import math
 import numpy as np
 
 
-def summarize_runs(accuracies, agreements):
+def exported_run(evidence, seeds, accuracy):
+    """Which of several runs is the student of the report.
+
+    Args:
+        evidence: An `Evidence`.
+        seeds: The seeds of the runs, if they are known.
+        accuracy: The student's accuracy on the test data.
+
+    Returns:
+        A dict with `"run"`, counted from 0, its `"seed"` and `"accuracy"`
+        (`None` if they are not known) and `"is_best"`; or `None` with one
+        run.
+    """
+    accuracies = evidence.accuracies.get("distilled", ())
+    if len(accuracies) < 2:
+        return None
+    run = evidence.exported_run
+    if run is None:
+        alike = [
+            run
+            for run, value in enumerate(accuracies)
+            if math.isclose(value, accuracy, abs_tol=1e-6)
+        ]
+        run = alike[0] if len(alike) == 1 else None
+    if run is None:
+        return {"run": None, "seed": None, "accuracy": None, "is_best": None}
+    known = isinstance(seeds, (list, tuple, range, np.ndarray))
+    known = known and len(seeds) == len(accuracies)
+    return {
+        "run": run,
+        "seed": seeds[run] if known else None,
+        "accuracy": accuracies[run],
+        "is_best": accuracies[run] == max(accuracies),
+    }
+
+
+def summarize_runs(accuracies, agreements, exported=None):
     """Means and intervals over runs.
 
     Args:
         accuracies: A dict from `"teacher"`, `"alone"`, `"distilled"` to a list
             of shares, one per run.
         agreements: The same for the agreement with the teacher.
+        exported: As `exported_run` returns it.
 
     Returns:
         A dict, or `None` without accuracies and agreements. `"gain"` is
@@ -27,6 +64,7 @@ def summarize_runs(accuracies, agreements):
         },
         "gain": None,
         "gap_closed": None,
+        "exported": exported,
     }
     distilled, alone = accuracies.get("distilled"), accuracies.get("alone")
     if distilled and alone and len(distilled) == len(alone):

@@ -1,20 +1,28 @@
-"""The summary: what the numbers say, in sentences; and how they are written."""
+"""The summary: what the numbers say, in sentences."""
 
-# What a network is called, by its key or the key of its runs.
-NAMES = {
-    "teacher": "teacher",
-    "alone": "student alone",
-    "student": "student",
-    "distilled": "student",
-}
+from keras_distill.report.written import NAMES
+from keras_distill.report.written import bounds
+from keras_distill.report.written import class_name
+from keras_distill.report.written import contains_0
+from keras_distill.report.written import count
+from keras_distill.report.written import difference_text
+from keras_distill.report.written import number_of
+from keras_distill.report.written import percent
+from keras_distill.report.written import plus_minus
+from keras_distill.report.written import size
+from keras_distill.report.written import times
 
 
 def summary(facts):
     """Returns a list of sentences about the facts of a report."""
     sentences = [
+        _imbalance_sentence(facts),
         _file_sentence(facts),
         _student_sentence(facts),
-        _gain_sentence(facts),
+        _alone_sentence(facts),
+        _runs_sentence(facts),
+        _exported_sentence(facts),
+        _recall_sentence(facts),
         _calibration_sentence(facts),
         _classes_sentence(facts),
     ]
@@ -27,8 +35,31 @@ def smallest_file(verification):
     return min(rows, key=lambda row: row["size_bytes"]) if rows else None
 
 
-def class_name(facts, number):
-    return facts["data"]["class_names"][number]
+def _imbalanced(facts):
+    return facts["data"].get("imbalanced", False)
+
+
+def _share(facts):
+    """Key of the share that the summary is about."""
+    return "balanced_accuracy" if _imbalanced(facts) else "accuracy"
+
+
+def _decisions(facts):
+    data = facts["data"]
+    return data.get("decisions", data["samples"])
+
+
+def _imbalance_sentence(facts):
+    if not _imbalanced(facts):
+        return None
+    majority = facts["data"]["majority"]
+    return (
+        "The classes are imbalanced: always answering "
+        f"“{class_name(facts, majority['class'])}” would be right on "
+        f"{percent(majority['accuracy'])}. So this summary speaks of the "
+        "balanced accuracy, the mean of the recall of all classes "
+        f"({percent(majority['balanced_accuracy'])} for that answer)."
+    )
 
 
 def _file_sentence(facts):
@@ -37,11 +68,21 @@ def _file_sentence(facts):
     if row is None:
         return None
     things = facts["data"]["kind"]
-    samples = verification["samples"]
+    samples = verification.get("positions") or verification["samples"]
     if row["accuracy"] is None:
         text = (
             f"The {row['file']} file decides like the Keras student on "
             f"{percent(row['agreement'])} of {count(samples)} {things}"
+        )
+    elif _imbalanced(facts) and row.get("balanced_accuracy") is not None:
+        drop = (
+            verification["rows"][0]["balanced_accuracy"]
+            - row["balanced_accuracy"]
+        )
+        text = (
+            f"The {row['file']} file has a balanced accuracy of "
+            f"{percent(row['balanced_accuracy'])} on {count(samples)} test "
+            f"{things}, {_points_beside_student(100 * drop)}"
         )
     else:
         text = (
@@ -67,40 +108,69 @@ def _beside_student(row, samples, things):
     return f"{abs(drop):.1f} points ({number:,} {one}) {side} the Keras student"
 
 
+def _points_beside_student(drop):
+    if abs(drop) < 0.05:
+        return "as the Keras student"
+    side = "below" if drop > 0 else "above"
+    return f"{abs(drop):.1f} points {side} the Keras student"
+
+
 def _student_sentence(facts):
-    networks, data = facts["networks"], facts["data"]
+    networks = facts["networks"]
     student, teacher = networks["student"], networks.get("teacher")
     text = f"The student has {count(student['parameters'])} parameters"
     if teacher and student["parameters"]:
         ratio = teacher["parameters"] / student["parameters"]
         text += f", its teacher {count(teacher['parameters'])}"
         if ratio >= 1.5:
-            text += f" ({_times(ratio)} as many)"
-    text += (
-        f". It is right on {percent(student['accuracy'])} of "
-        f"{count(data['samples'])} test {data['kind']}"
-    )
+            text += f" ({times(ratio)} as many)"
+    share, things = _share(facts), facts["data"]["kind"]
+    number = count(_decisions(facts))
+    if _imbalanced(facts):
+        text += f". Its balanced accuracy is {percent(student[share])} on"
+    else:
+        text += f". It is right on {percent(student[share])} of"
+    text += f" {number} test {things}"
+    if student.get(f"{share}_interval"):
+        interval = bounds(student[f"{share}_interval"])
+        text += f" (95\u00a0% interval {interval})"
     if teacher and teacher.get("accuracy") is not None:
+        the = "the teacher's" if _imbalanced(facts) else "the teacher on"
         text += (
-            f", the teacher on {percent(teacher['accuracy'])}; they decide "
+            f", {the} {percent(teacher[share])}; they decide "
             f"alike on {percent(student['agreement_with_teacher'])}"
         )
     return text + "."
 
 
-def _gain_sentence(facts):
-    runs, networks = facts.get("runs"), facts["networks"]
+def _alone_sentence(facts):
+    """The student beside the same network trained alone, on the same data."""
+    networks, share = facts["networks"], _share(facts)
+    gain = (facts.get("runs") or {}).get("gain")
+    if "alone" not in networks or (gain and not _imbalanced(facts)):
+        return None
+    alone = networks["alone"][share]
+    more = networks["student"][share] - alone
+    text = "The same network trained alone "
+    if _imbalanced(facts):
+        text += f"has a balanced accuracy of {percent(alone)}"
+    else:
+        text += f"is right on {percent(alone)}"
+    whose = " for the student with a teacher"
+    difference = facts.get("differences", {}).get("alone")
+    if difference is None:
+        return f"{text}: {100 * more:+.1f} points{whose}."
+    return (
+        f"{text}: {difference_text(difference[share], whose)}. One run does "
+        "not say what another training would give."
+    )
+
+
+def _runs_sentence(facts):
+    runs = facts.get("runs")
     gain = runs and runs["gain"]
     if not gain:
-        if "alone" not in networks:
-            return None
-        more = networks["student"]["accuracy"] - networks["alone"]["accuracy"]
-        return (
-            "The same network trained alone is right on "
-            f"{percent(networks['alone']['accuracy'])}: {100 * more:+.1f} "
-            "points for the student with a teacher, in one run, which does "
-            "not say how certain that is."
-        )
+        return None
     number = len(gain["values"])
     text = (
         f"The teacher changed its accuracy by {plus_minus(gain, sign='+')} "
@@ -117,9 +187,55 @@ def _gain_sentence(facts):
         text += " to the teacher's"
     if gain["low"] is None:
         text += ". One run does not say how certain that is"
-    elif gain["low"] <= 0 <= gain["high"]:
+    elif contains_0(gain):
         text += ". The interval contains 0: the difference is not certain"
+    if _imbalanced(facts):
+        text += ". These runs do not say what became of the small classes"
     return text + "."
+
+
+def _exported_sentence(facts):
+    """Which of several runs the student is: the best is not the mean."""
+    runs = facts.get("runs") or {}
+    exported, mean = runs.get("exported"), runs.get("accuracy", {})
+    if not exported:
+        return None
+    mean = mean["distilled"]
+    number, expected = len(mean["values"]), f"{plus_minus(mean)}\u00a0%"
+    if exported["run"] is None:
+        return (
+            f"Which of the {number}\u00a0runs this student is, is not known. "
+            f"The best of several is not the mean: {expected}."
+        )
+    text = f"This student is run {exported['run'] + 1} of {number}"
+    if exported["seed"] is not None:
+        text += f" (seed {exported['seed']})"
+    if exported["is_best"]:
+        return (
+            f"{text}, the best with {percent(exported['accuracy'])}. The best "
+            "of several is not the mean: of another training expect "
+            f"{expected}."
+        )
+    return (
+        f"{text}, with an accuracy of {percent(exported['accuracy'])}; the "
+        f"mean of all is {expected}."
+    )
+
+
+def _recall_sentence(facts):
+    """The class that the student finds less often than another network."""
+    differences = facts.get("differences") or {}
+    other = "alone" if "alone" in differences else "teacher"
+    fallen = differences.get(other, {}).get("lowest_recall")
+    if not fallen or (contains_0(fallen) and not _imbalanced(facts)):
+        return None
+    (row,) = (r for r in facts["classes"] if r["class"] == fallen["class"])
+    return (
+        f"Against the {NAMES[other]}, the recall of "
+        f"{class_name(facts, row['class'])} fell most: from "
+        f"{percent(row[other])} to {percent(row['student'])} of "
+        f"{number_of(facts, row)}, {difference_text(fallen)}."
+    )
 
 
 def _calibration_sentence(facts):
@@ -142,47 +258,12 @@ def _classes_sentence(facts):
     apart = [row for row in facts["classes"] if row.get("agreement", 1) < 1]
     if not apart:
         return None
-    things = facts["data"]["kind"]
     names = [
         f"{class_name(facts, row['class'])} "
-        f"({percent(row['agreement'])} of {count(row['samples'])} {things})"
+        f"({percent(row['agreement'])} of {number_of(facts, row)})"
         for row in apart[:3]
     ]
     words = names[0]
     if len(names) > 1:
         words = f"{', '.join(names[:-1])} and {names[-1]}"
     return f"Student and teacher agree least on {words}."
-
-
-def _times(ratio):
-    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
-
-
-def percent(share, digits=1):
-    """`0.964` as `"96.4\u00a0%"`, one word; `None` as `"–"`."""
-    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
-
-
-def count(number):
-    """`56778` as `"56,778"`."""
-    return "–" if number is None else f"{number:,}"
-
-
-def size(number_of_bytes):
-    """`10034` as `"9.8\u00a0KiB"`."""
-    if number_of_bytes is None:
-        return "–"
-    kib = number_of_bytes / 1024
-    if kib < 1024:
-        return f"{kib:,.1f}\u00a0KiB"
-    return f"{kib / 1024:,.1f}\u00a0MiB"
-
-
-def plus_minus(interval, sign=""):
-    """What `runs.interval` returns as `"95.6\u00a0±\u00a01.1"`."""
-    if interval is None:
-        return "–"
-    text = f"{100 * interval['mean']:{sign}.1f}"
-    if interval["half_width"] is None:
-        return text
-    return f"{text}\u00a0±\u00a0{100 * interval['half_width']:.1f}"

@@ -17,7 +17,6 @@ from keras_distill.cost import cost_of_one_sample
 from keras_distill.export.paths import check_free
 from keras_distill.export.paths import written_whole
 from keras_distill.report import provenance
-from keras_distill.report.images import are_images
 from keras_distill.report.images import first_training_batch
 from keras_distill.report.images import on_one_scale
 from keras_distill.report.images import picture
@@ -25,6 +24,7 @@ from keras_distill.report.inputs import About
 from keras_distill.report.inputs import Evidence
 from keras_distill.report.inputs import Networks
 from keras_distill.report.measuring import Measurement
+from keras_distill.report.runs import exported_run
 from keras_distill.report.runs import summarize_runs
 from keras_distill.report.summary_text import summary
 
@@ -36,6 +36,7 @@ def write_report(
     *,
     evidence: Evidence | None = None,
     about: About | None = None,
+    ignore_class: int | None = None,
     overwrite: bool = False,
     verbose: bool = True,
 ) -> pathlib.Path:
@@ -45,7 +46,15 @@ def write_report(
     a browser, a phone or paper. The numbers are a JSON file beside it
     (`report.html`, `report.json`). Sections without data are left out.
     Networks run on `dataset` as `evaluate` runs them, and are not changed.
-    The report is for classifiers with one output.
+    The report is for classifiers with one output, of one class per sample or
+    per position of it (tokens, pixels).
+
+    Padding (the mask of an output), labels of `ignore_class` and sample
+    weights of 0 count nowhere, and other sample weights weigh in every share.
+    If the classes are imbalanced (the largest has 1.5 times the mean of the
+    others, or more), the summary speaks of the balanced accuracy, the mean of
+    the recall of all classes. Intervals come from the size of the test data;
+    all positions of a sample count as one sample in them.
 
     Args:
         path: Where to write the page, ending in `.html`. Missing folders are
@@ -54,19 +63,23 @@ def write_report(
             configuration; a built `keras.Model`, the student; or a
             `kd.report.Networks` of student, teacher and student alone.
         dataset: Labelled test data that chose nothing: a `tf.data.Dataset`, a
-            `keras.utils.PyDataset` or an iterable of `(x, y)` batches, or a
-            tuple `(x, y)` of arrays. Labels are class numbers or one-hot. It
-            is read once.
+            `keras.utils.PyDataset` or an iterable of `(x, y)` or
+            `(x, y, sample_weight)` batches, or a tuple of such arrays. Labels
+            are class numbers or one-hot. It is read once.
         evidence: A `kd.report.Evidence`: verified files, training curves,
             accuracies of several runs, training data.
         about: A `kd.report.About`: title, names of the classes, settings,
             seeds, command.
+        ignore_class: The label of positions that count nowhere, such as void
+            pixels. Defaults to that of the loss that the Distiller or the
+            student was compiled with.
         overwrite: Whether to replace both files if they exist.
         verbose: Whether to show a progress bar.
 
     Input shapes:
-        Outputs `(batch, classes)` or, for two classes, `(batch, 1)`; labels
-        `(batch,)`, `(batch, 1)` or one-hot `(batch, classes)`.
+        Outputs `(batch, ..., classes)` or, for two classes, `(batch, ..., 1)`;
+        labels `(batch, ...)`, `(batch, ..., 1)` or one-hot
+        `(batch, ..., classes)`.
 
     Returns:
         The `pathlib.Path` of the page.
@@ -76,7 +89,7 @@ def write_report(
         TypeError, ValueError: If an argument or the first batch does not fit:
             labels are missing, there are too many or too few class names, a
             network is not built or has other classes, the data is empty or
-            never ends.
+            never ends, or `verification` was made on other data.
 
     Example:
 
@@ -118,6 +131,8 @@ def write_report(
             or_none=False,
         )
         networks = Networks(networks)
+    if ignore_class is None:
+        ignore_class = networks.ignore_class()
     models, views, comparable, configuration = networks.resolve()
     numbers_name = page_path.with_suffix(".json").name
     facts = {
@@ -133,16 +148,24 @@ def write_report(
         "configuration": {**configuration, **(about.configuration or {})},
         "curves": evidence.history,
     }
-    measured, pictures = _measure(
-        models,
-        views,
-        comparable,
-        dataset,
-        evidence,
-        about.class_names,
-        verbose,
-    )
-    facts = provenance.to_json(facts | measured)
+    networks = _seen_networks(models, views)
+    compared = {
+        key: network
+        for key, network in networks.items()
+        if key != "teacher" or comparable
+    }
+    measured = Measurement(compared, dataset, verbose, ignore_class)
+    evidence.check_data(measured.samples, measured.fingerprint.hexdigest())
+    facts |= _measured_facts(networks, measured, evidence, about)
+    pictures = {"disagreements": _pictures(facts, measured), "views": {}}
+    if evidence.train_dataset is not None:
+        facts["views"], pictures["views"] = first_training_batch(
+            evidence.train_dataset, views, models
+        )
+    facts = provenance.to_json(facts)
+    facts["summary"] = [
+        sentence.replace("\u00a0", " ") for sentence in summary(facts)
+    ]
     with written_whole(page_path, overwrite) as temporary:
         temporary.write_text(page(facts, pictures), encoding="utf-8")
         temporary.with_name(numbers_name).write_text(
@@ -151,91 +174,78 @@ def write_report(
     return page_path
 
 
-def _measure(
-    models,
-    views,
-    teacher_is_comparable,
-    dataset,
-    evidence,
-    class_names,
-    verbose,
-):
-    """Runs the networks, and collects all numbers and pictures.
+def _seen_networks(models, views):
+    """A dict from network to `(model, view)`.
+
+    `view` is a function from the dataset's `x` to what the network sees of it.
+    """
+
+    def seen(key, model):
+        if key == "teacher":
+            role, view = "teacher", views.teacher_evaluation
+        else:
+            role, view = "student", views.evaluation
+        return model, lambda x: for_network(model, view(x), role)
+
+    return {key: seen(key, model) for key, model in models.items()}
+
+
+def _measured_facts(networks, measured, evidence, about):
+    """The numbers, as JSON knows them.
 
     Args:
-        models: A dict with `"student"` and optionally `"teacher"`, `"alone"`.
-        views: A `Views`.
-        teacher_is_comparable: Whether the teacher's outputs are scores over
-            the student's classes.
-        dataset: As in `write_report`.
+        networks: A dict from network to `(model, view)`.
+        measured: A `Measurement` of those that can be compared.
         evidence: An `Evidence`.
-        class_names: As in `About`.
-        verbose: As in `write_report`.
-
-    Returns:
-        The facts, as JSON knows them, and the pictures that `page` takes.
+        about: An `About`.
     """
-    networks = {
-        key: (model, _evaluation_view(key, model, views))
-        for key, model in models.items()
+    data = measured.data()
+    measured_networks = {
+        key: {
+            "name": model.name,
+            "parameters": int(model.count_params()),
+            "multiply_accumulates": cost_of_one_sample(
+                model, view(measured.first_x)
+            ),
+            "weight_bytes": _weight_bytes(model),
+            **(measured.facts(key) if key in measured.classifiers else {}),
+        }
+        for key, (model, view) in networks.items()
     }
-    compared = {
-        key: network
-        for key, network in networks.items()
-        if key != "teacher" or teacher_is_comparable
-    }
-    measured = Measurement(compared, dataset, verbose)
-    classes = measured.classifiers["student"].classes
-    names = _checked_names(class_names, classes)
-    x = for_network(models["student"], measured.first_x, "student")
-    pictures = {
-        "disagreements": [
-            image
-            if image is None
-            else picture(
-                image, f"Sample {row['sample']}, labelled {names[row['label']]}"
-            )
-            for image, (row, _) in zip(
-                on_one_scale([image for _, image in measured.disagreements]),
-                measured.disagreements,
-            )
-        ],
-        "views": {},
-    }
-    facts = {
+    return {
         "data": {
-            "samples": len(measured.labels),
-            "kind": "images" if are_images(x) else "samples",
-            "classes": classes,
-            "class_names": names,
+            **data,
+            "class_names": _checked_names(about.class_names, data["classes"]),
         },
-        "networks": {
-            key: {
-                "name": model.name,
-                "parameters": int(model.count_params()),
-                "multiply_accumulates": cost_of_one_sample(
-                    model, view(measured.first_x)
-                ),
-                "weight_bytes": _weight_bytes(model),
-                **(measured.facts(key) if key in compared else {}),
-            }
-            for key, (model, view) in networks.items()
-        },
-        "runs": summarize_runs(evidence.accuracies, evidence.agreements),
+        "networks": measured_networks,
+        "differences": measured.differences(),
+        "runs": summarize_runs(
+            evidence.accuracies,
+            evidence.agreements,
+            exported_run(
+                evidence, about.seeds, measured_networks["student"]["accuracy"]
+            ),
+        ),
         "verification": _without_folders(evidence.verification),
         "classes": measured.classes(),
         "splits": measured.splits(),
         "disagreements": [row for row, _ in measured.disagreements],
         "views": None,
     }
-    if evidence.train_dataset is not None:
-        facts["views"], pictures["views"] = first_training_batch(
-            evidence.train_dataset, views, models
+
+
+def _pictures(facts, measured):
+    """An `<img>` or `None` for each disagreement."""
+    names = facts["data"]["class_names"]
+    images = on_one_scale([image for _, image in measured.disagreements])
+    return [
+        image
+        if image is None
+        else picture(
+            image, f"Sample {row['sample']}, labelled {names[row['label']]}"
         )
-    facts["summary"] = [
-        sentence.replace("\u00a0", " ") for sentence in summary(facts)
+        for image, row in zip(images, facts["disagreements"])
     ]
-    return facts, pictures
 
 
 def _checked_names(names, classes):
@@ -250,13 +260,6 @@ def _checked_names(names, classes):
             f"{names[:5]}{' ...' if len(names) > 5 else ''}"
         )
     return names
-
-
-def _evaluation_view(key, model, views):
-    """A function from the dataset's `x` to what a network sees of it."""
-    role = "teacher" if key == "teacher" else "student"
-    view = views.teacher_evaluation if key == "teacher" else views.evaluation
-    return lambda x: for_network(model, view(x), role)
 
 
 def _weight_bytes(model):

@@ -100,6 +100,37 @@ def test_paired_difference_covers_the_truth():
     assert 0.93 < covered / 1000 < 0.985
 
 
+def test_the_positions_of_a_sample_are_worth_one_sample():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 50)
+    right = rng.random(50) < 0.8
+    once, often = DecisionCounts(2), DecisionCounts(2)
+    once.add(labels, np.where(right, labels, 1 - labels))
+    labels, right = (np.repeat(a[:, None], 40, 1) for a in (labels, right))
+    often.add(labels, np.where(right, labels, 1 - labels))
+    assert often.effective_size == once.effective_size == 50
+    np.testing.assert_array_equal(often.sizes, once.sizes)
+    assert often.interval() == once.interval()
+    assert often.balanced_interval() == once.balanced_interval()
+    # A sample of which one position counts is worth less than one.
+    half = DecisionCounts(2)
+    half.add([[0, 0], [1, 1]], [[0, 0], [1, 1]], [[1, 0], [1, 1]])
+    assert half.effective_size == pytest.approx(9 / 5)
+
+
+def test_balanced_interval_covers_the_truth():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [300, 30])
+    covered = 0
+    for _ in range(500):
+        right = rng.random(330) < np.where(labels, 0.7, 0.95)
+        counts = DecisionCounts(2)
+        counts.add(labels, np.where(right, labels, 1 - labels))
+        low, high = counts.balanced_interval()
+        covered += low < (0.95 + 0.7) / 2 < high
+    assert 0.92 < covered / 500 < 0.985
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_area_under_curve_is_scikit_learns(weighted):
     rng = np.random.default_rng(1)

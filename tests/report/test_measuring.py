@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from keras_distill.report.disagreements import DISAGREEMENTS
 from keras_distill.report.images import on_one_scale
-from keras_distill.report.measuring import DISAGREEMENTS
 from keras_distill.report.measuring import Measurement
+from keras_distill.report.measuring import is_imbalanced
 
 CLASSES = 3
 
@@ -135,3 +136,137 @@ def test_few_disagreements_are_kept_of_many_batches():
     )
     kept = [row["sample"] for row, _ in found.disagreements]
     assert kept == np.argsort(-confidence)[:DISAGREEMENTS].tolist()
+
+
+def tokens(seed, name, masked=True):
+    """A tagger of 3 classes over a vocabulary of 8."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(8, 4, mask_zero=masked),
+            keras.layers.Dense(CLASSES),
+        ],
+        name=name,
+    )
+
+
+def everything(networks, dataset, **options):
+    """All facts of a measurement, but those of the single samples."""
+    seen = {key: (model, lambda x: x) for key, model in networks.items()}
+    found = Measurement(seen, dataset, verbose=False, **options)
+    facts = {key: found.facts(key) for key in networks}
+    return found.data(), facts, found.classes(), found.splits()
+
+
+@pytest.fixture
+def taggers():
+    return {"student": tokens(0, "s"), "teacher": tokens(1, "t")}
+
+
+def counted_alone(x, y, counts):
+    """The positions that count, each a sequence of its own."""
+    return x[counts][:, None], y[counts][:, None]
+
+
+def same_but_for_intervals(left, right):
+    """One sequence of several tokens is one sample, and worth less."""
+    for a, b in zip(left[1].values(), right[1].values()):
+        for facts in (a, b):
+            del facts["accuracy_interval"], facts["balanced_accuracy_interval"]
+        assert a.pop("reliability")["counts"] == b.pop("reliability")["counts"]
+        assert a.pop("mean_confidence") == pytest.approx(
+            b.pop("mean_confidence")
+        )
+        error = "expected_calibration_error"
+        assert a.pop(error) == pytest.approx(b.pop(error), abs=1e-6)
+    assert left[1:] == right[1:]
+    for key in ("decisions", "majority", "imbalanced", "labels_fingerprint"):
+        assert left[0][key] == right[0][key]
+
+
+@pytest.mark.parametrize("how", ["mask", "ignore_class", "weights"])
+def test_what_does_not_count_is_nowhere(taggers, how):
+    rng = np.random.default_rng(0)
+    x = rng.integers(1, 8, (12, 5)).astype("int32")
+    y = rng.integers(0, CLASSES, (12, 5))
+    counts = rng.random((12, 5)) < 0.6
+    options, weights = {}, ()
+    junk = y.copy()
+    if how == "mask":
+        x[~counts] = 0
+        junk[~counts] = 99
+    elif how == "ignore_class":
+        junk[~counts] = options["ignore_class"] = -1
+    else:
+        junk[~counts] = 99
+        weights = (counts.astype("float32"),)
+    left = everything(taggers, (x, junk, *weights), **options)
+    right = everything(taggers, counted_alone(x, y, counts))
+    assert left[0]["decisions"] == counts.sum() < 60
+    assert left[0]["samples"] == 12
+    same_but_for_intervals(left, right)
+
+
+def test_the_students_mask_counts_as_in_evaluate():
+    networks = {"student": tokens(0, "s"), "teacher": tokens(1, "t", False)}
+    x = np.array([[1, 2, 0, 0], [3, 0, 0, 0]], "int32")
+    found = everything(networks, (x, np.zeros_like(x)))[0]
+    assert found["decisions"] == 3
+
+
+def test_disagreements_are_among_what_counts(taggers):
+    x = np.random.default_rng(0).integers(1, 8, (40, 6)).astype("int32")
+    y = np.where(np.arange(6) < 2, 1, -1) * np.ones((40, 1), int)
+    seen = {key: (model, lambda x: x) for key, model in taggers.items()}
+    found = Measurement(seen, (x, y), verbose=False, ignore_class=-1)
+    rows = [row for row, _ in found.disagreements]
+    assert rows and all(row["label"] == 1 for row in rows)
+    assert all(row["position"][0] < 2 for row in rows)
+    assert len({row["sample"] for row in rows}) == len(rows)
+    row = rows[0]
+    at = x[row["sample"], row["position"][0]]
+    alone = [[int(at)]]
+    for key in ("student", "teacher"):
+        logits = np.asarray(taggers[key](np.array(alone)))[0, 0]
+        assert logits.argmax() == row[key]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([50, 50], False),
+        ([58, 42], False),
+        ([60, 40], True),
+        ([12] + [10] * 9, False),
+        ([20] + [10] * 9, True),
+        ([100] * 5 + [10] * 5, True),
+        ([30, 0, 0], False),
+    ],
+)
+def test_when_classes_are_imbalanced(sizes, expected):
+    assert is_imbalanced(np.array(sizes, "float64")) is expected
+
+
+def test_nothing_counts():
+    data = (np.zeros((4, 3), "int32"), np.zeros((4, 3), int))
+    with pytest.raises(ValueError, match="Nothing in `dataset` counts"):
+        everything({"student": tokens(0, "s")}, data)
+
+
+def test_unlike_positions_are_refused():
+    other = keras.Sequential(
+        [
+            keras.Input((4, 1)),
+            keras.layers.Conv1D(CLASSES, 2),
+        ],
+        name="other",
+    )
+    student = keras.Sequential(
+        [keras.Input((4, 1)), keras.layers.Conv1D(CLASSES, 1)]
+    )
+    with pytest.raises(ValueError, match=r"'other' decides at positions \(3,"):
+        everything(
+            {"student": student, "teacher": other},
+            (np.zeros((2, 4, 1)), np.zeros((2, 4), int)),
+        )

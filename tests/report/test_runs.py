@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from keras_distill.report.inputs import Evidence
 from keras_distill.report.inputs import checked_shares
+from keras_distill.report.runs import exported_run
 from keras_distill.report.runs import interval
 from keras_distill.report.runs import student_t_quantile
 from keras_distill.report.runs import summarize_runs
@@ -66,3 +68,36 @@ def test_runs_that_do_not_pair_give_no_gain():
         is None
     )
     assert summarize_runs({}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "seeds", "expected"),
+    [
+        ({"exported_run": 0}, [5, 6, 7], (0, 5, False)),
+        ({}, range(5, 8), (1, 6, True)),
+        ({}, None, (1, None, True)),
+        ({}, [1, 2], (1, None, True)),
+        ({}, {"data": 1}, (1, None, True)),
+    ],
+)
+def test_which_run_is_exported(options, seeds, expected):
+    runs = {"distilled": [0.7, 0.8, 0.7]}
+    evidence = Evidence(accuracies=runs, **options)
+    found = exported_run(evidence, seeds, np.float32(0.8))
+    assert (found["run"], found["seed"], found["is_best"]) == expected
+    assert found["accuracy"] == runs["distilled"][expected[0]]
+
+
+def test_runs_that_cannot_be_told_apart():
+    evidence = Evidence(accuracies={"distilled": [0.7, 0.8, 0.7]})
+    assert exported_run(evidence, None, 0.7)["run"] is None
+    assert exported_run(evidence, None, 0.75)["run"] is None
+    assert exported_run(Evidence(), None, 0.7) is None
+    one = Evidence(accuracies={"distilled": 0.7})
+    assert exported_run(one, None, 0.7) is None
+
+
+@pytest.mark.parametrize("run", [3, -1, 1.0, "best"])
+def test_a_run_that_is_not_there(run):
+    with pytest.raises(ValueError, match="exported_run must be an integer"):
+        Evidence(accuracies={"distilled": [0.7, 0.8, 0.7]}, exported_run=run)

@@ -17,6 +17,7 @@ from networks import crossentropy
 from networks import data
 
 import keras_distill as kd
+from keras_distill.metrics.decisions import labels_fingerprint
 from keras_distill.report import page as page_module
 from keras_distill.report import writing
 from keras_distill.report.page import page
@@ -523,6 +524,11 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="write_report is for classifiers"):
         write(tmp_path, student=two)
+    one = table([[1.0], [0.0], [0.0]], "one")
+    with pytest.raises(ValueError, match="is this a regression"):
+        write(tmp_path, student=one, dataset=(LOGITS, LOGITS[:, 0]))
+    with pytest.raises(ValueError, match="several labels per sample"):
+        write(tmp_path, dataset=(LOGITS, np.ones((4, 3), int)))
     many = table(np.eye(3), "many", "sigmoid")
     with pytest.raises(ValueError, match="write_report is for one class"):
         write(tmp_path, student=many)
@@ -539,6 +545,235 @@ def test_what_belongs_into_an_object(tmp_path, argument, kind):
             (LOGITS, LABELS),
             **{argument: {"title": "mine"}},
         )
+
+
+def two_classes(found, name):
+    """Decides by its own column of the samples of `trial`."""
+    kernel = np.zeros((2, 2), "float32")
+    kernel[found] = [-1, 1]
+    return table(kernel, name)
+
+
+def trial():
+    """100 defects of 1000; the distilled student finds 70, alone 78.
+
+    Alone takes 45 good ones for defects, distilled 5.
+    """
+    y = np.repeat([1, 0], [100, 900])
+    says = np.zeros((1000, 2))
+    for column, (found, wrong) in enumerate([(70, 5), (78, 45)]):
+        says[:found, column] = says[100 : 100 + wrong, column] = 1
+    return (2 * says - 1).astype("float32"), y
+
+
+def test_the_trial(tmp_path):
+    networks = {
+        "student": two_classes(0, "distilled"),
+        "alone": two_classes(1, "alone"),
+    }
+    text, numbers = write(
+        tmp_path, **networks, dataset=trial(), class_names=["ok", "defect"]
+    )
+    found = numbers["networks"]
+    assert found["student"]["accuracy"] > found["alone"]["accuracy"]
+    assert found["student"]["balanced_accuracy"] == pytest.approx(
+        (0.7 + 895 / 900) / 2
+    )
+    assert found["alone"]["confusion_matrix"] == [[855, 45], [22, 78]]
+    assert found["student"]["area_under_curve"] == pytest.approx(
+        (0.7 + 895 / 900) / 2
+    )
+    assert numbers["data"]["majority"] == {
+        "class": 0,
+        "accuracy": 0.9,
+        "balanced_accuracy": 0.5,
+    }
+    by_class = {row["class"]: row for row in numbers["classes"]}
+    assert by_class[1]["student"] == 0.7 and by_class[1]["alone"] == 0.78
+    assert by_class[1]["precision"] == {
+        "student": 70 / 75,
+        "alone": pytest.approx(78 / 123),
+    }
+    summary = " ".join(numbers["summary"])
+    assert "no difference that this test size can show" in summary
+    assert "the recall of defect fell most: from 78.0 % to 70.0 %" in summary
+    assert "balanced accuracy</dt><dd>84.7" in text
+    assert "always “ok”" in text and "<details open>" in text
+    assert 'style="--share: 0.700">70<' in text
+
+
+def test_balanced_data_stays_calm(tmp_path):
+    x = np.tile(np.eye(3, dtype="float32"), (10, 1))
+    text, numbers = write(tmp_path, dataset=(x, np.tile([0, 1, 2], 10)))
+    assert not numbers["data"]["imbalanced"]
+    assert "<details>" in text and "<details open>" not in text
+    assert "balanced accuracy" not in text
+    assert numbers["networks"]["student"]["balanced_accuracy"] == 1.0
+
+
+def test_many_classes_show_their_confusions(tmp_path):
+    classes = 60
+    x = np.eye(classes, dtype="float32")[np.arange(120) % classes]
+    y = np.arange(120) % classes
+    y[:2] = 5  # said to be 0 and 1
+    text, numbers = write(
+        tmp_path,
+        student=table(np.eye(classes), "wide"),
+        dataset=(x, y),
+    )
+    found = numbers["networks"]["student"]
+    assert found["confusion_matrix"] is None
+    assert found["largest_confusions"] == [
+        {"label": 5, "decided": 0, "samples": 1},
+        {"label": 5, "decided": 1, "samples": 1},
+    ]
+    assert "the most frequent confusions" in text
+    assert 'class="matrix"' not in text
+
+
+def verified(samples, fingerprint=None):
+    rows = [
+        {
+            "file": name,
+            "size_bytes": 10,
+            "accuracy": 1.0,
+            "accuracy_drop_points": 0.0,
+            "recall": [1.0],
+            "confusion_matrix": [[1]],
+        }
+        for name in ("student (Keras)", "int8")
+    ]
+    made = kd.export.Verification(rows, samples, "output", 1, 0)
+    made.data_fingerprint = fingerprint
+    return made
+
+
+def test_a_verification_of_the_same_data(tmp_path):
+    same = labels_fingerprint(LABELS)
+    for name, given in ("a", same), ("b", None):
+        text, numbers = write(
+            tmp_path, f"{name}.html", verification=verified(4, given)
+        )
+        assert numbers["verification"]["samples"] == 4
+        files = text.split('id="files"')[1].split("</section>")[0]
+        assert "recall" not in files and "confusion" not in files
+        assert numbers["data"]["labels_fingerprint"] == same
+
+
+@pytest.mark.parametrize(
+    ("samples", "fingerprint", "words"),
+    [
+        (5, None, "it has 5 samples, `dataset` 4"),
+        (4, labels_fingerprint(LABELS[::-1]), "others, or in another order"),
+    ],
+)
+def test_a_verification_of_other_data_is_refused(
+    tmp_path, samples, fingerprint, words
+):
+    given = verified(samples, fingerprint)
+    with pytest.raises(ValueError, match=f"made on other data.*{words}"):
+        write(tmp_path, verification=given)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_verify_and_report_know_the_same_labels(tmp_path):
+    x, y = data(20)
+    model = convnet()
+    file = kd.export.tflite(model, tmp_path / "s.tflite", verbose=False)
+    options = {"latency_runs": 0, "measure_memory": False, "verbose": False}
+    made = kd.export.verify(file, model, (x, y), **options)
+    one_hot = keras.utils.to_categorical(y, 4)
+    write(tmp_path, student=model, dataset=(x, one_hot), verification=made)
+    other = np.roll(y, 1)
+    assert (other != y).any()
+    with pytest.raises(ValueError, match="made on other data"):
+        write(
+            tmp_path,
+            "b.html",
+            student=model,
+            dataset=(x, other),
+            verification=made,
+        )
+
+
+def test_pixels_and_the_void_of_the_compiled_loss(tmp_path):
+    void = 255
+
+    def network(seed, name):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential(
+            [keras.Input((4, 4, 3)), layers.Conv2D(3, 1)], name=name
+        )
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6, 4, 4, 3)).astype("float32")
+    y = rng.integers(0, 3, (6, 4, 4))
+    y[:, 0] = void
+    distiller = kd.Distiller(
+        student=network(0, "small"),
+        teacher=network(1, "large"),
+        distillation_losses=kd.losses.SoftTargets(),
+    )
+    distiller.compile(
+        "adam",
+        keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=void
+        ),
+    )
+    text, numbers = write(tmp_path, student=distiller, dataset=(x, y))
+    assert numbers["data"]["decisions"] == 6 * 12
+    assert numbers["data"]["kind"] == "pixels"
+    assert "72 test pixels of 6 samples" in text
+    decided = np.asarray(distiller.student(x)).argmax(-1)
+    right = (decided == y)[y != void].mean()
+    found = numbers["networks"]["student"]
+    assert found["accuracy"] == pytest.approx(right)
+    assert found["agreement_with_teacher"] is not None
+    for row in numbers["disagreements"]:
+        assert row["position"][0] > 0
+
+
+def test_an_ignored_class(tmp_path):
+    labels = np.array([0, 9, 1, 2])
+    dataset = LOGITS, labels
+    with pytest.raises(ValueError, match="such as 9.*`ignore_class`"):
+        write(tmp_path, dataset=dataset)
+    numbers = write(tmp_path, dataset=dataset, ignore_class=9)[1]
+    assert numbers["networks"]["student"]["accuracy"] == 1.0
+    assert numbers["data"]["decisions"] == 3
+
+
+def test_weights_weigh_everywhere(tmp_path):
+    weights = np.array([2.0, 0.0, 1.0, 1.0])
+    text, numbers = write(
+        tmp_path, teacher=teacher(), dataset=(LOGITS, LABELS, weights)
+    )
+    networks = numbers["networks"]
+    assert networks["student"]["accuracy"] == 1.0
+    assert networks["teacher"]["accuracy"] == 0.25
+    assert networks["student"]["agreement_with_teacher"] == 0.25
+    assert numbers["data"]["decisions"] == 3
+    assert {row["sample"] for row in numbers["disagreements"]} == {0, 2}
+    by_class = {row["class"]: row["samples"] for row in numbers["classes"]}
+    assert by_class == {0: 2, 1: 1, 2: 1}
+    assert sum(networks["student"]["reliability"]["counts"]) == 4
+    assert "The sample weights weigh in every share" in text
+
+
+def test_which_of_several_runs_is_told(tmp_path):
+    numbers = write(
+        tmp_path,
+        accuracies={"alone": [0.5, 0.5], "distilled": [0.7, 0.75]},
+        seeds=[3, 4],
+    )[1]
+    assert numbers["runs"]["exported"] == {
+        "run": 1,
+        "seed": 4,
+        "accuracy": 0.75,
+        "is_best": True,
+    }
+    assert "This student is run 2 of 2 (seed 4)" in " ".join(numbers["summary"])
 
 
 def test_networks_may_be_the_student_alone(tmp_path):
