@@ -135,18 +135,7 @@ class ViewSchedule:
 
     def check_labels(self, y):
         """Raises if the task loss does not take the views' labels."""
-        views, loss = self.distiller.views, self.distiller.loss
-        if not isinstance(loss, str):
-            loss = getattr(loss, "__name__", type(loss).__name__)
-        if not views.blends_labels or "sparse" not in loss.lower():
-            return
-        shape = tuple(views.evaluation_labels(y).shape)
-        raise ValueError(
-            f"{type(views).__name__} blends labels: they become numbers of "
-            f"shape {shape}, but the task loss is {loss}. Give integer or "
-            "one-hot labels. Compile with CategoricalCrossentropy and metrics "
-            "for one-hot labels; or leave labels out, with alpha=1."
-        )
+        check_blended_labels(self.distiller.views, self.distiller.loss, y)
 
     @property
     def _group_size(self):
@@ -165,6 +154,21 @@ class EpochSetter(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._schedule.epoch.assign(epoch)
+
+
+def check_blended_labels(views, loss, y):
+    """Raises if a task loss does not take the labels that views blend."""
+    if not isinstance(loss, str):
+        loss = getattr(loss, "__name__", type(loss).__name__)
+    if not views.blends_labels or "sparse" not in loss.lower():
+        return
+    shape = tuple(views.evaluation_labels(y).shape)
+    raise ValueError(
+        f"{type(views).__name__} blends labels: they become numbers of "
+        f"shape {shape}, but the task loss is {loss}. Give integer or "
+        "one-hot labels. Compile with CategoricalCrossentropy and metrics "
+        "for one-hot labels; or leave labels out, with alpha=1."
+    )
 
 
 def _check_fits(network, x, role, views):

@@ -7,6 +7,9 @@ alone as `kd.diagnose` does by default.
 
 import math
 
+from keras_distill.diagnosis import headroom
+from keras_distill.diagnosis import views_in_training
+
 # Limited by data: the validation cross-entropy is above the training one by
 # this part of it, and by two standard errors. 2 894 parameters after 2000 steps
 # of 128 images, three initializations: 2 000 images 0.28 to 1.58; 5 000 images
@@ -31,7 +34,7 @@ LARGEST_PROBABILITY = 0.99
 ENTROPY_RATIO = 0.5
 # From so many samples per class on, each class must be among them.
 SAMPLES_PER_CLASS = 20
-# A short training of less than that part of the steps asked for is reported.
+# A shorter training than that part of the steps asked for is a finding.
 PART_OF_STEPS = 0.5
 
 
@@ -43,17 +46,21 @@ def find(facts):
 
     Returns:
         A list of `(kind, text)`. Kinds:
+        - the headroom: `"teacher_not_better"`, `"no_clear_headroom"`;
         - the regime of the student: `"limited_by_data"`,
           `"limited_by_capacity"`, `"undecided"`, or `"no_labels"`;
-        - the teacher: `"teacher_not_better"`, `"teacher_saturated"`;
-        - what is in the way: `"classes_differ"`, `"heads"`,
-          `"batch_normalization"`, `"sorted_data"`, `"cut_short"`.
+        - `"teacher_saturated"`;
+        - what is in the way: `"classes_differ"`, `"strong_views"`,
+          `"imbalanced"`, `"heads"`, `"batch_normalization"`,
+          `"sorted_data"`, `"cut_short"`.
     """
     checks = (
         _classes,
-        _teacher_not_better,
+        headroom.finding,
+        views_in_training.finding,
         _regime,
         _teacher_saturated,
+        headroom.imbalance,
         _heads,
         _batch_normalization,
         _sorted_data,
@@ -90,8 +97,9 @@ def _regime(facts):
     )
     if gap > max(GAP * training["cross_entropy"], STANDARD_ERRORS * error):
         advice = (
-            "More images, or mixup, would help; a teacher that is better, too."
-            if _teacher_not_better(facts)
+            "More images, or mixup, would help; a teacher that is surely "
+            "better, too."
+            if headroom.finding(facts)
             else "More to learn from helps, and a teacher is that: distil "
             "(kd.losses.SoftTargets) on these images and, if there are any, "
             "on unlabelled ones (alpha=1 there), with mixup; the longer the "
@@ -101,7 +109,7 @@ def _regime(facts):
             "Alone, the student fits the training data better than it does "
             f"others ({numbers}). {advice}"
         )
-    if _teacher_not_better(facts):
+    if headroom.finding(facts):
         return None
     return _no_gap(facts, numbers)
 
@@ -132,21 +140,6 @@ def _no_gap(facts, numbers):
         "longer comes first, with or without a teacher. Ask again with more "
         "steps (steps=, seconds=): if the training data then run ahead, it is "
         "limited by data and distillation helps; if not, by its capacity."
-    )
-
-
-def _teacher_not_better(facts):
-    row = facts["teacher"].get("validation", {})
-    lead = row.get("lead")
-    if lead is None or lead > row["lead_standard_error"]:
-        return None
-    return "teacher_not_better", (
-        f"The teacher ({row['accuracy']:.1%} of the validation data) is not "
-        "measurably better than the student alone after a short training "
-        f"({facts['student']['validation']['accuracy']:.1%}). Do not distil "
-        "from it. If it should be better: does it get images in the range, "
-        "size and colour order of its own training (views=kd.views."
-        "Preprocessing(teacher=...)), and are its classes in the same order?"
     )
 
 

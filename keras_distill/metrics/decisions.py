@@ -165,12 +165,14 @@ def accuracy_interval(accuracy: float, size: float) -> tuple[float, float]:
     return max(0.0, float(center - half)), min(1.0, float(center + half))
 
 
-def paired_difference(first_right, second_right):
+def paired_difference(first_right, second_right, weights=None):
     """Compares two networks on the same samples.
 
     Args:
         first_right: `(samples,)` booleans: where the first is right.
         second_right: The same of the second.
+        weights: How much each sample counts; defaults to 1. They are scaled
+            to sum to the `effective_size`.
 
     Returns:
         The accuracy of the first minus that of the second, and its 95 %
@@ -179,9 +181,11 @@ def paired_difference(first_right, second_right):
         Paired Data".
     """
     first, second = np.asarray(first_right), np.asarray(second_right)
-    only_first = np.sum(first & ~second)
-    only_second = np.sum(second & ~first)
-    size = len(first)
+    weights = np.ones(len(first)) if weights is None else np.asarray(weights)
+    weights = weights * _quotient(weights.sum(), np.square(weights).sum())
+    only_first = weights[first & ~second].sum()
+    only_second = weights[second & ~first].sum()
+    size = weights.sum()
     p, q = (only_first + 1) / (size + 2), (only_second + 1) / (size + 2)
     half = _Z * np.sqrt((p + q - (p - q) ** 2) / (size + 2))
     difference = float(only_first - only_second) / size

@@ -132,7 +132,11 @@ def facts(**changes):
             "head": "logits",
             "classes": 10,
             "training": dict(row),
-            "validation": {**row, "lead": 0.1, "lead_standard_error": 0.01},
+            "validation": dict(row),
+        },
+        "headroom": {
+            "accuracy": {"difference": 0.1, "low": 0.08, "high": 0.12},
+            "balanced_accuracy": {"difference": 0.1, "low": 0.08, "high": 0.12},
         },
         "student": {
             "head": "logits",
