@@ -205,7 +205,10 @@ def _train(model, views, random, data, loss, steps, seconds, verbose):
     if random:
         batches = seen_in_training(views, batches)
     else:
-        batches = ((sample.inputs, y, w) for sample, y, w in batches)
+        batches = (
+            (sample.inputs, views.evaluation_labels(y), weight)
+            for sample, y, weight in batches
+        )
     short = train(model, see, batches, loss, steps, seconds, verbose)._asdict()
     short["passes"] = short["samples"] / data.samples if data.samples else None
     short["views"] = type(views).__name__ if random else None

@@ -49,15 +49,27 @@ def left_as_they_were(views):
         assign(views.variables, values)
 
 
+def better_training(facts):
+    """Returns the facts about the training in which the student learned more.
+
+    That is the one without random views if they surely cost accuracy.
+    """
+    plain = facts.get("without_views")
+    if plain and plain["gain"]["low"] > 0:
+        return plain
+    keys = ("short_training", "headroom")
+    return facts["student"] | {key: facts.get(key) for key in keys}
+
+
 def finding(facts):
     """Warns of views that cost more than they bring in so few steps."""
-    plain = facts.get("without_views")
-    if not plain or plain["gain"]["low"] <= 0:
+    better = better_training(facts)
+    if better is not facts.get("without_views"):
         return None
     steps = facts["short_training"]["steps"]
     accuracies = [
         f"{100 * row['validation']['accuracy']:.1f} %"
-        for row in (facts["student"], plain)
+        for row in (facts["student"], better)
     ]
     return "strong_views", (
         f"After {steps:,} steps the student is right on {accuracies[0]} of the "

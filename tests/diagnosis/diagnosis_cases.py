@@ -153,7 +153,12 @@ def facts(**changes):
             "training_classes_seen": 10,
             "validation_classes_seen": 10,
         },
-        "short_training": {"steps": 1000, "steps_wanted": 1000, "passes": 10.0},
+        "short_training": {
+            "steps": 1000,
+            "steps_wanted": 1000,
+            "passes": 10.0,
+            "views": None,
+        },
         "replicas": 1,
     }
     for path, value in changes.items():

@@ -42,6 +42,22 @@ def test_thresholds_of_the_teacher():
     assert "teacher_saturated" not in found(teacher__training__entropy=0.151)
 
 
+def test_thresholds_of_the_labels():
+    agrees = "teacher__training__accuracy"
+    assert found(**{agrees: 0.81}) == ["limited_by_capacity"]
+    assert found(**{agrees: 0.79}) == ["limited_by_labels"]
+    few = {"data__training_samples_used": 50, "data__training_samples": 50}
+    few["data__training_classes_seen"] = 10
+    assert found(**{agrees: 0.79}, **few) == ["undecided"]
+    # A gap of the student's says more, and so does a lack of headroom.
+    gap = {"student__validation__cross_entropy": 0.7}
+    assert found(**{agrees: 0.79}, **gap) == ["limited_by_data"]
+    worse = {"headroom__accuracy": interval(-0.1, 0.02)}
+    assert found(**{agrees: 0.79}, **worse) == ["teacher_not_better"]
+    words = dict(find(facts(**{agrees: 0.561})))["limited_by_labels"]
+    assert "56.1% of the training labels" in words
+
+
 def interval(difference, half):
     low, high = difference - half, difference + half
     return {"difference": difference, "low": low, "high": high}
