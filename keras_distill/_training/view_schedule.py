@@ -17,6 +17,7 @@ from keras_distill._distribute.strategies import callbacks_here
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.optimizers import steps_taken
 from keras_distill.views.mixup import advice
+from keras_distill.views.mixup import check_blended_labels
 from keras_distill.views.mixup import check_groups
 from keras_distill.views.mixup import is_whole_data_set
 
@@ -154,21 +155,6 @@ class EpochSetter(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._schedule.epoch.assign(epoch)
-
-
-def check_blended_labels(views, loss, y):
-    """Raises if a task loss does not take the labels that views blend."""
-    if not isinstance(loss, str):
-        loss = getattr(loss, "__name__", type(loss).__name__)
-    if not views.blends_labels or "sparse" not in loss.lower():
-        return
-    shape = tuple(views.evaluation_labels(y).shape)
-    raise ValueError(
-        f"{type(views).__name__} blends labels: they become numbers of "
-        f"shape {shape}, but the task loss is {loss}. Give integer or "
-        "one-hot labels. Compile with CategoricalCrossentropy and metrics "
-        "for one-hot labels; or leave labels out, with alpha=1."
-    )
 
 
 def _check_fits(network, x, role, views):

@@ -8,7 +8,6 @@ import keras
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._data.for_network import for_network
-from keras_distill._training.view_schedule import check_blended_labels
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import Data
 from keras_distill.diagnosis.data import labels_and_weights
@@ -26,6 +25,7 @@ from keras_distill.distillers import checks
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
 from keras_distill.views.augmented import checked_views
+from keras_distill.views.mixup import check_blended_labels
 
 
 def diagnose(
