@@ -65,8 +65,6 @@ PAIRS = {
     "few images": Pair(images=500),
     "some images": Pair(),
     "many images": Pair(images=20000),
-    "few images, convolutions": Pair(images=500, student=Network("conv", 8)),
-    "many images, convolutions": Pair(images=20000, student=Network("conv", 8)),
     "tiny student": Pair(student=Network("dense", 5)),
     "tiny student, many images": Pair(
         images=20000, student=Network("dense", 5)
@@ -90,6 +88,8 @@ PAIRS = {
     "digits, few images": Pair(
         "digits", 150, teacher=CONV, teacher_images=1100
     ),
+    "few images, convolutions": Pair(images=500, student=Network("conv", 8)),
+    "many images, convolutions": Pair(images=20000, student=Network("conv", 8)),
 }
 
 
@@ -148,8 +148,7 @@ def network(description, shape, classes, name):
         x = layers.Flatten()(image)
         x = layers.Dense(width, activation="relu")(x)
     else:
-        x = layers.Conv2D(width, 3, padding="same", activation="relu")(image)
-        x = layers.MaxPooling2D()(x)
+        x = layers.Conv2D(width, 3, 2, padding="same", activation="relu")(image)
         x = layers.Conv2D(2 * width, 3, padding="same", activation="relu")(x)
         x = layers.GlobalMaxPooling2D()(x)
     return keras.Model(image, layers.Dense(classes)(x), name=name)

@@ -54,9 +54,13 @@ def look(data, samples, teacher, student, trained, ignore_class=None):
             restore()
             p_students[name].append(student.probabilities(x))
         y, sample_weight = labels_and_weights(
-            y, sample_weight, len(p_teacher[-1]), student.classes,
-            data.argument, ignore_class,
-        )  # fmt: skip
+            y,
+            sample_weight,
+            len(p_teacher[-1]),
+            student.classes,
+            data.argument,
+            ignore_class,
+        )
         labels.append(y)
         weights.append(sample_weight)
     p_students = {name: np.concatenate(p) for name, p in p_students.items()}
