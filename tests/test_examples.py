@@ -98,6 +98,57 @@ def test_gap_closed(example):
     assert reporting.gap_closed([0.6], [0.5, 0.7], [0.75]) == ""
 
 
+def test_hits_and_misses_of_diagnose(example):
+    study = example("studies/diagnosis.py")
+
+    def result(kind, gains, balanced=None):
+        """Three seeds, alone at 70 %."""
+        measures = np.transpose(
+            [gains, gains if balanced is None else balanced]
+        )
+        zero = {"difference": 0.0, "low": 0.0, "high": 0.0}
+        return {
+            "facts": {
+                "findings": [{"kind": "heads"}, {"kind": kind}],
+                "data": {
+                    "validation_imbalanced": balanced is not None,
+                    "training_samples": 500,
+                },
+                "student": {"parameters": 1000},
+                "headroom": {"accuracy": zero},
+            },
+            "teacher": [0.8, 0.8],
+            "alone": np.full((3, 2), 0.7),
+            "distilled": 0.7 + measures,
+        }
+
+    better, unsure = [0.03, 0.02, 0.03], [0.06, 0.0, 0.0]
+    expected = {
+        "hit": result("limited_by_data", better),
+        "miss": result("limited_by_data", unsure),
+        "hit too": result("no_clear_headroom", unsure),
+        "miss too": result("limited_by_capacity", better),
+        "no answer": result("undecided", better),
+        # More right decisions that find fewer of the rare class.
+        "hit of imbalanced": result(
+            "teacher_not_better", better, np.negative(better)
+        ),
+    }
+    for name, case in expected.items():
+        row = study.row(name, case)
+        assert name.startswith(row[""])
+    assert row["distilled - alone"] == "+2.7 ± 1.4"
+    assert row["balanced"] == "-2.7 ± 1.4"
+    lines = study.summary(expected).splitlines()
+    assert lines[0] == "6 pairs, 5 answers, 3 hits"
+    assert lines[1].startswith('"distil": 2 pairs, of them 1 with a sure gain')
+
+
+@pytest.mark.nightly
+def test_diagnosis_quick():
+    assert "1 pairs, 1 answers" in run("studies/diagnosis.py", "--quick")
+
+
 @pytest.mark.nightly
 def test_layer_alignment_quick():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():

@@ -17,6 +17,7 @@ from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.optimizers import steps_taken
 from keras_distill.views.mixup import advice
+from keras_distill.views.mixup import check_blended_labels
 from keras_distill.views.mixup import check_groups
 from keras_distill.views.mixup import is_whole_data_set
 
@@ -119,18 +120,7 @@ class ViewSchedule:
 
     def check_labels(self, y):
         """Raises if the task loss does not take the views' labels."""
-        views, loss = self.distiller.views, self.distiller.loss
-        if not isinstance(loss, str):
-            loss = getattr(loss, "__name__", type(loss).__name__)
-        if not views.blends_labels or "sparse" not in loss.lower():
-            return
-        shape = tuple(views.evaluation_labels(y).shape)
-        raise ValueError(
-            f"{type(views).__name__} blends labels: they become numbers of "
-            f"shape {shape}, but the task loss is {loss}. Give integer or "
-            "one-hot labels. Compile with CategoricalCrossentropy and metrics "
-            "for one-hot labels; or leave labels out, with alpha=1."
-        )
+        check_blended_labels(self.distiller.views, self.distiller.loss, y)
 
     @property
     def _group_size(self):

@@ -6,12 +6,13 @@ import reprlib
 import keras
 import numpy as np
 
-from keras_distill._data.batch_fields import plain_batch
+from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill._data.sources import can_be_iterated_again
 from keras_distill._data.sources import iterate
 from keras_distill._data.sources import leaves
 from keras_distill._data.sources import to_arrays
 from keras_distill._data.sources import unsupported
+from keras_distill.metrics.decisions import position_weights
 
 
 class Data:
@@ -68,7 +69,7 @@ class Data:
     def first(self):
         """Returns the first batch `(x, y, sample_weight)`, and notes its
         size."""
-        batch = next(self._one_pass(), None)
+        batch = next(map(_plain, self._one_pass()), None)
         size = 0 if batch is None else len(leaves(batch)[0])
         if not size:
             raise ValueError(
@@ -82,7 +83,7 @@ class Data:
     def some(self, samples):
         """Yields batches of so many samples together, or of all."""
         count = 0
-        for batch in self._one_pass(samples):
+        for batch in map(_plain, self._one_pass(samples)):
             rest = samples - count
             yield keras.tree.map_structure(
                 lambda a: None if a is None else a[:rest], batch
@@ -93,17 +94,25 @@ class Data:
         self._counted = count
 
     def stream(self):
-        """Yields batches without end, and counts them."""
-        passes = (self._one_pass() for _ in itertools.count())
-        for batch in itertools.chain.from_iterable(passes):
-            rows = np.asarray(leaves(batch)[0])
-            self.drawn += len(rows)
-            for row in rows:
-                objects = rows.dtype == object
-                self._different.add(
-                    hash(tuple(row.flat) if objects else row.tobytes())
-                )
-            yield batch
+        """Yields batches `(Sample, y, sample_weight)` without end, and counts
+        their samples.
+
+        The epoch is the data's own or the number of the pass.
+        """
+        for number in itertools.count():
+            for sample, y, sample_weight in self._one_pass():
+                self._count(np.asarray(leaves(sample.inputs)[0]))
+                if sample.epoch is None:
+                    sample = sample._replace(epoch=number)
+                yield sample, y, sample_weight
+
+    def _count(self, rows):
+        self.drawn += len(rows)
+        objects = rows.dtype == object
+        for row in rows:
+            self._different.add(
+                hash(tuple(row.flat) if objects else row.tobytes())
+            )
 
     def _one_pass(self, samples=None):
         """The batches of one pass; of arrays in another order each time."""
@@ -118,7 +127,45 @@ class Data:
             return order
 
         data = iterate(self._data, self.argument, self._batch_size, rows)
-        return map(plain_batch, data)
+        return map(unpacked_batch, data)
+
+
+def _plain(batch):
+    sample, y, sample_weight = batch
+    return sample.inputs, y, sample_weight
+
+
+def labels_and_weights(
+    y, sample_weight, size, classes, argument, ignore_class=None
+):
+    """Returns the labels of one batch, and how much each sample counts.
+
+    Args:
+        y: As for `class_indices`. Labels of samples that do not count may be
+            anything.
+        sample_weight: `(batch,)`, or `None`.
+        size: The number of samples.
+        classes: The number of classes of the student.
+        argument: The name of the user's argument, for messages.
+        ignore_class: The label of samples without a class, or `None`.
+
+    Returns:
+        `(batch,)` integers, or `None` without labels, and `(batch,)` float64
+        weights.
+    """
+    if y is None or keras.tree.is_nested(y):
+        weights = position_weights((size,), sample_weight=sample_weight)
+        return class_indices(y, classes, argument), weights
+    y = np.array(keras.ops.convert_to_numpy(y))
+    sparse = y.ndim == 1 or y.shape[1:] == (1,)
+    weights = position_weights(
+        (size,),
+        labels=y.reshape(size) if sparse else None,
+        sample_weight=sample_weight,
+        ignore_class=ignore_class,
+    )
+    y[weights == 0] = 0 if sparse else np.eye(1, y.shape[-1])
+    return class_indices(y, classes, argument), weights
 
 
 def class_indices(y, classes, argument, asked_by="diagnose"):

@@ -3,7 +3,10 @@
 import copy
 import textwrap
 
+from keras_distill.diagnosis.headroom import in_words
 from keras_distill.diagnosis.regimes import find
+
+PARTS = ("training", "validation")
 
 
 class Diagnosis:
@@ -41,8 +44,8 @@ class Diagnosis:
             else ""
             for row in rows
         ]
-        note = _short_training(self._facts)
-        lines += ["", *textwrap.wrap(note, 78)] if note else []
+        for note in _notes(self._facts):
+            lines += ["", *textwrap.wrap(note, 78)]
         for kind, text in self.findings:
             words = f"{kind.replace('_', ' ').upper()}: {text}"
             lines += ["", *textwrap.wrap(words, 78)]
@@ -69,46 +72,103 @@ def _fits(facts):
     """Yields rows `(label, training, validation)`, all strings."""
     data = facts["data"]
     yield "", "training", "validation"
-    known = [data[f"{part}_samples"] for part in ("training", "validation")]
+    known = [data[f"{part}_samples"] for part in PARTS]
     yield "samples", *map(_count, known)
-    used = [data[f"{part}_samples_used"] for part in ("training", "validation")]
+    used = [data[f"{part}_samples_used"] for part in PARTS]
     yield "samples looked at", *map(_count, used)
+    imbalanced = data.get("validation_imbalanced")
+    yield (
+        "always the most frequent class",
+        *(_percent(data.get(f"{part}_majority")) for part in PARTS),
+    )
     for label, network, key, form in (
-        ("teacher's accuracy", "teacher", "accuracy", "{:.1%}"),
-        ("teacher's mean entropy (nats)", "teacher", "entropy", "{:.3f}"),
+        ("teacher's accuracy", "teacher", "accuracy", _percent),
+        (
+            "teacher's balanced accuracy",
+            "teacher",
+            "balanced_accuracy",
+            _percent,
+        ),
+        ("teacher's mean entropy (nats)", "teacher", "entropy", _decimals),
         (
             "teacher's mean largest probability",
             "teacher",
             "largest_probability",
-            "{:.3f}",
+            _decimals,
         ),
-        ("student's accuracy, alone", "student", "accuracy", "{:.1%}"),
-        (
-            "student's cross-entropy, alone (nats)",
-            "student",
-            "cross_entropy",
-            "{:.3f}",
-        ),
+        *_of_student("student", "alone"),
+        *_of_student("without_views", "without views"),
     ):
-        values = [
-            facts[network].get(part, {}).get(key)
-            for part in ("training", "validation")
-        ]
-        yield label, *("-" if v is None else form.format(v) for v in values)
+        shown = network in facts and (key != "balanced_accuracy" or imbalanced)
+        if shown:
+            rows = [facts[network].get(part, {}) for part in PARTS]
+            yield label, *(form(row.get(key)) for row in rows)
 
 
-def _short_training(facts):
-    training = facts.get("short_training")
-    if training is None:
-        return None
+def _of_student(network, how):
+    """Returns the rows of one training of the student."""
+    return (
+        (f"student's accuracy, {how}", network, "accuracy", _percent),
+        (
+            f"student's balanced accuracy, {how}",
+            network,
+            "balanced_accuracy",
+            _percent,
+        ),
+        (
+            f"student's cross-entropy, {how} (nats)",
+            network,
+            "cross_entropy",
+            _decimals,
+        ),
+    )
+
+
+def _notes(facts):
+    """Yields what was compared and what was trained, in sentences."""
+    plain = facts.get("without_views", {})
+    imbalanced = facts["data"].get("validation_imbalanced")
+    for place, how in (facts, "alone"), (plain, "without views"):
+        if "headroom" not in place:
+            continue
+        compared = place["headroom"]
+        text = (
+            f"Headroom, teacher minus student {how}, on "
+            f"{facts['data']['validation_samples_used']:,} validation samples: "
+            f"{in_words(compared['accuracy'])}"
+        )
+        if imbalanced:
+            balanced = in_words(compared["balanced_accuracy"])
+            text += f"; in balanced accuracy {balanced}"
+        yield f"{text}."
+    for place, how in (facts, "alone"), (plain, "without views"):
+        if "short_training" in place:
+            yield _short_training(place["short_training"], how)
+
+
+def _short_training(training, how):
+    steps, wanted = training["steps"], training["steps_wanted"]
+    cut = "" if steps == wanted else f" of the {wanted:,}"
     passes = training["passes"]
     times = "" if passes is None else f", each {passes:.1f} times"
+    views = training["views"]
+    seen = f", as {views} shows them" if views else ""
     return (
-        f"Student alone: a copy, trained for {training['steps']} steps of Adam "
-        f"from its present weights in {training['seconds']:.0f} s, trials of "
-        f"the learning rate (best: {training['learning_rate']:g}) included; "
-        f"{_count(training['samples'])} samples drawn{times}."
+        f"Student {how}: a copy, trained from its present weights for "
+        f"{steps:,}{cut} steps of Adam on batches of {training['batch_size']}, "
+        f"at a learning rate that falls from {training['learning_rate']:g} "
+        f"(the best of {training['trial_steps']:,} steps of trials) to 0; "
+        f"{training['samples']:,} samples drawn{times}{seen}. It took "
+        f"{training['seconds']:.0f} s, trials included."
     )
+
+
+def _percent(value):
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _decimals(value):
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _count(value):

@@ -14,6 +14,8 @@ from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
 from keras_distill._progress import ProgressBar
+from keras_distill.diagnosis.variables import assign
+from keras_distill.diagnosis.variables import values_of
 
 # Tried in turn, half a decade apart. The choice matters: on Fashion-MNIST a
 # student of 2 894 parameters is at 74 % after 1000 steps of 64 images at 0.002,
@@ -33,14 +35,20 @@ class ShortTraining(NamedTuple):
 
     Attributes:
         steps: The steps of the training itself, without the trials.
+        steps_wanted: What was asked for; more only if time was up.
+        batch_size: The number of samples in the largest batch.
         samples: The samples drawn in these steps.
         learning_rate: The chosen rate, from which a cosine goes down to 0.
+        trial_steps: The steps of the trials of all learning rates together.
         seconds: The wall time, with the trials.
     """
 
     steps: int
+    steps_wanted: int
+    batch_size: int
     samples: int
     learning_rate: float
+    trial_steps: int
     seconds: float
 
 
@@ -87,8 +95,9 @@ def train(model, see, batches, loss, steps, seconds, verbose):
         batches: An endless iterator of `(x, y, sample_weight)`.
         loss: A Keras loss.
         steps: The steps after the trials; fewer if time does not allow them.
-        seconds: The longest wall time. If the trials take more than half of
-            it, the training after them still gets half.
+        seconds: The wall time from which on there are fewer steps. If the
+            trials take more than half of it, the training after them still
+            gets half.
         verbose: Whether to show Keras's progress bar.
 
     Returns:
@@ -103,7 +112,7 @@ def train(model, see, batches, loss, steps, seconds, verbose):
         alone.compile(optimizer, loss, auto_scale_loss=False)
         optimizer.build(alone.trainable_variables)
     variables = [*model.variables, *optimizer.variables]
-    beginning = _values(variables)
+    beginning = values_of(variables)
     trials = TRIAL_STEPS * len(LEARNING_RATES)
     bar = ProgressBar(trials + steps, verbose=verbose)
 
@@ -124,21 +133,30 @@ def train(model, see, batches, loss, steps, seconds, verbose):
     trial = max(5, trials // len(LEARNING_RATES))
     scores = {}
     for rate in LEARNING_RATES:
-        _assign(variables, beginning)
+        assign(variables, beginning)
         losses = [step(rate)[0] for _ in range(trial)]
         score = float(np.mean(losses[-trial // 3 :]))
         scores[rate] = score if math.isfinite(score) else math.inf
     rate = min(scores, key=scores.get)
     left = max(seconds / 2, seconds - (time.perf_counter() - start))
-    steps = _within(left, times, steps)
+    steps_wanted, steps = steps, _within(left, times, steps)
+    trial_steps = len(times)
     # The bar ends where the training does.
-    bar.target = len(times) + steps
-    _assign(variables, beginning)
-    samples = 0
+    bar.target = trial_steps + steps
+    assign(variables, beginning)
+    sizes = []
     for index in range(steps):
         cosine = 0.5 * (1 + math.cos(math.pi * index / steps))
-        samples += step(rate * cosine)[1]
-    return ShortTraining(steps, samples, rate, time.perf_counter() - start)
+        sizes.append(step(rate * cosine)[1])
+    return ShortTraining(
+        steps=steps,
+        steps_wanted=steps_wanted,
+        batch_size=max(sizes),
+        samples=sum(sizes),
+        learning_rate=rate,
+        trial_steps=trial_steps,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _within(seconds, times, steps):
@@ -199,7 +217,7 @@ def _is_functional(model):
 def _put_back(model):
     layers = batch_normalizations(model)
     momenta = [layer.momentum for layer in layers]
-    values = _values(model.variables)
+    values = values_of(model.variables)
     try:
         for layer in layers:
             layer.momentum = min(layer.momentum, LARGEST_MOMENTUM)
@@ -207,13 +225,4 @@ def _put_back(model):
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        _assign(model.variables, values)
-
-
-def _values(variables):
-    return [keras.ops.convert_to_numpy(v).copy() for v in variables]
-
-
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        assign(model.variables, values)

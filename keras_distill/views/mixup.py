@@ -183,6 +183,21 @@ class BlendableLabels:
         return ops.one_hot(y, self._classes, dtype="float32")
 
 
+def check_blended_labels(views, loss, y):
+    """Raises if a task loss does not take the labels that views blend."""
+    if not isinstance(loss, str):
+        loss = getattr(loss, "__name__", type(loss).__name__)
+    if not views.blends_labels or "sparse" not in loss.lower():
+        return
+    shape = tuple(views.evaluation_labels(y).shape)
+    raise ValueError(
+        f"{type(views).__name__} blends labels: they become numbers of "
+        f"shape {shape}, but the task loss is {loss}. Give integer or "
+        "one-hot labels. Compile with CategoricalCrossentropy and metrics "
+        "for one-hot labels; or leave labels out, with alpha=1."
+    )
+
+
 def checked_classes(number):
     """A number of classes, or `None`."""
     return checked_integer("num_classes", number, least=2, or_none=True)

@@ -132,7 +132,11 @@ def facts(**changes):
             "head": "logits",
             "classes": 10,
             "training": dict(row),
-            "validation": {**row, "lead": 0.1, "lead_standard_error": 0.01},
+            "validation": dict(row),
+        },
+        "headroom": {
+            "accuracy": {"difference": 0.1, "low": 0.08, "high": 0.12},
+            "balanced_accuracy": {"difference": 0.1, "low": 0.08, "high": 0.12},
         },
         "student": {
             "head": "logits",
@@ -149,7 +153,12 @@ def facts(**changes):
             "training_classes_seen": 10,
             "validation_classes_seen": 10,
         },
-        "short_training": {"steps": 1000, "steps_wanted": 1000, "passes": 10.0},
+        "short_training": {
+            "steps": 1000,
+            "steps_wanted": 1000,
+            "passes": 10.0,
+            "views": None,
+        },
         "replicas": 1,
     }
     for path, value in changes.items():

@@ -40,11 +40,71 @@ def test_thresholds_of_the_teacher():
     assert found(**{sure: 0.991})[-1] == "teacher_saturated"
     assert "teacher_saturated" in found(teacher__training__entropy=0.149)
     assert "teacher_saturated" not in found(teacher__training__entropy=0.151)
-    lead = "teacher__validation__lead"
-    assert found(**{lead: 0.011}) == ["limited_by_capacity"]
-    # A student as good as its teacher is limited by neither.
-    assert found(**{lead: 0.009}) == ["teacher_not_better"]
-    assert found(**{lead: -0.2}) == ["teacher_not_better"]
+
+
+def test_thresholds_of_the_labels():
+    agrees = "teacher__training__accuracy"
+    assert found(**{agrees: 0.81}) == ["limited_by_capacity"]
+    assert found(**{agrees: 0.79}) == ["limited_by_labels"]
+    few = {"data__training_samples_used": 50, "data__training_samples": 50}
+    few["data__training_classes_seen"] = 10
+    assert found(**{agrees: 0.79}, **few) == ["undecided"]
+    # A gap of the student's says more, and so does a lack of headroom.
+    gap = {"student__validation__cross_entropy": 0.7}
+    assert found(**{agrees: 0.79}, **gap) == ["limited_by_data"]
+    worse = {"headroom__accuracy": interval(-0.1, 0.02)}
+    assert found(**{agrees: 0.79}, **worse) == ["teacher_not_better"]
+    words = dict(find(facts(**{agrees: 0.561})))["limited_by_labels"]
+    assert "56.1% of the training labels" in words
+
+
+def interval(difference, half):
+    low, high = difference - half, difference + half
+    return {"difference": difference, "low": low, "high": high}
+
+
+def test_the_headroom_comes_first():
+    lead = "headroom__accuracy"
+    assert found(**{lead: interval(0.02, 0.019)}) == ["limited_by_capacity"]
+    assert found(**{lead: interval(0.02, 0.021)}) == ["no_clear_headroom"]
+    assert found(**{lead: interval(-0.02, 0.03)}) == ["teacher_not_better"]
+    assert found(**{lead: interval(-0.2, 0.01)}) == ["teacher_not_better"]
+    memorized = {"student__validation__cross_entropy": 0.7}
+    unclear = {lead: interval(0.02, 0.021)}
+    words = dict(find(facts(**unclear, **memorized)))
+    assert list(words) == ["no_clear_headroom", "limited_by_data"]
+    assert "distil (kd" not in words["limited_by_data"]
+    first = words["no_clear_headroom"]
+    for part in (
+        "+2.0 points (95 % interval -0.1 to +4.1)",
+        "on 2,000 samples",
+        "take more validation data",
+    ):
+        assert part in first
+    more = dict(find(facts(**unclear, data__validation_samples=9000)))
+    assert (
+        "your 9,000 validation samples (samples=)" in more["no_clear_headroom"]
+    )
+
+
+def test_the_headroom_of_imbalanced_classes():
+    imbalanced = {
+        "data__validation_imbalanced": True,
+        "data__validation_majority": 0.69,
+        "headroom__accuracy": interval(0.0, 0.02),
+    }
+    balanced = "headroom__balanced_accuracy"
+    clear = {balanced: interval(0.05, 0.03)}
+    assert found(**imbalanced, **clear) == ["limited_by_capacity", "imbalanced"]
+    unclear = {balanced: interval(0.05, 0.06)}
+    assert found(**imbalanced, **unclear) == ["no_clear_headroom", "imbalanced"]
+    # More right decisions that find fewer of the rare class are no headroom.
+    imbalanced["headroom__accuracy"] = interval(0.05, 0.02)
+    worse = {balanced: interval(-0.05, 0.03)}
+    words = dict(find(facts(**imbalanced, **worse)))
+    assert list(words) == ["no_clear_headroom", "imbalanced"]
+    assert "in balanced accuracy -5.0 points" in words["no_clear_headroom"]
+    assert "right on 69.0%" in words["imbalanced"]
 
 
 def test_thresholds_of_the_data_and_the_time():

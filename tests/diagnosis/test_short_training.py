@@ -1,6 +1,7 @@
 """The short training learns, and changes nothing."""
 
 import random
+import types
 
 import keras
 import numpy as np
@@ -148,3 +149,64 @@ def test_an_unbuilt_student_stays_unbuilt():
     assert not student.built
     with pytest.raises(ValueError, match="copy of it cannot be made"):
         look(Own(8))
+
+
+class BusyMachine:
+    """A clock on which a step takes so many seconds, and a pause as many."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now = seconds, 0.0
+
+    def perf_counter(self):
+        self.now += self.seconds
+        return self.now
+
+
+def on_a_busy_machine(monkeypatch, seconds, **arguments):
+    clock = BusyMachine(seconds)
+    monkeypatch.setattr(
+        short_training,
+        "time",
+        types.SimpleNamespace(perf_counter=clock.perf_counter),
+    )
+    keras.utils.set_random_seed(0)
+    return look(**arguments)
+
+
+@pytest.mark.slow
+def test_a_busy_machine_gives_the_same_answer(monkeypatch):
+    """A student that 60 samples limit: ten times the time changes nothing."""
+    arguments = {"dataset": data(60), "steps": 100}
+    quick = on_a_busy_machine(monkeypatch, 0.05, **arguments)
+    slow = on_a_busy_machine(monkeypatch, 0.5, **arguments)
+    assert quick.findings == slow.findings
+    assert [kind for kind, _ in slow.findings] == ["limited_by_data"]
+    facts = slow.as_dict()["short_training"]
+    assert facts["steps"] == facts["steps_wanted"] == 100
+    assert facts["seconds"] > 100
+    assert "for 100 steps of Adam" in str(slow)
+
+
+@pytest.mark.slow
+def test_what_time_cuts_is_told(monkeypatch):
+    cut = on_a_busy_machine(monkeypatch, 4.0, dataset=data(60), steps=100)
+    short = cut.as_dict()["short_training"]
+    assert 30 < short["steps"] < 75
+    text = " ".join(str(cut).split())
+    assert f"for {short['steps']} of the 100 steps of Adam" in text
+    # What was seen suffices for an answer.
+    assert cut.findings[0][0] == "limited_by_data"
+    extreme = on_a_busy_machine(monkeypatch, 30.0, steps=100)
+    kind, words = extreme.findings[-1]
+    assert kind == "cut_short"
+    assert "for 5 of 100 steps, because the time was up" in words
+
+
+def test_what_was_trained_is_told(ordinary):
+    text = " ".join(str(ordinary).split())
+    assert (
+        "Student alone: a copy, trained from its present weights for 5 steps "
+        "of Adam on batches of 128, at a learning rate that falls from 0.03 "
+        "(the best of 8 steps of trials) to 0; 640 samples drawn, each 2.1 "
+        "times. It took "
+    ) in text

@@ -131,6 +131,24 @@ def test_balanced_interval_covers_the_truth():
     assert 0.92 < covered / 500 < 0.985
 
 
+def test_weights_of_a_paired_difference():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 300)) < [[0.8], [0.7]]
+    expected = paired_difference(first, second)
+    for scale in 1.0, 7.0:
+        weights = np.repeat([scale, 0.0], 300)
+        padded = (np.append(a, ~a) for a in (first, second))
+        difference, interval = paired_difference(*padded, weights)
+        assert difference == pytest.approx(expected[0])
+        assert interval == pytest.approx(expected[1])
+    weights = rng.choice([1.0, 9.0], 300)
+    difference, interval = paired_difference(first, second, weights)
+    right = (np.average(a, weights=weights) for a in (first, second))
+    assert difference == pytest.approx(np.subtract(*right))
+    # Unequal weights are worth fewer samples.
+    assert np.diff(interval) > np.diff(expected[1])
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_area_under_curve_is_scikit_learns(weighted):
     rng = np.random.default_rng(1)

@@ -1,0 +1,81 @@
+"""What the student sees of random views in its short training."""
+
+import contextlib
+
+from keras_distill.diagnosis.variables import assign
+from keras_distill.diagnosis.variables import values_of
+from keras_distill.views import Views
+
+
+def are_random(views):
+    """Whether training shows something else than evaluation."""
+    return type(views).training is not Views.training
+
+
+def seen_in_training(views, batches):
+    """Yields batches as the student sees them in training.
+
+    Args:
+        views: A `Views`.
+        batches: An iterator of `(Sample, y, sample_weight)`.
+
+    Yields:
+        `(x, y, sample_weight)`.
+    """
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)
+    def see(x, y, sample_weight, epoch, index):
+        view = views.training(
+            x, y, sample_weight, epoch=epoch, sample_index=index
+        )
+        return view.student, view.y, view.sample_weight
+
+    for step, (sample, y, sample_weight) in enumerate(batches):
+        index = sample.sample_index
+        # As in a Distiller: without an index each step draws anew.
+        epoch = step if index is None else sample.epoch
+        epoch = tf.convert_to_tensor(epoch, tf.int32)
+        yield see(sample.inputs, y, sample_weight, epoch, index)
+
+
+@contextlib.contextmanager
+def left_as_they_were(views):
+    """Restores the states of the views' random generators."""
+    values = values_of(views.variables)
+    try:
+        yield
+    finally:
+        assign(views.variables, values)
+
+
+def better_training(facts):
+    """Returns the facts about the training in which the student learned more.
+
+    That is the one without random views if they surely cost accuracy.
+    """
+    plain = facts.get("without_views")
+    if plain and plain["gain"]["low"] > 0:
+        return plain
+    keys = ("short_training", "headroom")
+    return facts["student"] | {key: facts.get(key) for key in keys}
+
+
+def finding(facts):
+    """Warns of views that cost more than they bring in so few steps."""
+    better = better_training(facts)
+    if better is not facts.get("without_views"):
+        return None
+    steps = facts["short_training"]["steps"]
+    accuracies = [
+        f"{100 * row['validation']['accuracy']:.1f} %"
+        for row in (facts["student"], better)
+    ]
+    return "strong_views", (
+        f"After {steps:,} steps the student is right on {accuracies[0]} of the "
+        "validation data with these views, and on "
+        f"{accuracies[1]} without their randomness. Strong crops and mixup "
+        "need long training, with a teacher too. Train much longer, take "
+        "milder views (crop_area=(0.8, 1.0), mixup=False), and compare the "
+        "distilled student with one that was trained alone without them."
+    )
