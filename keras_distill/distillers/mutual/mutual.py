@@ -237,8 +237,7 @@ class MutualDistiller(BaseDistiller):
         return self._member(student).export(filepath, format, **options)
 
     def _member(self, name):
-        if name is None:
-            name = self.best_student_name()
+        name = self.best_student_name() if name is None else name
         if name not in self._members:
             raise ValueError(
                 f"There is no student '{name}'. The students are "
@@ -291,8 +290,9 @@ class MutualDistiller(BaseDistiller):
                     first if index == 0 else clone_from_config(first),
                     loss,
                     loss_weights,
-                    _copies(metrics),
-                    _copies(weighted_metrics),
+                    *keras.tree.map_structure(
+                        clone_from_config, (metrics, weighted_metrics)
+                    ),
                     auto_scale_loss=auto_scale_loss,
                 )
             # Callbacks look for `optimizer`.
@@ -315,9 +315,8 @@ class MutualDistiller(BaseDistiller):
         )
 
     def _training_variables(self):
-        members = self._members.values()
-        theirs = [v for m in members for v in m._training_variables()]
-        return [*super()._training_variables(), *theirs]
+        variables = (m._training_variables() for m in self._members.values())
+        return sum(variables, super()._training_variables())
 
     def train_step(self, data):
         from keras_distill.distillers.mutual import mutual_step
@@ -399,7 +398,3 @@ class MutualDistiller(BaseDistiller):
         for member in self._members.values():
             if member.student.built:
                 member.optimizer.build(member.trainable_variables)
-
-
-def _copies(metrics):
-    return keras.tree.map_structure(clone_from_config, metrics)
