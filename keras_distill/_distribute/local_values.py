@@ -1,24 +1,23 @@
-"""Variables whose value is not the same on every replica, and processes."""
+"""What each replica and each process has for itself."""
 
 import numpy as np
 import tensorflow as tf
 
 
 def local_parts(variable):
-    """Returns the parts of a variable that differ by replica.
+    """Returns the `tf.Variable` of each replica of this process.
+
+    The replicas write metrics and statistics of batch normalization without
+    telling each other, though TensorFlow takes the latter for equal.
 
     Args:
         variable: A `keras.Variable`.
 
     Returns:
-        The `tf.Variable` of each replica of this process, if they are brought
-        together only when somebody reads them (metrics, statistics of batch
-        normalization); otherwise `None`.
+        A tuple of `tf.Variable`s; `None` outside of a strategy.
     """
     value = variable.value
     if not isinstance(value, tf.distribute.DistributedValues):
-        return None
-    if value.synchronization != tf.VariableSynchronization.ON_READ:
         return None
     return value.distribute_strategy.experimental_local_results(value)
 

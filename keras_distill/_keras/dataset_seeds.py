@@ -1,7 +1,8 @@
 """What in a `tf.data.Dataset` draws random numbers without a seed.
 
-Relies on, in TensorFlow 2.21: `Dataset._inputs`, `Dataset._functions`,
-`_ShuffleDataset._seed`, `_ShuffleDataset._seed2`.
+Relies on, in TensorFlow 2.21 (with Keras 3.12.4 and 3.15.1):
+`tf.data.Dataset._inputs`, `tf.data.Dataset._functions`, and on shuffled ones
+`tf.data.Dataset._seed` and `tf.data.Dataset._seed2`.
 """
 
 

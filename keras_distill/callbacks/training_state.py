@@ -30,7 +30,12 @@ class TrainingState:
         states = [] if teacher is None else recurrent_states(teacher)
         variables = [*model._training_variables(), *states]
         variables = list({id(v): v for v in variables}.values())
-        parts = [(v, local_parts(v)) for v in variables]
+        # Gradients and the optimizer's steps are the same on all replicas.
+        same = [*model.trainable_variables, *model.optimizer.variables]
+        same = {id(variable) for variable in same}
+        parts = [
+            (v, None if id(v) in same else local_parts(v)) for v in variables
+        ]
         self._shared = [v.value for v, local in parts if local is None]
         self._local = [part for _, local in parts for part in local or ()]
 

@@ -18,7 +18,7 @@ class Stopped(Exception):
 
 class Stop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == 6:
+        if self.model.optimizer.iterations.numpy() == 6:
             raise Stopped
 
 
