@@ -7,6 +7,7 @@ without it.
 
 import functools
 import itertools
+import math
 import reprlib
 from collections.abc import Iterator
 
@@ -32,7 +33,7 @@ class MappedData:
 
 
 def batches(data, argument, at_most=None):
-    """Yields NumPy batches `(x, y)` of any data.
+    """Yields NumPy batches `(x, y)` of any data; sparse ones become dense.
 
     Args:
         data: As in `iterate`, or such data in a `MappedData`.
@@ -75,7 +76,7 @@ def iterate(data, argument, batch_size=32, rows=None) -> Iterator:
         TypeError: If `data` is none of these.
         ValueError: If arrays differ in length.
     """
-    if isinstance(data, (tuple, dict)) or hasattr(data, "__array__"):
+    if isinstance(data, (tuple, dict)) or hasattr(data, "shape"):
         return _slices(to_arrays(data, argument), batch_size, rows)
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
@@ -97,15 +98,19 @@ def evenly_spaced(samples, at_most=None):
 def to_arrays(data, argument):
     """Returns a structure of arrays as NumPy arrays of one length.
 
+    Matrices of scipy stay sparse: dense, they may not fit into memory.
+
     Args:
         data: An array, or a dict or tuple of arrays; `None` stands for what
             there is not.
         argument: The name of the user's argument, for messages.
     """
-    if not are_arrays(data):
+    arrays = keras.tree.map_structure(
+        lambda a: a.tocsr() if hasattr(a, "tocsr") else _array(a), data
+    )
+    if not are_arrays(arrays):
         raise unsupported(data, argument)
-    arrays = _to_numpy(data)
-    lengths = {len(array) for array in leaves(arrays)}
+    lengths = {array.shape[0] for array in leaves(arrays)}
     if len(lengths) > 1:
         raise ValueError(
             f"The arrays of `{argument}` must have the same number of samples. "
@@ -182,7 +187,7 @@ def no_batch():
 
 
 def _slices(arrays, batch_size, rows):
-    count = len(leaves(arrays)[0])
+    count = leaves(arrays)[0].shape[0]
     order = np.arange(count) if rows is None else rows(count)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
@@ -192,24 +197,44 @@ def _slices(arrays, batch_size, rows):
 
 
 def _to_numpy(structure):
-    return keras.tree.map_structure(
-        lambda a: None if a is None else np.asarray(a), structure
-    )
+    return keras.tree.map_structure(_array, structure)
 
 
-def number_of_batches(dataset):
+def _array(a):
+    """Returns a NumPy array of a tensor or array, sparse ones too."""
+    if hasattr(a, "toarray"):  # scipy.sparse
+        return a.toarray()
+    if hasattr(a, "dense_shape"):  # tf.SparseTensor
+        import tensorflow as tf
+
+        a = tf.sparse.to_dense(tf.sparse.reorder(a))
+    return None if a is None else np.asarray(a)
+
+
+def number_of_batches(dataset, batch_size=32):
     """The number of batches; `None` if it is not known.
+
+    Args:
+        dataset: As in `iterate`.
+        batch_size: The number of samples in a batch of arrays.
 
     Raises:
         ValueError: If the dataset never ends.
     """
     import tensorflow as tf
 
-    if not isinstance(dataset, tf.data.Dataset):
-        return None
-    count = int(dataset.cardinality())
-    if count == INFINITE:
-        raise ValueError(
-            "`dataset` never ends. Pass a part of it: dataset.take(batches)."
-        )
-    return None if count < 0 else count
+    if isinstance(dataset, tf.data.Dataset):
+        count = int(dataset.cardinality())
+        if count == INFINITE:
+            raise ValueError(
+                "`dataset` never ends. Pass a part of it: "
+                "dataset.take(batches)."
+            )
+        return None if count < 0 else count
+    if isinstance(dataset, keras.utils.PyDataset):
+        return dataset.num_batches
+    if isinstance(dataset, (tuple, dict)) or hasattr(dataset, "shape"):
+        shapes = [getattr(a, "shape", None) for a in leaves(dataset)]
+        shape = shapes[0] if shapes else None
+        return math.ceil(shape[0] / batch_size) if shape else None
+    return len(dataset) if hasattr(dataset, "__len__") else None

@@ -13,6 +13,7 @@ from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
+from keras_distill._progress import ProgressBar
 
 # Tried in turn, half a decade apart. The choice matters: on Fashion-MNIST a
 # student of 2 894 parameters is at 74 % after 1000 steps of 64 images at 0.002,
@@ -104,7 +105,7 @@ def train(model, see, batches, loss, steps, seconds, verbose):
     variables = [*model.variables, *optimizer.variables]
     beginning = _values(variables)
     trials = TRIAL_STEPS * len(LEARNING_RATES)
-    bar = keras.utils.Progbar(trials + steps, verbose=int(verbose))
+    bar = ProgressBar(trials + steps, verbose=verbose)
 
     times = []
 

@@ -7,8 +7,8 @@ from keras_distill.export.file.lite_model import load
 from keras_distill.export.formats import export_model
 from keras_distill.export.request import Interface
 from keras_distill.export.request import RepresentativeDataset
+from keras_distill.export.verification.gate import VerificationError
 from keras_distill.export.verification.result import Verification
-from keras_distill.export.verification.result import VerificationError
 from keras_distill.export.verification.verification import verify
 from keras_distill.export.writing import tflite
 

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from keras_distill.export import quiet
 from keras_distill.export.conversion import explanation
 from keras_distill.export.conversion.explanation import ExportError
 from keras_distill.export.file import flatbuffer
@@ -68,7 +69,8 @@ def _check_it_runs(file, request):
         return
     sample = request.samples[0] if request.samples else _zeros(file)
     try:
-        LiteModel(file)(sample)
+        with quiet.without_native_log():
+            LiteModel(file)(sample)
     except Exception as error:
         part = explanation.unprepared(str(error), operators)
         place = f"{explanation.described([part], model)}: " if part else ""

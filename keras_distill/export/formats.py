@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_distill._arguments import checked_model
+from keras_distill.export import quiet
 from keras_distill.export.paths import checked_path
 from keras_distill.export.paths import chosen_format
 from keras_distill.export.paths import written_whole
@@ -34,7 +35,8 @@ def export_model(
         overwrite: Whether to replace what exists. A folder is replaced only
             if it is a SavedModel or empty. Defaults to `False`.
         **options: The options of `tflite` for LiteRT, of `Model.save` for
-            `"keras"`, and of `Model.export` for the other formats.
+            `"keras"`, and of `Model.export` for the other formats. Each takes
+            `verbose`, whether to print what was written.
 
     Returns:
         The `pathlib.Path` of the file or folder.
@@ -58,11 +60,19 @@ def export_model(
         _check_options(options)
         return tflite(model, filepath, overwrite=overwrite, **options)
     path = checked_path(filepath, format, overwrite)
-    with written_whole(path, overwrite) as temporary:
+    verbose = options.pop("verbose", True)
+    with (
+        written_whole(path, overwrite) as temporary,
+        quiet.without_python_log(),
+    ):
         if format == "keras":
             model.save(temporary, **options)
         else:
+            # Keras would print the temporary path.
+            options["verbose"] = False
             model.export(str(temporary), format=format, **options)
+    if verbose:
+        print(f"Saved '{path}': {format}.")
     return path
 
 

@@ -6,7 +6,8 @@ What is exported is there whole or not at all.
 import contextlib
 import os
 import pathlib
-import tempfile
+
+from keras_distill.export.temporary import temporary_folder
 
 # Format of `Model.export` (and "keras") -> how its path ends.
 _SUFFIXES = {
@@ -93,18 +94,19 @@ def written_whole(filepath, overwrite):
     """Yields a path to write to, and moves it to `filepath` at the end.
 
     The path is in a temporary folder beside `filepath`, on the same disk, so
-    that the move is a rename. Nothing is left of it after an error. Companion
-    files (OpenVINO's `.bin`) move along.
+    that the move is a rename. Nothing is left of it after an error, and of a
+    killed process nothing after the next export. Companion files (OpenVINO's
+    `.bin`) move along.
     """
     parent = filepath.parent
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=parent) as folder:
-        yield pathlib.Path(folder) / filepath.name
-        written = sorted(pathlib.Path(folder).iterdir())
+    with temporary_folder(".export-", parent) as folder:
+        yield folder / filepath.name
+        written = sorted(folder.iterdir())
         for path in written:
             check_free(parent / path.name, overwrite, folder=path.is_dir())
         for path in written:
             destination = parent / path.name
             if destination.is_dir():  # folders cannot be renamed over
-                os.replace(destination, pathlib.Path(folder) / ".replaced")
+                os.replace(destination, folder / ".replaced")
             os.replace(path, destination)

@@ -1,11 +1,11 @@
 """What the networks do on the test data, in one pass of running sums."""
 
-import keras
 import numpy as np
 
 from keras_distill._data.for_network import for_network
 from keras_distill._data.sources import number_of_batches
 from keras_distill._data.sources import weighted_batches
+from keras_distill._progress import ProgressBar
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.metrics.decisions import LabelsFingerprint
 from keras_distill.report.disagreements import Disagreements
@@ -45,11 +45,7 @@ class Measurement:
         self._weighted = False
         self._ignore_class = ignore_class
         self._disagreements = None
-        progress = keras.utils.Progbar(
-            number_of_batches(dataset),
-            verbose=1 if verbose else 0,
-            unit_name="batch",
-        )
+        progress = ProgressBar(number_of_batches(dataset), "batch", verbose)
         steps = 0
         for x, y, weight in weighted_batches(dataset, "dataset"):
             if self.first_x is None:
@@ -71,7 +67,7 @@ class Measurement:
                 "weight of 0, is masked or has the label `ignore_class` "
                 f"({ignore_class})."
             )
-        progress.update(steps, finalize=True)
+        progress.finish()
 
     @property
     def disagreements(self):

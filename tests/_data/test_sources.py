@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 import keras_distill as kd
@@ -101,3 +102,52 @@ def test_a_look_at_the_first_batch():
     sources.check_it_ends(dataset())
     with pytest.raises(ValueError, match="pass steps_per_epoch="):
         sources.check_it_ends(dataset().repeat())
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (np.ones((65, 2)), 3),
+        ((np.ones((64, 2)), None), 2),
+        ({"a": np.ones((33, 2)), "b": np.ones(33)}, 2),
+        (scipy.sparse.csr_matrix(np.ones((40, 2))), 2),
+        ([np.ones((3, 2))] * 5, 5),
+        (Sequence(), 3),
+        (iter([1]), None),
+        (lambda: iter([1]), None),
+    ],
+)
+def test_the_number_of_batches_is_known_where_it_can_be(data, expected):
+    assert sources.number_of_batches(data) == expected
+
+
+def _sparse(kind):
+    x, y = np.eye(6, 4, dtype="float32"), np.arange(6)
+    sparse = tf.sparse.from_dense(x)
+    return x, {
+        "csr": lambda: (scipy.sparse.csr_matrix(x), y),
+        "coo": lambda: (scipy.sparse.coo_array(x), y),
+        "alone": lambda: scipy.sparse.csr_matrix(x),
+        "tensor": lambda: (sparse, y),
+        "dataset": lambda: tf.data.Dataset.from_tensor_slices(
+            (sparse, y)
+        ).batch(4),
+        "batches": lambda: [(scipy.sparse.csr_matrix(x), y)],
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind", ["csr", "coo", "alone", "tensor", "dataset", "batches"]
+)
+def test_sparse_data_comes_as_dense_batches(kind):
+    x, data = _sparse(kind)
+    given = [batch for batch, _ in sources.batches(data, "dataset")]
+    assert all(type(batch) is np.ndarray for batch in given)
+    np.testing.assert_array_equal(np.concatenate(given), x)
+
+
+def test_weights_come_with_the_batches():
+    x, y, weights = np.ones((40, 2)), np.arange(40), np.arange(40.0)
+    given = list(sources.weighted_batches((x, y, weights), "dataset"))
+    np.testing.assert_array_equal(given[1][2], weights[32:])
+    assert next(sources.weighted_batches((x, y), "dataset"))[2] is None

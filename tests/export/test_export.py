@@ -749,6 +749,28 @@ def test_whole_numbers_go_in_unscaled(tmp_path):
         file(x + 0.5)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64", "bool", "uint8", "int8"])
+@pytest.mark.parametrize("integer_io", [False, True])
+def test_int16x8_needs_float_inputs(dtype, integer_io, tmp_path):
+    ids = keras.Input((6,), dtype=dtype, name="ids")
+    weights = keras.Input((6,), name="weights")
+    h = keras.ops.cast(ids, "float32") + weights
+    model = keras.Model([ids, weights], layers.Dense(2)(h))
+    with pytest.raises(
+        ValueError, match=rf"needs float inputs: 'ids' is {dtype}.*\"int8\""
+    ):
+        request.ExportRequest(
+            model,
+            tmp_path / "a.tflite",
+            quantization="int16x8",
+            representative_dataset={
+                "ids": np.ones((9, 6), dtype),
+                "weights": np.ones((9, 6)),
+            },
+            interface=export.Interface(integer_io=integer_io),
+        )
+
+
 # verify.
 
 
@@ -809,7 +831,8 @@ def test_verify_against_numbers_by_hand(files, student, digits):
     assert found.rows[1]["input_dtype"] == "float32"
     assert found.rows[1]["path"] == str(files[None])
 
-    answers, costs = str(found).split("\n\n")
+    answers, notes, costs, *_ = str(found).split("\n\n")
+    assert "597 samples: the student's accuracy lies in" in notes
     assert f"{100 * student_accuracy:.2f}" in answers.splitlines()[2]
     for table in (answers, costs.split(":\n")[1]):
         lines = table.splitlines()
@@ -1039,7 +1062,7 @@ def test_export_model_passes_other_formats_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "export", fake_export)
     path = export.export_model(dense(), tmp_path / "a.xml", opset=5)
-    assert calls == [("openvino", {"opset": 5})]
+    assert calls == [("openvino", {"opset": 5, "verbose": False})]
     assert path.read_text() == ".xml"
     assert (tmp_path / "a.bin").read_text() == ".bin"
     assert len(list(tmp_path.iterdir())) == 2

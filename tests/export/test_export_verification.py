@@ -14,10 +14,11 @@ from networks import data
 import keras_distill as kd
 from keras_distill import export
 from keras_distill._data.sources import batches
+from keras_distill.export.file import flatbuffer
 from keras_distill.export.verification import memory
 from keras_distill.export.verification import verification
+from keras_distill.export.verification.labels import of_output
 from keras_distill.export.verification.result import Verification
-from keras_distill.export.verification.totals import class_numbers
 
 layers = keras.layers
 
@@ -90,17 +91,17 @@ def test_costs_of_a_file(student, float_file, tmp_path):
 )
 def test_labels_that_do_not_come_as_the_outputs_do(y, output, found):
     with pytest.raises(ValueError, match=f"'{output}'.*Received: a {found}"):
-        class_numbers(y, np.zeros((4, 3)), output)
+        of_output(y, output)
 
 
 def test_labels_come_as_the_outputs_do():
-    y, other, z = np.arange(3), np.zeros(3), np.zeros((3, 3))
+    y, other = np.arange(3), np.zeros(3)
     for labels, output in (
         (y, "output_0"),
         ((other, y), "output_1"),
         ({"z": y, "y": other}, "z"),
     ):
-        np.testing.assert_array_equal(class_numbers(labels, z, output), y)
+        assert of_output(labels, output) is y
 
 
 def test_arrays_of_different_lengths_are_refused():
@@ -183,6 +184,62 @@ def test_data_in_another_range_is_told_with_both_ranges(
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         export.verify(paths, student, (255 * x, y), **options)
+
+
+@pytest.mark.slow
+def test_memory_is_measured_on_a_sample_of_the_data(tmp_path):
+    # Mean pooling over a mask divides by the number of tokens.
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    h = layers.Embedding(10, 4, mask_zero=True)(tokens)
+    h = layers.GlobalAveragePooling1D()(h)
+    model = keras.Model(tokens, layers.Dense(2)(h))
+    x = np.random.default_rng(0).integers(1, 10, (50, 6)).astype("int32")
+    with pytest.warns(UserWarning, match="is not integer throughout"):
+        path = exported(
+            model,
+            tmp_path / "a.tflite",
+            quantization="int8",
+            representative_dataset=x,
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = export.verify(path, model, x, latency_runs=0, verbose=False)
+    assert found.rows[1]["memory_bytes"] > 2**18
+    with pytest.warns(UserWarning, match="could not be measured.*div.cc"):
+        assert memory.resident_memory(path, {}) is None
+
+
+def test_the_table_says_what_the_bytes_are_for(float_file):
+    parts = flatbuffer.size_parts(float_file)
+    assert sum(parts.values()) == float_file.stat().st_size
+    constants = 4 * export.metadata(float_file)["parameters"]
+    # Statistics of batch normalization are folded in.
+    assert abs(constants - parts["weights"]) < 100
+    assert parts["metadata"] > 300 and parts["graph"] > 300
+    float32 = {
+        "file": "full",
+        "quantization": "float32",
+        "size_bytes": 4400,
+        "latency_median_ms": 0.2,
+    }
+    parts = {"weights": 1000, "scales": 240, "metadata": 400, "graph": 360}
+    int8 = {
+        "file": "eight",
+        "quantization": "int8",
+        "parameters": 1000,
+        "size_bytes": 2000,
+        "size_parts": parts,
+        "latency_median_ms": 0.5,
+    }
+    lines = str(Verification([float32, int8], 1, "output_0", 1, 9)).splitlines()
+    assert lines[-2] == (
+        "'eight' has 50 % of the bytes of its weights in float32: weights "
+        "50 %, scales 12 %, metadata 20 %, graph 18 %."
+    )
+    assert lines[-1].startswith("'eight' takes 2.5 times as long as 'full' on")
+    small = {**int8, "size_bytes": 1200, "latency_median_ms": 0.1}
+    text = str(Verification([float32, small], 1, "output_0", 1, 9))
+    assert "weights in float32" not in text and "times as long" not in text
 
 
 def test_foreign_operators_stand_in_the_table():

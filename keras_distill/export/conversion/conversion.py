@@ -11,17 +11,18 @@ conversions run nothing and raise when they fail, so they stay in the parent.
 import contextlib
 import json
 import os
-import pathlib
 import subprocess
 import sys
-import tempfile
 
 import keras
 
 from keras_distill._keras.precision import compute_in
 from keras_distill._keras.precision import set_policy
+from keras_distill._progress import ProgressBar
+from keras_distill.export import quiet
 from keras_distill.export.conversion import converter
 from keras_distill.export.conversion import explanation
+from keras_distill.export.temporary import temporary_folder
 
 
 def convert(request, verbose=True, in_child=True):
@@ -40,12 +41,12 @@ def convert(request, verbose=True, in_child=True):
             and layers.
     """
     settings, samples = _settings(request), request.samples
-    with tempfile.TemporaryDirectory(prefix="keras_distill-") as folder:
-        folder = pathlib.Path(folder)
+    with temporary_folder("keras_distill-") as folder:
         _write_saved_model(request, folder)
         try:
             if samples is None:
-                return converter.converted(folder, settings)
+                with quiet.without_native_log(), quiet.without_python_log():
+                    return converter.converted(folder, settings)
             progress = _Progress(len(samples), verbose)
             run = _converted_in_child if in_child else converter.converted
             return run(folder, settings, samples, progress)
@@ -74,6 +75,7 @@ def _write_saved_model(request, folder):
         spec.shape[0] is None for spec in keras.tree.flatten(request.signature)
     )
     with (
+        quiet.without_python_log(),
         request.file_inputs.tracing(),
         convertible(request.network.layers(), unroll),
     ):
@@ -120,9 +122,7 @@ class _Progress:
     def __init__(self, samples, verbose):
         self.count = 0
         self._samples = samples
-        self._bar = keras.utils.Progbar(
-            samples, verbose=int(bool(verbose)), unit_name="sample"
-        )
+        self._bar = ProgressBar(samples, "sample", verbose)
 
     def __call__(self):
         self.count += 1

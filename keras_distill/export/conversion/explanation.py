@@ -14,6 +14,7 @@ import re
 import signal
 
 from keras_distill._keras.layers import flatten_layers
+from keras_distill.export import quiet
 from keras_distill.export.conversion import converter
 from keras_distill.export.file.flatbuffer import operators
 
@@ -90,9 +91,10 @@ def _float_operators(folder, settings):
     """Lists the operators of the same network in float: a second conversion."""
     path = folder / "float.tflite"
     try:
-        path.write_bytes(
-            converter.converted(folder, {**settings, "quantization": None})
-        )
+        with quiet.without_native_log():
+            path.write_bytes(
+                converter.converted(folder, {**settings, "quantization": None})
+            )
         return operators(path)
     except Exception:  # it is for the message only
         return []

@@ -196,6 +196,43 @@ def operator_counts(operators):
     )
 
 
+def size_parts(filepath):
+    """Measures what the bytes of a file are for.
+
+    Args:
+        filepath: A `.tflite` file.
+
+    Returns:
+        A dict of bytes that sum to the size of the file: `"weights"` (all
+        constants), `"scales"` (scales and zero points, of each channel if the
+        file is quantized so), `"metadata"`, and `"graph"` (operators, names
+        of tensors, alignment).
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    parts = dict.fromkeys(("weights", "scales", "metadata"), 0)
+    with _mapped(filepath) as data:
+        model = schema.Model.GetRootAs(data, 0)
+        buffers = set()
+        for i in range(model.SubgraphsLength()):
+            graph = model.Subgraphs(i)
+            for j in range(graph.TensorsLength()):
+                tensor = graph.Tensors(j)
+                buffers.add(tensor.Buffer())
+                scales = tensor.Quantization()
+                if scales is not None:
+                    parts["scales"] += 8 * scales.ZeroPointLength() + 4 * (
+                        scales.ScaleLength()
+                        + scales.MinLength()
+                        + scales.MaxLength()
+                    )
+        for i in range(model.BuffersLength()):
+            kind = "weights" if i in buffers else "metadata"
+            parts[kind] += model.Buffers(i).DataLength()
+        parts["graph"] = len(data) - sum(parts.values())
+    return parts
+
+
 @contextlib.contextmanager
 def _mapped(filepath):
     """Maps a file into memory, so that only what is looked at is read."""

@@ -126,25 +126,30 @@ class LiteModel:
             An array `(runs,)`. It is the time of the interpreter alone, on
             this machine and not on a phone.
         """
-        inputs = {k: v[:1] for k, v in self._validated(inputs).items()}
-        size = self._batch_size(1)
-        self._set({k: np.repeat(v, size, axis=0) for k, v in inputs.items()})
-        return milliseconds(self._interpreter.invoke, runs, warm_up) / size
+        self._set(self._one_call(inputs))
+        times = milliseconds(self._interpreter.invoke, runs, warm_up)
+        return times / self._batch_size(1)
 
-    def input_shapes(self, inputs: Any) -> dict[int, list[int]]:
-        """Returns the shapes of one call.
+    def raw_inputs(self, inputs: Any) -> dict[int, np.ndarray]:
+        """Returns what the interpreter gets in one call.
 
         Args:
-            inputs: As for `__call__`; the first sample decides open sizes.
+            inputs: As for `__call__`; the first sample is used.
 
         Returns:
-            A dict number of the tensor -> list of sizes.
+            A dict number of the tensor -> array of its dtype.
         """
-        inputs = self._validated(inputs)
+        return {
+            self._inputs[name]["index"]: array
+            for name, array in self._one_call(inputs).items()
+        }
+
+    def _one_call(self, inputs):
+        """Fills the batch of the file with the first sample."""
         size = self._batch_size(1)
         return {
-            self._inputs[name]["index"]: [size, *array.shape[1:]]
-            for name, array in inputs.items()
+            name: np.repeat(array[:1], size, axis=0)
+            for name, array in self._validated(inputs).items()
         }
 
     def _batch_size(self, count):

@@ -6,17 +6,23 @@ and after it ran the network once. That process runs this file by its path.
 """
 
 import json
+import pathlib
 import subprocess
 import sys
+import tempfile
 import warnings
 
+import numpy as np
 
-def resident_memory(filepath, shapes, num_threads=1):
+
+def resident_memory(filepath, inputs, num_threads=1):
     """Measures how the resident set grows by running a file once.
 
     Args:
         filepath: A `.tflite` file.
-        shapes: Shape of each input: dict number of the tensor -> list.
+        inputs: What to run it on: dict number of an input -> array, as
+            `LiteModel.raw_inputs` gives it. An input that is missing is zero,
+            on which some networks cannot run.
         num_threads: Threads of the interpreter.
 
     Returns:
@@ -27,18 +33,21 @@ def resident_memory(filepath, shapes, num_threads=1):
     Warns:
         UserWarning: If the process failed.
     """
-    request = {
-        "filepath": str(filepath),
-        "shapes": {str(k): [int(s) for s in v] for k, v in shapes.items()},
-        "num_threads": num_threads,
-    }
-    # -P: Python must not import from the folder of this file.
-    done = subprocess.run(
-        [sys.executable, "-P", __file__, json.dumps(request)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = pathlib.Path(folder) / "inputs.npz"
+        np.savez(arrays, **{str(number): a for number, a in inputs.items()})
+        request = {
+            "filepath": str(filepath),
+            "inputs": str(arrays),
+            "num_threads": num_threads,
+        }
+        # -P: Python must not import from the folder of this file.
+        done = subprocess.run(
+            [sys.executable, "-P", __file__, json.dumps(request)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         warnings.warn(
@@ -63,20 +72,23 @@ def _resident():
 
 def main(request):
     """Prints the growth of the resident set as JSON."""
-    import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
     request = json.loads(request)
+    with np.load(request["inputs"]) as arrays:
+        inputs = {int(number): arrays[number] for number in arrays.files}
     before = _resident()
     interpreter = Interpreter(
         model_path=request["filepath"], num_threads=request["num_threads"]
     )
-    for index, shape in request["shapes"].items():
-        interpreter.resize_tensor_input(int(index), shape)
+    for number, array in inputs.items():
+        interpreter.resize_tensor_input(number, array.shape)
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
-        zeros = np.zeros(detail["shape"], detail["dtype"])
-        interpreter.set_tensor(detail["index"], zeros)
+        array = inputs.get(detail["index"])
+        if array is None:
+            array = np.zeros(detail["shape"], detail["dtype"])
+        interpreter.set_tensor(detail["index"], array)
     interpreter.invoke()
     after = _resident()
     print(json.dumps(None if before is None else max(after - before, 0)))

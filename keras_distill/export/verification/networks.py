@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_distill._keras.masks import mask_of
 from keras_distill.export import model_inputs
 from keras_distill.export import network
 from keras_distill.export.file import flatbuffer
@@ -21,9 +22,10 @@ class ComparedNetwork:
     Attributes:
         activation: The activation that the network applies to its logits
             itself, or `None`.
+        class_names: A list, or `None` if they are not known.
     """
 
-    activation = None
+    activation = class_names = None
 
     def __init__(self, label):
         self.label = label
@@ -41,7 +43,10 @@ class ComparedNetwork:
         raise NotImplementedError
 
     def select(self, outputs, output):
-        """Returns the chosen output, half precision as float32."""
+        """Returns the chosen output `(batch, ..., units)`.
+
+        Half precision comes as float32.
+        """
         if len(outputs) == 1:
             value = next(iter(outputs.values()))
         elif output in outputs:
@@ -51,6 +56,8 @@ class ComparedNetwork:
                 f"'{self.label}' has no output '{output}', only "
                 f"{list(outputs)}."
             )
+        if value.ndim == 1:
+            value = value[:, None]
         wide = value.dtype.kind in "iu" or value.dtype == np.float64
         return value if wide else value.astype("float32")
 
@@ -78,7 +85,12 @@ class KerasNetwork(ComparedNetwork):
             self._preprocessed = _Traced(
                 lambda x: network.student_input(model, x, preprocessing, role)
             )
-        self._function = _Traced(lambda x: model(x, training=False))
+        self._function = _Traced(self._outputs_and_masks)
+
+    def _outputs_and_masks(self, x):
+        # The end of a traced function takes the masks from the tensors.
+        outputs = model_inputs.named_outputs(self.model(x, training=False))
+        return outputs, {name: mask_of(v) for name, v in outputs.items()}
 
     def input(self, x):
         """Turns the dataset's `x` into what the model takes, in NumPy."""
@@ -87,13 +99,22 @@ class KerasNetwork(ComparedNetwork):
         return keras.tree.map_structure(np.asarray, self._preprocessed(x))
 
     def __call__(self, x):
-        outputs = model_inputs.named_outputs(self._function(x))
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        return self.with_masks(x)[0]
+
+    def with_masks(self, x):
+        """Returns the outputs and their masks (or `None`s), two dicts."""
+        return tuple(
+            {k: None if v is None else np.asarray(v) for k, v in part.items()}
+            for part in self._function(x)
+        )
 
     def facts(self, output, sample):
         return {
             "file": self.label,
             "path": None,
+            "quantization": None,
+            "parameters": int(self.model.count_params()),
+            "size_parts": None,
             "size_bytes": sum(
                 int(np.prod(w.shape)) * tf.as_dtype(w.dtype).size
                 for w in self.model.weights
@@ -159,6 +180,11 @@ class File(ComparedNetwork):
         self._num_threads = num_threads
         notes = flatbuffer.read_metadata(filepath) or {}
         self.activation = notes.get("activation")
+        self.class_names = notes.get("class_names")
+        self._parameters = notes.get("parameters")
+        self._quantization = (
+            (notes["quantization"] or "float32") if notes else None
+        )
         self.takes_raw_data = bool(notes.get("preprocessing"))
         # LiteRT sorts inputs by name, data has the order of the call.
         self._order = notes.get("input_order") or self.model.input_names
@@ -220,12 +246,15 @@ class File(ComparedNetwork):
         if self._measure_memory:
             resident = memory.resident_memory(
                 self.model.filepath,
-                self.model.input_shapes(sample),
+                self.model.raw_inputs(sample),
                 self._num_threads,
             )
         return {
             "file": self.label,
             "path": str(self.model.filepath),
+            "quantization": self._quantization,
+            "parameters": self._parameters,
+            "size_parts": flatbuffer.size_parts(self.model.filepath),
             "size_bytes": self.model.size_in_bytes,
             "input_dtype": "/".join(self.model.input_dtypes.values()),
             "output_dtype": dtypes.get(output) or next(iter(dtypes.values())),

@@ -3,37 +3,13 @@
 import json
 from typing import Any
 
-NO_LABELS = (
-    "`max_accuracy_drop` needs labels, but the dataset has none: give batches "
-    "(x, y), or leave max_accuracy_drop out."
-)
-# Title of a column, key of a row, format of a value: what the files answer,
-# and what they cost.
-_ANSWERS = (
-    ("file", "file", str),
-    ("accuracy %", "accuracy", lambda value: f"{100 * value:.2f}"),
-    ("lost points", "accuracy_drop_points", "{:.2f}".format),
-    ("agreement %", "agreement", lambda value: f"{100 * value:.2f}"),
-    ("teacher %", "teacher_agreement", lambda value: f"{100 * value:.2f}"),
-    ("mean diff", "mean_absolute_difference", "{:.2g}".format),
-    ("max diff", "max_absolute_difference", "{:.2g}".format),
-    ("relative", "max_relative_difference", "{:.1e}".format),
-)
-_COSTS = (
-    ("file", "file", str),
-    ("KiB", "size_bytes", lambda value: f"{value / 1024:.1f}"),
-    ("input", "input_dtype", str),
-    ("output", "output_dtype", str),
-    ("MACs", "multiply_accumulates", "{:,}".format),
-    ("operators", "operators_printed", str),
-    ("memory KiB", "memory_bytes", lambda value: f"{value / 1024:,.0f}"),
-    ("median ms", "latency_median_ms", "{:.3f}".format),
-    ("95 % ms", "latency_95th_percentile_ms", "{:.3f}".format),
-)
+import keras
+import numpy as np
 
-
-class VerificationError(AssertionError):
-    """An exported file lost more accuracy than was allowed."""
+from keras_distill.export.verification import table
+from keras_distill.export.verification.gate import Gate
+from keras_distill.export.verification.labels import CLASSES
+from keras_distill.export.verification.metric import SHARES
 
 
 class Verification:
@@ -42,13 +18,29 @@ class Verification:
     Attributes:
         rows: One dict per network, the Keras student first. Shares are in
             [0, 1], latencies in milliseconds, sizes in bytes; `None` if a
-            value does not apply (accuracy without labels). `operators` is a
-            dict name -> how many, `builtin_operators_only` whether every
-            build of the interpreter has them.
+            value does not apply (accuracy without labels, the recall of a
+            class without samples). `recall` and `precision` are lists by
+            class, `confusion_matrix` is a list of lists, by label and
+            decision, up to 1000 classes. `operators` is a dict name -> how
+            many, `builtin_operators_only` whether every build of the
+            interpreter has them. `size_parts` is what the bytes of a file are
+            for: `"weights"`, `"scales"` (of each channel), `"metadata"` and
+            `"graph"`.
         samples: Number of samples.
         output: Name of the compared output.
         num_threads: Threads of the interpreters.
         latency_runs: Timed calls behind each latency.
+        positions: Number of decisions that count: without padding, void
+            labels and positions of weight 0.
+        task: `"classification"`, `"multi_label"` or `"regression"`.
+        class_names: From the metadata of the files, or `None`.
+        majority, majority_accuracy: The most frequent class, and the accuracy
+            of always deciding for it.
+        metric, metric_in_points: Name of the `metric=`, and whether what a
+            file loses of it is counted in points (hundredths).
+        data_fingerprint: What the labels were:
+            `keras_distill.metrics.decisions.labels_fingerprint` of the class
+            numbers; `None` without labels.
     """
 
     def __init__(
@@ -58,45 +50,103 @@ class Verification:
         output: str,
         num_threads: int,
         latency_runs: int,
+        *,
+        positions: int | None = None,
+        task: str = CLASSES,
+        class_names: list[str] | None = None,
+        majority: int | None = None,
+        majority_accuracy: float | None = None,
+        metric: str = "accuracy",
+        metric_in_points: bool = True,
+        data_fingerprint: str | None = None,
     ):
         self.rows = rows
         self.samples = samples
         self.output = output
         self.num_threads = num_threads
         self.latency_runs = latency_runs
+        self.positions = positions
+        self.task = task
+        self.class_names = class_names
+        self.majority = majority
+        self.majority_accuracy = majority_accuracy
+        self.metric = metric
+        self.metric_in_points = metric_in_points
+        self.data_fingerprint = data_fingerprint
 
-    def check(self, max_accuracy_drop: float = 0.5) -> "Verification":
-        """Raises if a file loses too much accuracy against the student.
+    def check(
+        self,
+        max_accuracy_drop: float | None = None,
+        *,
+        metric: str | keras.metrics.Metric | None = None,
+        per_class_drop: float | None = None,
+    ) -> "Verification":
+        """Raises if a file loses too much against the student.
 
         Args:
-            max_accuracy_drop: Percentage points that a file may lose against
-                the Keras student on the same data. Defaults to 0.5, the bar
-                of this project.
+            max_accuracy_drop: Percentage points of the accuracy (of `metric`)
+                that a file may lose against the Keras student on the same
+                data. Defaults to 0.5, the bar of this project, if
+                `per_class_drop` is not given either.
+            metric: `"accuracy"`, `"balanced_accuracy"`, or the Keras metric
+                that `verify` was given. Defaults to the `metric` of `verify`.
+            per_class_drop: Percentage points of recall that a file may lose
+                on any class. Defaults to `None`: no bound.
 
         Returns:
             The verification itself.
 
         Raises:
             VerificationError: If a file lost more; the message names each.
-            ValueError: If the data had no labels.
+            ValueError: If the data had no labels, or labels without classes.
         """
-        student = self.rows[0]
-        if student["accuracy"] is None:
-            raise ValueError(NO_LABELS)
-        # The slack covers the rounding of a difference of two quotients.
-        lost = [
-            f"'{row['file']}' lost {row['accuracy_drop_points']:.2f} points "
-            f"({row['accuracy']:.2%})"
-            for row in self.rows[1:]
-            if row["accuracy_drop_points"] > max_accuracy_drop + 1e-9
-        ]
-        if lost:
-            raise VerificationError(
-                f"{'; '.join(lost)}: more than the {max_accuracy_drop:g} "
-                "percentage points allowed against the Keras student "
-                f"({student['accuracy']:.2%} on {self.samples} samples)."
-            )
+        if max_accuracy_drop is None and per_class_drop is None:
+            max_accuracy_drop = 0.5
+        Gate(max_accuracy_drop, metric, per_class_drop).check(self)
         return self
+
+    def measured(self, metric=None):
+        """Finds what is known of a metric.
+
+        Args:
+            metric: As in `check`.
+
+        Returns:
+            Its name, whether its drops are in points, and per row a pair of
+            value and drop against the student.
+        """
+        if isinstance(metric, keras.metrics.Metric):
+            metric = metric.name
+        name = metric or self.metric
+        if name in SHARES:
+            values = [row[name] for row in self.rows]
+            drops = [100 * (values[0] - value) for value in values]
+            return name, True, list(zip(values, drops))
+        if name != self.metric:
+            raise ValueError(
+                f"`metric` '{name}' was not measured: give it to verify, "
+                f"verify(metric=...). Measured: '{self.metric}'."
+            )
+        pairs = [(row["metric"], row["metric_drop"]) for row in self.rows]
+        return name, self.metric_in_points, pairs
+
+    def worst_class(self, row):
+        """Returns the class of which a file loses most recall, and points."""
+        pairs = zip(self.rows[0].get("recall") or [], row.get("recall") or [])
+        drops = [
+            -np.inf if None in pair else 100 * (pair[0] - pair[1])
+            for pair in pairs
+        ]
+        worst = int(np.argmax(drops)) if drops else None
+        if worst is None or drops[worst] == -np.inf:
+            return None, None
+        return worst, drops[worst]
+
+    def class_name(self, number):
+        """Formats a class as "3" or "3 ('dog')"."""
+        if self.class_names is None or number >= len(self.class_names):
+            return str(number)
+        return f"{number} ('{self.class_names[number]}')"
 
     def as_dict(self) -> dict[str, Any]:
         """Returns everything as dicts, lists, numbers and strings."""
@@ -107,38 +157,4 @@ class Verification:
         return json.dumps(self.as_dict(), indent=indent)
 
     def __str__(self):
-        threads = f"{self.num_threads} thread" + "s" * (self.num_threads != 1)
-        costs = f"Costs on this machine, not on a phone; {threads}"
-        if self.latency_runs:
-            costs += f", {self.latency_runs} calls"
-        rows = [
-            {**row, "operators_printed": _operators(row)} for row in self.rows
-        ]
-        return "\n".join(
-            [*_table(_ANSWERS, rows), "", f"{costs}:", *_table(_COSTS, rows)]
-        )
-
-
-def _operators(row):
-    """Formats as "9 builtin" or "9, not builtin: FlexErf"."""
-    if not row.get("operators"):
-        return None
-    count = sum(row["operators"].values())
-    if row["builtin_operators_only"]:
-        return f"{count} builtin"
-    return f"{count}, not builtin: {', '.join(row['foreign_operators'])}"
-
-
-def _table(columns, rows):
-    """Returns the lines of a table without its empty columns."""
-    printed = []
-    for title, key, text in columns:
-        values = [row.get(key) for row in rows]
-        if all(value is None for value in values):
-            continue
-        cells = [title, *("-" if v is None else text(v) for v in values)]
-        width = max(map(len, cells))
-        align = str.ljust if key == "file" else str.rjust
-        printed.append([align(cell, width) for cell in cells])
-    lines = ["  ".join(cells).rstrip() for cells in zip(*printed)]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+        return table.text_of(self)

@@ -1,121 +1,233 @@
-"""Counts over many batches that compare networks, in NumPy."""
+"""Running totals of one network, one class per kind of task, in NumPy.
+
+All of them get outputs `(batch, positions, units)` and weights
+`(batch, positions)`. Outputs of weight 0 are finite.
+"""
 
 import numpy as np
 
-from keras_distill.export.model_inputs import named_outputs
+from keras_distill.export.verification import labels
+from keras_distill.metrics.decisions import DecisionCounts
+from keras_distill.metrics.decisions import area_under_curve
+
+# The area under the curve needs all scores in memory.
+_MOST_SCORES = 5_000_000
 
 
-class Totals:
-    """Running sums over the batches; every decision is counted once.
+class Differences:
+    """How far the outputs of a network are from the student's."""
+
+    def __init__(self):
+        self._weight = self._sum = self._max = self._scale = 0.0
+
+    def add(self, outputs, student, weights):
+        """Adds positions."""
+        difference = np.abs(outputs.astype("float64") - student)
+        self._weight += weights.sum() * difference.shape[-1]
+        self._sum += (weights * difference.sum(axis=-1)).sum()
+        self._max = max(self._max, difference.max())
+        self._scale = max(self._scale, np.abs(student).max())
+
+    def results(self):
+        """Returns the differences of a row."""
+        return {
+            "mean_absolute_difference": float(self._sum / self._weight),
+            "max_absolute_difference": float(self._max),
+            "max_relative_difference": float(
+                self._max / self._scale if self._scale else self._max
+            ),
+        }
+
+
+class ClassTotals:
+    """One class per position.
 
     A head of one unit is counted under both thresholds (index 0: logits, 1:
     probabilities). Which one applies is known at the end of the data.
     """
 
-    def __init__(self):
-        self.positions = self.values = 0
-        self.sum = self.max = self.scale = 0.0
-        self.correct = self.agreeing = self.agreeing_teacher = None
-        self.logits = self.teacher_logits = False
+    def __init__(self, units):
+        self._units = units
+        thresholds = 2 if self._binary else 1
+        self._counts = [self._new_counts() for _ in range(thresholds)]
+        self._agreeing = np.zeros(thresholds)
+        self._agreeing_teacher = np.zeros((thresholds, thresholds))
+        self._weight = self._scored = 0.0
+        self._has_labels = self._has_teacher = False
+        self._logits = self._teacher_logits = False
+        self._scores = []
 
-    def add(self, student, outputs, teacher, labels):
-        """Adds a batch.
+    @property
+    def _binary(self):
+        """Whether every unit says yes or no."""
+        return self._units == 1
+
+    def _new_counts(self):
+        return DecisionCounts(max(self._units, 2))
+
+    def add(self, outputs, student, teacher, y, weights):
+        """Adds positions.
 
         Args:
-            student, outputs, teacher: The outputs of the Keras student, of the
-                network that is compared and of the teacher (or `None`), of
-                shape `(batch, ..., classes)`.
-            labels: Class numbers `(batch, ...)`, or `None`.
+            outputs, student, teacher: The outputs of this network, of the
+                Keras student and of the teacher (or `None`).
+            y: The labels, or `None`.
+            weights: How much each position counts.
         """
-        difference = np.abs(outputs.astype("float64") - student)
-        self.values += difference.size
-        self.sum += difference.sum()
-        self.max = np.maximum(self.max, difference.max())
-        self.scale = np.maximum(self.scale, np.abs(student).max())
-        decisions = _decisions(outputs)
-        self.positions += decisions.shape[1]
-        self.logits |= _outside_unit_interval(student)
-        same = (decisions == _decisions(student)).sum(axis=1)
-        self.agreeing = _plus(self.agreeing, same)
-        if labels is not None:
-            right = (decisions == labels.reshape(-1)).sum(axis=1)
-            self.correct = _plus(self.correct, right)
+        decided = self._decisions(outputs)
+        weights = np.broadcast_to(weights[..., None], decided[0].shape)
+        self._weight += weights.sum()
+        same = decided == self._decisions(student)
+        self._agreeing += (same * weights).sum(axis=(1, 2, 3))
+        self._logits |= _outside_unit_interval(student)
+        if y is not None:
+            self._has_labels = True
+            self._count(outputs, decided, y.reshape(decided[0].shape), weights)
         if teacher is not None:
-            self.teacher_logits |= _outside_unit_interval(teacher)
-            same = _decisions(teacher)[:, None] == decisions[None]
-            self.agreeing_teacher = _plus(
-                self.agreeing_teacher, same.sum(axis=-1)
-            )
+            self._has_teacher = True
+            self._teacher_logits |= _outside_unit_interval(teacher)
+            same = self._decisions(teacher)[:, None] == decided[None]
+            self._agreeing_teacher += (same * weights).sum(axis=(2, 3, 4))
+
+    def _decisions(self, outputs):
+        """Returns `(thresholds, batch, positions, 1)` class numbers."""
+        if self._binary:
+            return np.stack([outputs > 0.0, outputs > 0.5]).astype(int)
+        return outputs.argmax(axis=-1)[None, ..., None]
+
+    def _count(self, outputs, decided, y, weights):
+        for counts, decisions in zip(self._counts, decided):
+            counts.add(y, decisions, weights)
+        counted = weights != 0
+        self._scored += counted.sum()
+        if self._units > 2 or self._scored > _MOST_SCORES:
+            self._scores = []
+            return
+        scores = outputs[..., -1:].astype("float64")
+        if self._units == 2:
+            scores -= outputs[..., :1]
+        self._scores.append((y[counted], scores[counted], weights[counted]))
+
+    def counts(self):
+        """The `DecisionCounts` under the threshold that applies."""
+        return self._counts[self._threshold(self._logits)]
+
+    def _threshold(self, logits):
+        return int(self._binary and not logits)
 
     def results(self):
-        """Returns the shares and differences of a row."""
-        binary = len(self.agreeing) == 2
-        threshold = int(binary and not self.logits)
-        teacher = int(binary and not self.teacher_logits)
+        """Returns the shares of a row."""
+        threshold = self._threshold(self._logits)
+        row = {"agreement": self._agreeing[threshold] / self._weight}
+        if self._has_teacher:
+            teacher = self._threshold(self._teacher_logits)
+            same = self._agreeing_teacher[teacher, threshold]
+            row["teacher_agreement"] = same / self._weight
+        row = {key: float(value) for key, value in row.items()}
+        return {**row, **self._shares()} if self._has_labels else row
 
-        def share(counts, index):
-            if counts is None:
-                return None
-            return float(counts[index] / self.positions)
-
+    def _shares(self):
+        counts, area, matrix = self.counts(), None, None
+        if self._scores:
+            scores = (np.concatenate(part) for part in zip(*self._scores))
+            area = area_under_curve(*scores)
+        if counts.matrix is not None:
+            matrix = counts.matrix.tolist()
         return {
-            "accuracy": share(self.correct, threshold),
-            "agreement": share(self.agreeing, threshold),
-            "teacher_agreement": share(
-                self.agreeing_teacher, (teacher, threshold)
-            ),
-            "mean_absolute_difference": float(self.sum / self.values),
-            "max_absolute_difference": float(self.max),
-            "max_relative_difference": float(
-                self.max / self.scale if self.scale else self.max
+            **_shares_of(counts),
+            "recall": _listed(counts.recall),
+            "precision": _listed(counts.precision),
+            "confusion_matrix": matrix,
+            "area_under_curve": None if area is None else _listed(area),
+        }
+
+
+class MultiLabelTotals(ClassTotals):
+    """A yes or no per unit. `recall` and `precision` are those of the yes."""
+
+    _binary = True
+
+    def __init__(self, units):
+        super().__init__(units)
+        # Of the positions of each unit: with a yes as label, decided as yes
+        # (under each threshold), and both.
+        self._yes = np.zeros(units)
+        self._decided, self._right = np.zeros((2, 2, units))
+
+    def _new_counts(self):
+        return DecisionCounts(2)
+
+    def _decisions(self, outputs):
+        return np.stack([outputs > 0.0, outputs > 0.5]).astype(int)
+
+    def _count(self, outputs, decided, y, weights):
+        for counts, decisions in zip(self._counts, decided):
+            counts.add(y, decisions, weights)
+        self._yes += (y * weights).sum(axis=(0, 1))
+        self._decided += (decided * weights).sum(axis=(1, 2))
+        self._right += (decided * y * weights).sum(axis=(1, 2))
+
+    def _shares(self):
+        threshold = self._threshold(self._logits)
+        right, decided = self._right[threshold], self._decided[threshold]
+        with np.errstate(invalid="ignore"):
+            recall, precision = right / self._yes, right / decided
+        return {
+            **_shares_of(self.counts()),
+            "recall": _listed(recall),
+            "precision": _listed(precision),
+        }
+
+
+class NumberTotals:
+    """Targets that are numbers."""
+
+    def __init__(self, units):
+        self._weight = self._absolute = self._square = 0.0
+
+    def add(self, outputs, student, teacher, y, weights):
+        """Adds positions, see `ClassTotals.add`."""
+        if y is None:
+            return
+        error = outputs.astype("float64") - y.reshape(outputs.shape)
+        self._weight += weights.sum() * error.shape[-1]
+        self._absolute += (weights * np.abs(error).sum(axis=-1)).sum()
+        self._square += (weights * np.square(error).sum(axis=-1)).sum()
+
+    def results(self):
+        """Returns the errors of a row."""
+        if not self._weight:
+            return {}
+        return {
+            "mean_absolute_error": float(self._absolute / self._weight),
+            "root_mean_squared_error": float(
+                np.sqrt(self._square / self._weight)
             ),
         }
 
 
-def _plus(counts, more):
-    return more if counts is None else counts + more
+OF_TASK = {
+    labels.CLASSES: ClassTotals,
+    labels.LABELS: MultiLabelTotals,
+    labels.NUMBERS: NumberTotals,
+}
 
 
-def _decisions(logits):
-    """Turns `(..., classes)` into class numbers `(thresholds, positions)`."""
-    flat = logits.reshape(-1, logits.shape[-1])
-    if logits.shape[-1] > 1:
-        return flat.argmax(axis=-1)[None]
-    return np.stack([flat[:, 0] > 0.0, flat[:, 0] > 0.5]).astype(int)
+def _shares_of(counts):
+    return {
+        "accuracy": counts.accuracy,
+        "accuracy_interval": list(counts.interval()),
+        "balanced_accuracy": counts.balanced_accuracy,
+    }
 
 
-def _outside_unit_interval(logits):
-    return bool(logits.min() < 0.0 or logits.max() > 1.0)
+def _listed(values):
+    """Floats for JSON, which has no NaN: `None` for what does not apply."""
+    values = np.asarray(values)
+    if values.ndim == 0:
+        return None if np.isnan(values) else float(values)
+    return [_listed(value) for value in values]
 
 
-def class_numbers(y, logits, output):
-    """Turns labels of any accepted form into whole numbers `(batch, ...)`."""
-    y = _labels_of(y, output)
-    shape = logits.shape
-    if y.shape == shape and shape[-1] > 1:
-        if np.allclose(y.sum(axis=-1), 1.0, atol=1e-3):
-            return y.argmax(axis=-1)
-    elif y.shape in (shape[:-1], (*shape[:-1], 1)):
-        if np.array_equal(y, np.round(y)):
-            return y.reshape(shape[:-1])
-    raise ValueError(
-        f"Labels must be class numbers of shape {shape[:-1]} or one-hot of "
-        f"shape {shape}. Received: shape {y.shape}, dtype {y.dtype}. For other "
-        "tasks leave them out, dataset.map(lambda x, y: x), and compare only "
-        "the differences of the outputs."
-    )
-
-
-def _labels_of(y, output):
-    """Selects the labels of one output, if there are several."""
-    if not isinstance(y, (dict, list, tuple)):
-        return y
-    named = {k: v for k, v in named_outputs(y).items() if v is not None}
-    if output not in named:
-        raise ValueError(
-            f"There are no labels for the compared output '{output}'. They "
-            "must come as the model's outputs do: a dict with the same keys, "
-            "or a list or tuple in the same order. Received: a "
-            f"{type(y).__name__} with labels for {list(named)}"
-        )
-    return named[output]
+def _outside_unit_interval(outputs):
+    return bool(outputs.min() < 0.0 or outputs.max() > 1.0)

@@ -17,19 +17,20 @@ import keras
 import numpy as np
 
 from keras_distill import cost
-from keras_distill._data.sources import batches
+from keras_distill._arguments import checked_integer
 from keras_distill._data.sources import number_of_batches
+from keras_distill._data.sources import weighted_batches
+from keras_distill._progress import ProgressBar
 from keras_distill.export import model_inputs
 from keras_distill.export.file.notes import range_text
 from keras_distill.export.file.notes import ranges_differ
-from keras_distill.export.network import activated
 from keras_distill.export.network import check_preprocessing
+from keras_distill.export.verification.comparison import Comparison
+from keras_distill.export.verification.gate import Gate
+from keras_distill.export.verification.labels import LabelReader
 from keras_distill.export.verification.networks import File
 from keras_distill.export.verification.networks import KerasNetwork
-from keras_distill.export.verification.result import NO_LABELS
 from keras_distill.export.verification.result import Verification
-from keras_distill.export.verification.totals import Totals
-from keras_distill.export.verification.totals import class_numbers
 from keras_distill.views import Views
 
 FilePath = str | os.PathLike
@@ -43,7 +44,10 @@ def verify(
     teacher: keras.Model | None = None,
     preprocessing: Views | Callable | None = None,
     output: str | None = None,
+    ignore_class: int | None = None,
     max_accuracy_drop: float | None = None,
+    metric: str | keras.metrics.Metric | None = None,
+    per_class_drop: float | None = None,
     num_threads: int = 1,
     latency_runs: int = 50,
     measure_memory: bool = True,
@@ -51,20 +55,37 @@ def verify(
 ) -> Verification:
     """Compares TFLite files with the Keras student they were exported from.
 
-    With the logits `z` of the student over all samples and `f` of a file:
+    With the logits `z` of the student and `f` of a file, over all positions
+    (samples, tokens, pixels) that count:
 
-        accuracy                  share of samples with argmax f = label
+        accuracy                  share with argmax f = label
         accuracy_drop_points      100 * (accuracy of z - accuracy of f)
+        accuracy_interval         95 % interval that the number allows (Wilson)
+        recall, precision         by class; balanced_accuracy is mean recall
+        confusion_matrix          positions by label (rows) and decision
+        area_under_curve          of two classes, under the ROC curve
         agreement                 share with argmax f = argmax z
         teacher_agreement         share with argmax f = argmax of the teacher
         mean_absolute_difference  mean |f - z|
         max_absolute_difference   max |f - z|
         max_relative_difference   max |f - z| / max |z|
 
-    A head of one unit decides at 0, or at 0.5 if all outputs of the student
-    (the teacher) lie in [0, 1], because they are probabilities then. Sample
-    weights are ignored, as in Keras's `metrics=`. A file that ends in a softmax
-    or sigmoid of its own is compared with that of the student's logits.
+    Padding (the mask that Keras attaches to the student's output), positions
+    of `ignore_class` and of sample weight 0 count nowhere. Other weights count
+    as in Keras's `weighted_metrics=`: sum(w * right) / sum(w).
+
+    Labels of 0 or 1 for every output unit, with other than one 1 per row, are
+    several labels at once: every unit is a decision then, and recall and
+    precision are those of the ones. Float labels of the output's shape with
+    other values are targets of a regression: rows have
+    `mean_absolute_error` and `root_mean_squared_error` in their place. A
+    student that ends in a softmax, or was compiled with a categorical loss,
+    has one class per position.
+
+    A head of one unit (and of several labels) decides at 0, or at 0.5 if all
+    outputs of the student (the teacher) lie in [0, 1], because they are
+    probabilities then. A file that ends in a softmax or sigmoid of its own is
+    compared with that of the student's logits.
 
     Each row also has the file's size, its operators and whether all are
     builtin, latency, resident memory, and the student's multiply-accumulates,
@@ -76,7 +97,8 @@ def verify(
         dataset: Data that neither training nor quantization has used: a
             `tf.data.Dataset` of `(x, y)`, `(x, y, sample_weight)` or `x`
             batches, any iterable of such batches, or a tuple `(x, y)` of
-            arrays. Labels are class numbers or one-hot. Read once.
+            arrays. Sparse inputs become dense, as files have no others. Read
+            once.
         teacher: A `keras.Model` with the inputs and classes of the student.
             Defaults to `None`.
         preprocessing: What turns the dataset's `x` into the input of a
@@ -86,7 +108,20 @@ def verify(
             `None`.
         output: Which output to compare if the student has several: a key of
             its dict, or `"output_<i>"` of its list.
-        max_accuracy_drop: If given, `check(max_accuracy_drop)` is called.
+        ignore_class: The label of positions without a class, such as 255, as
+            in Keras's losses. Defaults to `None`.
+        max_accuracy_drop: How much of `metric` a file may lose against the
+            Keras student: percentage points, or, for a metric that should
+            fall, its own unit. Defaults to `None`: no bound.
+        metric: What `max_accuracy_drop` is about: `"accuracy"`,
+            `"balanced_accuracy"`, or a `keras.metrics.Metric`, which gets the
+            labels, the outputs (logits, if the student gives logits) and the
+            weights. It should grow or fall as Keras's callbacks take it; one
+            of your own should fall if its name holds "error", "loss" or
+            "false". Of several numbers, the largest loss counts. Defaults to
+            `None`: the accuracy.
+        per_class_drop: How many percentage points of recall a file may lose
+            on any class. Defaults to `None`: no bound.
         num_threads: Threads per interpreter. Defaults to 1, the most
             repeatable.
         latency_runs: Number of timed calls per network for the median and the
@@ -99,14 +134,15 @@ def verify(
         verbose: Whether to show a progress bar.
 
     Input shapes:
-        Outputs `(batch, ..., classes)`; labels `(batch, ...)`,
-        `(batch, ..., 1)` or one-hot `(batch, ..., classes)`.
+        Outputs `(batch, ..., units)`; labels `(batch, ...)`, `(batch, ..., 1)`
+        or `(batch, ..., units)`; sample weights `(batch,)` to `(batch, ...)`.
 
     Returns:
         A `Verification`.
 
     Raises:
-        VerificationError: If a file lost more than `max_accuracy_drop`.
+        VerificationError: If a file lost more than `max_accuracy_drop` or
+            `per_class_drop`, or if a network's outputs are not finite.
         FileNotFoundError, TypeError, ValueError: If a file, an argument or
             the first batch does not fit.
 
@@ -134,6 +170,10 @@ def verify(
     verification.check(max_accuracy_drop=5.0)
     ```
     """
+    gate = Gate(max_accuracy_drop, metric, per_class_drop)
+    checked_integer("num_threads", num_threads)
+    checked_integer("latency_runs", latency_runs, 0)
+    checked_integer("ignore_class", ignore_class, -(2**63), or_none=True)
     steps = number_of_batches(dataset)
     check_preprocessing(preprocessing)
     _, inputs = model_inputs.input_signature(student)
@@ -147,65 +187,68 @@ def verify(
         )
         for label, path in _labelled(files).items()
     ]
-    networks = [keras_student, *opened]
     if teacher is not None:
         teacher = KerasNetwork("teacher", teacher, preprocessing, "teacher")
-    totals = [Totals() for _ in networks]
-    samples = batch_count = 0
-    progress = keras.utils.Progbar(
-        steps, verbose=1 if verbose else 0, unit_name="batch"
+    comparison = Comparison(
+        keras_student,
+        opened,
+        teacher,
+        LabelReader(student, ignore_class),
+        output,
+        metric if isinstance(metric, keras.metrics.Metric) else None,
     )
-    for x, y in batches(dataset, "dataset"):
-        if y is None and max_accuracy_drop is not None:
-            raise ValueError(NO_LABELS)
-        student_x = keras_student.input(x)
-        fed = [student_x, *(file.feed(x, student_x) for file in opened)]
-        outputs = [network(value) for network, value in zip(networks, fed)]
-        if not samples:
-            output = _chosen_output(outputs[0], output)
-            first = keras.tree.map_structure(lambda v: v[:1], fed)
-        logits = [n.select(o, output) for n, o in zip(networks, outputs)]
-        teacher_logits = labels = None
-        if teacher is not None:
-            teacher_logits = teacher.select(teacher(teacher.input(x)), output)
-            _check_shape(teacher_logits, logits[0], "teacher")
-        if y is not None:
-            labels = class_numbers(y, logits[0], output)
-        for total, network, value in zip(totals, networks, logits):
-            _check_shape(value, logits[0], network.label)
-            expected = np.asarray(activated(logits[0], network.activation))
-            total.add(expected, value, teacher_logits, labels)
-        samples += len(logits[0])
+    batch_count = 0
+    progress = ProgressBar(steps, "batch", verbose)
+    for x, y, sample_weight in weighted_batches(dataset, "dataset"):
+        comparison.add(x, y, sample_weight)
+        gate.check_task(comparison.reader.task, y is not None)
         batch_count += 1
         progress.update(batch_count)
-    progress.update(batch_count, finalize=True)
-    if not samples:
+    progress.finish()
+    if not comparison.samples:
         raise ValueError("`dataset` is empty: there is nothing to verify on.")
+    if not comparison.positions:
+        raise ValueError(
+            "Nothing in `dataset` counts: all of it is padding, of weight 0, "
+            "or of `ignore_class`."
+        )
     _warn_of_ranges(opened)
-    products = _multiply_accumulates(student, first[0])
+    products = _multiply_accumulates(student, comparison.first[0])
     rows: list[dict[str, Any]] = []
-    for network, total, sample in zip(networks, totals, first):
-        row = _row(network, total, output, sample, latency_runs)
-        row["multiply_accumulates"] = products
-        if row["accuracy"] is not None:
-            best = (rows or [row])[0]["accuracy"]
-            row["accuracy_drop_points"] = 100 * (best - row["accuracy"])
-        rows.append(row)
-    result = Verification(rows, samples, str(output), num_threads, latency_runs)
-    return (
-        result if max_accuracy_drop is None else result.check(max_accuracy_drop)
+    for network, answers, sample in zip(
+        comparison.networks, comparison.answers(), comparison.first
+    ):
+        facts = network.facts(comparison.output, sample)
+        times = _latency(network, sample, latency_runs)
+        rows.append({**facts, **answers, **times})
+        rows[-1]["multiply_accumulates"] = products
+    facts = comparison.facts()
+    if metric is not None and comparison.metric is None:
+        facts["metric"] = metric
+    result = Verification(
+        rows,
+        comparison.samples,
+        str(comparison.output),
+        num_threads,
+        latency_runs,
+        class_names=next(
+            (file.class_names for file in opened if file.class_names), None
+        ),
+        **facts,
     )
+    if not gate.is_open:
+        gate.check(result)
+    return result
 
 
-def _row(network, total, output, sample, latency_runs):
-    row = {**network.facts(output, sample), **total.results()}
-    row["accuracy_drop_points"] = None
-    times = network.latency(sample, latency_runs) if latency_runs else None
-    for name, percent in ("median", 50), ("95th_percentile", 95):
-        row[f"latency_{name}_ms"] = (
+def _latency(network, sample, runs):
+    times = network.latency(sample, runs) if runs else None
+    return {
+        f"latency_{name}_ms": (
             None if times is None else float(np.percentile(times, percent))
         )
-    return row
+        for name, percent in (("median", 50), ("95th_percentile", 95))
+    }
 
 
 def _warn_of_ranges(files):
@@ -240,24 +283,6 @@ def _multiply_accumulates(student, sample):
                 # not worth the rest of the table.
                 continue
     return None
-
-
-def _chosen_output(outputs, output):
-    if output is None and len(outputs) == 1:
-        return next(iter(outputs))
-    if output not in outputs:
-        raise ValueError(
-            f"`output` must be one of {list(outputs)}. Received: {output!r}"
-        )
-    return output
-
-
-def _check_shape(logits, student_logits, label):
-    if logits.shape != student_logits.shape:
-        raise ValueError(
-            f"The outputs of '{label}' have the shape {logits.shape}, the "
-            f"student's {student_logits.shape}; they must be the same."
-        )
 
 
 def _labelled(files):

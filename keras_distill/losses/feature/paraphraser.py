@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_distill._progress import ProgressBar
 from keras_distill.losses.connectors import batch_norm
 from keras_distill.losses.ops.elementwise import at_least_float32
 
@@ -88,7 +89,7 @@ def train(paraphrasers, batches, epochs, learning_rate):
         Per paraphraser the error of the last epoch.
     """
     trainers = [p.trainer(learning_rate) for p in paraphrasers]
-    progress = keras.utils.Progbar(epochs, unit_name="epoch")
+    progress = ProgressBar(epochs, "epoch")
     try:
         for epoch in range(epochs):
             errors = _epoch(trainers, batches)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._arguments import checked_integer
+from keras_distill._progress import ProgressBar
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
@@ -113,8 +114,7 @@ class _Builder:
             views = header["samples"] * header["epochs"] - done
             seconds = time.perf_counter() - began
             size = sum(s["bytes"] for s in header["shards"])
-            if bar.target is None:
-                bar.update(done + views, finalize=True)
+            bar.finish()
             print(
                 f"TeacherCache: {views} views in {seconds:.1f} s "
                 f"({views / seconds:.0f} per second); '{self.path}' has "
@@ -207,7 +207,7 @@ class _Builder:
         )
         if done:
             print(f"TeacherCache: going on after {done} views.")
-        return keras.utils.Progbar(total, unit_name="view")
+        return ProgressBar(total, "view")
 
 
 def _replayable(views):

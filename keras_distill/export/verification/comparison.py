@@ -1,0 +1,216 @@
+"""One pass over the data: what every network answers, counted."""
+
+import keras
+import numpy as np
+
+from keras_distill.export.network import activated
+from keras_distill.export.verification import totals
+from keras_distill.export.verification.gate import VerificationError
+from keras_distill.export.verification.labels import CLASSES
+from keras_distill.export.verification.labels import counting_weights
+from keras_distill.export.verification.labels import of_output
+from keras_distill.export.verification.metric import MetricOfNetworks
+from keras_distill.metrics.decisions import LabelsFingerprint
+
+# What a row says of the answers; a task fills in some.
+_ANSWERS = (
+    "accuracy",
+    "accuracy_drop_points",
+    "accuracy_interval",
+    "balanced_accuracy",
+    "recall",
+    "precision",
+    "confusion_matrix",
+    "area_under_curve",
+    "mean_absolute_error",
+    "root_mean_squared_error",
+    "agreement",
+    "teacher_agreement",
+    "metric",
+    "metric_drop",
+)
+
+
+class Comparison:
+    """Counts the answers of a student, of files, and of a teacher.
+
+    Args:
+        student: The `KerasNetwork` of the student.
+        files: A list of `File`.
+        teacher: The `KerasNetwork` of the teacher, or `None`.
+        reader: A `LabelReader`.
+        output: As in `verify`.
+        metric: A `keras.metrics.Metric`, or `None`.
+
+    Attributes:
+        output: The name of the compared output.
+        samples: Number of samples so far.
+        positions: Number of positions that count.
+        first: What each network was fed with: one sample.
+    """
+
+    def __init__(self, student, files, teacher, reader, output, metric):
+        self.student, self.files, self.teacher = student, files, teacher
+        self.networks = [student, *files]
+        self.reader = reader
+        self.output = output
+        self.metric = None if metric is None else MetricOfNetworks(metric)
+        self.samples = self.positions = 0
+        self.first = None
+        self._differences = [totals.Differences() for _ in self.networks]
+        self._totals = {}
+        self._fingerprints = {}
+
+    def add(self, x, y, sample_weight):
+        """Runs every network on a batch and counts."""
+        student_x = self.student.input(x)
+        fed = [student_x, *(file.feed(x, student_x) for file in self.files)]
+        outputs, masks = self.student.with_masks(student_x)
+        outputs = [outputs]
+        outputs += [file(a) for file, a in zip(self.files, fed[1:])]
+        if not self.samples:
+            self.output = _chosen_output(outputs[0], self.output)
+            self.first = keras.tree.map_structure(lambda v: v[:1], fed)
+        values = [
+            network.select(output, self.output)
+            for network, output in zip(self.networks, outputs)
+        ]
+        shape = values[0].shape
+        for network, value in zip(self.networks[1:], values[1:]):
+            _check_shape(value, shape, network.label)
+        teacher = None
+        if self.teacher is not None:
+            teacher = self.teacher(self.teacher.input(x))
+            teacher = self.teacher.select(teacher, self.output)
+            _check_shape(teacher, shape, "teacher")
+        y = of_output(y, self.output)
+        weights = counting_weights(
+            shape,
+            of_output(sample_weight, self.output, "sample weights"),
+            masks.get(self.output, next(iter(masks.values()))),
+        )
+        read, weights = self.reader.read(y, shape, weights)
+        self.samples += shape[0]
+        counted = weights != 0
+        self.positions += int(counted.sum())
+        if counted.any():
+            self._count(values, teacher, read, weights, counted)
+            if self.metric is not None and y is not None:
+                for network, value in zip(self.networks, values):
+                    self.metric.add(
+                        network.label, y, value, weights, network.activation
+                    )
+
+    def _count(self, values, teacher, read, weights, counted):
+        """Counts a batch; what has weight 0 is set to 0 before."""
+        if teacher is not None:
+            _check_finite(teacher[counted], "teacher")
+            teacher = _by_position(teacher, counted)
+        for network, value in zip(self.networks, values):
+            _check_finite(value[counted], network.label)
+        values = [_by_position(value, counted) for value in values]
+        weights = weights.reshape(values[0].shape[:2])
+        expected = [
+            np.asarray(activated(values[0], network.activation))
+            for network in self.networks
+        ]
+        for difference, value, student in zip(
+            self._differences, values, expected
+        ):
+            difference.add(value, student, weights)
+        # What ceased to fit is not counted any more.
+        self._totals = {
+            kind: self._totals.get(kind) or self._new_totals(kind, values[0])
+            for kind in read
+        }
+        for kind, y in read.items():
+            if y is not None:
+                fingerprint = self._fingerprints.setdefault(
+                    kind, LabelsFingerprint()
+                )
+                fingerprint.add(y[counted])
+                y = _by_position(y.reshape(*counted.shape, -1), counted)
+            for total, value, student in zip(
+                self._totals[kind], values, expected
+            ):
+                total.add(value, student, teacher, y, weights)
+
+    def _new_totals(self, kind, value):
+        of_task = totals.OF_TASK[kind]
+        return [of_task(value.shape[-1]) for _ in self.networks]
+
+    def answers(self):
+        """Returns the answers of each network: a list of dicts for rows."""
+        rows = []
+        for network, difference, total in zip(
+            self.networks, self._differences, self._totals[self.reader.task]
+        ):
+            row = {
+                **dict.fromkeys(_ANSWERS),
+                **total.results(),
+                **difference.results(),
+            }
+            rows.append(row)
+            if row["accuracy"] is not None:
+                best = rows[0]["accuracy"]
+                row["accuracy_drop_points"] = 100 * (best - row["accuracy"])
+            if self.metric is not None:
+                row["metric"] = self.metric.result(network.label)
+                row["metric_drop"] = self._metric_drop(rows)
+        return rows
+
+    def _metric_drop(self, rows):
+        """What the last row lost; of several numbers the most."""
+        drop = np.asarray(rows[0]["metric"]) - np.asarray(rows[-1]["metric"])
+        drop = 100 * drop if self.metric.should_grow else 0.0 - drop
+        return float(np.max(drop))
+
+    def facts(self):
+        """Returns what a `Verification` notes of data and task."""
+        task = self.reader.task
+        facts = {"positions": self.positions, "task": task}
+        if self.metric is not None:
+            facts["metric"] = self.metric.name
+            facts["metric_in_points"] = self.metric.should_grow
+        if task in self._fingerprints:
+            fingerprint = self._fingerprints[task].hexdigest()
+            facts["data_fingerprint"] = fingerprint
+            if task == CLASSES:
+                counts = self._totals[task][0].counts()
+                facts["majority"] = int(counts.of_label.argmax())
+                facts["majority_accuracy"] = counts.majority_accuracy
+        return facts
+
+
+def _chosen_output(outputs, output):
+    if output is None and len(outputs) == 1:
+        return next(iter(outputs))
+    if output not in outputs:
+        raise ValueError(
+            f"`output` must be one of {list(outputs)}. Received: {output!r}"
+        )
+    return output
+
+
+def _check_shape(value, expected, label):
+    if value.shape != expected:
+        raise ValueError(
+            f"The outputs of '{label}' have the shape {value.shape}, the "
+            f"student's {expected}; they must be the same."
+        )
+
+
+def _by_position(values, counted):
+    """Returns `(batch, positions, units)`, 0 where nothing counts."""
+    values = np.where(counted[..., None], values, 0)
+    return values.reshape(len(values), -1, values.shape[-1])
+
+
+def _check_finite(value, label):
+    if not np.isfinite(value).all():
+        raise VerificationError(
+            f"The outputs of '{label}' are not finite on `dataset` (NaN or "
+            "infinity): nothing can be said of its answers. Has the training "
+            "diverged, are there NaN in the data, or do values leave the "
+            "range of half precision?"
+        )
