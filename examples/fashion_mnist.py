@@ -183,6 +183,7 @@ def main():
             verification=verification,
             accuracies=accuracies,
             agreements=agreements,
+            exported_run=0,
             history=histories,
             train_dataset=experiment.data.x_train[:64],
         ),

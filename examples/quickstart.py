@@ -211,6 +211,7 @@ kd.write_report(
         verification=verification,
         accuracies=accuracies,
         agreements=agreements,
+        exported_run=0,
         history=histories,
         train_dataset=kd.datasets.batches(
             split.x_train, batch_size=BATCH, seed=0

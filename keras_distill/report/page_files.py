@@ -29,12 +29,16 @@ _FILE_COSTS = (
     ("latency_median_ms", "median ms", "{:.3f}".format),
     ("latency_95th_percentile_ms", "95\u00a0% ms", "{:.3f}".format),
 )
-# Not for a table: the sections about networks and classes have them.
+# Not for a table: the JSON file has them.
 _NOT_SHOWN = (
     "accuracy_interval",
     "recall",
     "precision",
     "confusion_matrix",
+    "metric_drop",
+    "quantization",
+    "parameters",
+    "size_parts",
 )
 
 
@@ -49,7 +53,8 @@ def files(facts):
         for column in _FILE_ANSWERS
         if column[0] != "balanced_accuracy" or facts["data"]["imbalanced"]
     ]
-    known = {"file", "path", *_NOT_SHOWN}
+    answers.append(("metric", verification.get("metric"), _text))
+    known = {"file", "path", "metric", *_NOT_SHOWN}
     known |= {key for key, *_ in _FILE_ANSWERS + _FILE_COSTS}
     others = [key for row in rows for key in row if key not in known]
     costs = [

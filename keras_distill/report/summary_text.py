@@ -110,7 +110,7 @@ def _beside_student(row, samples, things):
 
 def _points_beside_student(drop):
     if abs(drop) < 0.05:
-        return "as the Keras student"
+        return "the same as the Keras student"
     side = "below" if drop > 0 else "above"
     return f"{abs(drop):.1f} points {side} the Keras student"
 

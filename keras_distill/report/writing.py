@@ -27,6 +27,7 @@ from keras_distill.report.measuring import Measurement
 from keras_distill.report.runs import exported_run
 from keras_distill.report.runs import summarize_runs
 from keras_distill.report.summary_text import summary
+from keras_distill.report.tally import LARGEST_MATRIX
 
 
 def write_report(
@@ -278,6 +279,8 @@ def _without_folders(verification):
     for row in facts["rows"]:
         if row.get("path"):
             row["path"] = provenance.without_folders(row["path"])
+        if len(row.get("confusion_matrix") or ()) > LARGEST_MATRIX:
+            row["confusion_matrix"] = None
     return facts
 
 
