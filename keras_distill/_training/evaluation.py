@@ -87,5 +87,7 @@ def _has_labels(data):
         _, y, _ = unpacked_batch(data[0])
         return y is not None
     if isinstance(data, (tuple, list)):
+        if isinstance(data[0], (tf.data.Dataset, keras.utils.PyDataset)):
+            return None  # Keras splits arrays only.
         return len(data) > 1 and data[1] is not None
     return False if hasattr(data, "shape") or isinstance(data, dict) else None
