@@ -169,7 +169,8 @@ def _checked_function(function) -> Callable | None:
             "augmentation layers of Keras: kd.views.Augmented. Received: "
             f"{function!r}"
         )
-    if ">" not in keras.saving.get_registered_name(function):
+    name = keras.saving.get_registered_name(function)
+    if keras.saving.get_registered_object(name) is not function:
         raise ValueError(
             "augmentation must be registered, so that it can be saved and a "
             "teacher cache knows it by name. Put this above the function: "

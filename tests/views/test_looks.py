@@ -65,7 +65,7 @@ def test_quarter_turns():
     views = Consistent(SIZE, quarter_turns=True, **AS_THEY_ARE)
     turns = [lambda x, k=k: np.rot90(x, k) for k in range(4)]
     counts = chosen(views, turns)
-    assert (counts > SAMPLES / 8).all()
+    assert (counts > SAMPLES / 16).all()
 
 
 def test_turns_are_to_the_left():
@@ -144,7 +144,9 @@ def test_who_sees_what():
 
 @pytest.mark.slow
 def test_in_a_compiled_graph():
-    views = KINDS["mixup"]()
+    """Without a function: XLA's stateless random numbers are others."""
+    without = {**EVERYTHING, "augmentation": None}
+    views = kd.views.FunctionMatching(SIZE, **without)
     expected = seen(views)
     views.jit_compile = True
     compiled = tf.function(
