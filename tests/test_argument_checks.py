@@ -4,13 +4,20 @@ import keras
 import numpy as np
 import pytest
 
+from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_alpha
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_booleans
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_integers
 from keras_distill._arguments import checked_layer
 from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_numbers
 from keras_distill._arguments import checked_range
+from keras_distill._arguments import checked_seed
 from keras_distill._arguments import checked_size
+from keras_distill._arguments import checked_string
+from keras_distill._arguments import checked_strings
 from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import is_number
@@ -100,6 +107,72 @@ def test_sizes_and_ranges():
             checked_range("x", bounds)
     with pytest.raises(ValueError, match=r"\(0, 1\]"):
         checked_range("x", (0.5, 1.1), most=1.0)
+
+
+def test_booleans():
+    for value in (True, np.bool_(True)):
+        assert checked_boolean("b", value) is True
+    assert checked_boolean("b", None, or_none=True) is None
+    for value in ("no", "", 0, 1, 1.0, None, [], np.int64(1)):
+        with pytest.raises(ValueError, match="b must be True or False"):
+            checked_boolean("b", value)
+    assert checked_booleans("b", [True, np.False_], 2) == (True, False)
+    for values in ("ab", [True], [True, "no"], True):
+        with pytest.raises(ValueError, match="b must be a list .* 2 of them"):
+            checked_booleans("b", values, 2)
+
+
+def test_choices_of_unlike_kinds():
+    """1 is neither `True` nor 1.0, and an array is no choice."""
+    assert one_of("x", np.int64(2), (1, 2)) == 2
+    assert one_of("x", np.bool_(True), (False, True, "as_given")) is True
+    for value, options in (
+        (True, (1, 2)),
+        (1.0, (1, 2)),
+        (1, (False, True)),
+        ("", (False, True)),
+        (np.ones(2), ("a", 1)),
+    ):
+        with pytest.raises(ValueError, match="x must be one of"):
+            one_of("x", value, options)
+
+
+def test_numbers_that_float32_does_not_hold():
+    for value in (1e39, 10**400, 1e-50, -1e300):
+        assert not is_number(value)
+    assert is_number(0) and is_number(np.float64(1e-38))
+    for value in (1e-4, 1e4, 1e30):
+        with pytest.raises(ValueError, match=r"in \[0.001, 1000\]"):
+            checked_temperature(value)
+
+
+def test_lists_of_numbers():
+    assert checked_numbers("x", np.array([1, 2.5])) == (1.0, 2.5)
+    for values in ("12", 3.0, [], [1.0, float("nan")], [True], {1.0: 2}):
+        with pytest.raises(ValueError, match="x must be a list of positive"):
+            checked_numbers("x", values)
+
+
+def test_seeds():
+    """Of 32 bits; two seeds that would draw alike cannot be given."""
+    assert checked_seed(2**32 - 1) == 2**32 - 1
+    assert checked_seed(None, or_none=True) is None
+    for value in (-1, 2**32, 1.0, "0", True):
+        with pytest.raises(ValueError, match="seed must be .* 4294967295"):
+            checked_seed(value)
+
+
+def test_texts_and_paths():
+    assert checked_string("x", "a") == "a"
+    assert checked_strings("x", ("a", "b")) == ["a", "b"]
+    assert checked_strings("x", None, or_none=True) is None
+    for values in ("abcd", ["a", 1], [""], [], 3):
+        with pytest.raises(ValueError, match="x must be a list of strings"):
+            checked_strings("x", values)
+    assert as_path("x", "a/b").name == "b"
+    for path in (None, "", 3, b"a"):
+        with pytest.raises(TypeError, match="x must be a path"):
+            as_path("x", path)
 
 
 def test_static_shapes():

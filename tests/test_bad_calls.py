@@ -45,7 +45,8 @@ WRONG = {
 
 # Numbers of this name may be 0, and texts of this name are free.
 MAY_BE_0 = (
-    "alpha beta clip_norm epoch feature_weight first_epoch fold gamma "
+    "alpha beta brightness clip_norm epoch feature_weight first_epoch fold "
+    "gamma "
     "cross_entropy_weight dropout latency_runs logit_weight max_accuracy_drop "
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "

@@ -51,8 +51,9 @@ def steps_per_epoch(
     steps = n // batch_size if drop_remainder else -(-n // batch_size)
     if not steps:
         raise ValueError(
-            "With `drop_remainder=True` there must be one full batch. Received:"
-            f" n={n}, batch_size={batch_size}, drop_remainder={drop_remainder}"
+            "There must be at least 1 batch, and with `drop_remainder=True` "
+            "one full batch. Received: "
+            f"n={n}, batch_size={batch_size}, drop_remainder={drop_remainder}"
         )
     return steps
 

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from keras_distill._arguments import checked_boolean
-from keras_distill._arguments import checked_instance
 from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_loss
 from keras_distill._arguments import checked_number
 from keras_distill._data.for_network import for_network
 from keras_distill.diagnosis.classifier import Classifier
@@ -126,9 +126,7 @@ def diagnose(
     checked_integer("samples", samples)
     checked_number("seconds", seconds)
     checked_boolean("verbose", verbose)
-    checked_instance(
-        "task_loss", task_loss, keras.losses.Loss, "keras.losses.Loss"
-    )
+    checked_loss("task_loss", task_loss)
     training = Data(dataset, "dataset", batch_size)
     held_out = Data(validation_data, "validation_data", batch_size)
 

@@ -86,14 +86,8 @@ class Ensemble(keras.Model):
             raise ValueError("models: Ensemble needs at least one model.")
         if weights is None:
             weights = [1.0] * len(models)
-        weights = checked_numbers(
-            "weights",
-            weights,
-            "[0, inf)",
-            length=len(models),
-            hint="one per model, not all 0",
-        )
-        if not sum(weights):
+        weights = checked_numbers("weights", weights, "[0, inf)")
+        if len(weights) != len(models) or not sum(weights):
             raise ValueError(
                 f"weights needs {len(models)} numbers >= 0, not all 0. "
                 f"Received: {weights}"

@@ -1,7 +1,7 @@
 """The inception crop: where to cut, and cutting.
 
 A box is [y1, x1, y2, x2] relative to the image, as in TensorFlow. A box whose
-x1 is right of its x2 is mirrored, so a flip costs nothing.
+x1 is right of its x2, or y1 below y2, is mirrored, so a flip costs nothing.
 
 The pixels are those of `keras_cv.layers.RandomCropAndResize`, but one operator
 cuts the whole batch. keras-cv's layer cuts image by image, which takes twice as
@@ -66,10 +66,30 @@ def centre_boxes(batch, side):
     return ops.tile(box, [batch, 1])
 
 
-def flipped(boxes, key):
-    """Mirrors about half of the boxes from left to right."""
-    mirrored = ops.take(boxes, [0, 3, 2, 1], axis=1)
-    return ops.where(draws.bernoulli(*key)[:, None], mirrored, boxes)
+def flipped(boxes, key, vertical=False):
+    """Mirrors about half of the boxes from left to right, or upside down."""
+    return _mirrored(boxes, draws.bernoulli(*key), vertical)
+
+
+def before_transposition(boxes, turns):
+    """Mirrors boxes so that what they cut is turned, once it is transposed.
+
+    A turn by 90 degrees to the left is a flip from left to right and then a
+    transposition, one to the right a flip upside down and then that; half a
+    turn is both flips.
+
+    Args:
+        boxes: `(batch, 4)`.
+        turns: `(batch,)` int32, quarter turns to the left. Those with an odd
+            number are to be transposed.
+    """
+    boxes = _mirrored(boxes, ops.logical_or(turns == 1, turns == 2))
+    return _mirrored(boxes, turns >= 2, vertical=True)
+
+
+def _mirrored(boxes, which, vertical=False):
+    order = [2, 1, 0, 3] if vertical else [0, 3, 2, 1]
+    return ops.where(which[:, None], ops.take(boxes, order, axis=1), boxes)
 
 
 def crop_and_resize(images, boxes, size, compiled=False):

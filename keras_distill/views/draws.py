@@ -43,6 +43,20 @@ def bernoulli(*coordinates):
     return hashed(*coordinates) >= _unsigned(2**31)
 
 
+def quarters(*coordinates):
+    """Draws 0, 1, 2 or 3, int32: the upper 2 bits of `hashed`."""
+    bits = ops.right_shift(hashed(*coordinates), _unsigned(30))
+    return ops.cast(bits, "int32")
+
+
+def seeds(*coordinates):
+    """Pairs of seeds `(..., 2)` int32 for the stateless random functions."""
+    pair = [hashed(*coordinates, number) for number in range(2)]
+    # 31 bits: a sign would be cast differently on different devices.
+    pair = [ops.right_shift(bits, _unsigned(1)) for bits in pair]
+    return ops.cast(ops.stack(pair, axis=-1), "int32")
+
+
 class SymmetricBeta:
     """Draws from Beta(a, a), by its inverse distribution function.
 

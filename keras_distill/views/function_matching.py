@@ -8,13 +8,16 @@ From the worst to the best in their figure 3: the teacher sees the whole image
 crop (`Consistent`), the same crop and the same mixup (`FunctionMatching`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_distill._arguments import one_of
 from keras_distill.views import crop
 from keras_distill.views import images
+from keras_distill.views import looks
 from keras_distill.views.images import ImageViews
 from keras_distill.views.mixup import Mixup
 
@@ -57,11 +60,27 @@ class FunctionMatching(ImageViews):
         teacher_image_size: Size of the same crop for the teacher. Defaults to
             `image_size`.
         crop_area: Range of the crop's share of the image's area, (least,
-            largest), drawn uniformly. Defaults to (0.05, 1), as in the paper.
+            largest), drawn uniformly; `None`: the whole image, without a crop.
+            Defaults to (0.05, 1), as in the paper.
         crop_aspect: Range of the crop's width / height in pixels, drawn
             uniformly. Defaults to (3/4, 4/3), as in the paper.
         mixup: `True`, `False` or a `kd.views.Mixup`. Defaults to `True`.
-        flip: Whether half of the views are mirrored. Defaults to `True`.
+        flip: How views are mirrored, each with probability 1/2:
+            `"horizontal"` (or `True`), `"vertical"`, `"both"` (one
+            independently of the other), `None` (or `False`). Defaults to
+            `True`, as in the paper.
+        quarter_turns: Whether views are turned by 0, 90, 180 or 270 degrees,
+            with equal probability. For images without an up and down, seen
+            from above or through a microscope. Defaults to `False`.
+        brightness: b: each view is multiplied by a number of U[1 - b, 1 + b]
+            and clipped at 1, or at 255 if its image has numbers above 1. In
+            [0, 1), for images whose black is 0. Defaults to 0.
+        augmentation: Your own function of `(image, seed)`, registered with
+            `keras.saving.register_keras_serializable`. It gets each image of
+            the data as float32 `(height, width, channels)`, before the crop,
+            and an int32 seed of shape (2,) for functions such as
+            `tf.image.stateless_random_contrast`. It returns an image of the
+            same shape, and must draw from this seed alone. Defaults to `None`.
         student_preprocess: A Keras layer or model between view and student,
             such as `keras.layers.Rescaling(1 / 255)`. Defaults to `None`.
         teacher_preprocess: The same for the teacher.
@@ -103,10 +122,13 @@ class FunctionMatching(ImageViews):
         image_size: int | tuple[int, int],
         *,
         teacher_image_size: int | tuple[int, int] | None = None,
-        crop_area: tuple[float, float] = images.INCEPTION_AREA,
+        crop_area: tuple[float, float] | None = images.INCEPTION_AREA,
         crop_aspect: tuple[float, float] = images.INCEPTION_ASPECT,
         mixup: bool | Mixup = True,
-        flip: bool = True,
+        flip: bool | str | None = True,
+        quarter_turns: bool = False,
+        brightness: float = 0.0,
+        augmentation: Callable | None = None,
         student_preprocess: keras.layers.Layer | None = None,
         teacher_preprocess: keras.layers.Layer | None = None,
         seed: int = 0,
@@ -119,15 +141,18 @@ class FunctionMatching(ImageViews):
             crop_aspect=crop_aspect,
             mixup=mixup,
             flip=flip,
+            quarter_turns=quarter_turns,
+            brightness=brightness,
+            augmentation=augmentation,
             student_preprocess=student_preprocess,
             teacher_preprocess=teacher_preprocess,
             seed=seed,
             name=name,
         )
 
-    def _boxes(self, key, batch, shape):
-        boxes = self._random_boxes(key, images.CROP, images.FLIP, shape)
-        return boxes, boxes
+    def _looks(self, images, key):
+        look = self._augmentation.look(images, key, looks.STUDENT)
+        return look, look
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -146,7 +171,7 @@ class Consistent(ImageViews):
         consistent", 2022.
     """
 
-    _boxes = FunctionMatching._boxes
+    _looks = FunctionMatching._looks
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -165,12 +190,10 @@ class IndependentNoise(ImageViews):
         consistent", 2022.
     """
 
-    def _boxes(self, key, batch, shape):
+    def _looks(self, images, key):
         return (
-            self._random_boxes(key, images.CROP, images.FLIP, shape),
-            self._random_boxes(
-                key, images.TEACHER_CROP, images.TEACHER_FLIP, shape
-            ),
+            self._augmentation.look(images, key, looks.STUDENT),
+            self._augmentation.look(images, key, looks.TEACHER),
         )
 
 
@@ -208,11 +231,12 @@ class FixedTeacher(ImageViews):
         # Without mixup the teacher's view depends on the image only.
         self.teacher_varies = self.mixup is not None
 
-    def _boxes(self, key, batch, shape):
+    def _looks(self, images, key):
         side = 1.0 if self.teacher_sees == "image" else _MILD_SIDE
+        boxes = crop.centre_boxes(ops.shape(images)[0], side)
         return (
-            self._random_boxes(key, images.CROP, images.FLIP, shape),
-            crop.centre_boxes(batch, side),
+            self._augmentation.look(images, key, looks.STUDENT),
+            looks.Look(images, boxes),
         )
 
     def get_config(self) -> dict[str, Any]:

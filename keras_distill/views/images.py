@@ -1,26 +1,24 @@
 """What views of images share: sizes, preprocessing, crops, flips and mixup."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_layer
-from keras_distill._arguments import checked_range
 from keras_distill._arguments import checked_seed
 from keras_distill._arguments import checked_size
-from keras_distill.views import crop
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
 from keras_distill.views.base import deserialized
 from keras_distill.views.base import preprocessed
 from keras_distill.views.base import serialized
+from keras_distill.views.looks import MIXUP
+from keras_distill.views.looks import Augmentation
+from keras_distill.views.looks import source_hash
 from keras_distill.views.mixup import BlendableLabels
 from keras_distill.views.mixup import Mixup
-
-# Numbers of the draws of one sample, so that no two share a stream.
-CROP, FLIP, MIXUP, TEACHER_CROP, TEACHER_FLIP = range(5)
 
 INCEPTION_AREA, INCEPTION_ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
 
@@ -28,7 +26,7 @@ INCEPTION_AREA, INCEPTION_ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
 class ImageViews(Views):
     """Base of the four teachings: see `FunctionMatching` for the arguments.
 
-    A subclass says in `_boxes` which part of each image the networks see.
+    A subclass says in `_looks` what the networks see of each image.
     """
 
     teacher_varies = True
@@ -38,10 +36,13 @@ class ImageViews(Views):
         image_size: int | tuple[int, int],
         *,
         teacher_image_size: int | tuple[int, int] | None = None,
-        crop_area: tuple[float, float] = INCEPTION_AREA,
+        crop_area: tuple[float, float] | None = INCEPTION_AREA,
         crop_aspect: tuple[float, float] = INCEPTION_ASPECT,
         mixup: bool | Mixup = False,
-        flip: bool = True,
+        flip: bool | str | None = True,
+        quarter_turns: bool = False,
+        brightness: float = 0.0,
+        augmentation: Callable | None = None,
         student_preprocess: keras.layers.Layer | None = None,
         teacher_preprocess: keras.layers.Layer | None = None,
         seed: int = 0,
@@ -54,10 +55,22 @@ class ImageViews(Views):
         self.teacher_image_size = checked_size(
             "teacher_image_size", teacher_image_size
         )
-        self.crop_area = checked_range("crop_area", crop_area, 1.0)
-        self.crop_aspect = checked_range("crop_aspect", crop_aspect)
+        self._augmentation = Augmentation(
+            crop_area,
+            crop_aspect,
+            flip,
+            quarter_turns,
+            brightness,
+            augmentation,
+        )
+        self.crop_area = self._augmentation.crop_area
+        self.crop_aspect = self._augmentation.crop_aspect
+        self.flip = self._augmentation.flip
+        self.quarter_turns = self._augmentation.quarter_turns
+        self.brightness = self._augmentation.brightness
+        self.augmentation = self._augmentation.function
+        self._check_square()
         self.mixup = _checked_mixup(mixup)
-        self.flip = checked_boolean("flip", flip)
         self.student_preprocess = self.student_layer = checked_layer(
             "student_preprocess", student_preprocess
         )
@@ -72,9 +85,17 @@ class ImageViews(Views):
             f"{type(self).__name__}(mixup=kd.views.Mixup(num_classes=...))",
         )
 
-    def _boxes(self, key, batch, shape):
-        """Boxes of the student and of the teacher, `(batch, 4)` each."""
+    def _looks(self, images, key):
+        """The `Look` of the student and that of the teacher."""
         raise NotImplementedError
+
+    def _check_square(self):
+        sizes = (self.image_size, self.teacher_image_size)
+        if self.quarter_turns and any(h != w for h, w in sizes):
+            raise ValueError(
+                "quarter_turns=True needs square images. Received: image_size="
+                f"{sizes[0]}, teacher_image_size={sizes[1]}"
+            )
 
     def training(
         self,
@@ -107,15 +128,16 @@ class ImageViews(Views):
         if not indexed:
             sample_index = ops.arange(batch, dtype="int32")
         key = (self.seed, epoch, sample_index)
-        boxes, teacher_boxes = self._boxes(key, batch, ops.shape(images)[1:3])
-        student = teacher = self._cut(images, boxes, self.image_size)
+        look, teacher_look = self._looks(images, key)
+        student = teacher = look.cut(self.image_size, self.jit_compile)
         # What both see alike is computed once.
         same = (
-            teacher_boxes is boxes
-            and self.teacher_image_size == self.image_size
+            teacher_look is look and self.teacher_image_size == self.image_size
         )
         if not same:
-            teacher = self._cut(images, teacher_boxes, self.teacher_image_size)
+            teacher = teacher_look.cut(
+                self.teacher_image_size, self.jit_compile
+            )
         if self.mixup is not None:
             blend = self.mixup.blender(
                 (*key, MIXUP), sample_index, whole_batch=not indexed
@@ -164,15 +186,6 @@ class ImageViews(Views):
             return x, view.y, view.sample_weight
         return x if y is None else (x, view.y)
 
-    def _random_boxes(self, key, crop_number, flip_number, shape):
-        boxes = crop.random_boxes(
-            (*key, crop_number), shape, self.crop_area, self.crop_aspect
-        )
-        return crop.flipped(boxes, (*key, flip_number)) if self.flip else boxes
-
-    def _cut(self, images, boxes, size):
-        return crop.crop_and_resize(images, boxes, size, self.jit_compile)
-
     def _images(self, x):
         shape = getattr(x, "shape", None)
         if shape is None or len(shape) != 4:
@@ -191,6 +204,12 @@ class ImageViews(Views):
         if mixup is not None:
             config["mixup_concentration"] = self.mixup.concentration
             config["mixup_group_size"] = self.mixup.group_size
+        # Caches that were built before these arguments stay what they are.
+        for argument, without in _WITHOUT.items():
+            if config[argument] == without:
+                del config[argument]
+        if self.augmentation is not None:
+            config["augmentation_source"] = source_hash(self.augmentation)
         other = _OF_STUDENT if self.teacher_varies else _OF_STUDENT + _OF_DRAWS
         return {k: v for k, v in config.items() if k not in other}
 
@@ -198,10 +217,8 @@ class ImageViews(Views):
         return {
             "image_size": self.image_size,
             "teacher_image_size": self.teacher_image_size,
-            "crop_area": self.crop_area,
-            "crop_aspect": self.crop_aspect,
             "mixup": serialized(self.mixup),
-            "flip": self.flip,
+            **self._augmentation.get_config(),
             "student_preprocess": serialized(self.student_preprocess),
             "teacher_preprocess": serialized(self.teacher_preprocess),
             "seed": self.seed,
@@ -216,7 +233,9 @@ class ImageViews(Views):
 # What the teacher sees does not depend on these arguments, nor on the draws if
 # it always sees the same of each image.
 _OF_STUDENT = ("image_size", "student_preprocess")
+_WITHOUT = {"quarter_turns": False, "brightness": 0.0, "augmentation": None}
 _OF_DRAWS = ("crop_area", "crop_aspect", "flip", "mixup", "seed")
+_OF_DRAWS += (*_WITHOUT, "augmentation_source")
 
 
 def _checked_mixup(mixup):

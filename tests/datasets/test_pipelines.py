@@ -234,14 +234,14 @@ def test_replicas_share_the_global_batch():
             "sample_weight.*",
         ),
         ({"x": np.zeros(3), "sample_weight": np.ones(3)}, "needs `y`"),
-        ({"x": np.zeros(3), "batch_size": 0}, "batch_size=0"),
-        ({"x": np.zeros(3), "batch_size": -2}, "batch_size=-2"),
+        ({"x": np.zeros(3), "batch_size": 0}, "`batch_size` must be"),
+        ({"x": np.zeros(3), "batch_size": -2}, "Received: -2"),
         (
             {"x": np.zeros(3), "batch_size": 4, "drop_remainder": True},
             "one full batch",
         ),
         ({"x": np.zeros(3), "first_epoch": 1}, "first_epoch=1, seed=None"),
-        ({"x": np.zeros(3), "seed": 0, "first_epoch": -1}, "first_epoch=-1"),
+        ({"x": np.zeros(3), "seed": 0, "first_epoch": -1}, "Received: -1"),
         ({"x": np.zeros(2), "y": np.array([0, 3]), "classes": 3}, "integers"),
         ({"x": np.zeros(2), "y": np.array([-1, 0]), "classes": 3}, "integers"),
         ({"x": np.zeros(2), "y": np.array([0.0, 1.0]), "classes": 3}, "0., 1."),
@@ -297,7 +297,7 @@ def test_subset_of_balanced_classes_is_exact():
 @pytest.mark.parametrize(
     "y, n, message",
     [
-        (np.zeros(4, int), 0, "n=0"),
+        (np.zeros(4, int), 0, "`n` must be"),
         (np.zeros(4, int), 5, "n=5"),
         (np.zeros((4, 2), int), 2, r"\(4, 2\)"),
         (np.zeros(3, int), 2, "same number"),

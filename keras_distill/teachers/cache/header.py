@@ -112,6 +112,8 @@ def _wrong(header):
             return name
         if not is_right(header.get(name)):
             return name
+    if header["epochs"] > 1 and not header["varies"]:
+        return "varies"
     if not _fits_top_k(header):
         return "top_k"
     if not _are_shards(header):

@@ -350,15 +350,22 @@ def batches(**kwargs):
     return kd.datasets.batches(building_worker.x(), None, 16, **kwargs)
 
 
-def changing():
+def changing(rows=slice(None)):
     counter = iter(range(1000))
-    x = building_worker.x()
 
     def samples():
-        return iter(x + next(counter))
+        x = building_worker.x()
+        x[rows] += next(counter)
+        return iter(x)
 
     spec = tf.TensorSpec((8, 8, 1))
     return tf.data.Dataset.from_generator(samples, output_signature=spec)
+
+
+def with_nan(sample):
+    x = building_worker.x()
+    x[sample, 3, 3] = np.nan
+    return x
 
 
 @pytest.mark.parametrize(
@@ -373,6 +380,12 @@ def changing():
             lambda: kd.views.indexed(batches().unbatch()).skip(16),
         ),
         ("other samples in epoch 1", changing),
+        ("epoch 1 .*such as sample 82", lambda: changing([82])),
+        ("dataset must .*such as image 40", lambda: with_nan(40)),
+        (
+            r"inputs of shape \(.*9, 8, 1\), but .* takes \(None, 8, 8, 1\)",
+            lambda: np.zeros((16, 9, 8, 1), "float32"),
+        ),
         ("must be a tf.data.Dataset", lambda: "images"),
     ],
 )

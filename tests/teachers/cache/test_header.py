@@ -137,7 +137,7 @@ def test_what_a_killed_run_left_is_checked(cache):
 def test_shapes_that_are_not_those_of_the_files(cache, shape):
     header = read_header(cache)
     header["outputs"]["output"] = shape
-    write_header(cache, {**header, "varies": False, "epochs": 3})
+    write_header(cache, header)
     batches = kd.datasets.batches(building_worker.x(), indexed=True)
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(kd.TeacherCache(cache).join(batches).take(1))

@@ -8,6 +8,7 @@ import pytest
 
 import keras_distill as kd
 from keras_distill.teachers.cache.origin import computation
+from keras_distill.teachers.cache.origin import origin_of
 from keras_distill.teachers.cache.origin import views_description
 
 
@@ -38,6 +39,17 @@ def rescaling(factor, **kwargs):
     return kd.views.FunctionMatching(
         4, teacher_preprocess=keras.layers.Rescaling(factor, **kwargs)
     )
+
+
+@pytest.mark.parametrize("apart", [2**31, 2**30, 2**24])
+def test_seeds_that_are_far_apart(apart):
+    """They are told apart to the last bit."""
+    teacher = {"fingerprint": "", "head": None}
+    seeds = [
+        origin_of({"teacher": teacher, "views": {"seed": seed}}).seed
+        for seed in (7, 7 + apart, None, "a user's own")
+    ]
+    assert seeds[:3] == [7, 7 + apart, -1] and seeds[3] not in seeds[:3]
 
 
 MATCHING, FIXED = kd.views.FunctionMatching, kd.views.FixedTeacher
