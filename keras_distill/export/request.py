@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_distill._arguments import checked_model
 from keras_distill.export import model_inputs
@@ -159,6 +160,8 @@ class ExportRequest:
         self.file_inputs = choose_file_inputs(
             inputs, preprocessing, quantization, self.output_dtype
         )
+        if quantization == "int16x8":
+            _check_floats(model, inputs)
         self.signature = self.file_inputs.of_graph(signature)
         self.inputs = self.file_inputs.of_graph(inputs)
         self.network.check_shapes(self.signature)
@@ -232,6 +235,20 @@ def _signature(model, preprocessing, interface):
                 f'name="{spec.name}")]).'
             )
     return positional, inputs
+
+
+def _check_floats(model, inputs):
+    """Raises unless inputs are float32, of the file and of the model."""
+    for tensors in inputs.values(), getattr(model, "inputs", None) or []:
+        dtypes = {t.name: tf.as_dtype(t.dtype).name for t in tensors}
+        others = {k: v for k, v in dtypes.items() if v != "float32"}
+        if others:
+            listed = ", ".join(f"'{k}' is {v}" for k, v in others.items())
+            raise ValueError(
+                f'quantization="int16x8" needs float32 inputs: {listed}. '
+                "TFLite neither measures the range of others for 16 bits, nor "
+                'casts them. Choose "int8", "dynamic" or "float16".'
+            )
 
 
 def _samples(dataset, inputs, quantization):
