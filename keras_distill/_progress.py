@@ -1,5 +1,6 @@
 """Progress of long work: Keras's bar, or one line where nobody looks on."""
 
+import builtins
 import os
 import sys
 
@@ -36,6 +37,6 @@ class ProgressBar(keras.utils.Progbar):
 def _is_watched():
     return (
         (hasattr(sys.stdout, "isatty") and sys.stdout.isatty())
-        or "ipykernel" in sys.modules
+        or hasattr(builtins, "get_ipython")
         or "PYCHARM_HOSTED" in os.environ
     )

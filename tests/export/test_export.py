@@ -773,6 +773,20 @@ def test_int16x8_needs_float_inputs(dtype, integer_io, tmp_path):
         )
 
 
+@pytest.mark.parametrize("quantization", INTEGER)
+def test_strings_cannot_be_calibrated_on(quantization, tmp_path):
+    words = keras.Input((3,), dtype="string", name="words")
+    h = layers.StringLookup(vocabulary=["a", "b"])(words)
+    h = layers.Flatten()(layers.Embedding(5, 2)(h))
+    with pytest.raises(ValueError, match="'words' is a string.*\"dynamic\""):
+        request.ExportRequest(
+            keras.Model(words, h),
+            tmp_path / "a.tflite",
+            quantization=quantization,
+            representative_dataset=np.array([["a", "b", "c"]]),
+        )
+
+
 # verify.
 
 
