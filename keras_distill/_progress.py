@@ -37,6 +37,6 @@ class ProgressBar(keras.utils.Progbar):
 def _is_watched():
     return (
         (hasattr(sys.stdout, "isatty") and sys.stdout.isatty())
-        or hasattr(builtins, "__IPYTHON__")
+        or hasattr(builtins, "get_ipython")
         or "PYCHARM_HOSTED" in os.environ
     )

@@ -36,30 +36,17 @@ def choose_file_inputs(inputs, preprocessing, quantization, dtype):
     is_camera = preprocessing is not None and all(
         spec.dtype == tf.uint8 for spec in inputs.values()
     )
-    if quantization == "int16x8":
-        _check_floats(inputs, is_camera)
-    if not is_camera:
-        return FileInputs(dtype)
-    if quantization == "int8":
-        return QuantizedCameraInputs(preprocessing)
-    return FileInputs(dtype, _BYTES)
-
-
-def _check_floats(inputs, is_camera):
-    if is_camera:
+    if quantization == "int16x8" and is_camera:
         raise ValueError(
             'quantization="int16x8" has no uint8 inputs: declare the input as '
             "tf.float32 (values in [0, 255]), or choose int8, float16 or "
             "float32."
         )
-    others = [spec for spec in inputs.values() if not spec.dtype.is_floating]
-    if others:
-        listed = ", ".join(f"'{s.name}' is {s.dtype.name}" for s in others)
-        raise ValueError(
-            f'quantization="int16x8" needs float inputs: {listed}. TFLite '
-            "neither measures the range of others for 16 bits, nor casts them. "
-            'Choose "int8", "dynamic" or "float16".'
-        )
+    if not is_camera:
+        return FileInputs(dtype)
+    if quantization == "int8":
+        return QuantizedCameraInputs(preprocessing)
+    return FileInputs(dtype, _BYTES)
 
 
 class FileInputs:

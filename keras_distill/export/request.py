@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
@@ -179,6 +180,10 @@ class ExportRequest:
         self.file_inputs = choose_file_inputs(
             inputs, preprocessing, quantization, self.output_dtype
         )
+        if self.is_integer:
+            _check_no_strings(inputs)
+        if quantization == "int16x8":
+            _check_dtypes(model, inputs)
         self.signature = self.file_inputs.of_graph(signature)
         self.inputs = self.file_inputs.of_graph(inputs)
         self.network.check_shapes(self.signature)
@@ -243,6 +248,31 @@ def _signature(model, preprocessing, interface):
                 f'name="{spec.name}")]).'
             )
     return positional, inputs
+
+
+def _check_dtypes(model, inputs):
+    """Raises if an int16x8 file cannot have the inputs, or the model's."""
+    for tensors in inputs.values(), getattr(model, "inputs", None) or []:
+        dtypes = {t.name: tf.as_dtype(t.dtype).name for t in tensors}
+        others = {k: v for k, v in dtypes.items() if v != "float32"}
+        if others:
+            listed = ", ".join(f"'{k}' is {v}" for k, v in others.items())
+            raise ValueError(
+                f'quantization="int16x8" needs float32 inputs: {listed}. '
+                "TFLite neither measures the range of others for 16 bits, nor "
+                'casts them. Choose "int8", "dynamic" or "float16".'
+            )
+
+
+def _check_no_strings(inputs):
+    """Raises for strings, on which nothing can be calibrated."""
+    for spec in inputs.values():
+        if spec.dtype == tf.string:
+            raise ValueError(
+                f"The input '{spec.name}' is a string, and TFLite cannot run "
+                "such a network for calibration. Choose quantization="
+                '"dynamic" or "float16", or look strings up before the file.'
+            )
 
 
 def _samples(dataset, inputs, quantization):

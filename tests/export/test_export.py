@@ -749,7 +749,9 @@ def test_whole_numbers_go_in_unscaled(tmp_path):
         file(x + 0.5)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int64", "bool", "uint8", "int8"])
+@pytest.mark.parametrize(
+    "dtype", ["int32", "bool", "uint8", "float16", "float64"]
+)
 @pytest.mark.parametrize("integer_io", [False, True])
 def test_int16x8_needs_float_inputs(dtype, integer_io, tmp_path):
     ids = keras.Input((6,), dtype=dtype, name="ids")
@@ -757,7 +759,7 @@ def test_int16x8_needs_float_inputs(dtype, integer_io, tmp_path):
     h = keras.ops.cast(ids, "float32") + weights
     model = keras.Model([ids, weights], layers.Dense(2)(h))
     with pytest.raises(
-        ValueError, match=rf"needs float inputs: 'ids' is {dtype}.*\"int8\""
+        ValueError, match=rf"needs float32 inputs: 'ids' is {dtype}.*\"int8\""
     ):
         request.ExportRequest(
             model,
@@ -768,6 +770,20 @@ def test_int16x8_needs_float_inputs(dtype, integer_io, tmp_path):
                 "weights": np.ones((9, 6)),
             },
             interface=export.Interface(integer_io=integer_io),
+        )
+
+
+@pytest.mark.parametrize("quantization", INTEGER)
+def test_strings_cannot_be_calibrated_on(quantization, tmp_path):
+    words = keras.Input((3,), dtype="string", name="words")
+    h = layers.StringLookup(vocabulary=["a", "b"])(words)
+    h = layers.Flatten()(layers.Embedding(5, 2)(h))
+    with pytest.raises(ValueError, match="'words' is a string.*\"dynamic\""):
+        request.ExportRequest(
+            keras.Model(words, h),
+            tmp_path / "a.tflite",
+            quantization=quantization,
+            representative_dataset=np.array([["a", "b", "c"]]),
         )
 
 

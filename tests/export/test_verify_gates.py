@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 from exporting import exported
 
@@ -243,6 +244,40 @@ def test_a_regression_has_errors_and_no_agreement(tmp_path):
     for bound in {"max_accuracy_drop": 1}, {"per_class_drop": 1}:
         with pytest.raises(ValueError, match="needs classes.*regression"):
             verify(path, student, (x, y), **bound)
+
+
+def test_sparse_data_is_dense_for_a_file(files, student, features):
+    x, y = features
+    expected = verify(files["blind"], student, (x, y)).rows
+    sparse = tf.data.Dataset.from_tensor_slices((tf.sparse.from_dense(x), y))
+    for data in (scipy.sparse.csr_matrix(x), y), sparse.batch(50):
+        rows = verify(files["blind"], student, data).rows
+        assert rows[1]["accuracy"] == expected[1]["accuracy"]
+        assert rows[1]["recall"] == expected[1]["recall"]
+
+
+@pytest.mark.slow
+def test_camera_files_and_others_stand_in_one_table(student, files, tmp_path):
+    bytes_to_units = layers.Rescaling(1 / 255)
+    camera = exported(
+        student,
+        tmp_path / "camera.tflite",
+        preprocessing=bytes_to_units,
+        interface=export.Interface(
+            input_signature=[tf.TensorSpec((1, 3), tf.uint8, name="photo")]
+        ),
+    )
+    y = np.arange(30) % 3
+    x = 255 * np.eye(3, dtype="uint8")[y]
+    found = verify(
+        {"camera": camera, "ordinary": files["right"]},
+        student,
+        (x, y),
+        preprocessing=bytes_to_units,
+    )
+    assert [row["accuracy"] for row in found.rows] == [1.0, 1.0, 1.0]
+    inputs = [row["input_dtype"] for row in found.rows]
+    assert inputs == [None, "uint8", "float32"]
 
 
 def test_a_verification_knows_its_data(files, student, features):
