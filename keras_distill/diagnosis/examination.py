@@ -89,7 +89,7 @@ def diagnose(
         seconds: The wall time that one short training may take, judged by the
             first steps. If they are too slow, the training has fewer steps,
             and the result says how many. Defaults to 300, enough for 2000
-            steps, and 250 of trials before them, of 0.13 s each.
+            steps, and 200 of trials before them, of 0.13 s each.
         verbose: Whether to print the result, and a progress bar before it.
 
     Returns:
