@@ -70,7 +70,7 @@ def saved(distiller, path):
     [
         (0, kd.load_distiller),
         (1, keras.models.load_model),
-        (2, kd.load_distiller),
+        pytest.param(2, kd.load_distiller, marks=pytest.mark.slow),
         pytest.param(30, kd.load_distiller, marks=pytest.mark.slow),
     ],
 )
@@ -275,7 +275,7 @@ def test_a_loss_of_keras(tmp_path):
     assert layer is again.layers[2]
 
 
-@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("shift", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_cohorts(tmp_path, shift):
     students = {}
     for name in ("one", "two"):
