@@ -18,9 +18,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import convnet
 
 import keras_distill as kd
-from tests.networks import convnet
 
 WRONG = {
     "a text": "no such choice",

@@ -5,6 +5,8 @@ import warnings
 
 import keras
 
+from keras_distill._arguments import as_path
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._keras import training_data
 from keras_distill._keras.trainer import Trainer
@@ -93,10 +95,14 @@ class BackupAndResume(keras.callbacks.Callback):
     ):
         super().__init__()
         if save_freq != "epoch":
-            checked_integer("save_freq", save_freq)
-        self.directory = directory
+            checked_integer(
+                "save_freq", save_freq, hint='or "epoch": at its end'
+            )
+        self.directory = as_path("directory", directory)
         self.save_freq = save_freq
-        self.delete_checkpoint = delete_checkpoint
+        self.delete_checkpoint = checked_boolean(
+            "delete_checkpoint", delete_checkpoint
+        )
         self._others = []
 
     @property
