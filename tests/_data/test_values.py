@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import convnet
+from networks import data
 
 import keras_distill as kd
 from keras_distill._data.values import check_class_weight
 from keras_distill._data.values import check_images
 from keras_distill._data.values import check_sample_weight
-from tests.networks import convnet
-from tests.networks import data
 
 WRONG = (-1.0, float("nan"), float("inf"))
 
