@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_distill._arguments import checked_integer
+from keras_distill._data.values import check_sample_weight
 
 __all__ = ["Reliability", "expected_calibration_error", "reliability"]
 
@@ -67,6 +68,16 @@ def reliability(
     """
     if not np.size(confidence):
         raise ValueError("There are no samples: confidence is empty.")
+    if sample_weight is not None:
+        sample_weight = np.asarray(sample_weight)
+        shape, kind = sample_weight.shape, sample_weight.dtype.kind
+        if shape != np.shape(confidence) or kind not in "iuf":
+            raise ValueError(
+                "sample_weight must hold one number per sample, the shape "
+                f"{np.shape(confidence)}. Received: shape {shape}, dtype "
+                f"{sample_weight.dtype}"
+            )
+        check_sample_weight(sample_weight)
     sums = ReliabilitySums(checked_integer("bins", bins))
     sums.add(confidence, correct, sample_weight)
     return sums.result()

@@ -50,6 +50,7 @@ MAY_BE_0 = (
     "cross_entropy_weight dropout latency_runs logit_weight max_accuracy_drop "
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
+    "per_class_drop "
     "layer_weights weights"
 ).split()
 FREE_TEXT = (
@@ -123,6 +124,7 @@ NEEDED = {
     "weight_decay": lambda: 0.1,
     "clip_norm": lambda: 1.0,
     "path": lambda: f"{FOLDER.name}/folder",
+    "directory": lambda: f"{FOLDER.name}/backup",
     "filepath": lambda: f"{FOLDER.name}/student.tflite",
     "files": lambda: f"{FOLDER.name}/student.tflite",
     "networks": network,
@@ -180,6 +182,7 @@ ALSO_RIGHT = {
     "kd.MutualDistiller.distillation_losses": {"None"},
     "kd.born_again.shared_layers": {"a text"},  # One layer.
     "mixup": {"None"},  # As `False`.
+    "ignore_class": {"-1", "0"},  # Any class number.
     "kd.datasets.batches.seed": {"-1"},  # tf.data takes it.
     "kd.views.grouped_batches.seed": {"-1"},
     "teacher_layer_name": {"None"},  # The output of the network.

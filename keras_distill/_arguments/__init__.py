@@ -9,6 +9,7 @@ from keras_distill._arguments.choices import checked_booleans
 from keras_distill._arguments.choices import one_of
 from keras_distill._arguments.numeric import checked_alpha
 from keras_distill._arguments.numeric import checked_dataset_seed
+from keras_distill._arguments.numeric import checked_ignore_class
 from keras_distill._arguments.numeric import checked_integer
 from keras_distill._arguments.numeric import checked_integers
 from keras_distill._arguments.numeric import checked_number
@@ -36,6 +37,7 @@ __all__ = [
     "checked_booleans",
     "checked_dataset_seed",
     "checked_instance",
+    "checked_ignore_class",
     "checked_integer",
     "checked_integers",
     "checked_layer",

@@ -38,6 +38,14 @@ def checked_integer(
     return int(value)
 
 
+def checked_ignore_class(value: Any) -> Any:
+    """Checks the label of positions without a class: an integer or `None`."""
+    hint = "the label of positions without a class"
+    return checked_integer(
+        "ignore_class", value, -(2**31), or_none=True, hint=hint
+    )
+
+
 def checked_integers(
     argument: str,
     values: Iterable,

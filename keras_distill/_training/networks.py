@@ -64,7 +64,7 @@ class TeacherStudent:
         self.deployment = find_deployment(losses)
         self.student_taps = Taps(student, self._taps_of("student"), "student")
         for loss in losses.values():
-            loss.remember_places("student", student)
+            loss._remember_places("student", student)
         self.bound = False
         self.comparable = False
         self.thresholds = (0.0, 0.0)
@@ -86,7 +86,7 @@ class TeacherStudent:
             self.teacher_batch_size,
         )
         for loss in self.losses.values():
-            loss.remember_places("teacher", teacher)
+            loss._remember_places("teacher", teacher)
         self.teacher, self.moving_teacher = teacher, moving
         self.bound = False
 

@@ -6,7 +6,6 @@ ends, and the next export removes every folder whose lock it can get.
 """
 
 import contextlib
-import os
 import pathlib
 import shutil
 import tempfile
@@ -48,7 +47,7 @@ def _locked(root):
     unnamed = root / "unnamed"
     with open(unnamed, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        os.replace(unnamed, root / _OWNER)
+        unnamed.rename(root / _OWNER)
         yield
 
 

@@ -173,7 +173,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         for name, values in named:
             check_finite(values, name)
 
-    def remember_places(self, role: str, model: Any) -> None:
+    def _remember_places(self, role: str, model: Any) -> None:
         """Remembers where the layers are that have no name of their own.
 
         Keras numbers such layers in each process anew; the configuration holds
@@ -196,13 +196,13 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
                 names = named_for_saving(model, names, role)
             self._names_to_save[argument] = names
 
-    def choose_network(self, role: str, key: str) -> None:
-        """Keeps the places of one of the networks in `remember_places`."""
+    def _choose_network(self, role: str, key: str) -> None:
+        """Keeps the places of one of the networks in `_remember_places`."""
         for argument in self.layer_arguments[role]:
             names = for_network(getattr(self, argument), key)
             setattr(self, argument, names)
 
-    def name_to_save(self, argument: str) -> Any:
+    def _name_to_save(self, argument: str) -> Any:
         """Returns an argument that names layers, for `get_config`."""
         names = self._names_to_save.get(argument, getattr(self, argument))
         return to_config(names)
@@ -292,8 +292,8 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "teacher_layer_name": self.name_to_save("teacher_layer_name"),
-            "student_layer_name": self.name_to_save("student_layer_name"),
+            "teacher_layer_name": self._name_to_save("teacher_layer_name"),
+            "student_layer_name": self._name_to_save("student_layer_name"),
             "name": self.name,
             "dtype": self.dtype,
             "trainable": self.trainable,

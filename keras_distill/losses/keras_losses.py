@@ -56,7 +56,7 @@ class StockLoss(DistillationLoss):
             "loss": keras.saving.serialize_keras_object(self.loss),
             "name": self.name,
             "layer_names": {
-                argument: self.name_to_save(argument)
+                argument: self._name_to_save(argument)
                 for argument in ("teacher_layer_name", "student_layer_name")
             },
         }

@@ -11,6 +11,7 @@ import keras
 
 from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_ignore_class
 from keras_distill._arguments import checked_instance
 from keras_distill._data.for_network import for_network
 from keras_distill.cost import cost_of_one_sample
@@ -132,6 +133,7 @@ def write_report(
             or_none=False,
         )
         networks = Networks(networks)
+    checked_ignore_class(ignore_class)
     if ignore_class is None:
         ignore_class = networks.ignore_class()
     models, views, comparable, configuration = networks.resolve()

@@ -375,7 +375,7 @@ def test_what_is_refused(options, error, message, tmp_path):
     ("options", "message"),
     [
         ({"activation": "relu"}, "one of .*'softmax'.*'relu'"),
-        ({"batch_size": 0}, "whole number >= 1.*Received: 0"),
+        ({"batch_size": 0}, "an integer of at least 1.*Received: 0"),
         ({"batch_size": 1.5}, "Received: 1.5"),
         ({"signature_name": "a b"}, "letters, digits.*'a b'"),
     ],

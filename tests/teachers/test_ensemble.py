@@ -194,7 +194,7 @@ def test_softmaxes_that_are_not_seen(tmp_path):
     )
     told = kd.Ensemble([hidden], probabilities=[False])
     assert probabilities(told).max() < 0.5
-    with pytest.raises(ValueError, match="one per model"):
+    with pytest.raises(ValueError, match="list of booleans, 2 of them"):
         kd.Ensemble([hidden, logits], probabilities=[True])
     one = Ends("sigmoid", 1)
     one(X)

@@ -75,8 +75,8 @@ class Member(Distiller):
             for peer, kind in keys
         }
         for peer, kind in keys:
-            losses[_key(peer, kind)].choose_network("teacher", peer)
-            losses[_key(peer, kind)].choose_network("student", name)
+            losses[_key(peer, kind)]._choose_network("teacher", peer)
+            losses[_key(peer, kind)]._choose_network("student", name)
         super().__init__(
             student=student,
             distillation_losses=losses,

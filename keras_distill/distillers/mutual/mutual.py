@@ -133,7 +133,7 @@ class MutualDistiller(BaseDistiller):
         }
         for loss in losses.values():
             for role in ("teacher", "student"):
-                loss.remember_places(role, named)
+                loss._remember_places(role, named)
         cohort_checks.check_log_names(self._log_names())
         # The members train copies of these.
         self._loss_templates = Untracked(losses)

@@ -153,11 +153,10 @@ class NativeEnsembleDistiller(Distiller):
         name: str = "native_ensemble_distiller",
     ) -> None:
         checks.check_student(student)
-        checked_string("branch_from", branch_from)
         branches = checked_integer(
             "branches", branches, least=2, hint="the student's included"
         )
-        branch_from = from_config(branch_from)
+        branch_from = checked_string("branch_from", from_config(branch_from))
         temperature = checked_temperature(temperature)
         weight = _checked_weight(distillation_loss_weight)
         views = checked_views(views)

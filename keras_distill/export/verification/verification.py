@@ -18,6 +18,7 @@ import numpy as np
 from keras_distill import cost
 from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_ignore_class
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_string
@@ -181,6 +182,7 @@ def verify(
     checked_integer("latency_runs", latency_runs, least=0)
     checked_boolean("measure_memory", measure_memory)
     checked_boolean("verbose", verbose)
+    checked_ignore_class(ignore_class)
     gate = Gate(max_accuracy_drop, metric, per_class_drop)
     steps = number_of_batches(dataset)
     check_preprocessing(preprocessing)

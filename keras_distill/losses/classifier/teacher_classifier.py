@@ -229,7 +229,7 @@ class TeacherClassifierLoss(DistillationLoss):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "teacher_classifier_layer_name": self.name_to_save(
+            "teacher_classifier_layer_name": self._name_to_save(
                 "teacher_classifier_layer_name"
             ),
             "classes": self.classes,

@@ -229,7 +229,9 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "batch_norm_layer_name": self.name_to_save("batch_norm_layer_name"),
+            "batch_norm_layer_name": self._name_to_save(
+                "batch_norm_layer_name"
+            ),
             "margin": self.margin and [plain(m) for m in self.margin],
         }
 
