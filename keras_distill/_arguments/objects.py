@@ -31,7 +31,7 @@ def checked_strings(
     length: int | None = None,
     or_none: bool = False,
     hint: str = "",
-) -> list[str] | None:
+) -> Any:
     """Checks a non-empty list of strings. One string is not a list."""
     if or_none and values is None:
         return None

@@ -10,6 +10,7 @@ Relies on, in Keras 3.12.4 and 3.15.1: `Trainer._assert_compile_called`,
 """
 
 import weakref
+from typing import Any
 
 import keras
 
@@ -67,9 +68,9 @@ class Trainer(keras.Model):
 
     # What Keras does around the steps.
 
-    def fit(self, *args, initial_epoch=0, **kwargs):
-        self._first_epoch_of_fit = initial_epoch
-        return super().fit(*args, initial_epoch=initial_epoch, **kwargs)
+    def fit(self, *args: Any, **options: Any) -> Any:
+        self._first_epoch_of_fit = options.get("initial_epoch", 0)
+        return super().fit(*args, **options)
 
     def train_on_batch(self, *args, **kwargs):
         # Keras 3.12 averages the logs over the batches since the last `fit`.

@@ -103,7 +103,7 @@ class BackupAndResume(keras.callbacks.Callback):
         self.delete_checkpoint = checked_boolean(
             "delete_checkpoint", delete_checkpoint
         )
-        self._others = []
+        self._others: list[keras.callbacks.Callback] = []
 
     @property
     def initial_epoch(self) -> int:
@@ -134,8 +134,8 @@ class BackupAndResume(keras.callbacks.Callback):
         self._state = TrainingState(self.model)
         self._callbacks = CallbackState(self._others)
         self._number = self._batch = self._batches_since = 0
-        self._history: dict[str, list] = {}
-        self._epochs: list[int] = []
+        self._history = {}
+        self._epochs = []
         self._resumed = None
         latest = self._files.latest()
         number = latest[0] if latest else 0

@@ -6,6 +6,7 @@ Not a pickle: reading a file runs no code.
 import hashlib
 import io
 import json
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,12 @@ _VALUES = "values"
 
 def to_bytes(value) -> bytes:
     """Packs a plain value, see `encoded`."""
-    arrays = []
+    arrays: list[np.ndarray] = []
     text = json.dumps(encoded(value, arrays))
     stream = io.BytesIO()
-    named = {str(number): array for number, array in enumerate(arrays)}
-    np.savez(stream, **named, **{_VALUES: text})
+    named: dict[str, Any] = {str(i): a for i, a in enumerate(arrays)}
+    named[_VALUES] = text
+    np.savez(stream, **named)
     content = stream.getvalue()
     return _TITLE + hashlib.sha256(content).digest() + content
 

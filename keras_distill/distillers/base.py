@@ -69,25 +69,13 @@ class BaseDistiller(LoggedModel):
 
     # Training.
 
-    def compile(
-        self,
-        *,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        **kwargs,
-    ):
+    def compile(self, *args: Any, **options: Any) -> None:
         # Keras takes any string for true.
-        super().compile(
-            run_eagerly=checked_boolean("run_eagerly", run_eagerly),
-            steps_per_execution=checked_integer(
-                "steps_per_execution", steps_per_execution
-            ),
-            jit_compile=one_of(
-                "jit_compile", jit_compile, ("auto", True, False)
-            ),
-            **kwargs,
-        )
+        checked_boolean("run_eagerly", options["run_eagerly"])
+        checked_integer("steps_per_execution", options["steps_per_execution"])
+        choices = ("auto", True, False)
+        one_of("jit_compile", options["jit_compile"], choices)
+        super().compile(*args, **options)
 
     def fit(
         self,

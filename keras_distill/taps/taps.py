@@ -59,8 +59,7 @@ class Taps:
     ):
         self.model = model
         self.role = checked_string("role", role)
-        if names != []:
-            names = checked_strings("names", names)
+        names = checked_strings("names", names) if names != [] else []
         paths = layer_paths(model) if names else {}
         ways = {n: find_way(model, n, role, paths) for n in names}
         for name, (way, _) in ways.items():

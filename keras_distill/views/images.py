@@ -234,8 +234,10 @@ class ImageViews(Views):
 # it always sees the same of each image.
 _OF_STUDENT = ("image_size", "student_preprocess")
 _WITHOUT = {"quarter_turns": False, "brightness": 0.0, "augmentation": None}
-_OF_DRAWS = ("crop_area", "crop_aspect", "flip", "mixup", "seed")
-_OF_DRAWS += (*_WITHOUT, "augmentation_source")
+_OF_DRAWS = (
+    *("crop_area", "crop_aspect", "flip", "mixup", "seed"),
+    *(*_WITHOUT, "augmentation_source"),
+)
 
 
 def _checked_mixup(mixup):

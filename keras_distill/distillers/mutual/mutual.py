@@ -285,13 +285,13 @@ class MutualDistiller(BaseDistiller):
         first = self.optimizer
         with self.distribute_strategy.scope():
             for index, member in enumerate(self._members.values()):
-                # Losses have no state; metrics have.
                 member.compile(
                     first if index == 0 else clone_from_config(first),
                     loss,
                     loss_weights,
-                    *keras.tree.map_structure(
-                        clone_from_config, (metrics, weighted_metrics)
+                    keras.tree.map_structure(clone_from_config, metrics),
+                    keras.tree.map_structure(
+                        clone_from_config, weighted_metrics
                     ),
                     auto_scale_loss=auto_scale_loss,
                 )
