@@ -230,9 +230,10 @@ class BackupAndResume(keras.callbacks.Callback):
                 stacklevel=2,
             )
         epoch, batch = shared["epoch"], shared["batch"]
-        if self.params.get("verbose"):
-            print(f"Going on with epoch {epoch + 1}, batch {batch + 1}.")
         ends = shared["stopped"] or epoch >= self.params["epochs"]
+        if self.params.get("verbose"):
+            begin = f"epoch {epoch + 1}, batch {batch + 1}"
+            print(f"Training {'had ended' if ends else f'resumes at {begin}'}.")
         if not ends:
             training_data.pass_over(data, epoch - first)
             training_data.begin_within(data, batch)
