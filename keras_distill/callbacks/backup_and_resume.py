@@ -230,6 +230,12 @@ class BackupAndResume(keras.callbacks.Callback):
                 stacklevel=2,
             )
         epoch, batch = shared["epoch"], shared["batch"]
+        if epoch < first:
+            raise ValueError(
+                f"fit begins with initial_epoch={first}, but the backup in "
+                f"'{self.directory}' goes on with epoch {epoch}. Pass an "
+                "earlier one, and data that begin with it."
+            )
         ends = shared["stopped"] or epoch >= self.params["epochs"]
         if self.params.get("verbose"):
             begin = f"epoch {epoch + 1}, batch {batch + 1}"
