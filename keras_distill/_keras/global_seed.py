@@ -11,8 +11,7 @@ from keras.src.random import seed_generator
 
 def global_seed_state():
     """Returns the generator's variable, `None` if nothing has used it yet."""
-    name = seed_generator.GLOBAL_SEED_GENERATOR
-    generator = global_state.get_global_attribute(name)
+    generator = global_state.get_global_attribute("global_seed_generator")
     return None if generator is None else generator.state
 
 
