@@ -92,7 +92,6 @@ IMAGE_FEATURES = (
     kd.losses.AttentionTransfer,
     kd.losses.NeuronSelectivityTransfer,
     kd.losses.ChannelWise,
-    kd.losses.OverhauledFeature,
 )
 # They compare the samples of a batch.
 NEED_SAMPLES = (

@@ -80,9 +80,8 @@ class BackupAndResume(keras.callbacks.Callback):
     Example:
 
     ```python
-    distiller.fit(
-        dataset, epochs=10, callbacks=[kd.callbacks.BackupAndResume("backup")]
-    )
+    backup = kd.callbacks.BackupAndResume("backup")
+    distiller.fit(train_dataset, epochs=10, callbacks=[backup])
     ```
     """
 

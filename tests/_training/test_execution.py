@@ -11,7 +11,7 @@ from networks import crossentropy
 from networks import data
 
 import keras_distill as kd
-from keras_distill._training import step
+from keras_distill._training import compilation
 
 
 def distill(loss=None, views=None, **compiled):
@@ -30,15 +30,16 @@ def distill(loss=None, views=None, **compiled):
 
 def compiled_parts(monkeypatch):
     """A list that grows with every part of a step that XLA is to compile."""
-    found, original = [], step.networks_of_step
+    found, original = [], tf.function
 
-    def counting(distiller, function):
-        result = original(distiller, function)
-        if result is not function:
-            found.append(result)
-        return result
+    def counting(function=None, **options):
+        made = original(function, **options)
+        if getattr(function, "__name__", "") == "with_its_masks":
+            assert options["jit_compile"]
+            found.append(made)
+        return made
 
-    monkeypatch.setattr(step, "networks_of_step", counting)
+    monkeypatch.setattr(compilation.tf, "function", counting)
     return found
 
 

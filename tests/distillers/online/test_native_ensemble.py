@@ -224,7 +224,7 @@ def test_what_ships(tmp_path):
     assert path.stat().st_size
     path = kd.export.export_model(models["ensemble"], tmp_path / "all.tflite")
     assert path.stat().st_size
-    with pytest.raises(ValueError, match="from 1 to 3.*branch=4"):
+    with pytest.raises(ValueError, match="branch must be .* from 1 to 3.*4"):
         made.deployable_student(branch=4)
 
 
