@@ -35,7 +35,6 @@ class LoggedModel(Trainer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self._logs = Untracked(None)
-        self._evaluating = False
         self._trained_with_labels = True
 
     def make_train_function(self, force=False):

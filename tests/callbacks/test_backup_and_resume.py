@@ -404,9 +404,8 @@ def test_orders_that_nobody_knows_are_told(dataset, words):
     assert replay.why_not_the_same_again(X, False) is None
     tf.random.set_seed(0)
     assert replay.why_not_the_same_again(X, True) is None
-    assert replay.why_not_the_same_again(
-        dataset(tf.data.Dataset.from_tensor_slices(X)), True
-    ) in (None, reason if words is None else None)
+    seeded = dataset(tf.data.Dataset.from_tensor_slices(X))
+    assert replay.why_not_the_same_again(seeded, True) is None
 
 
 def test_keras_own_callback_is_warned_of(tmp_path):
