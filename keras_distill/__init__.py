@@ -3,16 +3,13 @@
 import importlib
 
 from keras_distill import calibration
-from keras_distill import callbacks
 from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
 from keras_distill import models
-from keras_distill import recipes
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
-from keras_distill.diagnosis import diagnose
 from keras_distill.distillers import BeYourOwnTeacher
 from keras_distill.distillers import Distiller
 from keras_distill.distillers import MutualDistiller
@@ -49,12 +46,13 @@ __all__ = [
     "write_report",
 ]
 
-# These import tensorflow, which the losses do not need: they are there when
-# first used, and the losses run where tensorflow is not installed.
-_LATER = ("datasets", "export", "report")
+# These import tensorflow, which the losses do not need, or take time: they are
+# there when first used, and the losses run where tensorflow is not installed.
+_LATER = ("callbacks", "datasets", "export", "recipes", "report")
 # Names that live in such a module.
 _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",
+    "diagnose": "diagnosis",
     "write_report": "report",
 }
 

@@ -35,6 +35,7 @@ def public_objects():
         kd.metrics,
         kd.models,
         kd.recipes,
+        importlib.import_module("keras_distill.diagnosis"),
         importlib.import_module("keras_distill.report"),
         kd.taps,
         kd.teachers,
