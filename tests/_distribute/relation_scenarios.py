@@ -54,6 +54,19 @@ LOSSES = {
     "channels": lambda: kd.losses.InterChannelCorrelation(
         form="code", regressor="conv1x1", **TAPS
     ),
+    # All of these, for the price of one training.
+    "maps": lambda: {
+        name: LOSSES[name]()
+        for name in (
+            "distance",
+            "angle",
+            "similarity",
+            "congruence",
+            "transfer",
+            "relation",
+            "channels",
+        )
+    },
     "local": lambda: kd.losses.RelationalDistance(**TAPS),
     "memories": lambda: {
         "contrast": contrast(),

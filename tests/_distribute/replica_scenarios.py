@@ -19,7 +19,7 @@ SCENARIOS = {
     "uneven": {"samples": 22},
     # The last batch has 1 sample: all replicas but one are empty.
     "empty": {"samples": 17},
-    "weighted": {"samples": 22, "weighted": True},
+    "weighted": {"samples": 22, "weighted": True, "regularized": True},
     "batch_norm": {"samples": 22, "batch_norm": True},
     "connector_batch_norm": {"samples": 17, "regressor": "conv_bn_relu"},
     "local_batch_norm": {"samples": 17, "batch_norm": True, "local": True},
@@ -126,6 +126,13 @@ SCENARIOS = {
         "network": "two_outputs",
         "losses": "of_one_output",
         "optimizer": {"learning_rate": 0.02},
+    },
+    # Every way to reduce a task loss, each of an output of its own.
+    "task_losses": {
+        "samples": 17,
+        "network": "four_outputs",
+        "losses": "of_one_output",
+        "optimizer": {"learning_rate": 0.01},
     },
     # Of unlike length, and one replica gets none of some batches.
     "masked": {"samples": 17, "network": "sequences", "losses": "soft"},
@@ -289,6 +296,13 @@ def task_loss(scenario):
         return keras.losses.CategoricalCrossentropy(from_logits=True)
     if scenario.get("network") == "two_outputs":
         return {"left": crossentropy(), "right": mean_squared_error}
+    if scenario.get("network") == "four_outputs":
+        reductions = {"left": None, "right": "scalar"}
+        reductions |= {"third": "sum", "fourth": "ignored"}
+        return {
+            output: task_loss({"task": task})
+            for output, task in reductions.items()
+        }
     return {
         None: crossentropy(),
         "scalar": mean_squared_error,
@@ -319,10 +333,18 @@ def two_outputs(width=4, **kwargs):
     return keras.Model(trunk.input, [left, right])
 
 
+def four_outputs(width=4, **kwargs):
+    trunk = convnet(width)
+    names = "left", "right", "third", "fourth"
+    heads = [keras.layers.Dense(4, name=n)(trunk.output) for n in names]
+    return keras.Model(trunk.input, heads)
+
+
 NETWORKS = {
     None: convnet,
     "sequences": sequences,
     "two_outputs": two_outputs,
+    "four_outputs": four_outputs,
 }
 
 
@@ -334,6 +356,8 @@ def samples_for(scenario):
         x = np.where(np.arange(6) < length, y + 1, 0).astype("int32")
     if scenario.get("network") == "two_outputs":
         y = (y, 3 - y)
+    if scenario.get("network") == "four_outputs":
+        y = (y, 3 - y, (y + 1) % 4, (y + 2) % 4)
     return x, y
 
 
@@ -390,6 +414,8 @@ def made(scenario, student, views):
         return distiller, ["accuracy"]
     if scenario.get("network") == "two_outputs":
         return distiller, {"left": ["accuracy"], "right": ["accuracy"]}
+    if scenario.get("network") == "four_outputs":
+        return distiller, None
     return distiller, ["accuracy", kd.metrics.Agreement()]
 
 

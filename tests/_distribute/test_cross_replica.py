@@ -27,29 +27,28 @@ def largest_difference(trained):
 @pytest.mark.parametrize(
     "name",
     [
-        "distance",
         "memories",
         "outputs",
-        "angle",
-        "similarity",
-        "congruence",
-        "transfer",
-        "relation",
-        "channels",
+        "maps",
         "moments",
+        *nightly(
+            "distance",
+            "angle",
+            "similarity",
+            "congruence",
+            "transfer",
+            "relation",
+            "channels",
+        ),
     ],
 )
 def test_two_replicas_give_what_one_device_gives(name, largest_difference):
     assert largest_difference(name) < 2e-5
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
-    "name",
-    [
-        "memories",
-        *nightly("distance", "similarity", "transfer", "outputs"),
-    ],
+    "name", ["memories", "distance", "similarity", "transfer", "outputs"]
 )
 def test_four_replicas(name, largest_difference):
     assert largest_difference(name, replicas=4) < 2e-5

@@ -9,30 +9,30 @@ from marks import nightly
     "scenario",
     [
         "accumulated",
-        "accumulated_with_adam",
         "clipped",
-        "averaged",
-        *nightly("accumulated_averages"),
-        "overwritten",
+        "accumulated_averages",
         "several_optimizers",
-        *nightly("several_accumulating_optimizers"),
+        *nightly(
+            "accumulated_with_adam",
+            "averaged",
+            "overwritten",
+            "several_accumulating_optimizers",
+        ),
     ],
 )
 def test_two_replicas(scenario, compare):
     compare(scenario, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "scenario",
     [
         "accumulated",
-        *nightly(
-            "accumulated_with_adam",
-            "clipped",
-            "averaged",
-            "accumulated_averages",
-        ),
+        "accumulated_with_adam",
+        "clipped",
+        "averaged",
+        "accumulated_averages",
     ],
 )
 def test_four_replicas(scenario, compare):
@@ -40,7 +40,9 @@ def test_four_replicas(scenario, compare):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["accumulated", "overwritten"])
+@pytest.mark.parametrize(
+    "scenario", ["accumulated", *nightly("overwritten")]
+)
 def test_one_device_under_a_strategy(scenario, compare):
     """`MirroredStrategy()` on a machine with one GPU."""
     compare(scenario, 0)
@@ -49,11 +51,7 @@ def test_one_device_under_a_strategy(scenario, compare):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "scenario",
-    [
-        "float16",
-        *nightly("accumulated_float16"),
-        "overflowing",
-    ],
+    ["overflowing", *nightly("float16", "accumulated_float16")],
 )
 def test_float16_under_loss_scaling(scenario, compare):
     # Half precision rounds differently in other batch sizes.

@@ -24,33 +24,36 @@ def test_replicas_of_which_one_gets_nothing(compare):
 @pytest.mark.parametrize(
     "scenario",
     [
-        "uneven",
         "weighted",
-        "batch_norm",
         "connector_batch_norm",
-        "regularized",
         "stock",
         "deployed",
-        "cached",
         "own_teacher",
         "moving_teacher",
         "pieces",
         "compiled",
-        *nightly("compiled_pieces"),
-        "compiled_with_batch_norm",
         "logits",
         "classifiers",
         "reused",
-        "many_steps",
         "left_over_steps",
-        "scalar_loss",
-        "summed_loss",
-        "two_outputs",
+        "task_losses",
         "masked",
-        *nightly("masked_and_weighted"),
-        *nightly("masked_and_compiled"),
-        "ignored_class",
         "mean_of_weights",
+        *nightly(
+            "uneven",
+            "batch_norm",
+            "regularized",
+            "cached",
+            "compiled_pieces",
+            "compiled_with_batch_norm",
+            "many_steps",
+            "scalar_loss",
+            "summed_loss",
+            "ignored_class",
+            "two_outputs",
+            "masked_and_weighted",
+            "masked_and_compiled",
+        ),
     ],
 )
 def test_two_replicas(scenario, compare):
@@ -62,8 +65,8 @@ def test_two_replicas(scenario, compare):
     "scenario",
     [
         "empty",
-        "weighted",
         *nightly(
+            "weighted",
             "left_over_steps",
             "uneven",
             "batch_norm",
@@ -85,7 +88,9 @@ def test_four_replicas(scenario, compare):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["many_steps", "empty"])
+@pytest.mark.parametrize(
+    "scenario", ["left_over_steps", *nightly("many_steps", "empty")]
+)
 def test_one_device_under_a_strategy(scenario, compare):
     """`MirroredStrategy()` on a machine with one GPU."""
     compare(scenario, 0)
@@ -113,15 +118,15 @@ def test_every_loss_is_among_these():
     assert missing == not_losses | in_others
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("replicas", [2, *nightly(4)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("replicas", [2, 4])
 def test_a_teacher_in_half_precision(replicas, compare):
     compare("half_teacher", replicas, tolerance=5e-3)
 
 
 @pytest.mark.slow
 def test_empty_replica_with_local_batch_norm_stays_finite(trained):
-    logs, weights = trained(4, train, "local_batch_norm")
+    logs, weights = trained(2, train, "local_batch_norm")
     assert all(np.isfinite(v).all() for v in logs.values())
     assert all(np.isfinite(w).all() for w in weights.values())
 
