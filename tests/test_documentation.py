@@ -6,6 +6,7 @@ import inspect
 import json
 import pathlib
 import re
+import shutil
 import sys
 
 import keras
@@ -126,8 +127,10 @@ def test_examples_in_docstrings_run(name, run):
     run(f"docstring of {name}", *EXAMPLES[name])
 
 
-def quickstart_file():
+@pytest.fixture(scope="module")
+def quickstart_file(tmp_path_factory):
     """The quickstart's int8 file, without its training."""
+    path = tmp_path_factory.mktemp("quickstart") / "student_int8.tflite"
     source = (ROOT / "examples" / "quickstart.py").read_text()
     (network,) = (
         node
@@ -139,7 +142,7 @@ def quickstart_file():
     images = np.random.default_rng(0).uniform(size=(20, 8, 8, 1))
     return kd.export.tflite(
         scope["student_network"](),
-        "student_int8.tflite",
+        path,
         quantization="int8",
         representative_dataset=images,
         verbose=False,
@@ -158,28 +161,25 @@ PAGES = {
 
 
 def blocks():
-    """All blocks. README's first, what a newcomer tries, is fast."""
     for page, codes in PAGES.items():
         for index in range(len(codes)):
-            first = (page, index) == ("README.md", 0)
-            marks = () if first else pytest.mark.slow
-            yield pytest.param(page, index, marks=marks)
+            yield page, index
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page, index", list(blocks()))
-def test_examples_in_the_pages_run(page, index, run):
+def test_examples_in_the_pages_run(page, index, run, request):
     code = PAGES[page][index]
     if "student_int8.tflite" in code:
-        quickstart_file()
+        shutil.copy(request.getfixturevalue("quickstart_file"), ".")
     names = run(f"{page}, block {index}", code)
     if "student_int8.tflite" in code:
         assert names["logits"].shape == (1, 10)
 
 
 @pytest.mark.slow
-def test_the_page_says_what_the_quickstarts_file_takes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    notes = kd.export.metadata(quickstart_file())
+def test_the_page_says_what_the_quickstarts_file_takes(quickstart_file):
+    notes = kd.export.metadata(quickstart_file)
     assert notes["inputs"]["image"]["shape"] == [1, 8, 8, 1]
     assert notes["inputs"]["image"]["dtype"] == "float32"
     assert notes["outputs"] == {

@@ -219,8 +219,14 @@ def fuzz(examples):
 
 
 @pytest.mark.slow
-@fuzz(50)
+@fuzz(8)
 def test_what_always_holds(tmp_path, case):
+    check(case, tmp_path)
+
+
+@pytest.mark.nightly
+@fuzz(50)
+def test_what_always_holds_in_many_cases(tmp_path, case):
     check(case, tmp_path)
 
 

@@ -33,6 +33,7 @@ def python(code, env=None):
     ).stdout.split()
 
 
+@pytest.mark.slow
 def test_import_is_light():
     # Processor time: the machine may be busy with something else. And the best
     # of up to three.
@@ -50,6 +51,7 @@ def test_import_is_light():
     pytest.fail(f"{seconds} s")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="jax is not installed"
 )

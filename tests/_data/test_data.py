@@ -167,6 +167,7 @@ def test_networks_of_different_resolution_through_views():
     np.testing.assert_allclose(logs["soft_targets_loss"], kl, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_dict_dataset_gives_each_network_its_own():
     small = X[:, ::2, ::2]
     student, teacher = convnet(size=4), convnet(8)
@@ -178,6 +179,7 @@ def test_a_dict_dataset_gives_each_network_its_own():
     )
 
 
+@pytest.mark.slow
 def test_input_names_and_dtypes_may_differ():
     tokens = keras.Input((), dtype="int32", name="token")
     x = layers.Embedding(10, 8)(tokens)
@@ -247,6 +249,7 @@ def test_several_inputs_and_outputs():
         )
 
 
+@pytest.mark.slow
 def test_outputs_as_a_list():
     def model(width):
         inputs = keras.Input((8, 8, 3))

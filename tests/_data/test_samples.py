@@ -143,10 +143,10 @@ def test_indexed_batches_in_order_and_without_labels():
 
 
 OPTIONS = [
-    {},
-    {"jit_compile": True},
-    {"steps_per_execution": 2},
     {"run_eagerly": True},
+    pytest.param({}, marks=pytest.mark.slow),
+    pytest.param({"jit_compile": True}, marks=pytest.mark.slow),
+    pytest.param({"steps_per_execution": 2}, marks=pytest.mark.slow),
 ]
 
 

@@ -40,9 +40,7 @@ def test_four_replicas(scenario, compare):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "scenario", ["accumulated", *nightly("overwritten")]
-)
+@pytest.mark.parametrize("scenario", ["accumulated", *nightly("overwritten")])
 def test_one_device_under_a_strategy(scenario, compare):
     """`MirroredStrategy()` on a machine with one GPU."""
     compare(scenario, 0)

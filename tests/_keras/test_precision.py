@@ -130,8 +130,16 @@ def as_found(model):
     ]
 
 
-@pytest.mark.parametrize("jit_compile", (None, False, True))
-@pytest.mark.parametrize("name", sorted(NETWORKS))
+def rows():
+    """In a graph, and with XLA, the recurrent ones run in CI."""
+    for name in sorted(NETWORKS):
+        yield name, None
+        mark = pytest.mark.slow if name == "cells" else pytest.mark.nightly
+        for jit_compile in (False, True):
+            yield pytest.param(name, jit_compile, marks=mark)
+
+
+@pytest.mark.parametrize("name, jit_compile", list(rows()))
 def test_it_computes_in_another_precision_and_is_as_before(name, jit_compile):
     model, x = NETWORKS[name]()
     run = model

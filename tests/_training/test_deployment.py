@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import nightly
 from networks import Subclassed
 from networks import convnet
 from networks import crossentropy
@@ -436,6 +437,7 @@ def test_callbacks_with_weights(tmp_path):
 # Heads and policies.
 
 
+@pytest.mark.slow
 def test_teachers_with_other_heads():
     """A softmax is left out, a hidden Dense is not the classifier."""
     inputs = keras.Input((8, 8, 3))
@@ -516,7 +518,9 @@ def test_a_loss_of_probabilities_is_warned_of():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings", [{"jit_compile": True}, {"run_eagerly": True}], ids=str
+    "settings",
+    [{"run_eagerly": True}, *nightly({"jit_compile": True})],
+    ids=str,
 )
 def test_ways_to_run_give_the_same_weights(settings):
     teacher, results = convnet(8), []

@@ -199,7 +199,7 @@ def peak(size, samples=64):
     return float(child(PEAK, size, samples)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(
     not os.path.exists("/proc/self/status"), reason="needs Linux's /proc"
 )

@@ -122,6 +122,7 @@ def test_students_of_a_cohort_are_traced_once():
     assert traced == [None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_eagerly", (False, True))
 def test_the_teacher_runs_in_a_graph_on_the_first_batch_too(run_eagerly):
     """Eagerly, a Functional model holds the outputs of all its layers."""

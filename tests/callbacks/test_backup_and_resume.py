@@ -5,6 +5,7 @@ import numpy as np
 import plain_graphs  # noqa: F401
 import pytest
 import tensorflow as tf
+from marks import nightly
 
 import keras_distill as kd
 from keras_distill.callbacks.backup_files import BackupFiles
@@ -71,8 +72,7 @@ def distiller(
         optimizer() if optimizer else keras.optimizers.Adam(0.01),
         crossentropy(),
         metrics=["accuracy"],
-        # No time for tracing; test_kills.py has a graph.
-        **{"run_eagerly": True, **options},
+        **options,
     )
     return made
 
@@ -82,7 +82,7 @@ def mutual():
         students={"a": network(drop=0.3), "b": network(12, drop=0.2)},
         distillation_losses=kd.losses.SoftTargets(),
     )
-    made.compile("adam", crossentropy(), run_eagerly=True)
+    made.compile("adam", crossentropy())
     return made
 
 
@@ -176,23 +176,44 @@ def assert_same(one, other):
     assert one[1:] == other[1:]
 
 
-def check(directory, stops=((0, 3), (2, 1)), save_freq=2, **options):
-    expected = run(**options)
+@pytest.fixture(scope="module")
+def whole():
+    """What the default training gives that nobody stops."""
+    return run()
+
+
+def check(directory, stops=((1, 3),), save_freq=2, expected=None, **options):
+    expected = expected or run(**options)
     for stop in stops:
         assert run(directory, save_freq, stop, **options) is None
     assert_same(run(directory, save_freq, **options), expected)
     assert not directory.exists()
 
 
-def test_stopped_twice_within_epochs(tmp_path):
-    check(tmp_path / "backup")
+@pytest.mark.slow
+def test_stopped_twice_within_epochs(tmp_path, whole):
+    check(tmp_path / "backup", ((0, 3), (2, 1)), expected=whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", DATA)
-def test_any_data_whose_order_has_a_seed(tmp_path, data):
-    check(tmp_path / "a", ((1, 3),), data=DATA[data])
-    check(tmp_path / "b", ((2, 0),), "epoch", data=DATA[data])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "arrays",
+        "unknown",
+        "grouped",
+        *nightly("stream", "indexed", "shuffled", "repeated", "interleaved"),
+    ],
+)
+@pytest.mark.parametrize(
+    "stop, save_freq",
+    [
+        ((1, 3), 2),
+        pytest.param((2, 0), "epoch", marks=pytest.mark.nightly),
+    ],
+)
+def test_any_data_whose_order_has_a_seed(tmp_path, data, stop, save_freq):
+    check(tmp_path / "a", (stop,), save_freq, data=DATA[data])
 
 
 def gru():
@@ -223,7 +244,34 @@ def noisy():
     )
 
 
+def hint():
+    return kd.losses.Hint(
+        teacher_layer_name="hidden", student_layer_name="hidden"
+    )
+
+
+def contrastive():
+    return kd.losses.ContrastiveRepresentation(
+        sample_count=SAMPLES,
+        negatives=4,
+        teacher_layer_name="hidden",
+        student_layer_name="hidden",
+    )
+
+
 NETWORKS = {
+    # The next five in one.
+    "optimizer, losses, teacher": {
+        "optimizer": lambda: keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(0.01, 20),
+            use_ema=True,
+            ema_overwrite_frequency=4,
+            gradient_accumulation_steps=3,
+        ),
+        "losses": lambda: [hint(), contrastive()],
+        "data": DATA["indexed"],
+        "teacher": lambda s: kd.MovingAverageTeacher(s, momentum=0.9),
+    },
     "ema": {
         "optimizer": lambda: keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(0.01, 20),
@@ -236,27 +284,15 @@ NETWORKS = {
             0.1, momentum=0.9, gradient_accumulation_steps=3
         )
     },
+    "connectors": {"losses": hint},
+    "memory": {"losses": contrastive, "data": DATA["indexed"]},
+    "moving teacher": {
+        "teacher": lambda s: kd.MovingAverageTeacher(s, momentum=0.9)
+    },
     "loss scale": {
         "optimizer": lambda: keras.optimizers.LossScaleOptimizer(
             keras.optimizers.Adam(0.01), dynamic_growth_steps=3
         )
-    },
-    "connectors": {
-        "losses": lambda: kd.losses.Hint(
-            teacher_layer_name="hidden", student_layer_name="hidden"
-        )
-    },
-    "memory": {
-        "losses": lambda: kd.losses.ContrastiveRepresentation(
-            sample_count=SAMPLES,
-            negatives=4,
-            teacher_layer_name="hidden",
-            student_layer_name="hidden",
-        ),
-        "data": DATA["indexed"],
-    },
-    "moving teacher": {
-        "teacher": lambda s: kd.MovingAverageTeacher(s, momentum=0.9)
     },
     "stateful": {
         "student": gru,
@@ -264,13 +300,21 @@ NETWORKS = {
         "data": whole_batches,
     },
     "noise without a seed": {"student": noisy},
-    "steps per execution": {"steps_per_execution": 2, "run_eagerly": False},
+    "steps per execution": {"steps_per_execution": 2},
+    "eagerly": {"run_eagerly": True},
     "mutual": {"make": mutual},
 }
 
 
+IN_ONE = ("ema", "accumulation", "connectors", "memory", "moving teacher")
+NIGHTLY = (*IN_ONE, "eagerly")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [*(name for name in NETWORKS if name not in NIGHTLY), *nightly(*NIGHTLY)],
+)
 def test_everything_that_training_changes(tmp_path, name):
     check(tmp_path / "backup", **NETWORKS[name])
 
@@ -304,7 +348,7 @@ def patient():
 @pytest.mark.parametrize("callbacks", [patient, lambda: [Counting()]])
 def test_what_training_changes_in_other_callbacks(tmp_path, callbacks):
     options = {"callbacks": callbacks, "epochs": 4}
-    check(tmp_path / "backup", ((0, 3), (1, 3)), **options)
+    check(tmp_path / "backup", **options)
 
 
 @pytest.mark.slow
@@ -332,8 +376,7 @@ def test_killed_after_the_last_epoch(tmp_path):
 
 
 @pytest.mark.slow
-def test_data_that_begin_with_the_initial_epoch(tmp_path):
-    expected = run()
+def test_data_that_begin_with_the_initial_epoch(tmp_path, whole):
     assert run(tmp_path / "b", stop=(1, 3)) is None
     keras.utils.set_random_seed(0)
     made = distiller()
@@ -348,7 +391,7 @@ def test_data_that_begin_with_the_initial_epoch(tmp_path):
         verbose=0,
         callbacks=[backup],
     )
-    assert history.history == expected[1]
+    assert history.history == whole[1]
 
 
 @pytest.mark.slow

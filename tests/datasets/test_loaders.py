@@ -142,7 +142,7 @@ def test_preparation_says_where_from_and_tidies_up(prepared):
     check_nothing_left_behind(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @needs_files
 def test_another_process_may_be_first(prepared, monkeypatch, tmp_path):
     import tensorflow_datasets as tfds

@@ -62,6 +62,7 @@ def test_many_samples_and_a_narrow_student_are_limited_by_capacity():
         assert words in text
 
 
+@pytest.mark.slow
 def test_too_early_to_say(capsys):
     result = look(dataset=data(3000), steps=5)
     assert capsys.readouterr().out == ""
@@ -201,6 +202,7 @@ def test_the_table_and_the_words(limited):
     assert repr(limited) == "<Diagnosis: limited_by_data>"
 
 
+@pytest.mark.slow
 def test_it_is_printed_when_verbose(capsys):
     result = look(verbose=True)
     out = capsys.readouterr().out

@@ -77,6 +77,7 @@ def test_weights_inputs_by_name_and_pydatasets():
     assert counted(Batches()).samples == 300
 
 
+@pytest.mark.slow
 def test_views():
     x, y = data(300)
     views = kd.views.Preprocessing(teacher=layers.Rescaling(-1.0))

@@ -117,6 +117,7 @@ def test_thresholds_of_the_data_and_the_time():
     assert "cut_short" not in found(short_training__steps=500)
 
 
+@pytest.mark.slow
 def test_batch_normalization_under_replicas(monkeypatch):
     monkeypatch.setattr(examination, "_replicas", lambda model: 4)
     text = dict(look(normalized_student()).findings)["batch_normalization"]
@@ -165,6 +166,7 @@ def test_under_a_strategy_of_two_replicas():
     assert worker.stdout.strip().endswith("done"), worker.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_without_labels():
     x, _ = data(300)
     result = look(dataset=tf.data.Dataset.from_tensor_slices(x).batch(50))

@@ -80,6 +80,7 @@ def test_networks_are_left_as_they_were(make):
         assert was == now
 
 
+@pytest.mark.slow
 def test_a_student_that_cannot_be_copied_comes_back_after_an_error():
     student = Own(8)
     student(data(4)[0])

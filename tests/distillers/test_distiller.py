@@ -98,6 +98,7 @@ def test_weights_of_the_losses_and_their_logs():
     )
 
 
+@pytest.mark.slow
 def test_agreement_is_the_share_of_equal_argmax():
     x, y = data()
     student, teacher = convnet(), convnet(8)
@@ -129,6 +130,7 @@ def test_agreement_of_one_unit_heads():
     np.testing.assert_allclose(logs["agreement"], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_epoch_logs_are_means_over_samples_also_with_a_partial_batch():
     x, y = data(20)
     student = convnet()
@@ -161,6 +163,7 @@ def counted_convnet(width=4, **kwargs):
     return keras.Model(inputs, convnet(width, **kwargs)(x))
 
 
+@pytest.mark.slow
 def test_each_network_runs_once_per_step_and_the_teacher_not_in_evaluate():
     x, y = data()
     student, teacher = counted_convnet(batch_norm=True), counted_convnet(8)
@@ -182,6 +185,7 @@ def test_each_network_runs_once_per_step_and_the_teacher_not_in_evaluate():
     assert [int(r.numpy()) for r in runs] == [4, 2]
 
 
+@pytest.mark.slow
 def test_batch_norm_moves_once_and_only_in_training():
     x, y = data()
     student = convnet(batch_norm=True)
@@ -278,6 +282,7 @@ def test_alpha_may_follow_a_schedule():
     np.testing.assert_allclose(third["loss"], third["student_loss"])
 
 
+@pytest.mark.slow
 def test_pure_distillation_on_unlabelled_data():
     x, y = data(64)
     student = convnet()
@@ -296,6 +301,7 @@ def test_pure_distillation_on_unlabelled_data():
     assert "val_accuracy" in history and "val_loss" not in history
 
 
+@pytest.mark.slow
 def test_sequences_masks_and_weights_per_position():
     def model(units):
         inputs = keras.Input((6,), dtype="int32")
@@ -320,6 +326,7 @@ def test_sequences_masks_and_weights_per_position():
     )
 
 
+@pytest.mark.slow
 def test_subclassed_and_unbuilt_students_are_built_on_the_first_batch():
     x, y = data()
     teacher = Subclassed(8)
@@ -399,6 +406,7 @@ def test_ways_to_run_give_the_same_weights(settings):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_equals_the_larger_batch():
     x, y = data(32)
     student, teacher = convnet(), convnet(8)
@@ -456,6 +464,7 @@ def test_float32_student_under_a_half_precision_global_policy():
     assert np.isfinite(distiller.train_on_batch(x, y))[0]
 
 
+@pytest.mark.slow
 def test_extreme_logits_in_float16_stay_finite():
     def scaled(factor, dtype):
         inputs = keras.Input((3,))
@@ -485,6 +494,7 @@ def test_extreme_logits_in_float16_stay_finite():
         assert all(np.isfinite(w).all() for w in student.get_weights())
 
 
+@pytest.mark.slow
 def test_learning_happens():
     x, y = data(256)
     teacher = convnet(16)

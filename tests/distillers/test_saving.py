@@ -67,6 +67,7 @@ def saved(tmp_path_factory):
     return Saved(distiller, teacher, path, predictions)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(saved):
     distiller = saved.distiller
     loaded = kd.load_distiller(saved.path, teacher=saved.teacher)
@@ -98,6 +99,7 @@ def test_plain_load_model_wants_a_teacher_before_fit(saved):
     fit(loaded)
 
 
+@pytest.mark.slow
 def test_a_second_save_without_teacher_keeps_the_fingerprint(saved, tmp_path):
     keras.saving.load_model(saved.path).save(tmp_path / "two.keras")
     kd.load_distiller(tmp_path / "two.keras", teacher=saved.teacher)

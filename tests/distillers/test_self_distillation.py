@@ -195,7 +195,7 @@ def test_mixed_precision():
     assert np.isfinite(model(X[:4])["ensemble"]).all()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_compiled_with_xla():
     distiller = own_teacher()
     weights = distiller.get_weights()

@@ -711,6 +711,7 @@ def test_missing_foreign_and_truncated_files(files, tmp_path):
             export.load(path)
 
 
+@pytest.mark.slow
 def test_lite_model_refuses_what_does_not_fit(files, two_files):
     file = export.load(files[None])
     with pytest.raises(ValueError, match=r"\('batch', 8, 8, 1\).*\(5, 8, 8\)"):
@@ -726,6 +727,7 @@ def test_lite_model_refuses_what_does_not_fit(files, two_files):
         two({"a": np.zeros((2, 4)), "b": np.zeros((3, 8))})
 
 
+@pytest.mark.slow
 def test_lite_model_reads_files_with_an_open_batch(tmp_path):
     model, path, x = dense(), tmp_path / "open.tflite", features(50)
     model.export(path, format="litert", verbose=False)

@@ -139,6 +139,7 @@ def test_bytes_stay_bytes_until_the_converter_runs(student, tmp_path):
     np.testing.assert_array_equal(floats, bytes_)
 
 
+@pytest.mark.slow
 def test_dark_images_do_not_stretch_the_scale(student, tmp_path):
     path = exported(
         student,
@@ -270,6 +271,7 @@ def two_heads():
     return keras.Model(model.inputs, {"z": model.output, "p": other})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequential", [False, True])
 def test_a_model_of_bytes_is_integer_throughout(sequential, student, tmp_path):
     inputs = keras.Input((24, 20, 3), dtype="uint8", name="photo")
@@ -436,6 +438,7 @@ def test_softmax_at_the_end(quantization, student, plain_file, tmp_path):
     assert found.rows[1]["accuracy"] >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "quantization", [None, pytest.param("int8", marks=pytest.mark.slow)]
 )

@@ -121,6 +121,7 @@ def halves():
     return keras.Model(inputs, h), policies
 
 
+@pytest.mark.slow
 def test_policies_from_a_map_are_put_back(tmp_path):
     model, policies = halves()
     body, tail = model.get_layer("body"), model.get_layer("tail")
@@ -239,6 +240,7 @@ def test_an_interrupt_leaves_no_process_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_integer_failure_names_operator_and_layer(tmp_path):
     inputs = keras.Input((4, 4, 3), name="image")
     h = layers.Conv2D(4, 3, name="conv")(inputs)
@@ -257,6 +259,7 @@ def test_an_integer_failure_names_operator_and_layer(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_operators_of_layers_in_layers_are_found(tmp_path):
     erf = layers.Lambda(keras.ops.erf, name="own_gelu")
     inner = keras.Sequential(
@@ -389,6 +392,7 @@ def test_samples_are_fed_in_the_batch_of_the_signature():
     assert shapes == [(2, 3), (2, 3), (2, 5), (2, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "quantization", ["int8", pytest.param("int16x8", marks=pytest.mark.slow)]
 )

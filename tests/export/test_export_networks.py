@@ -17,27 +17,10 @@ specification.loader.exec_module(conversions)
 BOUNDS = {None: 1e-4, "float16": 2e-2, "dynamic": 0.5}
 
 
-# Minutes each; the others show the same paths through the converter.
-LARGE = (
-    "ResNet-20",
-    "nested MobileNetV2-0.35",
-    "MobileNetV2",
-    "MobileNetV3Small",
-    "EfficientNetV2B0",
-)
-
-
+# Up to minutes each: test_export.py takes the same paths through the converter.
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:.*lies in")
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.nightly if name in LARGE else pytest.mark.slow,
-        )
-        for name in conversions.NETWORKS
-    ],
-)
+@pytest.mark.parametrize("name", conversions.NETWORKS)
 def test_all_quantizations_of(name, tmp_path):
     model, x = conversions.network(name)
     for quantization in conversions.QUANTIZATIONS:

@@ -253,7 +253,7 @@ def test_foreign_operators_stand_in_the_table():
     assert "5, not builtin: FlexErf" in text
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_bounds_on_fashion_mnist(tmp_path):
     try:
         split = kd.datasets.fashion_mnist()

@@ -161,6 +161,10 @@ CASES = {
 
 # What compiles or fits runs in CI for one row of each class, for all weekly.
 WEEKLY_BUT_ONE = ("jit", "drop_in")
+# What arguments change, CI asks of every row, and the rest nightly. Logits
+# have extremes of their own, and weights per position.
+OF_EVERY_ROW = ("gradient", "serialization", "tap_order")
+OF_LOGITS = ("extreme_values", "sample_weight")
 
 
 def rows():
@@ -171,10 +175,14 @@ def rows():
         seen.add(case.make_loss.func)
         for check in checks(case):
             marks = []
-            if check in WEEKLY_BUT_ONE and not first:
+            if first:
+                marks = [pytest.mark.slow] * (check in WEEKLY_BUT_ONE)
+            elif check in WEEKLY_BUT_ONE:
                 marks = [pytest.mark.weekly]
-            elif check == "jit" or not first:
+            elif check in OF_EVERY_ROW + OF_LOGITS * case.response:
                 marks = [pytest.mark.slow]
+            else:
+                marks = [pytest.mark.nightly]
             yield pytest.param(case, check, marks=marks, id=f"{name}-{check}")
 
 
@@ -435,6 +443,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.slow
 def test_a_correct_loss_passes():
     check_loss(Correct, (3, 4), (3, 4), response=True)
     check_loss(Correct, (3, 2, 4), (3, 2, 4), response=True)
@@ -448,6 +457,7 @@ def test_a_broken_loss_is_caught(loss, check, message):
         run_check(check, case)
 
 
+@pytest.mark.slow
 def test_a_mixed_up_tap_is_caught():
     same = {"a": (3, 4, 4, 5), "b": (3, 4, 4, 5)}
     check_loss(losses.Hint, same, same)

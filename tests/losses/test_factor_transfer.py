@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from marks import nightly
 
 import keras_distill as kd
 from keras_distill.losses import FactorTransfer
@@ -142,8 +143,7 @@ X = normal(16, 6, 6, 3).astype("float32")
     "kind",
     [
         "dataset",
-        pytest.param("arrays", marks=pytest.mark.slow),
-        pytest.param("sequence", marks=pytest.mark.slow),
+        *nightly("arrays", "sequence"),
     ],
 )
 def test_fit_prepares_once(kind, tmp_path):

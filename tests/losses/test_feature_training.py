@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from marks import nightly
 from networks import convnet
 from networks import crossentropy
 from networks import data
@@ -36,8 +37,14 @@ LOSSES = {
 }
 
 
+# With a stage before training, with moments, with layers of its own.
+IN_CI = ("factor", "aligned", "self")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "name", [*IN_CI, *nightly(*sorted(LOSSES.keys() - IN_CI))]
+)
 def test_saved_and_loaded_it_goes_on(name, tmp_path):
     teacher = convnet(6, batch_norm=True)
     distiller = kd.Distiller(

@@ -129,6 +129,7 @@ def network():
     )
 
 
+@pytest.mark.slow
 def test_it_starts_when_alpha_does():
     """With alpha 0 at first: plain training up to there, and not after."""
     x, y = normal(8, 8, 8, 3).astype("float32"), np.arange(8) % 2
@@ -194,6 +195,7 @@ def test_without_teacher_it_is_saved_evaluated_and_exported(tmp_path):
     np.testing.assert_allclose(plain(x), distiller.student(x), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_distiller_without_teacher():
     keras.utils.set_random_seed(0)
     student = network()

@@ -14,7 +14,13 @@ def trainable(model):
 # Table 6 of the paper, in millions.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "depth, millions", [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85)]
+    "depth, millions",
+    [
+        (20, 0.27),
+        pytest.param(32, 0.46, marks=pytest.mark.nightly),
+        pytest.param(44, 0.66, marks=pytest.mark.nightly),
+        pytest.param(56, 0.85, marks=pytest.mark.nightly),
+    ],
 )
 def test_has_the_weights_of_the_paper(depth, millions):
     model = kd.models.cifar_resnet(depth)

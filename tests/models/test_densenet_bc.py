@@ -17,8 +17,8 @@ def trainable(model):
     "depth, growth, millions",
     [
         (100, 12, "0.8"),
-        pytest.param(250, 24, "15.3", marks=pytest.mark.slow),
-        pytest.param(190, 40, "25.6", marks=pytest.mark.slow),
+        pytest.param(250, 24, "15.3", marks=pytest.mark.nightly),
+        pytest.param(190, 40, "25.6", marks=pytest.mark.nightly),
     ],
 )
 def test_has_the_weights_of_the_paper(depth, growth, millions):

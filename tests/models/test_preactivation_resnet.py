@@ -119,6 +119,7 @@ def test_free_blocks_and_filters():
     assert not {"stage2_block3_add", "stage3_block2_add"} & names
 
 
+@pytest.mark.slow
 def test_first_and_last_layer_of_a_densenet_fit():
     dense = kd.models.densenet_bc(22, 8)
     ends = [dense.get_layer(f"stage{k}").output.shape[-1] for k in (1, 2, 3)]

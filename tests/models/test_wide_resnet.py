@@ -13,6 +13,7 @@ def trainable(model):
 
 # Born-again networks, table 1; the last also in the paper's table 5. They are
 # the counts of 100 classes: with 10, the published 0.38 would be 0.37.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "width, millions, with_10",
     [(1, "0.38", 369_498), (2, "1.48", 1_467_610), (5, "9.16", 9_132_634)],

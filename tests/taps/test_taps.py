@@ -104,6 +104,7 @@ def test_shared_layer_without_a_number_says_which_there_are():
         Taps(model, ["conv#last"])
 
 
+@pytest.mark.slow
 def test_subclassed_model_eager_and_in_a_graph():
     model = Subclassed()
     model(IMAGES)

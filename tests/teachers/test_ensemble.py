@@ -80,7 +80,7 @@ def test_it_is_exported_and_the_file_is_verified(members, tmp_path):
     assert keras_own.stat().st_size > 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_is_exported_in_int8(members, tmp_path):
     ensemble = kd.Ensemble(members)
     path = tmp_path / "e.tflite"

@@ -118,6 +118,7 @@ def test_it_varies_less_than_its_student():
     assert own.mean() < 0.3 * of_student.mean()
 
 
+@pytest.mark.slow
 def test_what_it_says_is_what_the_student_is_taught():
     distiller = distill(momentum=0.9)
     steps(distiller, 4)
@@ -138,6 +139,7 @@ def test_neither_trained_nor_counted_as_the_students():
     assert distiller.deployable_student() is distiller.student
 
 
+@pytest.mark.slow
 def test_its_regularizers_are_not_in_the_objective():
     inputs = keras.Input((8, 8, 3))
     x = layers.Flatten()(inputs)
@@ -313,6 +315,7 @@ def test_alone_it_saves_evaluates_and_exports(tmp_path):
     np.testing.assert_allclose(plain(X[:4]), teacher(X[:4]), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sequential", "subclassed", "own"])
 def test_students_of_every_kind(kind):
     class Own(layers.Layer):
@@ -382,6 +385,7 @@ def test_it_is_not_replaced():
         distiller.set_teacher(convnet(), check=False)
 
 
+@pytest.mark.slow
 def test_given_later():
     student = convnet()
     distiller = kd.Distiller(

@@ -204,6 +204,7 @@ def test_no_labels_and_no_loss():
     assert set(found.metrics[1]) == {"accuracy"}
 
 
+@pytest.mark.slow
 def test_nothing_to_evaluate_on():
     found = born_again(teacher=convnet())
     assert found.metrics == [{}, {}]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from generations_worker import At
 from generations_worker import run
+from marks import nightly
 
 import keras_distill as kd
 from keras_distill._keras.fingerprint import fingerprint
@@ -45,8 +46,8 @@ def uninterrupted():
     "generation, epoch, batch",
     [
         (2, 1, 3),
-        pytest.param(0, 2, 5, marks=pytest.mark.slow),
-        pytest.param(1, 0, None, marks=pytest.mark.slow),
+        pytest.param(0, 2, 5, marks=pytest.mark.nightly),
+        pytest.param(1, 0, None, marks=pytest.mark.nightly),
     ],
 )
 def test_stopped_anywhere_it_ends_as_if_it_was_not(
@@ -95,7 +96,9 @@ def test_what_is_in_the_folder(tmp_path, uninterrupted, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["before the network", "after the network"])
+@pytest.mark.parametrize(
+    "name", ["after the network", *nightly("before the network")]
+)
 def test_a_killed_save_of_a_generation(
     tmp_path, uninterrupted, monkeypatch, name
 ):
@@ -154,7 +157,7 @@ def test_other_folders_are_left_alone(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [6, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [4, *nightly(6)])
 def test_a_dataset_that_ends(tmp_path, steps):
     """As long as an epoch, and longer: it goes on from epoch to epoch."""
     options = {
@@ -255,11 +258,19 @@ def test_learning_rates_changed_by_a_callback_survive(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_in_generation_3_it_goes_on_there(tmp_path):
+@pytest.mark.parametrize(
+    "stops", [[(3, 1, 4)], *nightly([(0, 2, 1), (3, 1, 4)])], ids=str
+)
+def test_killed_in_generation_3_it_goes_on_there(tmp_path, stops):
     expected = run(None, generations=3)
-    for stop in (["0", "2", "1"], ["3", "1", "4"]):
+    for stop in stops:
         done = subprocess.run(
-            [sys.executable, HERE / "generations_worker.py", tmp_path, *stop],
+            [
+                sys.executable,
+                HERE / "generations_worker.py",
+                tmp_path,
+                *map(str, stop),
+            ],
             capture_output=True,
             text=True,
             timeout=300,

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import nightly
 from networks import Subclassed
 from networks import convnet
 from networks import crossentropy
@@ -334,6 +335,7 @@ def test_without_labels_they_still_agree():
         cohort().fit(X, verbose=0)
 
 
+@pytest.mark.slow
 def test_views_and_indexed_data_and_named_inputs():
     views = kd.views.Preprocessing(student=layers.Rescaling(0.5))
     eager = {"run_eagerly": True}
@@ -440,9 +442,7 @@ def test_callbacks_watch_one_student(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "update", ["joint", pytest.param("alternating", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("update", ["alternating", *nightly("joint")])
 def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(
     update, tmp_path
 ):
@@ -492,7 +492,7 @@ def test_connectors_of_subclassed_students_are_loaded(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("update", ["joint", "alternating"])
+@pytest.mark.parametrize("update", ["joint", *nightly("alternating")])
 def test_several_steps_per_execution_and_xla(update):
     networks = three(batch_norm=True)
     results = []

@@ -144,6 +144,7 @@ def test_the_branches_are_the_layers_after_the_cut_again():
     assert made.count_params() == student.count_params() + 3 * tail + gate
 
 
+@pytest.mark.slow
 def test_seeded_initializers_do_not_make_equal_branches():
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, name="act1")(inputs)

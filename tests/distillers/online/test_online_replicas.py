@@ -1,13 +1,16 @@
 """Two replicas end with the weights and logs of one device."""
 
 import pytest
-from online_scenarios import SCENARIOS
+from marks import nightly
 from online_scenarios import train
 from replicas import assert_same
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario",
+    ["joint", "alternating", "native_ensemble", *nightly("batch_norm")],
+)
 def test_two_replicas_are_one_device(scenario, trained):
     one = logs, _ = trained(1, train, scenario)
     assert logs["loss"][-1] < logs["loss"][0]

@@ -18,6 +18,7 @@ import tensorflow as tf
 from building_worker import Shifted
 from building_worker import build
 from building_worker import stored
+from marks import nightly
 
 import keras_distill as kd
 from keras_distill._data.batch_fields import unpacked
@@ -122,7 +123,8 @@ def test_killed_between_any_two_writes(built, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_sigkill(built, tmp_path):
+@pytest.mark.parametrize("moments", [(4,), *nightly((1, 4, 8))], ids=str)
+def test_sigkill(built, tmp_path, moments):
     path = tmp_path / "killed"
 
     def shards():
@@ -131,7 +133,7 @@ def test_sigkill(built, tmp_path):
             return 0
         return len(json.loads(header.read_text())["shards"])
 
-    for until in (1, 4, 8, None):
+    for until in (*moments, None):
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -453,6 +455,7 @@ def scaled(factor, activation=None):
     return teacher
 
 
+@pytest.mark.slow
 def test_outputs_that_cannot_be_stored(tmp_path):
     with pytest.raises(ValueError, match='sample .*float16.*dtype="float32"'):
         build(tmp_path / "cache", teacher=scaled(1e6), views=None)

@@ -223,6 +223,7 @@ def test_one_epoch_of_views_that_vary(tmp_path):
         assert set(unpacked(x).epoch.numpy()) == {0}
 
 
+@pytest.mark.slow
 def test_the_students_epoch_is_its_own_where_the_teacher_sees_the_same(one):
     x, y = arrays()
     stream = kd.datasets.batches(x, y, 32, seed=3, first_epoch=9, indexed=True)

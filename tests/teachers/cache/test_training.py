@@ -198,6 +198,7 @@ def test_losses_with_a_stage_before_training(plain):
     assert np.isfinite(history["loss"]).all()
 
 
+@pytest.mark.slow
 def test_a_student_that_shows_its_shapes_on_data(plain):
     from networks import Subclassed
 
