@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from marks import nightly
 from replica_scenarios import train
 from replicas import assert_same
 from replicas import read
@@ -74,25 +75,25 @@ def compare(trained):
     return compare
 
 
-SCENARIOS = (
-    "empty",
-    "cached",
-    "cached_parts",
-    "views",
-    "many_steps",
-    "accumulated",
-)
+SCENARIOS = ("empty", "cached_parts", "views")
+NIGHTLY = ("cached", "many_steps", "accumulated")
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    """Two workers that ran every scenario: folder, exit codes, output."""
+def ended(tmp_path_factory, request):
+    """Two workers that ran what is asked: folder, exit codes, output."""
     folder = tmp_path_factory.mktemp("cluster")
-    return folder, *start(SCENARIOS, folder)
+    asked = " ".join(
+        item.name
+        for item in request.session.items
+        if item.originalname == "test_two_workers_equal_one"
+    )
+    scenarios = [s for s in (*SCENARIOS, *NIGHTLY) if f"[{s}]" in asked]
+    return folder, *start(scenarios or SCENARIOS[:1], folder)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *nightly(*NIGHTLY)])
 def test_two_workers_equal_one(scenario, ended, compare):
     folder, codes, printed = ended
     for index in range(WORKERS):
@@ -116,14 +117,8 @@ def test_two_workers_end_without_an_error(ended):
     assert codes == [0, 0], printed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "callback",
-    [
-        "BackupAndResume",
-        pytest.param("BackupAndRestore", marks=pytest.mark.nightly),
-    ],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("callback", ["BackupAndResume", "BackupAndRestore"])
 def test_goes_on_after_a_worker_was_killed(callback, tmp_path, compare):
     written = tmp_path / "batch_norm" / "worker0.npz"
     codes, printed = start(["batch_norm"], tmp_path, callback, 1)

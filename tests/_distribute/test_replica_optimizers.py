@@ -8,11 +8,11 @@ from marks import nightly
 @pytest.mark.parametrize(
     "scenario",
     [
-        "accumulated",
         "clipped",
         "accumulated_averages",
         "several_optimizers",
         *nightly(
+            "accumulated",
             "accumulated_with_adam",
             "averaged",
             "overwritten",
@@ -40,7 +40,10 @@ def test_four_replicas(scenario, compare):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["accumulated", *nightly("overwritten")])
+@pytest.mark.parametrize(
+    "scenario",
+    ["accumulated_averages", *nightly("accumulated", "overwritten")],
+)
 def test_one_device_under_a_strategy(scenario, compare):
     """`MirroredStrategy()` on a machine with one GPU."""
     compare(scenario, 0)

@@ -26,20 +26,20 @@ def test_replicas_of_which_one_gets_nothing(compare):
     [
         "weighted",
         "connector_batch_norm",
-        "stock",
-        "deployed",
         "own_teacher",
         "moving_teacher",
         "pieces",
-        "compiled",
-        "logits",
-        "classifiers",
         "reused",
         "left_over_steps",
         "task_losses",
         "masked",
-        "mean_of_weights",
         *nightly(
+            "compiled",
+            "stock",
+            "deployed",
+            "logits",
+            "classifiers",
+            "mean_of_weights",
             "uneven",
             "batch_norm",
             "regularized",
@@ -60,27 +60,25 @@ def test_two_replicas(scenario, compare):
     compare(scenario, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "scenario",
     [
         "empty",
-        *nightly(
-            "weighted",
-            "left_over_steps",
-            "uneven",
-            "batch_norm",
-            "regularized",
-            "compiled",
-            "compiled_pieces",
-            "compiled_with_batch_norm",
-            "logits",
-            "classifiers",
-            "reused",
-            "many_steps",
-            "scalar_loss",
-            "masked",
-        ),
+        "weighted",
+        "left_over_steps",
+        "uneven",
+        "batch_norm",
+        "regularized",
+        "compiled",
+        "compiled_pieces",
+        "compiled_with_batch_norm",
+        "logits",
+        "classifiers",
+        "reused",
+        "many_steps",
+        "scalar_loss",
+        "masked",
     ],
 )
 def test_four_replicas(scenario, compare):
@@ -96,8 +94,8 @@ def test_one_device_under_a_strategy(scenario, compare):
     compare(scenario, 0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("replicas", [2, *nightly(4)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("replicas", [2, 4])
 def test_feature_losses(replicas, compare):
     # Nine losses at once: rounding grows from step to step.
     compare("feature_losses", replicas, tolerance=2e-4)
@@ -124,7 +122,7 @@ def test_a_teacher_in_half_precision(replicas, compare):
     compare("half_teacher", replicas, tolerance=5e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_empty_replica_with_local_batch_norm_stays_finite(trained):
     logs, weights = trained(2, train, "local_batch_norm")
     assert all(np.isfinite(v).all() for v in logs.values())

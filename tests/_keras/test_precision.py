@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from marks import nightly
 from networks import Subclassed
 from networks import convnet
 from networks import crossentropy
@@ -290,8 +291,8 @@ class Difference(kd.losses.DistillationLoss):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ("float32", "mixed_float16"))
-@pytest.mark.parametrize("dtype", ("float32", "bfloat16", "float16"))
+@pytest.mark.parametrize("policy", ("mixed_float16", *nightly("float32")))
+@pytest.mark.parametrize("dtype", ("bfloat16", *nightly("float32", "float16")))
 def test_the_teacher_beside_a_student_of_any_policy(policy, dtype):
     x, y = data(16)
     teacher, recorder = recorded()

@@ -24,7 +24,7 @@ DEPLOYING = {
 }
 
 
-@pytest.fixture(params=DEPLOYING)
+@pytest.fixture(params=["reused", *nightly("ideal")])
 def make_loss(request):
     return DEPLOYING[request.param]
 
@@ -128,6 +128,7 @@ def test_evaluate_predict_and_metrics_use_the_deployed_logits(make_loss):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("make_loss", DEPLOYING.values(), ids=DEPLOYING)
 def test_one_step_is_the_objective(make_loss):
     """With SoftTargets beside it, which reads the student's own head."""
     student, teacher = convnet(batch_norm=True), convnet(8)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import nightly
 from networks import convnet
 from networks import crossentropy
 from networks import data
@@ -41,9 +42,7 @@ def distill(teacher, student=None, views=None, jit_compile=False, **kwargs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("jit_compile", [False, *nightly(True)])
 def test_training_is_the_same_in_pieces(jit_compile):
     x, y = data(22)  # Batches of 8, 8, 6.
     teacher, results = convnet(8, batch_norm=True), []
@@ -139,9 +138,7 @@ def child(code, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "jit_compile", [pytest.param(False, marks=pytest.mark.slow), True]
-)
+@pytest.mark.parametrize("jit_compile", [True, *nightly(False)])
 def test_a_teacher_on_another_device_runs_there(jit_compile, on_replicas):
     places, difference = on_replicas(1, teacher_elsewhere, jit_compile)
     for where in places:

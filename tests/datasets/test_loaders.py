@@ -25,7 +25,7 @@ def run(code, *arguments):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_import_is_lazy():
     # keras itself imports the root of scikit-learn where it is installed.
     code = (

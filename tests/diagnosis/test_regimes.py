@@ -155,7 +155,7 @@ print("done")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_under_a_strategy_of_two_replicas():
     worker = subprocess.run(
         [sys.executable, "-c", WORKER],

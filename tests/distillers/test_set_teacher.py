@@ -38,7 +38,7 @@ def test_the_new_ones_classifier_is_taken(student):
     np.testing.assert_array_equal(loss.classifier_kernel, head)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_paraphraser_is_trained_again():
     loss = kd.losses.FactorTransfer(
         teacher_layer_name="act1",

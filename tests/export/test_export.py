@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from exporting import exported
+from marks import nightly
 
 from keras_distill import export
 from keras_distill.export import formats
@@ -208,10 +209,7 @@ def test_dense_network(dense_file):
     [
         None,
         "int8",
-        *(
-            pytest.param(quantization, marks=pytest.mark.slow)
-            for quantization in ("float16", "dynamic", "int16x8")
-        ),
+        *nightly("float16", "dynamic", "int16x8"),
     ],
 )
 def test_two_inputs_and_two_outputs(quantization, two_files):

@@ -65,10 +65,10 @@ def expected(student, x):
     [
         (None, ANY_SIZE),
         ("int8", FIXED),
-        ("int8", ANY_SIZE),
         *(
-            pytest.param(quantization, shape, marks=pytest.mark.slow)
+            pytest.param(quantization, shape, marks=pytest.mark.nightly)
             for quantization, shape in (
+                ("int8", ANY_SIZE),
                 (None, FIXED),
                 ("float16", FIXED),
                 ("float16", ANY_SIZE),

@@ -165,6 +165,14 @@ WEEKLY_BUT_ONE = ("jit", "drop_in")
 # have extremes of their own, and weights per position.
 OF_EVERY_ROW = ("gradient", "serialization", "tap_order")
 OF_LOGITS = ("extreme_values", "sample_weight")
+# XLA compiles one loss of each kind; minutes for all.
+XLA_IN_CI = (
+    "soft_targets",
+    "hint",
+    "relational_distance",
+    "contrastive_representation",
+    "knowledge_review",
+)
 
 
 def rows():
@@ -175,7 +183,9 @@ def rows():
         seen.add(case.make_loss.func)
         for check in checks(case):
             marks = []
-            if first:
+            if check == "jit" and first and name not in XLA_IN_CI:
+                marks = [pytest.mark.nightly]
+            elif first:
                 marks = [pytest.mark.slow] * (check in WEEKLY_BUT_ONE)
             elif check in WEEKLY_BUT_ONE:
                 marks = [pytest.mark.weekly]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import random
+from marks import nightly
 from networks import convnet  # noqa: E402
 from networks import crossentropy  # noqa: E402
 from networks import data  # noqa: E402
@@ -261,7 +262,9 @@ def indexed():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "compile", [{}, {"jit_compile": True}, {"steps_per_execution": 3}], ids=str
+    "compile",
+    [{"steps_per_execution": 3}, *nightly({}, {"jit_compile": True})],
+    ids=str,
 )
 def test_every_sample_has_its_row(compile):
     """With momentum and learning rate 0 a row is what its sample gives."""
@@ -304,7 +307,9 @@ def test_a_memory_that_is_too_small_for_the_first_batch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compile", [{}, {"jit_compile": True}], ids=str)
+@pytest.mark.parametrize(
+    "compile", [{"jit_compile": True}, *nightly({})], ids=str
+)
 def test_a_memory_that_is_too_small_for_a_later_batch(compile):
     """Compiled code cannot raise: the index is looked at before."""
     distiller = distill(sample_count=12, compile=compile)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import nightly
 from test_relation import features
 from test_relation import value
 
@@ -35,7 +36,7 @@ def value_and_gradient(loss, teacher, student):
 
 
 @pytest.mark.parametrize("loss", COUPLED)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", *nightly("float64")])
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_degenerate_batches_are_finite(loss, dtype, batch):
     some, other = features(batch, 6), features(batch, 6, seed=1)

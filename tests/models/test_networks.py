@@ -79,7 +79,7 @@ def test_stage_ends_of_a_nested_network_are_suggested():
     assert found.teacher_layer_names == [f"inner/{end}" for end in ENDS]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_bit_resnet50_and_mobilenet():
     teacher = models.bit_resnet50((64, 64, 3), classes=5)
     student = keras.applications.MobileNetV2((64, 64, 3), 0.35, weights=None)

@@ -18,7 +18,10 @@ def weights(model, kind=keras.layers.Layer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth, bottleneck", [(110, False), (164, True)])
+@pytest.mark.parametrize(
+    "depth, bottleneck",
+    [(110, False), pytest.param(164, True, marks=pytest.mark.nightly)],
+)
 def test_has_the_weights_of_the_paper(depth, bottleneck):
     model = kd.models.preactivation_resnet(depth, bottleneck=bottleneck)
     assert f"{weights(model) / 1e6:.1f}" == "1.7"

@@ -7,6 +7,7 @@ import keras_cv
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import nightly
 
 import keras_distill as kd
 from keras_distill.views.augmented import checked_views
@@ -237,8 +238,14 @@ def distill(views, **kwargs):
     return distiller
 
 
+# One that blends labels, and one that does not.
+IN_CI = ("keras RandomErasing", "keras-cv MixUp")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    "name", [*IN_CI, *nightly(*sorted(LAYERS.keys() - IN_CI))]
+)
 def test_networks_see_the_same_images_with_their_labels(name, x, y):
     distiller = distill(LAYERS[name]())
     SEEN.clear()

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from marks import nightly
 
 import keras_distill as kd
 
@@ -69,7 +70,7 @@ def test_a_view_is_replayed_from_seed_epoch_and_index(name, x, y):
 # One for each way of choosing boxes.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["function_matching", "independent", "fixed_centre"]
+    "name", ["function_matching", *nightly("independent", "fixed_centre")]
 )
 def test_compiled_views_are_the_same(name, x):
     views = VIEWS[name]()

@@ -451,7 +451,7 @@ def test_float16_students_are_scaled():
     assert json.dumps(found.histories)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_generations_of_two_replicas_are_those_of_one_device(on_replicas):
     on_replicas(2, generations_of_two_replicas)
 

@@ -80,8 +80,15 @@ def hand_written_step(students, alternating, alpha, temperature, weights, rate):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("eagerly", [False, True])
-@pytest.mark.parametrize("update", ["joint", "alternating"])
+@pytest.mark.parametrize(
+    "update, eagerly",
+    [
+        ("joint", False),
+        ("alternating", True),
+        pytest.param("joint", True, marks=pytest.mark.nightly),
+        pytest.param("alternating", False, marks=pytest.mark.nightly),
+    ],
+)
 def test_steps_are_the_objective(update, eagerly):
     students = three()
     copies = {name: copy_of(student) for name, student in students.items()}

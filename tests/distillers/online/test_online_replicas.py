@@ -9,7 +9,7 @@ from replicas import assert_same
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "scenario",
-    ["joint", "alternating", "native_ensemble", *nightly("batch_norm")],
+    ["joint", *nightly("alternating", "native_ensemble", "batch_norm")],
 )
 def test_two_replicas_are_one_device(scenario, trained):
     one = logs, _ = trained(1, train, scenario)

@@ -186,7 +186,7 @@ def test_evaluation_is_of_the_student(plain):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_losses_with_a_stage_before_training(plain):
     paraphrased = kd.losses.FactorTransfer(
         teacher_layer_name="act1",
