@@ -483,6 +483,7 @@ def train(strategy, scenario, path, callbacks=None):
         history = distiller.fit(
             dataset,
             validation_data=dataset,
+            validation_freq=3,
             epochs=3,
             verbose=0,
             callbacks=callbacks,

@@ -240,7 +240,7 @@ def test_model_checkpoint_and_early_stopping(tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_backup_and_restore_goes_on_after_an_interruption(tmp_path):
     class Interrupted(Exception):
         pass

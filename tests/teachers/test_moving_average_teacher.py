@@ -271,7 +271,7 @@ def test_saved_and_loaded_it_goes_on_as_if_nothing_had_happened(tmp_path):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_run_is_resumed_with_its_average(tmp_path):
     whole = distill(momentum=0.9)
     weights = whole.get_weights()

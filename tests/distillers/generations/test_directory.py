@@ -213,7 +213,7 @@ def test_what_a_killed_run_left_first(tmp_path):
     run(tmp_path, generations=1, validation_data=None, epochs=1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_damaged_backup(tmp_path):
     settings = {"generations": 1, "validation_data": None}
     with pytest.raises(Interrupted):
@@ -231,7 +231,7 @@ def test_a_damaged_backup(tmp_path):
     run(tmp_path, **settings)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_learning_rates_changed_by_a_callback_survive(tmp_path):
     def callbacks(stop):
         return lambda number: [
