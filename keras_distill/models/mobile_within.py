@@ -151,7 +151,7 @@ def _ladders(input_shape, activation):
     stages = range(1, stages_of((None, *input_shape)) + 1)
     ladders = []
     for depth, narrowest in _NARROWEST.items():
-        by_filters: dict[tuple, dict] = {}
+        by_filters = {}
         for step in range(100):
             width = round(narrowest * 2 ** (step / _STEPS_PER_DOUBLING), 3)
             filters = tuple(filters_of(width, stage) for stage in stages)
@@ -171,7 +171,7 @@ def _search(costs, ladders, progress):
         ladders: From `_ladders`.
         progress: A `ProgressBar` that counts the measured students.
     """
-    fitting: list[dict] = [{} for _ in ladders]  # place -> measured
+    fitting = [{} for _ in ladders]  # place -> measured
     too_large = [len(ladder) for ladder in ladders]
 
     def fits(number, place):
