@@ -129,6 +129,9 @@ NEEDED = {
     "files": lambda: f"{FOLDER.name}/student.tflite",
     "networks": network,
     "temperature": lambda: 1.0,
+    "budget": lambda: {"macs": 1e5},
+    "input_shape": lambda: (8, 8, 1),
+    "classes": lambda: 10,
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],
@@ -162,6 +165,7 @@ NOT_CALLED = {
     "kd.export.VerificationError": "an error",
     "kd.views.View": "a result",
     "kd.taps.Suggestion": "a result",
+    "kd.models.Fitted": "a result",
     "kd.models.StandardizedConv2D": "Keras checks the arguments of Conv2D",
     "kd.losses.weighted_mean": "a function of tensors",
 }
