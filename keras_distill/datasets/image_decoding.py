@@ -46,6 +46,8 @@ def read(
             return resized(opaque(image, channels), size, crop)
     except (Colour, MemoryError):
         raise
+    except Image.DecompressionBombError:
+        return f"over {2 * Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit"
     except UnidentifiedImageError:
         return "no image, or of an unknown format"
     # The formats' readers raise anything on a broken file.

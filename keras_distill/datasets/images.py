@@ -170,8 +170,8 @@ def drawings(
     """Reads the 8000 drawings of Debian's `openclipart-png`, unlabelled.
 
     They are in the public domain: animals, people, tools, plants, signs and
-    much more, on white. The first call takes a few minutes, and the next ones
-    read what it kept.
+    much more, on white. The first call takes minutes, and the next ones read
+    what it kept.
 
     Args:
         image_size: The size in pixels, or (height, width). The drawing is
