@@ -42,12 +42,12 @@ def read(
             # A JPEG is decoded at a half, a quarter or an eighth if that is
             # still twice the size or more.
             image.draft(None, (2 * max(size), 2 * max(size)))
-            image = ImageOps.exif_transpose(image)
-            return resized(opaque(image, channels), size, crop)
+            turned = ImageOps.exif_transpose(image)
+            return resized(opaque(turned, channels), size, crop)
     except (Colour, MemoryError):
         raise
     except Image.DecompressionBombError:
-        return f"over {2 * Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit"
+        return "more pixels than Pillow reads"
     except UnidentifiedImageError:
         return "no image, or of an unknown format"
     # The formats' readers raise anything on a broken file.

@@ -32,7 +32,7 @@ def list_folder(folder: str, labelled: bool, class_names: list | None):
 
     A folder whose subfolders hold no image is one without classes.
     """
-    skipped = []
+    skipped: list = []
     if not labelled:
         files = sorted(_walk(folder, skipped, set()))
         return Listing(files, None, None, skipped)
@@ -89,8 +89,8 @@ def list_csv(file: str, labelled: bool, class_names: list | None):
         found = sorted(set(labels))
     names = ordered_classes(found, class_names)
     place = {name: index for index, name in enumerate(names)}
-    labels = np.array([place[label] for label in labels], "int32")
-    return Listing(files, labels, names, skipped)
+    numbers = np.array([place[label] for label in labels], "int32")
+    return Listing(files, numbers, names, skipped)
 
 
 def ordered_classes(found: list, class_names: list | None) -> list:
