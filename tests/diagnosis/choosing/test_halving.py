@@ -15,9 +15,9 @@ def test_races_cost_at_most_their_share_and_none_is_too_short(steps, share):
     for length in chosen.steps:
         assert LEAST_STEPS <= length <= steps
         total += racing * length
-        racing = -(-racing // 2)
+        racing //= 2
     assert total <= share * steps
-    assert len(chosen.steps) == 0 or racing == 1
+    assert racing == 0 and (total or share < 1)
 
 
 def test_more_steps_allow_more_races():
