@@ -50,14 +50,14 @@ MAY_BE_0 = (
     "cross_entropy_weight dropout latency_runs logit_weight max_accuracy_drop "
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
-    "per_class_drop "
+    "per_class_drop share unlabelled "
     "layer_weights weights"
 ).split()
 FREE_TEXT = (
     "batch_norm_layer_name branch_from command exits feature_layer_name "
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
-    "title data_dir class_names directory shared_layers"
+    "title data_dir class_names directory shared_layers cache_directory"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
@@ -162,6 +162,7 @@ NOT_CALLED = {
     "kd.export.VerificationError": "an error",
     "kd.views.View": "a result",
     "kd.taps.Suggestion": "a result",
+    "kd.recipes.Settings": "a result",
     "kd.models.StandardizedConv2D": "Keras checks the arguments of Conv2D",
     "kd.losses.weighted_mean": "a function of tensors",
 }
