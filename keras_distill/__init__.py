@@ -34,6 +34,7 @@ __all__ = [
     "born_again",
     "calibration",
     "callbacks",
+    "choose",
     "cost",
     "datasets",
     "diagnose",
@@ -56,6 +57,7 @@ _LATER = ("callbacks", "datasets", "export", "recipes", "report")
 # Names that live in such a module.
 _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",
+    "choose": "diagnosis.choosing",
     "diagnose": "diagnosis",
     "write_report": "report",
 }

@@ -50,7 +50,7 @@ MAY_BE_0 = (
     "cross_entropy_weight dropout latency_runs logit_weight max_accuracy_drop "
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
-    "per_class_drop "
+    "per_class_drop share unlabelled "
     "layer_weights weights"
 ).split()
 FREE_TEXT = (
@@ -177,6 +177,7 @@ NOT_CALLED = {
     "kd.views.View": "a result",
     "kd.taps.Suggestion": "a result",
     "kd.models.Fitted": "a result",
+    "kd.recipes.Settings": "a result",
     "kd.models.StandardizedConv2D": "Keras checks the arguments of Conv2D",
     "kd.losses.weighted_mean": "a function of tensors",
 }

@@ -1,0 +1,230 @@
+"""One setting of the study of defaults: its data, teacher and students."""
+
+import functools
+import pathlib
+import sys
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+from _shared.small_networks import network
+from _shared.small_networks import plain_student
+from _shared.small_networks import residual_block
+from _shared.small_networks import separable_block
+
+import keras_distill as kd
+
+BATCH_SIZE = 128
+LEARNING_RATE = 3e-3
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+# Passes of random views in a cache; longer training repeats them.
+CACHED_PASSES = 8
+
+
+class Setting(NamedTuple):
+    """What one user has.
+
+    Attributes:
+        data: `"fashion"`, `"glyphs"` or `"digits"`.
+        student: A key of `STUDENTS`.
+        images: The number of labelled images.
+        steps: The length of the training.
+        unlabelled: Whether all other training images are there, unlabelled.
+        constant: Whether the learning rate stays, at a third of that from
+            which it goes down to 0 otherwise.
+    """
+
+    data: str
+    student: str
+    images: int
+    steps: int
+    unlabelled: bool = False
+    constant: bool = False
+
+    @property
+    def key(self):
+        words = [self.data, self.student, str(self.images), str(self.steps)]
+        words += ["unlabelled"] * self.unlabelled + ["constant"] * self.constant
+        return " ".join(words)
+
+
+class Configuration(NamedTuple):
+    """What `kd.Distiller` is given; `temperature=None`: training alone."""
+
+    temperature: float | None
+    alpha: float
+    views: str = "plain"
+
+    @property
+    def key(self):
+        if self.temperature is None:
+            return f"alone, {self.views}"
+        return f"T {self.temperature:g}, alpha {self.alpha:g}, {self.views}"
+
+
+STUDENTS = {
+    "small": lambda shape, classes: network(
+        separable_block, [(16, 1), (24, 2), (32, 1)], shape, classes
+    ),
+    "wide": lambda shape, classes: network(
+        separable_block, [(32, 1), (64, 2), (96, 1)], shape, classes
+    ),
+    "no batch norm": lambda shape, classes: _headed(
+        plain_student(7), shape, classes
+    ),
+}
+VIEWS = {
+    "weak": {"crop_area": (0.7, 1.0), "mixup": False},
+    "medium": {"crop_area": (0.5, 1.0), "mixup": True},
+    "strong": {"crop_area": (0.25, 1.0), "mixup": True},
+}
+
+
+def _headed(model, shape, classes):
+    """The same layers for another shape and number of classes."""
+    layers = [keras.Input(shape)]
+    for layer in model.layers[:-1]:
+        layers.append(type(layer).from_config(layer.get_config()))
+    return keras.Sequential([*layers, keras.layers.Dense(classes)])
+
+
+@functools.cache
+def load(data, quick):
+    """Returns training images and labels, and those to judge by.
+
+    The latter are training images too: the test set chooses nothing here.
+    """
+    if data == "fashion":
+        split = kd.datasets.fashion_mnist()
+        x, y = split.x_train, split.y_train
+        held_out = 10_000
+    elif data == "digits":
+        split = kd.datasets.digits()
+        x, y = split.x_train, split.y_train
+        held_out = 400
+    else:
+        # Other fonts than those of the training images.
+        split = kd.datasets.glyphs(62, 30_000, size=28, verbose=False)
+        return split.x_train, split.y_train, split.x_test, split.y_test
+    order = np.random.default_rng(0).permutation(len(x))
+    if quick:
+        order, held_out = order[:1000], 200
+    x, y = x[order], y[order]
+    return x[:-held_out], y[:-held_out], x[-held_out:], y[-held_out:]
+
+
+def teacher_of(data, settings):
+    """Trains the teacher of a data set, or loads it."""
+    path = pathlib.Path(settings["folder"]) / f"{data}.keras"
+    if path.exists():
+        return keras.models.load_model(path)
+    x, y, _, _ = load(data, settings["quick"])
+    x, y = x[:20_000], y[:20_000]
+    keras.utils.set_random_seed(0)
+    widths = [(24, 1), (48, 2), (64, 1)]
+    teacher = network(residual_block, widths, x.shape[1:], int(y.max()) + 1)
+    steps = settings["teacher_steps"]
+    teacher.compile(_adam(steps), CROSSENTROPY)
+    _fit(teacher, kd.datasets.batches(x, y, BATCH_SIZE, seed=0), steps)
+    teacher.save(path)
+    return teacher
+
+
+def prepare(settings):
+    """Trains all teachers, and returns their accuracies."""
+    accuracies = {}
+    for data in settings["data"]:
+        teacher = teacher_of(data, settings)
+        _, _, x, y = load(data, settings["quick"])
+        accuracies[data] = _accuracy(teacher, x, y)
+    return accuracies
+
+
+def work(job):
+    """Trains one configuration of one setting, with all seeds."""
+    key, setting, configuration, settings = job
+    long_runs.one_thread()
+    setting, configuration = Setting(*setting), Configuration(*configuration)
+    x, y, x_val, y_val = load(setting.data, settings["quick"])
+    labelled = min(setting.images, len(x))
+    images = len(x) if setting.unlabelled else labelled
+    if configuration.temperature is None:
+        images = labelled
+    x, y = x[:images], y[:images]
+    views = None
+    if configuration.views != "plain":
+        views = kd.views.FunctionMatching(
+            x.shape[1:3],
+            flip=setting.data == "fashion",
+            **VIEWS[configuration.views],
+        )
+    student = STUDENTS[setting.student](x.shape[1:], int(y_val.max()) + 1)
+    distiller = kd.Distiller(
+        student=student,
+        distillation_losses=kd.losses.SoftTargets(
+            temperature=configuration.temperature or 1.0
+        ),
+        alpha=configuration.alpha,
+        views=views,
+    )
+    needs_labels = configuration.alpha < 1
+    classes = None
+    loss = CROSSENTROPY
+    if views is not None and needs_labels:  # Mixup blends them.
+        classes = int(y_val.max()) + 1
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    distiller.compile(
+        _adam(setting.steps, setting.constant), loss if needs_labels else None
+    )
+    cache = kd.TeacherCache.build(
+        teacher_of(setting.data, settings),
+        x,
+        pathlib.Path(settings["folder"])
+        / f"cache {setting.data} {images} {configuration.views}",
+        views=views,
+        epochs=1 if views is None else CACHED_PASSES,
+        verbose=False,
+    )
+    accuracies = []
+    variables = None
+    for seed in range(settings["seeds"]):
+        keras.utils.set_random_seed(1000 + seed)
+        fresh = STUDENTS[setting.student](x.shape[1:], int(y_val.max()) + 1)
+        if variables is None:
+            distiller.optimizer.build(student.trainable_variables)
+            variables = [v.numpy() for v in distiller.optimizer.variables]
+        for variable, value in zip(distiller.optimizer.variables, variables):
+            variable.assign(value)
+        student.set_weights(fresh.get_weights())
+        stream = kd.datasets.batches(
+            x,
+            y if needs_labels else None,
+            BATCH_SIZE,
+            seed=seed,
+            classes=classes if needs_labels else None,
+            indexed=True,
+        )
+        _fit(distiller, cache.join(stream), setting.steps)
+        accuracies.append(_accuracy(student, x_val, y_val))
+    return key, accuracies
+
+
+def _adam(steps, constant=False):
+    if constant:
+        return keras.optimizers.Adam(LEARNING_RATE / 3)
+    return keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
+    )
+
+
+def _fit(model, dataset, steps):
+    model.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+
+def _accuracy(model, x, y):
+    logits = model.predict(x, batch_size=500, verbose=0)
+    return float(np.mean(logits.argmax(-1) == y))
