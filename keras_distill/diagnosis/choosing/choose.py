@@ -123,7 +123,8 @@ def choose(
     if unlabelled is not None:
         unlabelled, _ = _arrays(unlabelled, None, "unlabelled")
     if validation_data is not None:
-        validation = _arrays(*_pair(validation_data), "validation_data")
+        x_val, y_val = _pair(validation_data)
+        validation = _arrays(x_val, y_val, "validation_data")
     elif y is None:
         raise ValueError(
             "validation_data must be (x, y): without any label nothing can "
