@@ -39,6 +39,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "pretrain",
     "recipes",
     "report",
     "taps",
@@ -53,6 +54,7 @@ _LATER = ("callbacks", "datasets", "export", "recipes", "report")
 _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",
     "diagnose": "diagnosis",
+    "pretrain": "pretraining",
     "write_report": "report",
 }
 
