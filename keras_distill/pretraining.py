@@ -35,6 +35,7 @@ def pretrain(
     batch_size: int = 128,
     learning_rate: float = 3e-3,
     distillation_losses: Any = None,
+    distillation_loss_weights: Any = None,
     views: Views | None = None,
     callbacks: Sequence | None = None,
     seed: int = 0,
@@ -71,6 +72,7 @@ def pretrain(
         learning_rate: Where Adam's rate starts; it goes down to 0 as a
             cosine. Defaults to 0.003.
         distillation_losses: Losses in place of the two, as in `kd.Distiller`.
+        distillation_loss_weights: Their weights. Defaults to 1 each.
         views: What the networks see. Defaults to `kd.views.FunctionMatching`
             with the input size of each network and `crop_area=(0.4, 1)`.
         callbacks: Keras callbacks, such as `kd.callbacks.BackupAndResume`.
@@ -121,6 +123,7 @@ def pretrain(
             student=student,
             teacher=teacher,
             distillation_losses=distillation_losses,
+            distillation_loss_weights=distillation_loss_weights,
             alpha=1.0,
             views=views,
         )
