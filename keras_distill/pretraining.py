@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -37,9 +36,9 @@ def pretrain(
     distillation_losses: Any = None,
     distillation_loss_weights: Any = None,
     views: Views | None = None,
-    callbacks: Sequence | None = None,
+    callbacks: Any = None,
     seed: int = 0,
-    verbose: str | int = "auto",
+    verbose: Any = "auto",
 ) -> keras.callbacks.History:
     """Teaches a student the features of any teacher, from images alone.
 

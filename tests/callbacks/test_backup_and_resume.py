@@ -255,6 +255,13 @@ NETWORKS = {
         ),
         "data": DATA["indexed"],
     },
+    "queue": {
+        "losses": lambda: kd.losses.QueueSimilarity(
+            queue_size=10,
+            teacher_layer_name="hidden",
+            student_layer_name="hidden",
+        )
+    },
     "moving teacher": {
         "teacher": lambda s: kd.MovingAverageTeacher(s, momentum=0.9)
     },
