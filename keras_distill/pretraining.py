@@ -1,6 +1,7 @@
 """Pretraining of a student by another network's features, without labels."""
 
 import math
+import os
 import warnings
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_distill import losses
+from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_instance
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_model
@@ -18,8 +20,12 @@ from keras_distill._data.sources import number_of_batches
 from keras_distill._data.sources import unsupported
 from keras_distill.datasets.pipelines import batches
 from keras_distill.distillers import Distiller
+from keras_distill.losses.keras_losses import as_distillation_losses
+from keras_distill.losses.structures import as_list
 from keras_distill.taps.embedding import embedding_layer_name
 from keras_distill.taps.suggestion import suggest
+from keras_distill.teachers.cache.cache import TeacherCache
+from keras_distill.teachers.cache.options import StoredOutputs
 from keras_distill.views import FunctionMatching
 from keras_distill.views import Views
 
@@ -36,6 +42,7 @@ def pretrain(
     distillation_losses: Any = None,
     distillation_loss_weights: Any = None,
     views: Views | None = None,
+    cache_directory: str | os.PathLike | None = None,
     callbacks: Any = None,
     seed: int = 0,
     verbose: Any = "auto",
@@ -74,8 +81,14 @@ def pretrain(
         distillation_loss_weights: Their weights. Defaults to 1 each.
         views: What the networks see. Defaults to `kd.views.FunctionMatching`
             with the input size of each network and `crop_area=(0.4, 1)`.
+        cache_directory: A folder for the teacher's outputs
+            (`kd.TeacherCache`), which are computed once: with
+            `views=kd.views.Views()`, for all epochs, and any number of
+            students can share it. With random views, what the teacher sees in
+            each epoch is stored: mind the space. Needs arrays. Defaults to
+            none: the teacher runs in every step.
         callbacks: Keras callbacks, such as `kd.callbacks.BackupAndResume`.
-        seed: Seed of views, queue and order of the images. Defaults to 0.
+        seed: Seed of the views and of the order of the images. Defaults to 0.
         verbose: As in `keras.Model.fit`.
 
     Returns:
@@ -116,7 +129,28 @@ def pretrain(
     if views is None:
         views = _default_views(student, teacher, dataset, seed)
     if distillation_losses is None:
-        distillation_losses = _default_losses(student, teacher, seed)
+        distillation_losses = _default_losses(student, teacher)
+    distillation_losses = as_distillation_losses(distillation_losses)
+    if cache_directory is not None:
+        cache = _cache(
+            teacher,
+            _array_of(images),
+            as_path("cache_directory", cache_directory),
+            views,
+            epochs,
+            distillation_losses,
+            bool(verbose),
+        )
+        teacher = None
+        dataset = cache.join(
+            batches(
+                _array_of(images),
+                batch_size=batch_size,
+                seed=seed,
+                indexed=True,
+                group_size=views.group_size,
+            )
+        )
     with student.distribute_strategy.scope():
         distiller = Distiller(
             student=student,
@@ -165,6 +199,35 @@ def _unlabelled(images, batch_size, seed):
     return batches(images, batch_size=batch_size, seed=seed), count
 
 
+def _array_of(images):
+    if isinstance(images, tf.data.Dataset):
+        raise ValueError(
+            "cache_directory needs images as arrays, so that each has a place "
+            "in the cache. Build a kd.TeacherCache for a tf.data.Dataset, and "
+            "train with kd.Distiller(alpha=1). Received: "
+            f"images={images}"
+        )
+    return images[0] if isinstance(images, tuple) else images
+
+
+def _cache(teacher, x, path, views, epochs, distillation_losses, verbose):
+    names = [
+        name
+        for loss in distillation_losses.values()
+        for name in as_list(loss.teacher_layer_name)
+        if name is not None
+    ]
+    return TeacherCache.build(
+        teacher,
+        x,
+        path,
+        views=views,
+        epochs=epochs if views.teacher_varies else 1,
+        outputs=StoredOutputs(layer_names=list(dict.fromkeys(names)) or None),
+        verbose=verbose,
+    )
+
+
 def _length(epochs, steps, per_epoch):
     """Returns steps per epoch and epochs."""
     checked_integer("epochs", epochs, or_none=True)
@@ -207,7 +270,7 @@ def _default_views(student, teacher, dataset, seed):
     )
 
 
-def _default_losses(student, teacher, seed):
+def _default_losses(student, teacher):
     if not getattr(student, "inputs", None):
         raise ValueError(
             f"The student '{student.name}' is a subclassed model, so what its "
@@ -219,7 +282,6 @@ def _default_losses(student, teacher, seed):
         "queue": losses.QueueSimilarity(
             teacher_layer_name=embedding_layer_name(teacher),
             student_layer_name=embedding_layer_name(student),
-            seed=seed,
         )
     }
     try:

@@ -1,13 +1,15 @@
 """Label-free pretraining by a teacher's features, then few labels.
 
-    python examples/studies/pretraining.py  # the table of the examples' README
-    python examples/studies/pretraining.py --quick  # numbers that mean nothing
+    python examples/studies/pretraining.py  # goes on where it stopped
+    python examples/studies/pretraining.py --table  # of what is there
+    python examples/studies/pretraining.py --quick  # numbers mean nothing
     python examples/studies/pretraining.py --held-out  # without the test data
 
-Fashion-MNIST at 14 x 14 pixels. Teachers learn from 20 000 images: the ten classes, three groups
-of them, or by how much an image is turned, which needs no label. A student is
-pretrained by one of them on 50 000 images without labels, and then trained on
-1 % or 10 % of their labels, which no teacher has seen.
+Fashion-MNIST at 14 x 14 pixels. Teachers learn from 20 000 images: the ten
+classes, three groups of them, or by how many quarters an image is turned, which
+needs no label. A student is pretrained by one of them on 50 000 images without
+labels, and then trained on 1 % or 10 % of the labels, of images that no teacher
+was trained on.
 """
 
 import argparse
@@ -20,6 +22,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 
+from _shared.long_runs import one_thread
+from _shared.long_runs import run_jobs
+from _shared.long_runs import saved
 from _shared.reporting import percent
 from _shared.reporting import table
 from _shared.small_networks import conv
@@ -88,67 +93,178 @@ def accuracy(model, x, y):
     return float(np.mean(logits.argmax(-1) == y))
 
 
-class Experiment:
-    """The data and the teachers, then one student at a time.
+def teacher_file(settings, task):
+    return f"{settings['folder']}/{task.replace(' ', '_')}.keras"
+
+
+class Data:
+    """The images, half the size.
 
     Args:
-        steps: Steps of a teacher, of pretraining and of training on labels.
-        labels: Numbers of labelled images.
-        held_out: Whether 10 000 training images are the test.
-        images: Number of unlabelled images.
+        settings: A dict, see `SETTINGS`.
     """
 
-    def __init__(self, steps, labels, held_out, images=50000):
+    def __init__(self, settings):
         data = kd.datasets.fashion_mnist()
-        data = data._replace(
-            x_train=halved(data.x_train), x_test=halved(data.x_test)
-        )
         order = np.random.default_rng(0).permutation(len(data.x_train))
-        self.steps, self.labels = steps, labels
-        self.x = data.x_train[order[:images]]
-        self.y = data.y_train[order[:images]]
-        self.test = data.x_test, data.y_test
-        if held_out:
-            self.test = (
-                data.x_train[order[50000:]],
-                data.y_train[order[50000:]],
-            )
-        self.teachers = {}
+        held_out = order[50000:]
+        images = order[: settings["images"]]
+        self.x, self.y = halved(data.x_train[images]), data.y_train[images]
+        self.test = halved(data.x_test), data.y_test
+        if settings["held_out"]:
+            self.test = halved(data.x_train[held_out]), data.y_train[held_out]
+        self.seen_by_teachers = 2 * len(images) // 5
 
-    def teacher(self, task):
-        if task not in self.teachers:
-            classes, labelled = TEACHERS[task]
-            teacher = teacher_network(classes)
-            seen = 2 * len(self.x) // 5
-            x, y = labelled(self.x[:seen], self.y[:seen])
-            train(teacher, x, y, self.steps[0], seed=0)
-            self.teachers[task] = teacher
-        return self.teachers[task]
 
-    def teacher_accuracy(self, task):
-        return accuracy(self.teacher(task), *TEACHERS[task][1](*self.test))
+def prepare(settings):
+    """Trains the teachers; returns their accuracies."""
+    one_thread()
+    data, accuracies = Data(settings), {}
+    n = data.seen_by_teachers
+    for task, (classes, labelled) in TEACHERS.items():
+        teacher = teacher_network(classes)
+        x, y = labelled(data.x[:n], data.y[:n])
+        train(teacher, x, y, settings["teacher_steps"], seed=0)
+        teacher.save(teacher_file(settings, task))
+        accuracies[task] = accuracy(teacher, *labelled(*data.test))
+    return accuracies
 
-    def pretrained(self, task, seed, **options):
-        student = student_network(seed)
-        options = {"steps": self.steps[1], "batch_size": BATCH} | options
-        kd.pretrain(
-            student, self.teacher(task), self.x, seed=seed, verbose=0, **options
-        )
-        return student
 
-    def soft_targets(self, seed):
-        """The same images, steps and views, and the teacher's outputs."""
-        loss = kd.losses.SoftTargets()
-        return self.pretrained(
-            "ten classes", seed, distillation_losses={"soft_targets": loss}
-        )
+def pretrained(student, row, data, settings, seed):
+    """Trains a student as a row says, in place."""
+    task, options = ROWS[row]
+    if task is None:
+        return
+    teacher = keras.models.load_model(teacher_file(settings, task))
+    options = options(settings)
+    if options.pop("soft_targets", False):
+        options["distillation_losses"] = kd.losses.SoftTargets()
+    kd.pretrain(
+        student,
+        teacher,
+        data.x,
+        steps=settings["steps"],
+        batch_size=BATCH,
+        seed=seed,
+        verbose=0,
+        **options,
+    )
 
-    def labelled(self, student, count, seed, rate=3e-3):
-        """Accuracy after training on labelled images from a given start."""
-        start = student.get_weights()
-        last = len(self.x)
-        x, y = (a[last - count : last] for a in (self.x, self.y))
-        train(student, x, y, self.steps[2], seed, rate)
-        result = accuracy(student, *self.test)
+
+def work(job):
+    """One start of a student, and what it makes of each number of labels."""
+    key, row, seed, settings = job
+    one_thread()
+    data = Data(settings)
+    student = student_network(seed)
+    pretrained(student, row, data, settings, seed)
+    start, result = student.get_weights(), {}
+    if row == SOFT:
+        result["0"] = accuracy(student, *data.test)
+    for count in settings["labels"]:
         student.set_weights(start)
-        return result
+        x, y = data.x[-count:], data.y[-count:]
+        train(student, x, y, settings["labelled_steps"], seed)
+        result[str(count)] = accuracy(student, *data.test)
+    return key, result
+
+
+def cached(settings, name):
+    """Both networks see the images as they are; the teacher runs once."""
+    return {
+        "views": kd.views.Views(),
+        "cache_directory": f"{settings['folder']}/cache_{name}",
+    }
+
+
+SOFT = "soft targets of ten classes"
+# What teaches, and the options of `kd.pretrain`.
+ROWS = {
+    "from scratch": (None, None),
+    "features of ten classes": ("ten classes", lambda s: cached(s, "ten")),
+    "features of turns": ("turns", lambda s: cached(s, "turns")),
+    SOFT: (
+        "ten classes",
+        lambda s: {**cached(s, "soft"), "soft_targets": True},
+    ),
+    "features of three groups": ("three groups", lambda s: cached(s, "groups")),
+    "features of ten classes, crops and mixup": ("ten classes", lambda s: {}),
+}
+SETTINGS = {
+    "images": 50000,
+    "labels": [500, 5000],
+    "teacher_steps": 800,
+    "steps": 800,
+    "labelled_steps": 150,
+}
+QUICK = {
+    "images": 2000,
+    "labels": [20, 200],
+    "teacher_steps": 30,
+    "steps": 20,
+    "labelled_steps": 20,
+}
+
+
+def table_rows(results, settings):
+    """The rows of the table, of the seeds that are there."""
+    rows = []
+    for row in ROWS:
+        seeds = [k.split("/")[1] for k in results if k.startswith(f"{row}/")]
+        cells = {"start": row, "seeds": len(seeds)}
+        for count in map(str, settings["labels"]):
+            values = [results[f"{row}/{seed}"][count] for seed in seeds]
+            cells[f"{count} labels, %"] = percent(values) if values else ""
+            pairs = [
+                results[f"{row}/{seed}"][count] - other[count]
+                for seed in seeds
+                if (other := results.get(f"from scratch/{seed}"))
+            ]
+            gained = pairs and row != "from scratch"
+            cells["gain" + " " * (count != str(settings["labels"][0]))] = (
+                percent(pairs, "+") if gained else ""
+            )
+        rows.append(cells)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--held-out", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=ROWS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=1)
+    args = parser.parse_args()
+    name = "pretraining" + "_quick" * args.quick + "_held_out" * args.held_out
+    out = SAVED / name
+    out.mkdir(parents=True, exist_ok=True)
+    settings = QUICK if args.quick else SETTINGS
+    settings = settings | {"held_out": args.held_out, "folder": str(out)}
+    seeds = 1 if args.quick else args.seeds
+    jobs = [
+        [f"{row}/{seed}", row, seed, settings]
+        for row in args.rows
+        for seed in range(seeds)
+    ]
+    path = out / "results.json"
+    if not args.table:
+        run_jobs(jobs, path, settings, prepare, work, args.processes)
+    results = saved(path)
+    rows = table_rows(results, settings)
+    networks = {"teacher": teacher_network(10), "student": student_network(0)}
+    for role, network_ in networks.items():
+        print(f"{role}: {network_.count_params():,} parameters")
+    for task, right in results.get("first", {}).items():
+        print(f"teacher of {task}: {100 * right:.1f} %")
+    direct = [r["0"] for k, r in results.items() if k.startswith(SOFT)]
+    if direct:
+        print(f"{SOFT}, no label at all: {percent(direct)} %")
+    print()
+    print(table(rows))
+    (out / "report.json").write_text(json.dumps({"table": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -114,10 +114,10 @@ CASES = {
     "probabilistic_transfer": TRANSFER(WIDE, NARROW),
     "probabilistic_transfer_code": TRANSFER(WIDE, NARROW, form="code"),
     "probabilistic_transfer_layers": TRANSFER(TEACHER_TAPS, STUDENT_TAPS),
-    "queue_similarity": QUEUE(WIDE, NARROW, teacher_temperature=0.1),
+    "queue_similarity": QUEUE(WIDE, NARROW),
     "queue_similarity_maps": QUEUE(MAP, (3, 2, 3, 4)),
-    "queue_similarity_plain": QUEUE(
-        WIDE, regressor=None, temperature=0.5, teacher_temperature=0.5
+    "queue_similarity_seed": QUEUE(
+        WIDE, temperature=0.2, teacher_temperature=0.01
     ),
     "patch_similarity": PATCHES(MAP, (3, 2, 3, 4)),
     "patch_similarity_sequence": PATCHES((3, 4, 7), (3, 4, 5)),

@@ -6,10 +6,7 @@ from keras import ops
 
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
-from keras_distill._arguments import checked_seed
-from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
-from keras_distill.losses.connectors import make_regressor
 from keras_distill.losses.ops.elementwise import at_least_float32
 from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.gathering import gather_replicas
@@ -29,10 +26,11 @@ TEMPERATURES = "[0.001, 1000]"
 class QueueSimilarity(DistillationLoss):
     """Matches how alike an image is to many others, in both networks (SEED).
 
-        t = teacher's embedding / its L2 norm
+        m = mean of the K embeddings in the queue
+        D_k = (embedding k of the queue - m) / its L2 norm; last, the image's
+              own: D_own = (teacher's embedding - m) / its L2 norm
         s = (dense layer of the student's embedding) / its L2 norm
-        D = t of the last K images that the teacher saw, and t itself
-        p_k = softmax_k(t . D_k / teacher_temperature)
+        p_k = softmax_k(D_own . D_k / teacher_temperature)
         q_k = softmax_k(s . D_k / temperature)
         loss = sum(weight * sum_k p_k log(p_k / q_k)) / batch
 
@@ -41,21 +39,24 @@ class QueueSimilarity(DistillationLoss):
     be any network: its classes need not be yours. `kd.pretrain` trains with
     it.
 
-    The queue holds embeddings of the teacher alone, which does not change, so
-    none of them grows old. It begins with random directions. After each loss
-    the batch (of all replicas) enters it and the oldest leave. SEED minimizes
-    the cross-entropy, which has the same gradient.
+    The queue holds embeddings of the last K images that the teacher saw. The
+    teacher does not change, so none of them grows old. It begins with zeros,
+    which are like no image. After each loss the batch (of all replicas) enters
+    and the oldest leave.
+
+    SEED has no m: its teachers were trained so that their embeddings spread
+    over the sphere. Those of a classifier share a direction (after a ReLU
+    nothing is negative), and without m all images would look alike. SEED
+    minimizes the cross-entropy, which has the same gradient.
 
     Args:
         teacher_layer_name: One layer, usually the pooled features before the
             classifier. `None` for the model's output.
         student_layer_name: The same.
-        queue_size: K. Defaults to 4096; SEED has 65536, for ImageNet.
-        temperature: The student's. Defaults to 0.2, as in SEED.
-        teacher_temperature: Defaults to 0.01, as in SEED.
-        regressor: `"dense"`, a linear layer to the teacher's width; or
-            `None` if the widths agree. Defaults to `"dense"`.
-        seed: Seed of the queue's first rows. Defaults to 0.
+        queue_size: K. Defaults to 1024; SEED has 65536, for ImageNet.
+        temperature: The student's. Defaults to 0.1.
+        teacher_temperature: Defaults to 0.1. SEED has 0.2 for the student and
+            0.01 for the teacher, CompRess 0.04 for both.
         name: Defaults to `"queue_similarity"`.
         dtype: dtype of dense layer and queue. Defaults to `"float32"`.
         trainable: Whether the dense layer is trained. Defaults to `True`.
@@ -68,8 +69,8 @@ class QueueSimilarity(DistillationLoss):
         `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        ValueError: for arguments out of range; in `build`, for several taps,
-            unknown widths, or widths that differ with `regressor=None`.
+        ValueError: for arguments out of range; in `build`, for several taps or
+            unknown widths.
 
     Example:
 
@@ -81,9 +82,9 @@ class QueueSimilarity(DistillationLoss):
 
     Reference:
         Fang et al., "SEED: Self-supervised Distillation for Visual
-        Representation", 2021, eqs. 2 to 5. Also Abbasi Koohpayegani et al.,
+        Representation", 2021, eqs. 2 to 5; Abbasi Koohpayegani et al.,
         "CompRess: Self-Supervised Learning by Compressing Representations",
-        2020, with one temperature and without t itself.
+        2020.
     """
 
     def __init__(
@@ -91,11 +92,9 @@ class QueueSimilarity(DistillationLoss):
         *,
         teacher_layer_name: str | Sequence[str] | None = None,
         student_layer_name: str | Sequence[str] | None = None,
-        queue_size: int = 4096,
-        temperature: float = 0.2,
-        teacher_temperature: float = 0.01,
-        regressor: str | None = "dense",
-        seed: int = 0,
+        queue_size: int = 1024,
+        temperature: float = 0.1,
+        teacher_temperature: float = 0.1,
         **kwargs: Any,
     ):
         super().__init__(
@@ -110,22 +109,22 @@ class QueueSimilarity(DistillationLoss):
         self.teacher_temperature = checked_number(
             "teacher_temperature", teacher_temperature, TEMPERATURES
         )
-        self.regressor = one_of("regressor", regressor, ("dense", None))
-        self.seed = checked_seed(seed)
 
     def build(self, teacher_shape: Any, student_shape: Any) -> None:
-        teacher = self._embedding_shape("teacher", teacher_shape)
-        student = self._embedding_shape("student", student_shape)
-        self.connector = make_regressor(
-            self.regressor, teacher, student, self.dtype
-        )
+        width = self._channels("teacher", teacher_shape)
+        student_width = self._channels("student", student_shape)
+        self.connector = keras.layers.Dense(width, dtype=self.dtype)
+        self.connector.build((None, student_width))
+        # All replicas compute the same update of both.
+        state = {"trainable": False, "aggregation": "only_first_replica"}
         self.queue = self.add_weight(
             name="queue",
-            shape=(self.queue_size, teacher[-1]),
-            initializer=self._directions,
-            trainable=False,
-            # All replicas compute the same update.
-            aggregation="only_first_replica",
+            shape=(self.queue_size, width),
+            initializer="zeros",
+            **state,
+        )
+        self.filled = self.add_weight(
+            name="filled", shape=(), initializer="zeros", dtype="int32", **state
         )
 
     def compute_loss(
@@ -140,19 +139,19 @@ class QueueSimilarity(DistillationLoss):
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         (teacher,) = in_order(teacher_outputs, self.teacher_layer_name)
         (student,) = in_order(student_outputs, self.student_layer_name)
-        teacher, student = embedding(teacher), embedding(student)
-        if self.connector is not None:
-            student = self.connector(student)
+        student = self.connector(embedding(student))
         teacher, student, queue = same_precision(
-            teacher, student, ops.convert_to_tensor(self.queue)
+            ops.stop_gradient(embedding(teacher)),
+            student,
+            ops.convert_to_tensor(self.queue),
         )
-        teacher = over_norm(ops.stop_gradient(teacher))
-        student = over_norm(student)
+        filled = ops.convert_to_tensor(self.filled)
+        own, others = centred(teacher, queue, filled)
         log_p = log_probabilities(
-            similarities(teacher, queue, teacher), self.teacher_temperature
+            similarities(own, others, own), self.teacher_temperature
         )
         log_q = log_probabilities(
-            similarities(student, queue, teacher), self.temperature
+            similarities(over_norm(student), others, own), self.temperature
         )
         values = kl_divergence(ops.exp(log_p), log_p, log_q)
         loss = weighted_mean(values, sample_weight)
@@ -164,13 +163,15 @@ class QueueSimilarity(DistillationLoss):
         rows = ops.concatenate([ops.convert_to_tensor(self.queue), new])
         rows = rows[-self.queue_size :]
         self.queue.assign(ops.reshape(rows, self.queue.shape))
+        filled = self.filled + ops.cast(ops.shape(new)[0], "int32")
+        self.filled.assign(ops.minimum(filled, self.queue_size))
 
-    def _directions(self, shape, dtype=None):
-        return over_norm(
-            keras.random.normal(shape, dtype=dtype, seed=self.seed)
-        )
+    def teacher_changed(self) -> None:
+        if self.built:
+            self.queue.assign(ops.zeros_like(self.queue))
+            self.filled.assign(0)
 
-    def _embedding_shape(self, role, shape):
+    def _channels(self, role, shape):
         shapes = shape_list(shape, getattr(self, f"{role}_layer_name"), role)
         if len(shapes) != 1 or len(shapes[0]) < 2 or shapes[0][-1] is None:
             raise ValueError(
@@ -178,7 +179,7 @@ class QueueSimilarity(DistillationLoss):
                 f"channels) with known channels. Received: {role} {shape}. "
                 f"Name one layer, such as the last pooling: {role}_layer_name=."
             )
-        return None, shapes[0][-1]
+        return shapes[0][-1]
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -186,8 +187,6 @@ class QueueSimilarity(DistillationLoss):
             "queue_size": self.queue_size,
             "temperature": self.temperature,
             "teacher_temperature": self.teacher_temperature,
-            "regressor": self.regressor,
-            "seed": self.seed,
         }
 
 
@@ -196,6 +195,24 @@ def embedding(x):
     x = at_least_float32(x)
     axes = tuple(range(1, len(x.shape) - 1))
     return ops.mean(x, axis=axes) if axes else x
+
+
+def centred(embeddings, queue, filled):
+    """Subtracts the mean of the queue, and divides by the norms.
+
+    Args:
+        embeddings: `(batch, width)`.
+        queue: `(size, width)`; the last `filled` rows hold embeddings.
+        filled: A scalar integer.
+
+    Returns:
+        Both, as directions; zeros for the rows that hold nothing yet.
+    """
+    size = queue.shape[0]
+    holds = ops.cast(ops.arange(size) >= size - filled, queue.dtype)[:, None]
+    count = ops.maximum(ops.sum(holds), 1.0)
+    mean = ops.sum(holds * queue, axis=0, keepdims=True) / count
+    return over_norm(embeddings - mean), over_norm(holds * (queue - mean))
 
 
 def similarities(vectors, queue, own):
