@@ -6,16 +6,17 @@
     python examples/studies/pretraining.py --held-out  # without the test data
 
 Fashion-MNIST at 14 x 14 pixels. Teachers learn from 20 000 images: the ten
-classes, three groups of them, or by how many quarters an image is turned, which
-needs no label. A student is pretrained by one of them on 50 000 images without
-labels, and then trained on 1 % or 10 % of the labels, of images that no teacher
-was trained on.
+classes, or by how many quarters an image is turned, which needs no label. A
+student is pretrained by one of them on 50 000 images without labels, and then
+trained on 1 % or 10 % of the labels, of images that no teacher was trained on.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import sys
+import typing
 
 import keras
 import numpy as np
@@ -35,7 +36,6 @@ import keras_distill as kd
 
 SAVED = pathlib.Path(__file__).parents[2] / "saved_models"
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-GROUPS = np.array([0, 1, 0, 0, 0, 2, 0, 2, 1, 2])  # tops, others, shoes
 BATCH = 128
 
 
@@ -49,7 +49,6 @@ def turned(x, y):
 # What a teacher learns, and its number of classes.
 TEACHERS = {
     "ten classes": (10, lambda x, y: (x, y)),
-    "three groups": (3, lambda x, y: (x, GROUPS[y])),
     "turns": (4, turned),
 }
 
@@ -94,33 +93,38 @@ def accuracy(model, x, y):
 
 
 def teacher_file(settings, task):
-    return f"{settings['folder']}/{task.replace(' ', '_')}.keras"
+    return SAVED / settings["folder"] / f"{task.replace(' ', '_')}.keras"
 
 
-class Data:
-    """The images, half the size.
+class Data(typing.NamedTuple):
+    """Images and labels to train on, and `(x, y)` to test on."""
 
-    Args:
-        settings: A dict, see `SETTINGS`.
-    """
+    x: np.ndarray
+    y: np.ndarray
+    test: tuple
 
-    def __init__(self, settings):
-        data = kd.datasets.fashion_mnist()
-        order = np.random.default_rng(0).permutation(len(data.x_train))
-        held_out = order[50000:]
-        images = order[: settings["images"]]
-        self.x, self.y = halved(data.x_train[images]), data.y_train[images]
-        self.test = halved(data.x_test), data.y_test
-        if settings["held_out"]:
-            self.test = halved(data.x_train[held_out]), data.y_train[held_out]
-        self.seen_by_teachers = 2 * len(images) // 5
+
+@functools.cache
+def data_of(images, held_out):
+    """Returns the first of the training images, half the size, as `Data`."""
+    data = kd.datasets.fashion_mnist()
+    order = np.random.default_rng(0).permutation(len(data.x_train))
+    train, rest = order[:images], order[50000:]
+    test = data.x_test, data.y_test
+    if held_out:
+        test = data.x_train[rest], data.y_train[rest]
+    return Data(
+        halved(data.x_train[train]),
+        data.y_train[train],
+        (halved(test[0]), test[1]),
+    )
 
 
 def prepare(settings):
     """Trains the teachers; returns their accuracies."""
     one_thread()
-    data, accuracies = Data(settings), {}
-    n = data.seen_by_teachers
+    data, accuracies = data_of(settings["images"], settings["held_out"]), {}
+    n = 2 * len(data.x) // 5
     for task, (classes, labelled) in TEACHERS.items():
         teacher = teacher_network(classes)
         x, y = labelled(data.x[:n], data.y[:n])
@@ -155,7 +159,7 @@ def work(job):
     """One start of a student, and what it makes of each number of labels."""
     key, row, seed, settings = job
     one_thread()
-    data = Data(settings)
+    data = data_of(settings["images"], settings["held_out"])
     student = student_network(seed)
     pretrained(student, row, data, settings, seed)
     start, result = student.get_weights(), {}
@@ -173,7 +177,7 @@ def cached(settings, name):
     """Both networks see the images as they are; the teacher runs once."""
     return {
         "views": kd.views.Views(),
-        "cache_directory": f"{settings['folder']}/cache_{name}",
+        "cache_directory": SAVED / settings["folder"] / f"cache_{name}",
     }
 
 
@@ -187,15 +191,14 @@ ROWS = {
         "ten classes",
         lambda s: {**cached(s, "soft"), "soft_targets": True},
     ),
-    "features of three groups": ("three groups", lambda s: cached(s, "groups")),
     "features of ten classes, crops and mixup": ("ten classes", lambda s: {}),
 }
 SETTINGS = {
     "images": 50000,
     "labels": [500, 5000],
-    "teacher_steps": 800,
-    "steps": 800,
-    "labelled_steps": 150,
+    "teacher_steps": 500,
+    "steps": 600,
+    "labelled_steps": 300,
 }
 QUICK = {
     "images": 2000,
@@ -241,12 +244,12 @@ def main():
     out = SAVED / name
     out.mkdir(parents=True, exist_ok=True)
     settings = QUICK if args.quick else SETTINGS
-    settings = settings | {"held_out": args.held_out, "folder": str(out)}
+    settings = settings | {"held_out": args.held_out, "folder": out.name}
     seeds = 1 if args.quick else args.seeds
     jobs = [
         [f"{row}/{seed}", row, seed, settings]
-        for row in args.rows
         for seed in range(seeds)
+        for row in args.rows
     ]
     path = out / "results.json"
     if not args.table:
