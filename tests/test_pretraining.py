@@ -203,6 +203,27 @@ def test_the_same_seed_gives_the_same_student():
     assert (first != kernel(1)).any()
 
 
+@pytest.mark.slow
+def test_a_teacher_that_runs_once(tmp_path):
+    """Its outputs, rounded to float16, teach the same."""
+    logs = []
+    for directory in (None, tmp_path / "cache"):
+        keras.utils.set_random_seed(0)
+        history = quietly(
+            convnet(),
+            convnet(8),
+            (X, Y),
+            steps=4,
+            views=kd.views.Views(),
+            cache_directory=directory,
+        )
+        logs.append(history.history)
+    assert logs[0].keys() == logs[1].keys()
+    for key, values in logs[0].items():
+        np.testing.assert_allclose(logs[1][key], values, rtol=5e-3)
+    assert (tmp_path / "cache").is_dir()
+
+
 BAD = {
     "both lengths": ({"epochs": 1, "steps": 1}, "epochs or steps, not both"),
     "no images": ({"images": []}, "images.*must be an array"),
@@ -215,6 +236,10 @@ BAD = {
     "no size": (
         {"student": convnet(size=None), "images": UNSIZED, "steps": 1},
         "Pass views=",
+    ),
+    "a cache of a pipeline": (
+        {"images": IMAGES["dataset"][0], "cache_directory": "cache"},
+        "cache_directory needs images as arrays",
     ),
     "not built": ({"student": Subclassed()}, "not built"),
 }
