@@ -57,7 +57,7 @@ FREE_TEXT = (
     "batch_norm_layer_name branch_from command exits feature_layer_name "
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
-    "title data_dir class_names directory shared_layers"
+    "title data_dir class_names directory shared_layers cache_directory"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
