@@ -44,6 +44,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "pretrain",
     "recipes",
     "report",
     "taps",
@@ -59,6 +60,7 @@ _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",
     "choose": "diagnosis.choosing",
     "diagnose": "diagnosis",
+    "pretrain": "pretraining",
     "write_report": "report",
 }
 

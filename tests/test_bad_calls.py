@@ -103,6 +103,7 @@ NEEDED = {
     "branch_from": lambda: "act1",
     "dataset": samples,
     "x": lambda: images()[0],
+    "images": lambda: images()[0],
     "y": lambda: images()[1],
     "data": samples,
     "batch": images,
@@ -196,6 +197,7 @@ NOT_TRIED = {
 ALSO_RIGHT = {
     "layer_weights": {"2.5", "0"},  # One number for one pair of layers.
     "kd.MutualDistiller.distillation_losses": {"None"},
+    "kd.pretrain.distillation_losses": {"None"},
     "kd.born_again.shared_layers": {"a text"},  # One layer.
     "mixup": {"None"},  # As `False`.
     "ignore_class": {"-1", "0"},  # Any class number.

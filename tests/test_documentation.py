@@ -37,6 +37,7 @@ def public_objects():
         kd.models,
         kd.recipes,
         importlib.import_module("keras_distill.diagnosis"),
+        importlib.import_module("keras_distill.pretraining"),
         importlib.import_module("keras_distill.report"),
         kd.taps,
         kd.teachers,

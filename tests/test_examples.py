@@ -425,6 +425,41 @@ def test_self_and_online_goes_on_where_it_stopped():
 
 
 @pytest.mark.nightly
+def test_pretraining_goes_on_where_it_stopped():
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    folder = SAVED / "pretraining_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    run("studies/pretraining.py", "--quick", "--rows", "from scratch")
+    before = json.loads((folder / "results.json").read_text())
+    output = run("studies/pretraining.py", "--quick")
+    after = json.loads((folder / "results.json").read_text())
+    assert {key: after[key] for key in before} == before
+    report = json.loads((folder / "report.json").read_text())
+    assert len(report["table"]) == 5
+    for row in report["table"]:
+        for cell in row.values():
+            assert str(cell) in output
+
+
+def test_rows_of_pretraining(example):
+    example = example("studies/pretraining.py")
+    results = {
+        "from scratch/0": {"500": 0.7, "5000": 0.8},
+        "from scratch/1": {"500": 0.6, "5000": 0.8},
+        "features of turns/1": {"500": 0.65, "5000": 0.79},
+    }
+    rows = example.table_rows(results, {"labels": [500, 5000]})
+    rows = {row["start"]: row for row in rows}
+    assert rows["from scratch"]["500 labels, %"].startswith("65.0 ±")
+    assert rows["from scratch"]["gain"] == ""
+    # Of the seed that both have.
+    assert rows["features of turns"]["gain"] == "+5.0"
+    assert rows["features of turns"]["gain "] == "-1.0"
+    assert rows["features of turns"]["seeds"] == 1
+
+
+@pytest.mark.nightly
 def test_multi_worker_quick():
     output = run("multi_worker.py", "--quick")
     # The workers write into what started them.
@@ -478,7 +513,8 @@ def test_every_loss_is_compared(example):
     compared = {row.name.split(",")[0] for row in rows} - {"alone"}
     bases = {"DistillationLoss", "LayerPairLoss", "weighted_mean"}
     # Exits have classifiers of their own: self_and_online.py compares them.
-    elsewhere = {"EarlyExits"}
+    # The losses of kd.pretrain see no labels: pretraining.py does.
+    elsewhere = {"EarlyExits", "PatchSimilarity", "QueueSimilarity"}
     assert compared == set(kd.losses.__all__) - bases - elsewhere
     # Each finds its layers in both networks, and has a weight for each loss.
     teacher = experiment.teacher_network()

@@ -134,6 +134,8 @@ ROWS = [
         VECTOR,
         "50 000 samples",
     ),
+    Row(losses.QueueSimilarity, VECTOR, "4096 in the queue"),
+    Row(losses.PatchSimilarity, LAST),
     Row(losses.SoftmaxRegression, LAST),
     Row(losses.ReusedClassifier, LAST),
     Row(losses.IdealJointClassifier, LAST),

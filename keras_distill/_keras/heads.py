@@ -239,6 +239,54 @@ def output_classifier(model):
         tensor = inputs[0]
 
 
+def layer_before_classifier(model):
+    """Finds the layer whose output the classifier of `output_classifier` reads.
+
+    Looks through nested models, and through layers that only drop units. An
+    operation that is not a layer (`keras.ops.mean`) is passed: what it reads
+    counts.
+
+    Args:
+        model: A `keras.Model`.
+
+    Returns:
+        The layer; `None` if there is no classifier, it is hidden, or it reads
+        the model's input.
+    """
+    classifier = output_classifier(model)
+    if classifier is None:
+        return None
+    tensor, found, calls = model.outputs[0], False, []
+    while (made := producer(tensor)) is not None:
+        operation, inputs, index = made
+        if isinstance(operation, layers.InputLayer):
+            if not calls:
+                return None
+            network, outer = calls.pop()
+            names = [id(t) for t in network.inputs]
+            tensor = outer[names.index(id(tensor))]
+        elif getattr(operation, "outputs", None) and isinstance(
+            operation, keras.Model
+        ):
+            calls.append((operation, inputs))
+            tensor = operation.outputs[index]
+        elif found and not _only_drops(operation):
+            return operation
+        elif len(inputs) != 1:
+            return None
+        else:
+            found = found or operation is classifier
+            tensor = inputs[0]
+    return None
+
+
+def _only_drops(operation):
+    dropping = (layers.Dropout, layers.SpatialDropout2D, layers.Identity)
+    return not isinstance(operation, layers.Layer) or isinstance(
+        operation, dropping
+    )
+
+
 def is_classifier(layer):
     """Whether a layer is a `Dense`, or a 1x1 convolution."""
     if isinstance(layer, layers.Conv2D):

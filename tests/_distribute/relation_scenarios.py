@@ -72,6 +72,10 @@ LOSSES = {
         "contrast": contrast(),
         "classes": contrast(negatives_from="other_classes", form="paper"),
     },
+    "queue": lambda: {
+        "queue": kd.losses.QueueSimilarity(queue_size=12, **TAPS),
+        "patches": kd.losses.PatchSimilarity(**TAPS),
+    },
     "moments": lambda: {
         "gaussian": aligned("gaussian", alignment="learned"),
         "standardized": aligned("standardized", momentum=0.5),

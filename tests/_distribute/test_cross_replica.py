@@ -40,6 +40,7 @@ def largest_difference(trained):
             "relation",
             "channels",
         ),
+        "queue",
     ],
 )
 def test_two_replicas_give_what_one_device_gives(name, largest_difference):

@@ -294,6 +294,13 @@ NETWORKS = {
             keras.optimizers.Adam(0.01), dynamic_growth_steps=3
         )
     },
+    "queue": {
+        "losses": lambda: kd.losses.QueueSimilarity(
+            queue_size=10,
+            teacher_layer_name="hidden",
+            student_layer_name="hidden",
+        )
+    },
     "stateful": {
         "student": gru,
         "teacher": lambda _: gru(),

@@ -62,6 +62,8 @@ ANGLE = functools.partial(coupled, losses.RelationalAngle)
 SIMILARITY = functools.partial(coupled, losses.SimilarityPreserving)
 CONGRUENCE = functools.partial(coupled, losses.CorrelationCongruence)
 TRANSFER = functools.partial(coupled, losses.ProbabilisticTransfer)
+QUEUE = functools.partial(weighted, losses.QueueSimilarity, queue_size=6)
+PATCHES = functools.partial(weighted, losses.PatchSimilarity)
 FLOW = functools.partial(weighted, losses.FlowOfSolutionProcedure)
 CHANNELS = functools.partial(weighted, losses.InterChannelCorrelation)
 
@@ -112,6 +114,16 @@ CASES = {
     "probabilistic_transfer": TRANSFER(WIDE, NARROW),
     "probabilistic_transfer_code": TRANSFER(WIDE, NARROW, form="code"),
     "probabilistic_transfer_layers": TRANSFER(TEACHER_TAPS, STUDENT_TAPS),
+    "queue_similarity": QUEUE(WIDE, NARROW),
+    "queue_similarity_maps": QUEUE(MAP, (3, 2, 3, 4)),
+    "queue_similarity_seed": QUEUE(
+        WIDE, temperature=0.2, teacher_temperature=0.01
+    ),
+    "patch_similarity": PATCHES(MAP, (3, 2, 3, 4)),
+    "patch_similarity_sequence": PATCHES((3, 4, 7), (3, 4, 5)),
+    "patch_similarity_layers": PATCHES(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
+    ),
     "flow_of_solution_procedure": FLOW(TEACHER_TAPS, SAME_TAPS),
     "flow_of_solution_procedure_paper": FLOW(
         TEACHER_TAPS, SAME_TAPS, form="paper", pooling="max", flows="disjoint"

@@ -12,9 +12,11 @@ from keras_distill.losses.relation.flow_of_solution_procedure import (
 from keras_distill.losses.relation.inter_channel_correlation import (
     InterChannelCorrelation,
 )
+from keras_distill.losses.relation.patch_similarity import PatchSimilarity
 from keras_distill.losses.relation.probabilistic_transfer import (
     ProbabilisticTransfer,
 )
+from keras_distill.losses.relation.queue_similarity import QueueSimilarity
 from keras_distill.losses.relation.relation import Relation
 from keras_distill.losses.relation.relational import RelationalAngle
 from keras_distill.losses.relation.relational import RelationalDistance
@@ -27,7 +29,9 @@ __all__ = [
     "CorrelationCongruence",
     "FlowOfSolutionProcedure",
     "InterChannelCorrelation",
+    "PatchSimilarity",
     "ProbabilisticTransfer",
+    "QueueSimilarity",
     "Relation",
     "RelationalAngle",
     "RelationalDistance",
