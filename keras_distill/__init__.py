@@ -34,6 +34,7 @@ __all__ = [
     "cost",
     "datasets",
     "diagnose",
+    "distill",
     "export",
     "load_distiller",
     "losses",
@@ -53,6 +54,7 @@ _LATER = ("callbacks", "datasets", "export", "recipes", "report")
 _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",
     "diagnose": "diagnosis",
+    "distill": "workflow",
     "write_report": "report",
 }
 
