@@ -16,11 +16,14 @@ from keras_distill.distillers import MutualDistiller
 from keras_distill.distillers import NativeEnsembleDistiller
 from keras_distill.distillers import born_again
 from keras_distill.distillers import load_distiller
+from keras_distill.teachers import BlackBox
 from keras_distill.teachers import Ensemble
 from keras_distill.teachers import MovingAverageTeacher
+from keras_distill.teachers import load_teacher
 
 __all__ = [
     "BeYourOwnTeacher",
+    "BlackBox",
     "Distiller",
     "Ensemble",
     "MovingAverageTeacher",
@@ -37,6 +40,7 @@ __all__ = [
     "distill",
     "export",
     "load_distiller",
+    "load_teacher",
     "losses",
     "metrics",
     "models",

@@ -78,6 +78,8 @@ def final_activation(model):
     """
     if not isinstance(model, keras.Model):
         return None
+    if getattr(model, "is_black_box", False):
+        return model.output_activation
     outputs = getattr(model, "outputs", None)
     if outputs is not None:
         return activation_of(outputs[0]) if len(outputs) == 1 else None
@@ -148,7 +150,7 @@ def activation_of(tensor):
         if isinstance(operation, keras.Model):
             outputs = getattr(operation, "outputs", None)
             if outputs is None:
-                return None
+                return final_activation(operation)
             tensor = outputs[index]
             continue
         found = _of_layer(operation)

@@ -19,21 +19,24 @@ def takes_over_compilation(distiller):
     """
     wanted = distiller.jit_compile
     distiller.jit_compile = False
+    return wanted and _can_compile_teacher(distiller)
+
+
+def _can_compile_teacher(distiller):
+    """Whether XLA compiles the teacher; warns if not."""
     teacher = distiller._networks().teacher
-    if wanted and teacher is not None:
-        unsupported = [
-            layer.name
-            for layer in flatten_layers(teacher)
-            if not layer.supports_jit
-        ]
-        if unsupported:
-            warnings.warn(
-                f"jit_compile is False here: the teacher '{teacher.name}' has "
-                f"layers that XLA cannot compile, {unsupported}.",
-                stacklevel=3,
-            )
-            return False
-    return wanted
+    unsupported = [
+        layer.name
+        for layer in ([] if teacher is None else flatten_layers(teacher))
+        if not layer.supports_jit
+    ]
+    if unsupported:
+        warnings.warn(
+            f"jit_compile is False here: the teacher '{teacher.name}' has "
+            f"layers that XLA cannot compile, {unsupported}.",
+            stacklevel=4,
+        )
+    return not unsupported
 
 
 def networks_of_step(distiller, function):
@@ -85,6 +88,8 @@ def teacher_of_step(distiller, function):
 
 def _compiled(distiller, function):
     if not distiller._compiles_networks or tf.executing_eagerly():
+        return function
+    if not _can_compile_teacher(distiller):  # One that was set later.
         return function
 
     def with_its_masks():

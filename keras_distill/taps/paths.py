@@ -60,6 +60,19 @@ def find_layer(model, name, role="model"):
     return layers[-1], call
 
 
+def check_has_layers(model, role):
+    """Raises for a `kd.BlackBox`, which has none."""
+    if getattr(model, "is_black_box", False):
+        raise ValueError(
+            f"The {role} '{model.name}' is a black box: it gives its output "
+            "and no layer inside of it. Losses on outputs work "
+            "(teacher_layer_name=None): SoftTargets, LogitsMSE, HardLabels, "
+            "DecoupledKD, DIST, and those between samples, such as "
+            "SimilarityPreserving on the output. For all others the teacher "
+            "must be a Keras model."
+        )
+
+
 def find_way(model, name, role="model", paths=None):
     """As `find_layer`, with the layers that the layer lies in.
 
@@ -73,6 +86,7 @@ def find_way(model, name, role="model", paths=None):
         `(layers, call)`: the layers on the way from the model to the layer,
         which is the last, and the number of the call or `None`.
     """
+    check_has_layers(model, role)
     paths = layer_paths(model) if paths is None else paths
     path, call = _path_and_call(name, paths)
     if isinstance(name, PlacedName):

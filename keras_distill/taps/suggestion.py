@@ -12,6 +12,7 @@ from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.symbolic_pass import symbolic_pass
 from keras_distill._keras.symbolic_pass import with_free_batch
+from keras_distill.taps.paths import check_has_layers
 from keras_distill.taps.paths import layer_paths
 
 # Layers that only move, crop or drop say nothing new about the image.
@@ -149,6 +150,7 @@ def stages(model, role="model"):
     Returns:
         A list of `Stage`.
     """
+    check_has_layers(model, role)
     inputs = getattr(model, "inputs", None)
     if not inputs:
         raise ValueError(

@@ -1,17 +1,29 @@
-"""Who teaches: ensembles, moving averages, and outputs computed before."""
+"""Who teaches: ensembles, moving averages, black boxes, stored outputs."""
 
 from keras_distill.teachers import cache
+from keras_distill.teachers.black_box import BlackBox
 from keras_distill.teachers.cache import StoredOutputs
 from keras_distill.teachers.cache import TeacherRun
+from keras_distill.teachers.class_names import class_map
 from keras_distill.teachers.ensemble import Ensemble
+from keras_distill.teachers.input_scale import InputScale
+from keras_distill.teachers.input_scale import best_input_scale
+from keras_distill.teachers.input_scale import input_scaling
+from keras_distill.teachers.loading import load_teacher
 from keras_distill.teachers.moving_average import MovingAverageTeacher
 
 __all__ = [
+    "BlackBox",
     "Ensemble",
+    "InputScale",
     "MovingAverageTeacher",
     "StoredOutputs",
     "TeacherCache",
     "TeacherRun",
+    "best_input_scale",
+    "class_map",
+    "input_scaling",
+    "load_teacher",
 ]
 
 

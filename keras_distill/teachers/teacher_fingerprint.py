@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_distill._keras.fingerprint import black_boxes
 from keras_distill._keras.fingerprint import fingerprint
 
 # Teacher -> (its weights' sums, its fingerprint).
@@ -43,7 +44,7 @@ def _sums(model, columns=1021):
     Each 64-bit word goes to the sum of its position modulo `columns`, a prime:
     reordered weights, too, give other sums.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256("".join(black_boxes(model)).encode())
     for variable in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
         digest.update(f"{value.shape} {value.dtype}".encode())

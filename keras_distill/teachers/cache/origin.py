@@ -23,6 +23,7 @@ _OF_THE_PROCESS = (
     "build_config",
     "compile_config",
     "build_input_shape",
+    "filepath",  # Of a black box, whose fingerprint is that of the file.
 )
 # What inference does not depend on, and where a class is defined.
 _OF_TRAINING = ("trainable", "seed", "module")
