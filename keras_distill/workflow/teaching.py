@@ -32,7 +32,7 @@ def diagnose(run, bar):
     )
     facts = diagnosis.as_dict()
     kinds = [finding["kind"] for finding in facts["findings"]]
-    difference = facts["student"]["headroom"]["accuracy"]
+    difference = facts["headroom"]["accuracy"]
     low, middle, high = (
         100 * difference[k] for k in ("low", "difference", "high")
     )
