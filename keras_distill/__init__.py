@@ -2,6 +2,7 @@
 
 import importlib
 
+from keras_distill import _command as _command  # First: it hides a log.
 from keras_distill import calibration
 from keras_distill import cost
 from keras_distill import losses

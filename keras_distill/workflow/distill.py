@@ -1,6 +1,7 @@
 """`distill`: the whole way from a trained model to a phone file."""
 
 import os
+import pathlib
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill._keras.fingerprint import fingerprint
+from keras_distill.teachers.applications import application_names
 from keras_distill.workflow import choosing
 from keras_distill.workflow import data as images
 from keras_distill.workflow import looking
@@ -66,6 +68,88 @@ def distill(
     overwrite: bool = False,
     verbose: bool = True,
 ) -> Distilled | None:
+    """Goes the whole way from a trained model to a phone file.
+
+    It looks at data and teacher, says what there is to gain, chooses how to
+    teach, computes the teacher's outputs once, trains the student, trains it
+    alone to compare, exports, runs the files on images that chose nothing, and
+    writes a report. It ends with five lines: what came out, where, what it
+    costs, how sure the gain is, and what to do next. If distilling does not
+    pay, it says so, and the student trained alone ships.
+
+    If it is killed, the same call goes on where it was, within a training too.
+    On the screen is one bar per step; all logs are in `log.txt`. In `output`
+    are also `student.keras`, the `.tflite` files, `report.html`,
+    `settings.yaml` (each value and why it is that), `verification.json` and
+    logs for TensorBoard. Without `validation_data`, a tenth of the images
+    chooses and a tenth tests, stratified by class. An interval is that of the
+    test images; another seed of the training may give another gain.
+
+    The command is `keras-distill run IMAGES --teacher teacher.keras`.
+
+    Args:
+        teacher: The path of a `.keras`, `.tflite` or `.onnx` file, a name in
+            keras.applications, a `keras.Model`, a list of them, or a function
+            (see `kd.load_teacher`). The scale of the images that it expects,
+            and whether it gives logits, is found out on images.
+        data: A folder with a folder of images per class, or without (then
+            there are no labels), a CSV file of path,label, a name of
+            tensorflow-datasets, arrays `(x, y)`, or a `tf.data.Dataset` of
+            batches, which is taken into memory once.
+        student: `"auto"`: `kd.models.mobile`. Or a `keras.Model` that returns
+            logits, or the path of one. A network that takes [0, 1] gets a
+            layer before it if the images are bytes. Defaults to `"auto"`.
+        validation_data: Labelled images: one half chooses, the other tests.
+            Defaults to a part of `data`.
+        unlabelled: Images without labels, of which the teacher tells the
+            student what it sees. Defaults to none.
+        budget: What `"auto"` may cost: a dict of any of `"kib"`, `"ms"` (on
+            this machine) and `"macs"`, see `kd.models.mobile_within`.
+            Defaults to `None`: a network of width 1.
+        time_limit: Seconds for everything; it shortens the trainings. Defaults
+            to `None`: 3600 steps, or 20 passes over the images.
+        output: The folder of the run. Defaults to `"run"`.
+        settings: Values that are not to be chosen: a dict from name to value,
+            or the `settings.yaml` of another run, which is repeated. Names:
+            `image_size`, `class_names` (of the teacher, in the order of its
+            outputs), `teacher_scale`, `batch_size`, `steps`, `seed`,
+            `quantization`, and what is chosen.
+        skip: Steps to leave out, of `"diagnose"`, `"choose"` (a rule decides
+            then), `"cache"`, `"compare"` (the student trained alone),
+            `"export"`, `"verify"`, `"report"`. Defaults to none.
+        until: The step after which to stop, one of these or `"look"` or
+            `"train"`. Defaults to `None`: the end.
+        resume: Whether to go on with a run that is finished: with the steps
+            that it skipped. One that is not goes on anyway.
+        overwrite: Whether to replace the run in `output`.
+        verbose: Whether to show anything.
+
+    Returns:
+        A `Distilled` with the student, its files and what was measured; `None`
+        if it stopped at `until`.
+
+    Raises:
+        FileExistsError: If `output` holds a finished run, another one, or
+            something else.
+        OSError: If the disk is full.
+        TypeError, ValueError: If an argument does not fit: no image, one
+            class, other classes than the teacher's, a budget that no student
+            meets, a time limit shorter than one pass over the images.
+
+    Example:
+
+    ```python
+    distilled = kd.distill(
+        teacher,
+        (x_train, y_train),
+        student=student,
+        settings={"steps": 40, "batch_size": 16},
+        skip=["diagnose", "choose"],
+        output="run",
+    )
+    print(distilled.files["int8"])
+    ```
+    """
     arguments = Arguments(
         teacher=_checked_teacher(teacher),
         data=images.in_memory(data, "data"),
@@ -108,6 +192,9 @@ def _go(run, until):
         if folder.done(step) is None and not _left_out(run, step):
             _do(run, step)
         if step == until:
+            text = (folder.done(step) or {}).get("text")
+            if text:
+                run.screen.line(f"\n{text}")
             return None
     if folder.done("measure") is None:
         began = time.perf_counter()
@@ -150,11 +237,17 @@ def _checked_teacher(teacher):
     several = isinstance(teacher, (list, tuple))
     if several and teacher and all(isinstance(t, keras.Model) for t in teacher):
         return list(teacher)
-    if not isinstance(teacher, (str, os.PathLike)) and not callable(teacher):
-        raise TypeError(
-            "teacher must be the path of a .keras, .tflite or .onnx file, a "
-            "name in keras.applications, a keras.Model, a list of them, or a "
-            f"function. Received: {teacher!r}"
+    if isinstance(teacher, (str, os.PathLike)):
+        known = (
+            teacher in application_names() or pathlib.Path(teacher).is_file()
+        )
+    else:
+        known = callable(teacher)
+    if not known:
+        raise ValueError(
+            "teacher must be the path of a .keras, .tflite or .onnx file that "
+            "exists, a name in keras.applications, a keras.Model, a list of "
+            f"them, or a function. Received: {teacher!r}"
         )
     return teacher
 
@@ -164,9 +257,9 @@ def _checked_student(student):
         return checked_model("student", student)
     path = as_path("student", student)
     if student != "auto" and not path.is_file():
-        raise FileNotFoundError(
-            f"student='{student}': there is no such file. Give 'auto', the "
-            "path of a .keras file, or a keras.Model."
+        raise ValueError(
+            "student must be 'auto', the path of a .keras file that exists, or "
+            f"a keras.Model. Received: {student!r}"
         )
     return student
 

@@ -63,24 +63,26 @@ def _lines(run, verified, measured):
     folder, which = run.folder, shipping.shipped(run)[0]
     what = "the student distilled from the teacher"
     if which == "alone":
-        what = "the student trained alone: distilling did not pay here"
+        what = "the student trained alone (distilling did not pay)"
     if measured is not None:
-        low, high = measured["interval"]
-        what += f", right on {measured['accuracy'][which]:.1%} ({low:.0%}-{high:.0%})"
+        low, high = (round(100 * share) for share in measured["interval"])
+        right = measured["accuracy"][which]
+        what += f", {right:.1%} right ({low}-{high} %)"
     name = "student.keras"
     costs = f"{run.settings.facts['student_parameters']:,} parameters"
     if verified is not None:
         name = shipping.file_name(verified["best"])
         costs = (
-            f"{verified['kib']:.1f} KiB, {verified['milliseconds']:.2f} ms on "
-            f"one thread here (not a phone), {costs}"
+            f"{verified['kib']:.1f} KiB, {verified['milliseconds']:.2g} ms "
+            f"here (not on a phone), {costs}"
         )
     elif folder.done("export") is not None:
-        name = "student.keras and the .tflite files, not verified"
+        name = "student.keras"
+        costs += ", the .tflite files are not verified"
     return [
         f"What:  {what}",
         f"Where: {folder.path / name}",
-        f"Costs: {costs}; the run took {duration(folder.seconds())}",
+        f"Costs: {costs}; {duration(folder.seconds())}",
         f"Gain:  {_gain(measured)}",
         f"Next:  {_next(run, measured)}",
     ]
@@ -88,29 +90,29 @@ def _lines(run, verified, measured):
 
 def _gain(measured):
     if measured is None:
-        return "not known: no labelled image was held out"
+        return "not known: there was no labelled image to test"
     if "gain" not in measured:
         return "not known: the student was not trained alone (compare)"
     gain = measured["gain"]
     low, middle, high = (100 * gain[k] for k in ("low", "difference", "high"))
     sure = "sure" if low > 0 else "surely a loss" if high < 0 else "not sure"
-    words = (
-        f"{middle:+.1f} points by distilling ({low:+.1f} to {high:+.1f}), {sure} "
-        f"on {measured['images']:,} images"
-    )
     closed = gain["gap_closed"]
+    of_gap = ""
     if closed is not None and gain["difference"] > 0:
-        words += f"; {closed:.0%} of the gap"
-    return words
+        of_gap = f", {closed:.0%} of the gap"
+    return (
+        f"{middle:+.1f} points ({low:+.1f} to {high:+.1f}), {sure} on "
+        f"{measured['images']:,} test images{of_gap}"
+    )
 
 
 def _next(run, measured):
     folder = run.folder
     report = folder.path / "report.html"
-    look = f"look at {report}" if report.exists() else "skip fewer steps"
+    look = f"look at {report.name}" if report.exists() else "skip fewer steps"
     gain = (measured or {}).get("gain")
     if gain is not None and gain["gap"] <= 0:
-        return f"{look}; a better teacher: this one is not better than alone"
+        return f"{look}; take a better teacher, this one is not better"
     if gain is not None and gain["low"] <= 0 and run.data.unlabelled is None:
-        return f"{look}; more images, without labels too (unlabelled)"
+        return f"{look}; more images, also without labels (unlabelled)"
     return f"{look}, then try the file on the phone"

@@ -9,6 +9,7 @@ import traceback
 
 import tqdm
 
+from keras_distill import _command
 from keras_distill._progress import is_watched
 from keras_distill._progress import reported_to
 
@@ -54,6 +55,7 @@ class Screen:
             self._exit.enter_context(_redirected(number, log))
         self._exit.enter_context(contextlib.redirect_stdout(log))
         self._exit.enter_context(contextlib.redirect_stderr(log))
+        print(_command.log)
         return self
 
     def __exit__(self, kind, error, trace):

@@ -143,9 +143,9 @@ def read(settings):
 def _read_file(path):
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"settings='{path}': there is no such file. Give the settings.yaml "
-            "of a run, or a dict."
+        raise ValueError(
+            "settings must be the settings.yaml of a run, or a dict. Received: "
+            f"'{path}', and there is no such file."
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -33,8 +33,8 @@ def shipped(run):
         return "distilled", "the student was not trained alone to compare"
     n = len(run.data.validation[0])
     values = (
-        f"{distilled['accuracy']:.1%} against {alone['accuracy']:.1%} alone, on "
-        f"the {n:,} images that choose"
+        f"{distilled['accuracy']:.1%} against {alone['accuracy']:.1%} alone, "
+        f"on the {n:,} images that choose"
     )
     better = distilled["accuracy"] > alone["accuracy"]
     return ("distilled" if better else "alone"), values
@@ -133,6 +133,7 @@ def verify(run, bar):
         "multiply_accumulates": row["multiply_accumulates"],
         "accuracy": row["accuracy"],
         "drop": drop,
+        "text": str(verification),
     }
 
 

@@ -18,7 +18,7 @@ def diagnose(run, bar):
     from keras_distill.diagnosis import diagnose as diagnosed
 
     if run.data.train[1] is None:
-        bar.note("no labels: what there is to gain cannot be known")
+        bar.note("no labels: nobody can say what there is to gain")
         return {"findings": []}
     steps = max(1, run.settings["steps"] // 5)
     diagnosis = diagnosed(
@@ -41,7 +41,11 @@ def diagnose(run, bar):
         f"teacher minus student alone after {steps:,} steps; "
         f"{', '.join(kinds).replace('_', ' ')} (log.txt)"
     )
-    return {"findings": facts["findings"], "headroom": difference}
+    return {
+        "findings": facts["findings"],
+        "headroom": difference,
+        "text": str(diagnosis),
+    }
 
 
 def cache(run, bar):
