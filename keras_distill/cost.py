@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from keras_distill._arguments import checked_model
+from keras_distill._keras.fingerprint import black_boxes
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import flatten_layers
@@ -120,13 +121,20 @@ class _Counter(keras.Operation):
         return outputs
 
 
+def number_of_parameters(model):
+    """The number of a model's parameters; `None` if a black box hides some."""
+    return None if black_boxes(model) else int(model.count_params())
+
+
 def cost_of_one_sample(model, x):
     """Multiply-accumulates of one row of `x`.
 
     Returns:
-        An integer, or `None` if the model's own `call` has no symbolic form:
-        a table is worth more than one of its cells.
+        An integer, or `None` if the model's own `call` has no symbolic form,
+        or a black box hides some: a table is worth more than one of its cells.
     """
+    if black_boxes(model):
+        return None
     inputs = keras.tree.map_structure(
         lambda a: keras.KerasTensor(
             (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)

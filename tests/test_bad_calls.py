@@ -57,7 +57,8 @@ FREE_TEXT = (
     "batch_norm_layer_name branch_from command exits feature_layer_name "
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
-    "title data_dir class_names directory shared_layers"
+    "title data_dir class_names directory shared_layers teacher_class_names "
+    "version"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
@@ -70,6 +71,10 @@ def images():
 @functools.cache
 def network(name="network"):
     return convnet(name=name)
+
+
+def mean_colours(images):
+    return images.mean(axis=(1, 2))
 
 
 @functools.cache
@@ -128,6 +133,9 @@ NEEDED = {
     "filepath": lambda: f"{FOLDER.name}/student.tflite",
     "files": lambda: f"{FOLDER.name}/student.tflite",
     "networks": network,
+    "function": lambda: mean_colours,
+    "class_names": lambda: ["one", "another"],
+    "teacher_class_names": lambda: ["one", "another"],
     "temperature": lambda: 1.0,
 }
 OF_ONE_CALL = {
@@ -140,6 +148,7 @@ OF_ONE_CALL = {
     "kd.datasets.load.split": "train",
     "kd.recipes.Recipe.distillation_losses": {},
     "kd.Distiller.compile.loss": "mse",
+    "kd.BlackBox.input_shape": (8, 8, 3),
 }
 
 # The kinds of arguments that are annotated with `Any`.

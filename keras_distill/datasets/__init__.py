@@ -1,5 +1,6 @@
 """Data for distillation: small real data sets and reproducible pipelines."""
 
+from keras_distill.datasets.glyph_images import glyphs
 from keras_distill.datasets.loaders import Split
 from keras_distill.datasets.loaders import digits
 from keras_distill.datasets.loaders import fashion_mnist
@@ -14,6 +15,7 @@ __all__ = [
     "batches",
     "digits",
     "fashion_mnist",
+    "glyphs",
     "load",
     "steps_per_epoch",
     "subset",

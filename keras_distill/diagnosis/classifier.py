@@ -8,6 +8,7 @@ from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.masks import mask_of
 from keras_distill.cost import cost_of_one_sample
+from keras_distill.cost import number_of_parameters
 from keras_distill.losses.values import check_finite
 from keras_distill.losses.values import look_like_probabilities
 
@@ -113,7 +114,7 @@ class Classifier:
         normalizations = batch_normalizations(self.model)
         return {
             "name": self.model.name,
-            "parameters": int(self.model.count_params()),
+            "parameters": number_of_parameters(self.model),
             "multiply_accumulates": cost_of_one_sample(self.model, self.see(x)),
             "head": self.head,
             "classes": int(self.classes),

@@ -119,7 +119,7 @@ def _student_sentence(facts):
     networks = facts["networks"]
     student, teacher = networks["student"], networks.get("teacher")
     text = f"The student has {count(student['parameters'])} parameters"
-    if teacher and student["parameters"]:
+    if teacher and teacher["parameters"] and student["parameters"]:
         ratio = teacher["parameters"] / student["parameters"]
         text += f", its teacher {count(teacher['parameters'])}"
         if ratio >= 1.5:

@@ -14,7 +14,9 @@ from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_ignore_class
 from keras_distill._arguments import checked_instance
 from keras_distill._data.for_network import for_network
+from keras_distill._keras.fingerprint import black_boxes
 from keras_distill.cost import cost_of_one_sample
+from keras_distill.cost import number_of_parameters
 from keras_distill.export.paths import check_free
 from keras_distill.export.paths import written_whole
 from keras_distill.report import provenance
@@ -206,7 +208,7 @@ def _measured_facts(networks, measured, evidence, about):
     measured_networks = {
         key: {
             "name": model.name,
-            "parameters": int(model.count_params()),
+            "parameters": number_of_parameters(model),
             "multiply_accumulates": cost_of_one_sample(
                 model, view(measured.first_x)
             ),
@@ -268,6 +270,8 @@ def _checked_names(names, classes):
 def _weight_bytes(model):
     import tensorflow as tf
 
+    if black_boxes(model):
+        return None
     return sum(
         math.prod(weight.shape) * tf.as_dtype(weight.dtype).size
         for weight in model.weights

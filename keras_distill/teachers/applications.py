@@ -14,6 +14,13 @@ def application_names() -> list[str]:
     return [name for name, _ in members]
 
 
+def preprocessing_of(name):
+    """Returns the function that prepares images in [0, 255] for a network."""
+    # It comes from the module of its family, whose name is public.
+    family = getattr(keras.applications, name).__module__.rpartition(".")[2]
+    return getattr(keras.applications, family).preprocess_input
+
+
 def application(
     name: str,
     weights: Any = "imagenet",
@@ -33,9 +40,6 @@ def application(
         A `keras.Model` that takes images in [0, 255].
     """
     make = getattr(keras.applications, name)
-    # A network comes from the module of its family, which is public.
-    family = make.__module__.rpartition(".")[2]
-    preprocess = getattr(keras.applications, family).preprocess_input
     if include_top:
         options = {"classifier_activation": None, **options}
     if weights not in (None, "imagenet"):
@@ -51,7 +55,7 @@ def application(
             f'kd.load_teacher("{name}", weights="...").'
         ) from error
     inputs = keras.Input(network.input_shape[1:], name="image")
-    outputs = network(preprocess(inputs))
+    outputs = network(preprocessing_of(name)(inputs))
     model = keras.Model(inputs, outputs, name=network.name)
     model.input_scale = "[0, 255]"
     return model

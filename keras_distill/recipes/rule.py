@@ -1,0 +1,158 @@
+"""Temperature and alpha by a rule: how often each image is seen, for how long.
+
+The rule is read off `examples/studies/defaults.py`; docs/settings.md holds its
+table and says why a high temperature wins where it does.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+
+from keras_distill import losses
+from keras_distill._arguments import checked_alpha
+from keras_distill._arguments import checked_boolean
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_mapping
+from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_temperature
+
+# Adam with half a cosine; students of 2 000 to 200 000 parameters.
+LEARNING_RATE = 3e-3
+# (passes, steps, temperature): the first row that is reached.
+_TEMPERATURES = (
+    (100, 2000, 4.0),
+    (100, 600, 2.0),
+    (30, 2000, 2.0),
+    (0, 0, 1.0),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of a distillation; take from it what you need.
+
+    Attributes:
+        temperature: That of `kd.losses.SoftTargets`.
+        alpha: Argument of `kd.Distiller`.
+        learning_rate: Largest learning rate of Adam.
+        passes: How often each image is seen.
+        why: The reason for each of them, by name.
+    """
+
+    temperature: float
+    alpha: float
+    learning_rate: float
+    passes: float
+    why: dict[str, str]
+
+    def __post_init__(self):
+        checked_temperature(self.temperature)
+        checked_alpha(self.alpha)
+        checked_number("learning_rate", self.learning_rate)
+        checked_number("passes", self.passes)
+        checked_mapping("why", self.why)
+
+    def distiller_arguments(self) -> dict[str, Any]:
+        """Arguments for `kd.Distiller(student=..., teacher=..., **dict)`."""
+        return {
+            "distillation_losses": losses.SoftTargets(
+                temperature=self.temperature
+            ),
+            "alpha": self.alpha,
+        }
+
+    def optimizer(self, steps: int) -> keras.optimizers.Adam:
+        """A new Adam, whose rate goes down to 0 as half a cosine.
+
+        Args:
+            steps: The length of the training in steps.
+        """
+        return cosine_adam(self.learning_rate, checked_integer("steps", steps))
+
+
+def cosine_adam(learning_rate, steps):
+    """Returns Adam whose rate goes from `learning_rate` to 0 in `steps`."""
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return keras.optimizers.Adam(schedule)
+
+
+def settings(
+    *,
+    samples: int,
+    steps: int,
+    batch_size: int,
+    unlabelled: int = 0,
+    labels: bool = True,
+) -> Settings:
+    """Chooses temperature and alpha by a rule, without training anything.
+
+    The temperature depends on how often each image is seen,
+
+        passes = steps * batch_size / (samples + unlabelled)
+
+    and on the steps: it is 4 from 100 passes and 2000 steps on, 2 from 100
+    passes and 600 steps or 30 passes and 2000 steps on, and 1 below. A student
+    that has seen each image a hundred times has learned the labels by heart.
+    At temperature 1 a teacher that is sure of itself says little more than the
+    labels, and at a higher one it says which other classes an image resembles.
+    In a short training there is no time for that.
+
+    With unlabelled images alpha is 1: the teacher labels all of them.
+    Otherwise it is 0.5. `kd.choose` begins with this rule, and measures.
+
+    Args:
+        samples: The number of labelled training images, or of all if none has
+            a label.
+        steps: The length of the training in steps.
+        batch_size: The number of samples in a batch.
+        unlabelled: The number of further images without labels. Defaults to 0.
+        labels: Whether the `samples` have labels. Defaults to `True`.
+
+    Returns:
+        The `Settings`.
+
+    Raises:
+        ValueError: If a number is not positive (`unlabelled` may be 0).
+
+    Example:
+
+    >>> chosen = settings(samples=2000, steps=4000, batch_size=128)
+    >>> chosen.temperature, chosen.alpha
+    (4.0, 0.5)
+
+    Reference:
+        Measured by `python examples/studies/defaults.py`.
+    """
+    checked_integer("samples", samples)
+    checked_integer("steps", steps)
+    checked_integer("batch_size", batch_size)
+    checked_integer("unlabelled", unlabelled, least=0)
+    checked_boolean("labels", labels)
+    passes = steps * batch_size / (samples + unlabelled)
+    temperature = next(
+        row[2] for row in _TEMPERATURES if passes >= row[0] and steps >= row[1]
+    )
+    without = unlabelled or not labels
+    return Settings(
+        temperature=temperature,
+        alpha=1.0 if without else 0.5,
+        learning_rate=LEARNING_RATE,
+        passes=passes,
+        why={
+            "temperature": (
+                f"each image is seen {_rounded(passes)} times in {steps} steps"
+            ),
+            "alpha": (
+                "the teacher labels the images that have no label"
+                if without
+                else "labels and teacher count alike"
+            ),
+            "learning_rate": "Adam with half a cosine, for small students",
+        },
+    )
+
+
+def _rounded(passes):
+    return f"{passes:.1f}" if passes < 10 else str(math.floor(passes))

@@ -1,0 +1,38 @@
+import keras
+import pytest
+
+import keras_distill as kd
+
+
+@pytest.mark.parametrize(
+    "samples, steps, temperature",
+    [
+        (2000, 600, 1.0),
+        (20000, 2400, 1.0),
+        (20000, 8000, 2.0),
+        (500, 600, 2.0),
+        (2000, 2400, 4.0),
+        (500, 8000, 4.0),
+    ],
+)
+def test_temperature_follows_passes_and_steps(samples, steps, temperature):
+    chosen = kd.recipes.settings(samples=samples, steps=steps, batch_size=128)
+    assert chosen.temperature == temperature
+    assert chosen.alpha == 0.5
+    assert chosen.passes == steps * 128 / samples
+
+
+def test_images_without_labels_are_seen_less_often_and_need_no_alpha():
+    numbers = {"samples": 2000, "steps": 2400, "batch_size": 128}
+    chosen = kd.recipes.settings(**numbers, unlabelled=48_000)
+    assert (chosen.temperature, chosen.alpha) == (1.0, 1.0)
+    assert kd.recipes.settings(**numbers, labels=False).alpha == 1.0
+
+
+def test_what_the_distiller_takes():
+    chosen = kd.recipes.settings(samples=500, steps=2400, batch_size=128)
+    arguments = chosen.distiller_arguments()
+    assert arguments["distillation_losses"].temperature == 4.0
+    assert arguments["alpha"] == 0.5
+    schedule = chosen.optimizer(2400).learning_rate
+    assert keras.ops.convert_to_numpy(schedule) == pytest.approx(3e-3)
