@@ -225,9 +225,12 @@ def _left_out(run, step):
     """Whether a step is skipped, or has nothing to work on."""
     if step == "choose":  # Skipped, it takes the rule.
         return False
-    labels = run.data.train[1] is not None if step == "compare" else True
+    if step == "compare":
+        if run.data.train[1] is None:
+            return True
+        return choosing.distils(run.settings) and run.skips(step)
     exported = run.folder.done("export") is not None
-    return run.skips(step) or not labels or (step == "verify" and not exported)
+    return run.skips(step) or (step == "verify" and not exported)
 
 
 # Arguments.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_distill.cost import multiply_accumulates
+from keras_distill.distillers import Distiller
 from keras_distill.workflow import networks
 from keras_distill.workflow import training
 from keras_distill.workflow.screen import duration
@@ -160,22 +161,25 @@ def _student(run, image, classes, is_bytes):
                 "yours, behind a layer that brings pixels to [0, 1]"
             )
         return given, "yours"
-    if budget is None:
-        model, why = models.mobile(image, classes), "kd.models.mobile, width 1"
-    else:
+    settings = run.settings
+    options = {"width": 1.0, "depth": 3, "activation": "relu6"}
+    why = "kd.models.mobile; there is no budget"
+    if budget is not None and not set(options) & set(settings.fixed):
         fitted = models.mobile_within(
-            budget, image, classes, seed=run.settings["seed"], verbose=False
+            budget, image, classes, seed=settings["seed"]
         )
-        model = fitted.model
+        options = fitted.options
         measured = ", ".join(f"{v:.4g} {k}" for k, v in fitted.measured.items())
         why = f"the largest kd.models.mobile within {budget}: {measured}"
+    for name, value in options.items():
+        options[name] = settings.settle(name, value, why)
+    keras.utils.set_random_seed(settings["seed"])
+    model = models.mobile(image, classes, **options)
     return networks.with_pixels(model, image) if is_bytes else model, why
 
 
 def _times(run, student, teacher, batch_size):
     """Measures the seconds of a step, and of an image for the teacher."""
-    from keras_distill import Distiller
-
     x, y = run.data.train
     x = np.resize(x[:batch_size], (batch_size, *x.shape[1:]))
     if y is None:
@@ -206,7 +210,9 @@ def _median_time(call, warm=2, timed=5):
 def _plan(run, per_step, per_image):
     """Settles the number of steps, and estimates the seconds of each step."""
     settings, limit = run.settings, run.arguments.time_limit
-    samples = len(run.all_images)
+    samples = len(run.data.train[0])
+    if run.data.unlabelled is not None:
+        samples += len(run.data.unlabelled)
     per_epoch = math.ceil(samples / settings["batch_size"])
     wanted = max(STEPS, PASSES * per_epoch)
     why = f"{STEPS:,}, or {PASSES} passes over the images if these are more"

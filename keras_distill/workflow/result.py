@@ -91,6 +91,8 @@ def _lines(run, verified, measured):
 def _gain(measured):
     if measured is None:
         return "not known: there was no labelled image to test"
+    if "distilled" not in measured["accuracy"]:
+        return "none: training alone won the races on the images that choose"
     if "gain" not in measured:
         return "not known: the student was not trained alone (compare)"
     gain = measured["gain"]

@@ -129,13 +129,21 @@ class Run:
         seed = self.settings["seed"]
         return images.divided(labelled, validation, unlabelled, seed)
 
-    @property
-    def all_images(self):
-        """The images that a teacher can label: of training, then the others."""
-        train, unlabelled = self.data.train[0], self.data.unlabelled
-        if unlabelled is None:
-            return train
-        return np.concatenate([train, unlabelled])
+    @functools.cached_property
+    def taught(self):
+        """The images that the teacher teaches, `(x, y)`; `y` may be `None`.
+
+        They are in the order of `kd.choose`, which then shares its cache.
+        """
+        from keras_distill.diagnosis.choosing.races import fair_order
+
+        (x, y), unlabelled = self.data.train, self.data.unlabelled
+        extra = 0 if unlabelled is None else len(unlabelled)
+        order = fair_order(
+            len(x) if y is None else y, extra, self.settings["seed"]
+        )
+        everything = np.concatenate([x, unlabelled]) if extra else x
+        return everything[order], None if extra or y is None else y[order]
 
     @functools.cached_property
     def teacher(self):
@@ -152,8 +160,9 @@ class Run:
 
     @functools.cached_property
     def distilled(self):
-        """The distilled student, trained."""
-        return load(self.folder.work("distilled.keras"))
+        """The distilled student, trained; `None` if there is none."""
+        file = self.folder.work("distilled.keras")
+        return load(file) if file.exists() else None
 
     @functools.cached_property
     def alone(self):

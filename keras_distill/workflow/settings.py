@@ -8,8 +8,10 @@ import numpy as np
 import yaml
 
 from keras_distill._arguments import as_path
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
+from keras_distill._arguments import checked_range
 from keras_distill._arguments import checked_size
 from keras_distill._arguments import checked_strings
 from keras_distill._arguments import checked_temperature
@@ -45,8 +47,17 @@ CHECKS = {
     "seed": lambda name, value: checked_integer(name, value, 0, 2**32 - 1),
     "quantization": _quantizations,
     "learning_rate": checked_number,
-    "temperature": lambda name, value: checked_temperature(value),
+    # What is chosen; the temperature `None` means: train alone.
+    "temperature": lambda name, value: value and checked_temperature(value),
     "alpha": lambda name, value: checked_number(name, value, "[0, 1]"),
+    "crop_area": lambda name, value: value and list(checked_range(name, value)),
+    "attention": checked_boolean,
+    # Of kd.models.mobile.
+    "width": checked_number,
+    "depth": checked_integer,
+    "activation": lambda name, value: one_of(
+        name, value, ("relu6", "hard_swish")
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from keras_distill.report import About
 from keras_distill.report import Evidence
 from keras_distill.report import Networks
 from keras_distill.report import write_report
+from keras_distill.workflow import choosing
 from keras_distill.workflow import networks
 
 # A file that loses more points than this on the images that choose is not
@@ -29,6 +30,8 @@ def shipped(run):
         `("distilled" or "alone", reason)`.
     """
     distilled, alone = run.folder.done("train"), run.folder.done("compare")
+    if not choosing.distils(run.settings):
+        return "alone", "training alone won the races"
     if alone is None:
         return "distilled", "the student was not trained alone to compare"
     n = len(run.data.validation[0])
@@ -165,13 +168,14 @@ def measure(run):
         )
         if model is not None
     }
+    both = {"distilled", "alone"} <= set(right)
     measured = {
         "images": len(x),
         "accuracy": {k: float(r.mean()) for k, r in right.items()},
         "interval": accuracy_interval(right[which].mean(), len(x)),
         "shipped": which,
     }
-    if "alone" in right:
+    if both:
         gain, (low, high) = paired_difference(
             right["distilled"], right["alone"]
         )
@@ -199,7 +203,7 @@ def report(run, bar):
     histories = {
         f"student {name}": folder.done(step)["history"]
         for step, name in (("train", "distilled"), ("compare", "alone"))
-        if folder.done(step) is not None
+        if folder.done(step) is not None and folder.done(step)["history"]
     }
     which, why = shipped(run)
     model = student(run)

@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 
 from keras_distill import datasets
+from keras_distill.distillers import Distiller
+from keras_distill.workflow import choosing
 from keras_distill.workflow import networks
 from keras_distill.workflow import training
 
@@ -50,34 +52,46 @@ def diagnose(run, bar):
 
 def cache(run, bar):
     """Computes what the teacher says of every image, once."""
-    samples = len(run.all_images)
-    classes = len(run.folder.done("look")["classes"])
-    _check_space(run, samples * classes * 2)
+    if not choosing.distils(run.settings):
+        bar.note("not needed")
+        return {}
+    samples = len(run.taught[0])
+    least = 2 * samples * len(run.folder.done("look")["classes"])
+    free = shutil.disk_usage(run.folder.work("")).free
+    if free < least + _SPARE_BYTES:
+        raise _disk_full(run, least)
     try:
         built = _cache(run)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise _disk_full(run, samples * classes * 2) from error
-    size = built.samples * built.bytes_per_view
+        raise _disk_full(run, least) from error
+    size = samples * built.epochs * built.bytes_per_view
     bar.note(
-        f"the teacher's outputs for {samples:,} images, {size / 1e6:.1f} MB"
+        f"what the teacher says of {samples:,} images, {size / 1e3:,.0f} kB"
     )
     return {"samples": samples}
 
 
 def _cache(run):
+    """Builds or opens the cache that the settings need, as kd.choose does."""
     from keras_distill import TeacherCache
+    from keras_distill.diagnosis.choosing.races import CACHED_PASSES
+    from keras_distill.teachers import StoredOutputs
 
+    chosen = choosing.candidate(run, run.student())
+    kind, outputs = ("plain" if chosen.views is None else "crops"), None
+    if chosen.taps is not None:
+        kind += "_attention"
+        outputs = StoredOutputs(layer_names=chosen.taps.teacher_layer_names)
     return TeacherCache.build(
-        run.teacher, run.all_images, run.folder.work("teacher_outputs")
+        run.teacher,
+        run.taught[0],
+        run.folder.work("teacher_outputs") / kind,
+        views=chosen.views,
+        epochs=1 if chosen.views is None else CACHED_PASSES,
+        outputs=outputs,
     )
-
-
-def _check_space(run, size):
-    free = shutil.disk_usage(run.folder.work("")).free
-    if free < size + _SPARE_BYTES:
-        raise _disk_full(run, size)
 
 
 def _disk_full(run, size):
@@ -85,8 +99,8 @@ def _disk_full(run, size):
     free = shutil.disk_usage(run.folder.work("")).free
     return OSError(
         errno.ENOSPC,
-        f"The disk is full: the teacher's outputs take {size / 1e6:.1f} MB in "
-        f"'{folder}', and {free / 1e6:.1f} MB are free. Make room and start "
+        "The disk is full: the teacher's outputs take at least "
+        f"{size / 1e6:.1f} MB in '{folder}', and {free / 1e6:.1f} MB are free. Make room and start "
         "the same line again: it goes on from here. Or train with the live "
         "teacher, skip=['cache'] (--skip cache), which takes longer.",
     )
@@ -94,64 +108,43 @@ def _disk_full(run, size):
 
 def train(run, bar):
     """Trains the student with the teacher."""
-    settings = run.settings
+    settings, data = run.settings, run.data
+    if not choosing.distils(settings):
+        bar.note("not done: the student is trained alone (compare)")
+        return {"accuracy": None, "history": None}
     steps = training.length(settings["steps"])
-    distiller, dataset = _distiller(run, steps)
-    data = run.data
+    student = run.student()
+    chosen = choosing.candidate(run, student)
+    cached = run.folder.done("cache") is not None
+    distiller = Distiller(
+        student=student,
+        teacher=None if cached else run.teacher,
+        **chosen.distiller_arguments(),
+    )
+    x, y = run.taught
+    distiller.compile(
+        training.optimizer(settings["learning_rate"], steps),
+        None if y is None else training.task_loss(),
+        metrics=["accuracy"],
+    )
+    dataset = datasets.batches(
+        x, y, settings["batch_size"], seed=settings["seed"], indexed=True
+    )
     history = training.fit(
         run,
         "train",
         distiller,
-        dataset,
+        _cache(run).join(dataset) if cached else dataset,
         steps,
         data.validation if len(data.validation[0]) else None,
         bar,
     )
-    student = distiller.student
     student.save(run.folder.work("distilled.keras"))
-    result = _trained(run, student, history, steps, bar)
-    return result
-
-
-def _distiller(run, steps):
-    """The compiled Distiller that the settings ask for, and its data."""
-    from keras_distill import Distiller
-    from keras_distill import losses
-
-    settings, data = run.settings, run.data
-    alpha = settings["alpha"]
-    cached = run.folder.done("cache") is not None
-    distiller = Distiller(
-        student=run.student(),
-        teacher=None if cached else run.teacher,
-        distillation_losses=losses.SoftTargets(
-            temperature=settings["temperature"], teacher_probabilities=False
-        ),
-        alpha=alpha,
-    )
-    distiller.compile(
-        training.optimizer(settings["learning_rate"], steps),
-        None if alpha == 1 else training.task_loss(),
-        metrics=["accuracy"],
-    )
-    # Images without labels come with those that have some, without theirs.
-    mixed = data.unlabelled is not None or data.train[1] is None
-    dataset = datasets.batches(
-        run.all_images if mixed else data.train[0],
-        None if mixed else data.train[1],
-        settings["batch_size"],
-        seed=settings["seed"],
-        indexed=True,
-    )
-    if cached:
-        dataset = _cache(run).join(dataset)
-    return distiller, dataset
+    return _trained(run, student, history, steps, bar)
 
 
 def compare(run, bar):
     """Trains the same student alone, on the labelled images."""
-    from keras_distill import Distiller
-
     settings, data = run.settings, run.data
     steps = training.length(settings["steps"])
     alone = Distiller(

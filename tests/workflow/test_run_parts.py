@@ -157,7 +157,7 @@ def fake_run(tmp_path, data=None, fixed=None, **arguments):
         given_student=None,
         seconds=lambda: 5.0,
         skips=lambda step: False,
-        all_images=x,
+        taught=(x, y),
     )
     run.settings.settle("batch_size", 8, "")
     run.settings.settle("seed", 0, "")
@@ -194,6 +194,7 @@ def test_a_budget_is_met_by_the_family(tmp_path, monkeypatch):
 
 def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
     run = fake_run(tmp_path)
+    run.settings.settle("temperature", 1.0, "")
     run.folder.finish_step("look", {"classes": list("abcd")}, 0.0)
 
     def full(run):
