@@ -93,7 +93,7 @@ def in_memory(data, argument):
 
 
 def read(source, argument, *, image_size, channels, class_names, directory):
-    """Reads the images of a path, or resizes none of what is in memory."""
+    """Reads the images of a path, and returns those in memory as they are."""
     if source is None or isinstance(source, Source):
         return source
     from keras_distill import datasets
@@ -103,18 +103,9 @@ def read(source, argument, *, image_size, channels, class_names, directory):
         image_size,
         channels=channels,
         class_names=class_names,
+        labels=None if argument == "unlabelled" else "inferred",
         directory=directory,
     )
-    if not len(images.x):
-        raise ValueError(
-            f"{argument}='{source}' has no image"
-            + (
-                f" but {len(images.skipped)} broken files"
-                * bool(images.skipped)
-            )
-            + ". Give a folder with a folder of images per class, a CSV file "
-            "of path,label, or the name of a data set of tensorflow-datasets."
-        )
     return Source(images.x, images.y, images.class_names, list(images.skipped))
 
 

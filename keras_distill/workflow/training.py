@@ -9,8 +9,9 @@ from keras_distill.callbacks import BackupAndResume
 from keras_distill.losses import DistillationLoss
 from keras_distill.workflow.settings import plain
 
-# A training is saved, and measured on the validation images, so many times.
-PARTS = 40
+# A training is saved, and measured on the validation images, so many times, and
+# not more often than after so many steps.
+PARTS, LEAST_STEPS = 40, 25
 
 
 def optimizer(learning_rate, steps):
@@ -40,7 +41,7 @@ def fit(run, step, distiller, dataset, steps, validation, bar):
     Returns:
         The history, a dict from name to values.
     """
-    per_part = math.ceil(steps / PARTS)
+    per_part = _per_part(steps)
     backup = BackupAndResume(
         run.folder.work(f"{step}_backup"), delete_checkpoint=False
     )
@@ -69,8 +70,12 @@ def forget_backup(run, step):
 
 
 def length(steps):
-    """The steps that `fit` takes: so many whole parts."""
-    return steps // math.ceil(steps / PARTS) * math.ceil(steps / PARTS)
+    """The steps that `fit` takes: whole parts."""
+    return steps // _per_part(steps) * _per_part(steps)
+
+
+def _per_part(steps):
+    return min(steps, max(LEAST_STEPS, math.ceil(steps / PARTS)))
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
