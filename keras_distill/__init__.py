@@ -35,6 +35,7 @@ __all__ = [
     "born_again",
     "calibration",
     "callbacks",
+    "choose",
     "cost",
     "datasets",
     "diagnose",
@@ -58,6 +59,7 @@ _LATER = ("callbacks", "datasets", "export", "recipes", "report")
 # Names that live in such a module.
 _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",
+    "choose": "diagnosis.choosing",
     "diagnose": "diagnosis",
     "distill": "workflow",
     "write_report": "report",

@@ -1,18 +1,24 @@
-"""Networks of the papers, small and readable, without weights."""
+"""Networks of the papers and for phones, readable, without weights."""
 
 from keras_distill.models.bit_resnet import StandardizedConv2D
 from keras_distill.models.bit_resnet import bit_resnet50
 from keras_distill.models.cifar_resnet import cifar_resnet
 from keras_distill.models.densenet_bc import densenet_bc
+from keras_distill.models.mobile import mobile
+from keras_distill.models.mobile_within import Fitted
+from keras_distill.models.mobile_within import mobile_within
 from keras_distill.models.preactivation_resnet import preactivation_resnet
 from keras_distill.models.small_cnn import small_cnn
 from keras_distill.models.wide_resnet import wide_resnet
 
 __all__ = [
+    "Fitted",
     "StandardizedConv2D",
     "bit_resnet50",
     "cifar_resnet",
     "densenet_bc",
+    "mobile",
+    "mobile_within",
     "preactivation_resnet",
     "small_cnn",
     "wide_resnet",

@@ -1,0 +1,154 @@
+"""The settings that `kd.choose` tries, the most promising first."""
+
+import dataclasses
+
+from keras_distill import losses
+from keras_distill.taps.suggestion import Suggestion
+from keras_distill.taps.suggestion import suggest
+from keras_distill.views import FunctionMatching
+from keras_distill.views import Views
+
+# Crops of at least this share of the image keep what is to be seen.
+CROP_AREA = (0.7, 1.0)
+# Below, a student does not see its images often enough to need other ones.
+PASSES_FOR_CROPS = 100
+# RepDistiller's weight, for the form of the published code.
+ATTENTION_WEIGHT = 1000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """Settings of one distillation.
+
+    Attributes:
+        name: What the table calls it.
+        temperature: That of `kd.losses.SoftTargets`; `None`: no distillation.
+        alpha: As in `kd.Distiller`.
+        learning_rate: Adam's, before half a cosine.
+        views: `kd.views.Views` or `None`.
+        taps: `None` or a `kd.taps.Suggestion`: attention maps are compared too.
+        why: The reason to try it.
+    """
+
+    name: str
+    temperature: float | None
+    alpha: float
+    learning_rate: float
+    views: Views | None = None
+    taps: object = None
+    why: str = ""
+
+    def distiller_arguments(self):
+        """Arguments of `kd.Distiller` beside the student."""
+        arguments = {"alpha": self.alpha, "views": self.views}
+        if self.temperature is None:
+            return {**arguments, "distillation_losses": []}
+        arguments["distillation_losses"] = {
+            "soft_targets": losses.SoftTargets(temperature=self.temperature)
+        }
+        if self.taps is not None:
+            arguments["distillation_losses"]["attention"] = (
+                losses.AttentionTransfer(
+                    teacher_layer_name=self.taps.teacher_layer_names,
+                    student_layer_name=self.taps.student_layer_names,
+                    form="code",
+                )
+            )
+            arguments["distillation_loss_weights"] = {
+                "soft_targets": 1.0,
+                "attention": ATTENTION_WEIGHT,
+            }
+        return arguments
+
+    def settings(self):
+        """What it sets, as plain values."""
+        views = self.views
+        return {
+            "temperature": self.temperature,
+            "alpha": self.alpha,
+            "learning_rate": self.learning_rate,
+            "crop_area": None if views is None else list(CROP_AREA),
+            "attention": self.taps is not None,
+        }
+
+
+def candidates(rule, image_size, teacher, student, labels):
+    """Returns a list of `Candidate`, the rule's first.
+
+    Args:
+        rule: `kd.recipes.Settings`.
+        image_size: (height, width) of the samples, `None` if they are no
+            images.
+        teacher: The teacher.
+        student: The student.
+        labels: Whether all samples have labels.
+    """
+    first = Candidate(
+        "rule",
+        rule.temperature,
+        rule.alpha,
+        rule.learning_rate,
+        why="the rule of kd.recipes.settings",
+    )
+    lower = max(1.0, first.temperature / 2)
+    tried = [first]
+    if image_size is not None and rule.passes >= PASSES_FOR_CROPS:
+        views = FunctionMatching(
+            image_size, crop_area=CROP_AREA, mixup=False, flip=False
+        )
+        tried.append(
+            dataclasses.replace(
+                first,
+                name="crops",
+                temperature=lower,
+                views=views,
+                why=f"images are seen {rule.passes:.0f} times",
+            )
+        )
+    other = lower if lower < first.temperature else 2.0
+    tried.append(
+        dataclasses.replace(
+            first,
+            name="temperature",
+            temperature=other,
+            why="the neighbour of the rule's temperature",
+        )
+    )
+    if labels:
+        tried.append(
+            dataclasses.replace(
+                first,
+                name="alone",
+                temperature=None,
+                alpha=0.0,
+                why="what the student reaches without a teacher",
+            )
+        )
+    tried.append(
+        dataclasses.replace(
+            first,
+            name="rate",
+            learning_rate=3 * first.learning_rate,
+            why="slow learners need a larger rate",
+        )
+    )
+    taps = _suggested(teacher, student)
+    if taps is not None:
+        tried.append(
+            dataclasses.replace(
+                first,
+                name="attention",
+                taps=taps,
+                why="the last feature maps are compared too",
+            )
+        )
+    return tried
+
+
+def _suggested(teacher, student):
+    """The last pair of layers, `None` if there is no pair to propose."""
+    try:
+        pairs = suggest(teacher, student)
+    except ValueError:
+        return None
+    return Suggestion(pairs.pairs[-1:])
