@@ -9,7 +9,7 @@ import keras_distill as kd
 from keras_distill import _command
 from keras_distill.cli import values
 from keras_distill.workflow import settings as settings_file
-from keras_distill.workflow.distill import SKIPPABLE
+from keras_distill.workflow.distilling import SKIPPABLE
 from keras_distill.workflow.screen import WIDTH
 
 _CONTEXT = {"max_content_width": WIDTH, "help_option_names": ["-h", "--help"]}

@@ -100,9 +100,10 @@ def _disk_full(run, size):
     return OSError(
         errno.ENOSPC,
         "The disk is full: the teacher's outputs take at least "
-        f"{size / 1e6:.1f} MB in '{folder}', and {free / 1e6:.1f} MB are free. Make room and start "
-        "the same line again: it goes on from here. Or train with the live "
-        "teacher, skip=['cache'] (--skip cache), which takes longer.",
+        f"{size / 1e6:.1f} MB in '{folder}', and {free / 1e6:.1f} MB are "
+        "free. Make room and start the same line again: it goes on from here. "
+        "Or train with the live teacher, skip=['cache'] (--skip cache), which "
+        "takes longer.",
     )
 
 
