@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import keras_distill as kd
 from keras_distill.cli import main
 from keras_distill.cli import values
+from keras_distill.workflow.settings import Settings
 
 COMMANDS = list(main.commands)
 
@@ -89,14 +90,11 @@ def test_options_reach_the_call(calls):
 
 
 def test_a_settings_file_repeats_the_run(calls, tmp_path):
-    settings = module.Settings()
+    settings = Settings()
     settings.settle("steps", 7, "so")
-    settings.write(
-        tmp_path / "s.yaml", {"data": "images", "teacher": "t.keras"}
-    )
-    result = invoke(
-        "run", "--settings", f"{tmp_path}/s.yaml", "--set", "seed=3"
-    )
+    file = tmp_path / "settings.yaml"
+    settings.write(file, {"data": "images", "teacher": "t.keras"})
+    result = invoke("run", "--settings", str(file), "--set", "seed=3")
     assert result.exit_code == 0, result.output
     assert calls[0]["data"] == "images" and calls[0]["teacher"] == "t.keras"
     assert calls[0]["settings"] == {"steps": 7, "seed": 3}
