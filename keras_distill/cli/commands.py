@@ -9,7 +9,6 @@ import keras_distill as kd
 from keras_distill import _command
 from keras_distill.cli import values
 from keras_distill.workflow import settings as settings_file
-from keras_distill.workflow.distilling import SKIPPABLE
 from keras_distill.workflow.screen import WIDTH
 
 _CONTEXT = {"max_content_width": WIDTH, "help_option_names": ["-h", "--help"]}
@@ -112,7 +111,6 @@ def _with_options(command):
             "--skip",
             metavar="STEP",
             multiple=True,
-            type=click.Choice(SKIPPABLE),
             help="diagnose, choose, cache, compare, export, ...",
         ),
         option("--resume", is_flag=True, help="Go on with a finished run."),

@@ -262,7 +262,7 @@ def _words(run, classes, accuracy, student):
     if data.unlabelled is not None:
         words.append(f"{len(data.unlabelled):,} without labels")
     if data.skipped:
-        words.append(f"{len(data.skipped)} broken files skipped (log.txt)")
+        words.append(f"{len(data.skipped)} broken skipped (log.txt)")
     if accuracy is not None:
         words.append(f"teacher right on {accuracy:.1%}")
     words.append(f"student of {student.count_params():,} parameters")

@@ -109,7 +109,6 @@ def test_a_settings_file_repeats_the_run(calls, tmp_path):
         ("run images --budget small", "kib=100"),
         ("run images --time-limit soon", "20m"),
         ("run images --set steps", "steps=2000"),
-        ("run images --skip train", "diagnose"),
         ("metadata missing.tflite", "missing.tflite"),
     ],
 )
