@@ -58,7 +58,7 @@ FREE_TEXT = (
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
     "title data_dir class_names directory shared_layers teacher_class_names "
-    "version"
+    "version font_directory"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
@@ -108,6 +108,7 @@ NEEDED = {
     "batch": images,
     "validation_data": images,
     "image_size": lambda: 8,
+    "source": lambda: FOLDER.name,
     "batch_size": lambda: 8,
     "samples": lambda: 8,
     "sample_count": lambda: 8,
@@ -164,6 +165,7 @@ ANY = {
 
 # Which calls are not made, and why.
 NOT_CALLED = {
+    "kd.datasets.Images": "a result",
     "kd.datasets.Split": "a result",
     "kd.calibration.Reliability": "a result",
     "kd.export.Verification": "a result",

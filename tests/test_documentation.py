@@ -121,7 +121,8 @@ def taken_for_granted(blocks):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(n for n, e in EXAMPLES.items() if e))
 def test_examples_in_docstrings_run(name, run):
-    if name.endswith(("datasets.fashion_mnist", "datasets.load", "diagnose")):
+    needs_data = "datasets.fashion_mnist", "datasets.load", "diagnose", "glyphs"
+    if name.endswith(needs_data):
         pytest.skip("needs the data set; the module's own tests run it")
     run(f"docstring of {name}", *EXAMPLES[name])
 

@@ -15,6 +15,7 @@ HEAVY = (
     "keras_cv",
     "tensorflow_datasets",
     "ai_edge_litert",
+    "PIL",
     "matplotlib",
     "jinja2",
     "keras_distill.report",

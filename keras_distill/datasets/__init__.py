@@ -1,6 +1,9 @@
 """Data for distillation: small real data sets and reproducible pipelines."""
 
 from keras_distill.datasets.glyph_images import glyphs
+from keras_distill.datasets.images import Images
+from keras_distill.datasets.images import drawings
+from keras_distill.datasets.images import read_images
 from keras_distill.datasets.loaders import Split
 from keras_distill.datasets.loaders import digits
 from keras_distill.datasets.loaders import fashion_mnist
@@ -11,12 +14,15 @@ from keras_distill.datasets.pipelines import subset
 from keras_distill.datasets.pipelines import with_fast_epoch_end
 
 __all__ = [
+    "Images",
     "Split",
     "batches",
     "digits",
+    "drawings",
     "fashion_mnist",
     "glyphs",
     "load",
+    "read_images",
     "steps_per_epoch",
     "subset",
     "with_fast_epoch_end",

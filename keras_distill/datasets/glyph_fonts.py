@@ -125,10 +125,11 @@ def characters() -> str:
     alphabet that look like no Latin one, accented letters, and the 2965 kanji
     of the first level of JIS X 0208.
     """
-    rows = range(0xA0 + 16, 0xA0 + 48)
-    cells = range(0xA1, 0xFF)
-    codes = b"".join(bytes((row, cell)) for row in rows for cell in cells)
-    kanji = codes.decode("euc_jp", errors="ignore")
+    kanji = "".join(
+        bytes((row, cell)).decode("euc_jp", errors="ignore")
+        for row in range(0xA0 + 16, 0xA0 + 48)
+        for cell in range(0xA1, 0xFF)
+    )
     latin = string.digits + string.ascii_uppercase + string.ascii_lowercase
     return latin + _GREEK + _CYRILLIC + _ACCENTED + kanji
 

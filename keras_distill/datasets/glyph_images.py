@@ -57,7 +57,7 @@ def glyphs(
             themselves, class 0 first. A number takes the first ones of:
             digits, capitals, small letters (62), then Greek and Cyrillic
             letters that look like no Latin one, accented letters (167), and
-            kanji (3164), which need the Japanese packages. Defaults to 62.
+            kanji (3132), which need the Japanese packages. Defaults to 62.
         samples: The number of training images. Defaults to 20000.
         test_samples: The number of test images. Defaults to 10000.
         size: The height and width in pixels, at least 8. Defaults to 32.
