@@ -50,7 +50,7 @@ MAY_BE_0 = (
     "cross_entropy_weight dropout latency_runs logit_weight max_accuracy_drop "
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
-    "per_class_drop "
+    "per_class_drop share unlabelled "
     "layer_weights weights"
 ).split()
 FREE_TEXT = (
@@ -58,7 +58,7 @@ FREE_TEXT = (
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
     "title data_dir class_names directory shared_layers teacher_class_names "
-    "version font_directory"
+    "version font_directory cache_directory"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
@@ -173,6 +173,7 @@ NOT_CALLED = {
     "kd.export.VerificationError": "an error",
     "kd.views.View": "a result",
     "kd.taps.Suggestion": "a result",
+    "kd.recipes.Settings": "a result",
     "kd.models.StandardizedConv2D": "Keras checks the arguments of Conv2D",
     "kd.losses.weighted_mean": "a function of tensors",
 }
@@ -198,6 +199,7 @@ ALSO_RIGHT = {
     "kd.views.grouped_batches.seed": {"-1"},
     "teacher_layer_name": {"None"},  # The output of the network.
     "student_layer_name": {"None"},
+    "kd.distill.skip": {"no values"},  # Nothing is left out.
     "kd.taps.Taps.names": {"no values", "texts"},  # Looked up in the model.
 }
 

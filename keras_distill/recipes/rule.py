@@ -11,12 +11,8 @@ from typing import Any
 import keras
 
 from keras_distill import losses
-from keras_distill._arguments import checked_alpha
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
-from keras_distill._arguments import checked_mapping
-from keras_distill._arguments import checked_number
-from keras_distill._arguments import checked_temperature
 
 # Adam with half a cosine; students of 2 000 to 200 000 parameters.
 LEARNING_RATE = 3e-3
@@ -46,13 +42,6 @@ class Settings:
     learning_rate: float
     passes: float
     why: dict[str, str]
-
-    def __post_init__(self):
-        checked_temperature(self.temperature)
-        checked_alpha(self.alpha)
-        checked_number("learning_rate", self.learning_rate)
-        checked_number("passes", self.passes)
-        checked_mapping("why", self.why)
 
     def distiller_arguments(self) -> dict[str, Any]:
         """Arguments for `kd.Distiller(student=..., teacher=..., **dict)`."""

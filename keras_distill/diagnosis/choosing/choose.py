@@ -1,6 +1,5 @@
 """`choose`: settings by a rule, and by short races where time allows them."""
 
-import math
 import os
 from typing import Any
 
@@ -196,8 +195,7 @@ def _race(races, tried, steps, share, verbose):
     going = list(range(plan.candidates))
     correct = []
     total = sum(
-        math.ceil(plan.candidates / 2**number)
-        for number in range(len(plan.steps))
+        plan.candidates // 2**number for number in range(len(plan.steps))
     )
     bar = ProgressBar(total, "race", verbose) if total else None
     for number, length in enumerate(plan.steps):
@@ -207,7 +205,7 @@ def _race(races, tried, steps, share, verbose):
             table[index]["accuracy"] = float(np.mean(right))
         bar.add(len(going))
         if number < len(plan.steps) - 1:
-            kept = halving.survivors(correct, math.ceil(len(going) / 2))
+            kept = halving.survivors(correct, len(going) // 2)
             going = [going[i] for i in kept]
     winner = going[halving.best(correct)] if going else 0
     return tried[winner], table

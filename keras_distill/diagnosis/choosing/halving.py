@@ -25,8 +25,8 @@ class Plan(NamedTuple):
 def plan(steps, share, candidates):
     """Returns the `Plan` with the most candidates.
 
-    Every round takes as many steps as the others: half of the candidates go
-    on, and race twice as long, on twice as many samples.
+    No round takes more steps than the first: half of the candidates go on, and
+    race twice as long, on twice as many samples.
 
     Args:
         steps: The steps of the whole training.
@@ -34,7 +34,7 @@ def plan(steps, share, candidates):
         candidates: How many there are.
     """
     for number in range(candidates, 1, -1):
-        rounds = math.ceil(math.log2(number))
+        rounds = math.floor(math.log2(number))
         first = int(steps * share / (number * rounds))
         if first >= min(LEAST_STEPS, steps):
             return Plan(

@@ -54,10 +54,14 @@ def test_without_time_for_a_race_the_rule_decides():
 
 @pytest.mark.slow
 def test_races_find_the_setting_that_wins(monkeypatch):
-    """The teacher knows nothing, so the student alone must win."""
+    """The teacher names every class wrongly: the student alone must win."""
     monkeypatch.setattr(halving, "LEAST_STEPS", 60)
     x, y = data(512)
-    given = arguments(x=x[:256], y=y[:256], steps=120, share=2.5)
+    wrong = network("teacher", 8)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    wrong.compile(keras.optimizers.Adam(0.01), loss)
+    wrong.fit(x, (y + 1) % 4, epochs=8, verbose=0)
+    given = arguments(teacher=wrong, x=x[:256], y=y[:256], steps=120, share=5.0)
     given["validation_data"] = x[256:], y[256:]
     before = given["student"].get_weights()
     choice = kd.choose(**given)
