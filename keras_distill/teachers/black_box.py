@@ -78,7 +78,7 @@ class BlackBox(keras.Model):
         brightness = images.mean(axis=(1, 2, 3))
         return np.stack([1.0 - brightness, brightness], axis=-1)
 
-    dark_or_bright = kd.BlackBox(by_hand, (8, 8, 3))
+    dark_or_bright = kd.BlackBox(by_hand, (8, 8, 3), version="1")
     cache = kd.TeacherCache.build(dark_or_bright, x_train, "outputs")
     ```
     """

@@ -70,16 +70,15 @@ def load_teacher(
     """
     if isinstance(source, keras.Model) and not options:
         return source
-    is_path = isinstance(source, (str, os.PathLike)) and bool(source)
     if isinstance(source, keras.layers.Layer) or not (
-        is_path or callable(source)
+        callable(source) or (isinstance(source, (str, os.PathLike)) and source)
     ):
         raise TypeError(
             "source must be a path, a name in keras.applications, a Python "
             f"function or a keras.Model. Received: {source!r} of type "
             f"{type(source).__name__}"
         )
-    if not is_path:
+    if not isinstance(source, (str, os.PathLike)):
         return BlackBox(source, **options)
     path = pathlib.Path(source)
     if path.suffix == ".tflite":
