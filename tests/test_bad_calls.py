@@ -138,6 +138,9 @@ NEEDED = {
     "class_names": lambda: ["one", "another"],
     "teacher_class_names": lambda: ["one", "another"],
     "temperature": lambda: 1.0,
+    "budget": lambda: {"macs": 1e5},
+    "input_shape": lambda: (8, 8, 1),
+    "classes": lambda: 10,
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],
@@ -173,7 +176,11 @@ NOT_CALLED = {
     "kd.export.VerificationError": "an error",
     "kd.views.View": "a result",
     "kd.taps.Suggestion": "a result",
+<<<<<<< HEAD
     "kd.recipes.Settings": "a result",
+=======
+    "kd.models.Fitted": "a result",
+>>>>>>> n-mobile
     "kd.models.StandardizedConv2D": "Keras checks the arguments of Conv2D",
     "kd.losses.weighted_mean": "a function of tensors",
 }

@@ -74,13 +74,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budgets", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    rng = np.random.default_rng(options.seed)
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(arguments.seed)
     met = refused = violated = 0
     print("| image | budget | student | measured again | |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        while met < options.budgets:
+        while met < arguments.budgets:
             shape, budget = draw(rng)
             image = "x".join(map(str, shape))
             try:
@@ -96,10 +96,11 @@ def main():
             costs = measured_again(found.model, path, rng)
             over = [key for key in budget if costs[key] > budget[key]]
             violated += bool(over)
-            width, depth = found.options["width"], found.options["depth"]
+            options = found.options
+            verdict = f"violated: {', '.join(over)}" if over else "kept"
             print(
-                f"| {image} | {text(budget)} | width {width}, depth {depth} | "
-                f"{text(costs)} | {'violated: ' + ', '.join(over) if over else 'kept'} |",
+                f"| {image} | {text(budget)} | width {options['width']}, "
+                f"depth {options['depth']} | {text(costs)} | {verdict} |",
                 flush=True,
             )
     print(

@@ -51,8 +51,10 @@ def mobile(
         width: Factor of the filters: 16 at a width of 1 in the first stage.
             They are multiples of 4 (8 from 32 on), at least 4. Defaults to
             1.0.
-        depth: Blocks in each stage. Defaults to 3: at the same number of
-            parameters, deeper and narrower was better (see Measured).
+        depth: Blocks in each stage. Defaults to 3: from 4 000 parameters on,
+            deeper and narrower is better than wide and shallow
+            (examples/studies/mobile.py; 78.5 % at depth 1, 80.9 % at depth 3
+            on Fashion-MNIST, one seed).
         activation: `"relu6"` or `"hard_swish"`. Defaults to `"relu6"`.
         name: Name of the model. Defaults to `"mobile"`.
 
@@ -176,7 +178,7 @@ def _convolution(x, filters, strides, prefix, size=3):
             filters, size, strides, kernel_initializer="he_normal", **options
         )
     # Keras's default momentum, 0.99, still holds 5 % of the initial moments
-    # after 300 steps.
+    # after 300 steps, and cost 2 points at 600 (examples/studies/mobile.py).
     return layers.BatchNormalization(momentum=0.9, name=f"{prefix}_bn")(
         convolution(x)
     )

@@ -107,9 +107,9 @@ class Costs:
             "machine",
             "macs": f"{measured['macs']:,} multiply-accumulates",
         }
+        limits = {k: f" of {limit:,.10g}" for k, limit in self.budget.items()}
         return ", ".join(
-            value + (f" of {self.budget[key]:,.10g}" if key in self.budget else "")
-            for key, value in values.items()
+            value + limits.get(key, "") for key, value in values.items()
         )
 
 

@@ -25,9 +25,10 @@ from keras_distill.models.mobile import sized_image
 from keras_distill.models.mobile import stages_of
 from keras_distill.models.mobile_costs import Costs
 
-# Depth -> the narrowest width at which it is tried, in the order of trial.
-_NARROWEST = {3: 0.5, 2: 0.5, 1: 0.25}
-_WIDEST_LAST_STAGE = 704
+# Depth -> the narrowest width at which it is tried, in the order of trial:
+# below a width of 0.5, depth no longer pays (examples/studies/mobile.py).
+_NARROWEST = {3: 0.5, 2: 0.5, 1: 0.125}
+_WIDEST_LAST_STAGE = 832
 _STEPS_PER_DOUBLING = 8
 _KEYS = ("kib", "ms", "macs")
 
@@ -150,7 +151,7 @@ def _ladders(input_shape, activation):
     stages = range(1, stages_of((None, *input_shape)) + 1)
     ladders = []
     for depth, narrowest in _NARROWEST.items():
-        by_filters: dict[tuple, dict] = {}
+        by_filters = {}
         for step in range(100):
             width = round(narrowest * 2 ** (step / _STEPS_PER_DOUBLING), 3)
             filters = tuple(filters_of(width, stage) for stage in stages)
@@ -170,7 +171,7 @@ def _search(costs, ladders, progress):
         ladders: From `_ladders`.
         progress: A `ProgressBar` that counts the measured students.
     """
-    fitting: list[dict] = [{} for _ in ladders]  # place -> measured
+    fitting = [{} for _ in ladders]  # place -> measured
     too_large = [len(ladder) for ladder in ladders]
 
     def fits(number, place):

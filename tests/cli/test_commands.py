@@ -1,6 +1,8 @@
 """The command line: its help, its examples, its errors."""
 
 import json
+import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -54,6 +56,20 @@ def test_help_fits_a_screen_and_its_example_runs(name, calls):
     assert result.exit_code == 0, result.output
     assert len(calls) == 1
     assert name is None or name in example
+
+
+def test_the_line_of_the_readme_runs(calls):
+    readme = pathlib.Path(__file__).parents[2] / "README.md"
+    section = readme.read_text().split("## One line")[1].split("\n## ")[0]
+    lines = [x for x in section.splitlines() if x.startswith("    keras-")]
+    for line in lines:
+        assert invoke(*shlex.split(line)[1:]).exit_code == 0
+    (call,) = re.findall(r"`(kd\.distill\(.*?\))`", section)
+    eval(call, {"kd": kd})
+    assert len(calls) == 2
+    for given in calls:
+        assert given["teacher"] == "teacher.keras", given
+        assert given["budget"] == {"kib": 100}
 
 
 def test_options_reach_the_call(calls):
