@@ -176,11 +176,8 @@ NOT_CALLED = {
     "kd.export.VerificationError": "an error",
     "kd.views.View": "a result",
     "kd.taps.Suggestion": "a result",
-<<<<<<< HEAD
     "kd.recipes.Settings": "a result",
-=======
     "kd.models.Fitted": "a result",
->>>>>>> n-mobile
     "kd.models.StandardizedConv2D": "Keras checks the arguments of Conv2D",
     "kd.losses.weighted_mean": "a function of tensors",
 }
