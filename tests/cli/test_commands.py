@@ -27,9 +27,11 @@ def invoke(*arguments):
 def calls(monkeypatch):
     """What the commands call, in place of a run."""
     made = []
-    monkeypatch.setattr(
-        kd, "distill", lambda **given: made.append(given), False
-    )
+
+    def distill(teacher, data, **given):
+        made.append({"teacher": teacher, "data": data, **given})
+
+    monkeypatch.setattr(kd, "distill", distill, False)
     monkeypatch.setattr(
         kd.export, "metadata", lambda file: made.append(file) or {"inputs": 1}
     )
