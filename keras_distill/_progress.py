@@ -10,11 +10,14 @@ from collections.abc import Iterator
 
 import keras
 
-_REPORT = contextvars.ContextVar("report", default=None)
+_Report = Callable[[int, int | None], None]
+_REPORT: contextvars.ContextVar[_Report | None] = contextvars.ContextVar(
+    "report", default=None
+)
 
 
 @contextlib.contextmanager
-def reported_to(report: Callable[[int, int | None], None]) -> Iterator[None]:
+def reported_to(report: _Report) -> Iterator[None]:
     """A context in which progress bars call a function and print nothing.
 
     Args:

@@ -14,6 +14,8 @@ import tensorflow as tf
 import yaml
 from networks import convnet
 
+import keras_distill as kd
+from keras_distill.workflow import choosing
 from keras_distill.workflow import data as images
 from keras_distill.workflow import looking
 from keras_distill.workflow import networks
@@ -255,6 +257,19 @@ def test_probabilities_become_logits(units):
     p = networks.scores(teacher, x / 255)
     p = np.concatenate([1 - p, p], axis=1) if units == 1 else p
     np.testing.assert_allclose(logits, np.log(p), atol=1e-4)
+
+
+def test_a_black_box_has_no_layers_to_compare(tmp_path):
+    run = fake_run(tmp_path, fixed={"attention": True})
+    run.teacher = run.given_teacher = kd.BlackBox(
+        lambda x: x.mean(axis=(1, 2)), (8, 8, 3), version="1"
+    )
+    for name, value in ("crop_area", None), ("temperature", 1), ("alpha", 0.5):
+        run.settings.settle(name, value, "")
+    run.settings.settle("learning_rate", 0.1, "")
+    run.settings.settle("attention", False, "")
+    with pytest.raises(ValueError, match="black box gives its output only"):
+        choosing.candidate(run, convnet())
 
 
 # The screen.
