@@ -20,6 +20,10 @@ STEPS, PASSES = 3600, 20
 STEP_FACTOR = 1.2
 # The part of the training's time that choosing and diagnosing may take, each.
 PART = 0.2
+# A file has so much beside the network, and what its layer for the pixels
+# leaves of the time.
+_ROOM_KIB, _PART_OF_MS = 1.5, 0.85
+_SMALLEST_FIRST = ("int8", "int16x8", "dynamic", "float16", "float32")
 # What export, verification and report take, in seconds.
 SHIPPING = 60
 
@@ -58,18 +62,18 @@ def look(run, bar):
     )
     settings.settle("class_names", known or names, "of the data or the teacher")
     keras.utils.set_random_seed(seed)
-    student, why = _student(run, image, len(names), is_bytes)
+    settings.settle(
+        "quantization",
+        ["float32", "int8"],
+        "int8 for the phone, float32 to compare with",
+    )
+    student, why = _student(run, image, names, is_bytes)
     student.save(run.folder.work("start.keras"))
     bar.part(1, 2)
     batch_size = settings.settle("batch_size", 128, "the default")
     adapted = networks.adapted(teacher, image, taken)
     per_step, per_image = _times(run, student, adapted, batch_size)
     _plan(run, per_step, per_image)
-    settings.settle(
-        "quantization",
-        ["float32", "int8"],
-        "int8 for the phone, float32 to compare with",
-    )
     facts = settings.facts
     facts["student"] = why
     facts["student_parameters"] = student.count_params()
@@ -137,11 +141,12 @@ def _note_teacher(settings, taken, is_bytes, names):
         )
 
 
-def _student(run, image, classes, is_bytes):
+def _student(run, image, names, is_bytes):
     """Returns the student with its initial weights, and what it is."""
     from keras_distill import models
 
     given, budget = run.given_student, run.arguments.budget
+    classes = len(names)
     if given is not None:
         shape = networks.input_shape(given)
         if given.output_shape[1:] != (classes,):
@@ -165,9 +170,7 @@ def _student(run, image, classes, is_bytes):
     options = {"width": 1.0, "depth": 3, "activation": "relu6"}
     why = "kd.models.mobile; there is no budget"
     if budget is not None and not set(options) & set(settings.fixed):
-        fitted = models.mobile_within(
-            budget, image, classes, seed=settings["seed"]
-        )
+        fitted = _fitted(run, image, names)
         options = fitted.options
         measured = ", ".join(f"{v:.4g} {k}" for k, v in fitted.measured.items())
         why = f"the largest kd.models.mobile within {budget}: {measured}"
@@ -176,6 +179,40 @@ def _student(run, image, classes, is_bytes):
     keras.utils.set_random_seed(settings["seed"])
     model = models.mobile(image, classes, **options)
     return networks.with_pixels(model, image) if is_bytes else model, why
+
+
+def fitted_kind(settings):
+    """The quantization of the file that the budget is about."""
+    kinds = settings["quantization"]
+    return next(kind for kind in _SMALLEST_FIRST if kind in kinds)
+
+
+def _fitted(run, image, names):
+    """The student that fits the budget as the file will be."""
+    from keras_distill import models
+
+    budget = dict(run.arguments.budget)
+    # Beside the network the file holds names and a layer for the pixels.
+    room = _ROOM_KIB + sum(len(str(name)) + 4 for name in names) / 1024
+    if "kib" in budget:
+        budget["kib"] = max(0.1, budget["kib"] - room)
+    if "ms" in budget:
+        budget["ms"] *= _PART_OF_MS
+    kind = fitted_kind(run.settings)
+    try:
+        return models.mobile_within(
+            budget,
+            image,
+            len(names),
+            quantization=None if kind == "float32" else kind,
+            seed=run.settings["seed"],
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"No student meets budget={run.arguments.budget}, of which "
+            f"{room:.1f} KiB are kept for class names and a layer for the "
+            f"pixels: {error}"
+        ) from error
 
 
 def _times(run, student, teacher, batch_size):

@@ -16,6 +16,7 @@ from keras_distill.report import Networks
 from keras_distill.report import write_report
 from keras_distill.workflow import choosing
 from keras_distill.workflow import networks
+from keras_distill.workflow.looking import fitted_kind
 
 # A file that loses more points than this on the images that choose, and more
 # than one image, does not ship; the bar of kd.export.Verification.check.
@@ -98,7 +99,9 @@ def verify(run, bar):
     model, data = student(run), run.data
     best, losses = next(iter(files)), {}
     bar.part(0, 2)
-    if len(files) > 1 and len(data.validation[0]):
+    if run.arguments.budget is not None:
+        best = fitted_kind(run.settings)
+    elif len(files) > 1 and len(data.validation[0]):
         chosen = exporting.verify(
             files,
             model,

@@ -190,8 +190,9 @@ def test_a_budget_is_met_by_the_family(tmp_path, monkeypatch):
 
     monkeypatch.setattr(models, "mobile_within", none_fits, raising=False)
     run = fake_run(tmp_path, budget={"kib": 1.0})
+    run.settings.settle("quantization", ["float32", "int8"], "")
     with pytest.raises(ValueError, match="the smallest has"):
-        looking._student(run, (8, 8, 3), 4, True)
+        looking._student(run, (8, 8, 3), list("abcd"), True)
 
 
 def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
