@@ -2,6 +2,7 @@
 
 import importlib
 
+from keras_distill import _command as _command  # First: it hides a log.
 from keras_distill import calibration
 from keras_distill import cost
 from keras_distill import losses
@@ -38,6 +39,7 @@ __all__ = [
     "cost",
     "datasets",
     "diagnose",
+    "distill",
     "export",
     "load_distiller",
     "load_teacher",
@@ -60,6 +62,7 @@ _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",
     "choose": "diagnosis.choosing",
     "diagnose": "diagnosis",
+    "distill": "workflow",
     "pretrain": "pretraining",
     "write_report": "report",
 }

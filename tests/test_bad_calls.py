@@ -205,6 +205,7 @@ ALSO_RIGHT = {
     "kd.views.grouped_batches.seed": {"-1"},
     "teacher_layer_name": {"None"},  # The output of the network.
     "student_layer_name": {"None"},
+    "kd.distill.skip": {"no values"},  # Nothing is left out.
     "kd.taps.Taps.names": {"no values", "texts"},  # Looked up in the model.
 }
 

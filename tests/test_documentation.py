@@ -43,6 +43,7 @@ def public_objects():
         kd.teachers,
         importlib.import_module("keras_distill.teachers.cache.cache"),
         kd.views,
+        importlib.import_module("keras_distill.workflow"),
     ]
     seen = {}
     for module in modules:

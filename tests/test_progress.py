@@ -47,4 +47,4 @@ def test_a_silent_bar_and_one_without_steps(capsys, monkeypatch):
     silent.update(1)
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert _progress._is_watched()
+    assert _progress.is_watched()

@@ -1,0 +1,255 @@
+"""The images of a run: what was given, as arrays, in three parts."""
+
+import os
+import zlib
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_distill._data.sources import are_arrays
+from keras_distill._data.sources import batches
+from keras_distill._data.sources import to_arrays
+from keras_distill.datasets import subset
+
+# The part of the labelled images that chooses, and the part that tests.
+HELD_OUT = 0.1
+FEWEST_IMAGES = 20
+
+
+class Source(NamedTuple):
+    """Images, and their labels if there are any.
+
+    Attributes:
+        x: `(n, ...)`: an array or a memory map.
+        y: `(n,)` class numbers, or `None`.
+        class_names: The names of the classes, or `None`.
+        skipped: A list of `(file, reason)`.
+    """
+
+    x: Any
+    y: Any = None
+    class_names: Any = None
+    skipped: Any = ()
+
+
+class Data(NamedTuple):
+    """All images of a run.
+
+    Attributes:
+        train, validation, test: `(x, y)` each; `y` is `None` without labels.
+        unlabelled: `(n, ...)` images, or `None`.
+        class_names: A list of names.
+        where: How the parts came about, a sentence.
+        skipped: How many files could not be read.
+    """
+
+    train: tuple
+    validation: tuple
+    test: tuple
+    unlabelled: Any
+    class_names: list
+    where: str
+    skipped: list
+
+
+def is_path(data):
+    """Whether images have to be read: a folder, a CSV file, a TFDS name."""
+    return isinstance(data, (str, os.PathLike))
+
+
+def in_memory(data, argument):
+    """Data from Python as a `Source`; paths as they are.
+
+    Args:
+        data: Arrays `x` or `(x, y)`, a `tf.data.Dataset` or another iterable
+            of batches, a path, or `None`.
+        argument: The name of the user's argument.
+    """
+    if data is None or is_path(data) or isinstance(data, Source):
+        return data
+    if are_arrays(data) and not isinstance(data, dict):
+        arrays = to_arrays(data, argument)
+        x, y = arrays if isinstance(arrays, tuple) else (arrays, None)
+    else:
+        x, y = _all_batches(data, argument)
+    if (
+        not isinstance(x, np.ndarray)
+        or x.ndim != 4
+        or x.dtype.kind not in "uif"
+    ):
+        shape = f"of shape {x.shape}" if hasattr(x, "shape") else repr(x)[:80]
+        raise ValueError(
+            f"{argument} must hold images, one array (n, height, width, "
+            f"channels) of numbers. Received: x {shape}. For other inputs "
+            "compose kd.choose, kd.Distiller and kd.export yourself."
+        )
+    if not len(x):
+        raise ValueError(f"{argument} has no image.")
+    if x.dtype != "uint8":
+        x = x.astype("float32")
+    return Source(x, None if y is None else _class_numbers(y, argument))
+
+
+def read(source, argument, *, image_size, channels, class_names, directory):
+    """Reads the images of a path, and returns those in memory as they are."""
+    if source is None or isinstance(source, Source):
+        return source
+    from keras_distill import datasets
+
+    images = datasets.read_images(
+        source,
+        image_size,
+        channels=channels,
+        class_names=class_names,
+        labels=None if argument == "unlabelled" else "inferred",
+        directory=directory,
+    )
+    return Source(images.x, images.y, images.class_names, list(images.skipped))
+
+
+def checksum(source):
+    """What tells one data set from another: a path, or the bytes."""
+    if source is None or is_path(source):
+        return None if source is None else os.fspath(source)
+    sums = [
+        zlib.crc32(np.ascontiguousarray(array))
+        for array in (source.x, source.y)
+        if array is not None
+    ]
+    return f"{source.x.dtype}{list(source.x.shape)} CRC-32 {sums}"
+
+
+def divided(labelled, validation, unlabelled, seed):
+    """Divides images into those that train, that choose and that test.
+
+    Args:
+        labelled: The `Source` of the training images.
+        validation: The `Source` of others, or `None`.
+        unlabelled: The `Source` of images without labels, or `None`.
+        seed: The seed of the division.
+
+    Returns:
+        A `Data`.
+    """
+    names = labelled.class_names
+    if labelled.y is None:
+        train, others = (labelled.x, None), validation
+        where = "all images of data, which have no labels, train"
+    elif validation is None:
+        _check_number(labelled)
+        parts = _parts(labelled.y, [HELD_OUT, HELD_OUT], seed)
+        train, chosen, tested = (
+            (labelled.x[part], labelled.y[part]) for part in parts
+        )
+        where = (
+            f"of the images, {1 - 2 * HELD_OUT:.0%} train, {HELD_OUT:.0%} "
+            f"choose and {HELD_OUT:.0%} test, stratified, seed {seed}"
+        )
+        others = None
+    else:
+        train, others = (labelled.x, labelled.y), validation
+        where = "all images of data train"
+    if others is not None:
+        if others.y is None:
+            raise ValueError(
+                "validation_data has no labels: they measure what a network "
+                "is worth. Give labelled images, or none."
+            )
+        tested, chosen = (
+            (others.x[part], others.y[part])
+            for part in _parts(others.y, [0.5], seed)
+        )
+        where += (
+            ", and one half of validation_data chooses, the other half tests "
+            f"(stratified, seed {seed})"
+        )
+        names = names or others.class_names
+    elif labelled.y is None:
+        chosen = tested = (labelled.x[:0], None)
+    skipped = [
+        file
+        for source in (labelled, validation, unlabelled)
+        if source is not None
+        for file in source.skipped
+    ]
+    return Data(
+        train,
+        chosen,
+        tested,
+        None if unlabelled is None else unlabelled.x,
+        names,
+        where,
+        skipped,
+    )
+
+
+def _parts(y, shares, seed):
+    """Indices of the rest and of stratified shares, which do not overlap."""
+    rest, parts = np.arange(len(y)), []
+    for share in shares:
+        number = max(1, round(share * len(y)))
+        chosen, _ = subset(rest, y[rest], number, seed)
+        parts.append(chosen)
+        rest = np.setdiff1d(rest, chosen)
+    return [rest, *parts]
+
+
+def _check_number(labelled):
+    if len(labelled.y) < FEWEST_IMAGES:
+        raise ValueError(
+            f"data has {len(labelled.y)} labelled images; {FEWEST_IMAGES} are "
+            "the fewest of which a part may be held out. Give more, or "
+            "validation_data."
+        )
+
+
+def _all_batches(data, argument):
+    """Takes a pipeline into memory, once."""
+    import tensorflow as tf
+
+    if isinstance(data, tf.data.Dataset):
+        specs = keras.tree.flatten(data.element_spec)
+        if specs[0].shape.rank == 3:
+            data = data.batch(128)
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError(
+                f"{argument} never ends, and it is taken into memory once. "
+                f"Give one pass: {argument}.take(batches), without .repeat()."
+            )
+    most, size, parts = _memory(), 0, []
+    for batch in batches(data, argument):
+        parts.append(batch)
+        size += sum(a.nbytes for a in batch if hasattr(a, "nbytes"))
+        if size > most:
+            raise ValueError(
+                f"{argument} takes more than {most / 1e9:.1f} GB, half of the "
+                "free memory. Write the images to a folder and give its path: "
+                "they are then read as bytes and kept on the disk. Or give "
+                f"fewer: {argument}.take(batches)."
+            )
+    if not parts:
+        raise ValueError(f"{argument} has no image.")
+    x, y = zip(*parts)
+    if keras.tree.is_nested(x[0]):
+        return x[0], None
+    return np.concatenate(x), None if y[0] is None else np.concatenate(y)
+
+
+def _memory():
+    """Half of the memory that is free, in bytes."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+
+
+def _class_numbers(y, argument):
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] > 1:  # One-hot.
+        y = y.argmax(axis=-1)
+    y = y.reshape(len(y), -1)
+    if y.shape[1] != 1 or y.dtype.kind not in "uif" or (y < 0).any():
+        raise ValueError(
+            f"{argument} must have class numbers (n,) or one-hot labels "
+            f"(n, classes). Received: y of dtype {y.dtype}, shape {y.shape}"
+        )
+    return y[:, 0].astype("int32")

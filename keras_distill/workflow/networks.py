@@ -1,0 +1,226 @@
+"""The networks of a run, each as it takes the images that were read."""
+
+import keras
+import numpy as np
+
+from keras_distill._keras.layers import flatten_layers
+from keras_distill.losses.values import look_like_probabilities
+from keras_distill.teachers.class_names import class_map
+
+# So many images say what a teacher takes and gives.
+LOOKED_AT = 512
+# Names of `kd.teachers.input_scaling`.
+SCALES = ("[0, 255]", "[0, 1]", "[-1, 1]", "ImageNet")
+# The smallest probability whose logarithm is taken.
+_LEAST = 1e-7
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class Logits(keras.layers.Layer):
+    """Makes the logits of classes of what a teacher gives.
+
+    Args:
+        gives: `"probabilities"` or `"logits"`.
+        units: The units of the teacher's output; 1 stands for two classes.
+        class_map: The teacher's number of each class; `None`: the same.
+    """
+
+    def __init__(self, gives, units, class_map=None, **kwargs):
+        super().__init__(**kwargs)
+        self.gives, self.units, self.class_map = gives, units, class_map
+
+    @property
+    def changes_nothing(self):
+        return (
+            self.gives == "logits" and self.units > 1 and self.class_map is None
+        )
+
+    def call(self, outputs):
+        ops = keras.ops
+        probabilities = self.gives == "probabilities"
+        if self.units == 1:
+            other = 1 - outputs if probabilities else 0 * outputs
+            outputs = ops.concatenate([other, outputs], axis=-1)
+        if self.class_map is not None:
+            outputs = ops.take(outputs, self.class_map, axis=-1)
+        return (
+            ops.log(ops.maximum(outputs, _LEAST)) if probabilities else outputs
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "gives": self.gives,
+            "units": self.units,
+            "class_map": self.class_map,
+        }
+
+
+def input_shape(model):
+    """The shape of a sample of a model of one input, or `None`."""
+    inputs = getattr(model, "inputs", None) or ()
+    return tuple(inputs[0].shape[1:]) if len(inputs) == 1 else None
+
+
+def has_rescaling(model):
+    """Whether the model brings pixels to its range itself."""
+    kinds = keras.layers.Rescaling, keras.layers.Normalization
+    return any(isinstance(layer, kinds) for layer in flatten_layers(model))
+
+
+def with_pixels(model, image):
+    """A model that takes pixels in [0, 255], of one that takes [0, 1]."""
+    inputs = keras.Input(image, name="image")
+    x = keras.layers.Rescaling(1 / 255, name="pixels")(inputs)
+    return keras.Model(inputs, model(x), name=model.name)
+
+
+def look_at_teacher(teacher, x, y, names, teacher_names, scale):
+    """Finds out what a teacher takes and gives.
+
+    Args:
+        teacher: A `keras.Model`.
+        x, y: Training images; `y` may be `None`.
+        names: The names of the data's classes, or `None` without labels.
+        teacher_names: The names of the teacher's classes, or `None`.
+        scale: A name of `kd.teachers.input_scaling`; `None` for images that
+            the teacher takes as they are; `"find"`.
+
+    Returns:
+        A dict for JSON that `adapted` takes.
+    """
+    x, y = x[:LOOKED_AT], None if y is None else y[:LOOKED_AT]
+    taken = {
+        "scale": None if scale == "find" else scale,
+        "gives": "logits",
+        "units": 2,
+        "class_map": None,
+    }
+    outputs = scores(adapted(teacher, x.shape[1:], taken), x)
+    if outputs.ndim != 2:
+        raise ValueError(
+            f"The teacher '{teacher.name}' must give one row of classes per "
+            f"image. Received outputs of shape {outputs.shape}"
+        )
+    taken["units"] = units = outputs.shape[1]
+    classes = max(2, units)
+    if teacher_names is not None and names is not None:
+        taken["class_map"] = class_map(teacher_names, names)
+    elif names is not None and len(names) != classes:
+        raise ValueError(
+            f"The teacher '{teacher.name}' has {classes} classes, the data "
+            f"{len(names)}{_some(names)}. Say which of its classes are those "
+            f"of the data: the {classes} names in the order of its outputs, "
+            "settings={'class_names': [...]} (--set class_names=a,b,...)."
+        )
+    if scale == "find":
+        taken["scale"] = _scale(teacher, x, y, taken, names)
+        outputs = scores(adapted(teacher, x.shape[1:], taken), x)
+    kind = "sigmoid" if units == 1 else "softmax"
+    if look_like_probabilities(outputs, kind):
+        taken["gives"] = "probabilities"
+    if y is not None and teacher_names is None:
+        logits = scores(adapted(teacher, x.shape[1:], taken), x)
+        _check_order(logits.argmax(-1), y, names)
+    return taken
+
+
+def _scale(teacher, x, y, taken, names):
+    from keras_distill.teachers import best_input_scale
+
+    try:
+        chosen = taken["class_map"]
+        return best_input_scale(teacher, x, y, class_map=chosen).name
+    except ValueError as error:
+        # Of classes in another order no scale is right.
+        for name in SCALES if y is not None and not chosen else ():
+            tried = adapted(teacher, x.shape[1:], {**taken, "scale": name})
+            _check_order(scores(tried, x).argmax(-1), y, names)
+        raise ValueError(
+            f"{error} Or say it here: settings={{'teacher_scale': '[0, 1]'}} "
+            f"(--set 'teacher_scale=[0, 1]'), one of {', '.join(SCALES)}."
+        ) from error
+
+
+def adapted(teacher, image, taken):
+    """The teacher as a model that takes the images and gives logits.
+
+    Args:
+        teacher: A `keras.Model`.
+        image: The shape of an image as it was read.
+        taken: What `look_at_teacher` returned.
+
+    Returns:
+        A `keras.Model`: the teacher itself if there is nothing to adapt.
+    """
+    shape = input_shape(teacher) or image
+    size = tuple(a or b for a, b in zip(shape[:2], image[:2]))
+    inputs = x = keras.Input(image, name="image")
+    if size != tuple(image[:2]):
+        x = keras.layers.Resizing(*size, name="teacher_size")(x)
+    if taken["scale"] not in (None, SCALES[0]):
+        from keras_distill.teachers import input_scaling
+
+        x = input_scaling(taken["scale"])(x)
+    if shape[2:] == (3,) and image[2] == 1:
+        x = keras.layers.Concatenate(name="teacher_channels")([x, x, x])
+    logits = Logits(
+        taken["gives"],
+        taken["units"],
+        taken["class_map"],
+        name="teacher_logits",
+    )
+    if x is inputs and logits.changes_nothing:
+        return teacher
+    return keras.Model(inputs, logits(teacher(x)), name=f"{teacher.name}_here")
+
+
+def _check_order(classes, y, names):
+    """Raises if the teacher's classes are those of the data in another order.
+
+    Args:
+        classes: `(n,)`: what the teacher decides.
+        y: `(n,)` labels.
+        names: The names of the data's classes.
+    """
+    number = len(names)
+    counts = np.zeros((number, number))
+    np.add.at(counts, (y, classes), 1)
+    best = counts.argmax(axis=1)
+    right, mapped = np.trace(counts), counts.max(axis=1).sum()
+    if (
+        len(set(best)) == number
+        and mapped > 0.5 * len(y)
+        and right < 0.5 * mapped
+    ):
+        order = [names[list(best).index(i)] for i in range(number)]
+        raise ValueError(
+            "The teacher's classes are not in the order of the data's: it is "
+            f"right on {right / len(y):.0%} of {len(y)} images, and in another "
+            f"order on {mapped / len(y):.0%}. If that order is right, say so: "
+            f"settings={{'class_names': {order}}} (--set class_names="
+            f"{','.join(order)})."
+        )
+
+
+def _some(names, most=4):
+    if names is None:
+        return ""
+    dots = ", ..." if len(names) > most else ""
+    return f" ({', '.join(map(str, names[:most]))}{dots})"
+
+
+def decided(model, x, batch_size=256):
+    """The class that a model decides for, `(n,)`."""
+    return scores(model, x, batch_size).argmax(axis=-1)
+
+
+def scores(model, x, batch_size=256):
+    """What a model gives, `(n, units)`."""
+    outputs = [
+        keras.ops.convert_to_numpy(
+            model(np.asarray(x[i : i + batch_size], "float32"), training=False)
+        )
+        for i in range(0, len(x), batch_size)
+    ]
+    return np.concatenate(outputs)

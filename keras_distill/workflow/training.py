@@ -1,0 +1,114 @@
+"""One training of a run, which goes on where it was killed."""
+
+import math
+import shutil
+
+import keras
+
+from keras_distill.callbacks import BackupAndResume
+from keras_distill.losses import DistillationLoss
+from keras_distill.workflow.settings import plain
+
+# A training is saved, and measured on the validation images, so many times, and
+# not more often than after so many steps.
+PARTS, LEAST_STEPS = 40, 25
+
+
+def optimizer(learning_rate, steps):
+    """Adam, at a rate that falls to 0 along a cosine."""
+    return keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    )
+
+
+def task_loss():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def fit(run, step, distiller, dataset, steps, validation, bar):
+    """Trains, and goes on with what a killed run has trained.
+
+    Args:
+        run: The `Run`.
+        step: The name of the step, for its files.
+        distiller: A compiled `kd.Distiller`.
+        dataset: A `tf.data.Dataset` without end, in an order that depends on a
+            seed.
+        steps: The number of steps.
+        validation: `(x, y)`, or `None`.
+        bar: The `Step` on the screen.
+
+    Returns:
+        The history, a dict from name to values.
+    """
+    per_part = _per_part(steps)
+    backup = BackupAndResume(
+        run.folder.work(f"{step}_backup"), delete_checkpoint=False
+    )
+    history = distiller.fit(
+        dataset,
+        steps_per_epoch=per_part,
+        epochs=steps // per_part,
+        validation_data=validation,
+        validation_batch_size=256,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            backup,
+            keras.callbacks.TensorBoard(
+                run.folder.path / "tensorboard" / step, write_graph=False
+            ),
+            _Bar(bar, per_part, steps),
+        ],
+    ).history
+    return plain(history)
+
+
+def forget_backup(run, step):
+    """Deletes what the training of a step saved, once its result is."""
+    shutil.rmtree(run.folder.work(f"{step}_backup"), ignore_errors=True)
+
+
+def length(steps):
+    """The steps that `fit` takes: whole parts."""
+    return steps // _per_part(steps) * _per_part(steps)
+
+
+def _per_part(steps):
+    return min(steps, max(LEAST_STEPS, math.ceil(steps / PARTS)))
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class NoTeacher(DistillationLoss):
+    """Teaches nothing: a Distiller with it trains the student alone.
+
+    So both trainings go through the same steps, and resume alike.
+    """
+
+    needs_teacher = False
+
+    def compute_loss(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        sample_index=None,
+    ):
+        return keras.ops.zeros(())
+
+
+class _Bar(keras.callbacks.Callback):
+    """Moves the bar with the steps."""
+
+    def __init__(self, bar, per_part, steps):
+        super().__init__()
+        self._place = [bar]
+        self._per_part, self._steps = per_part, steps
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._place[1:] = [epoch * self._per_part]
+
+    def on_train_batch_end(self, batch, logs=None):
+        bar, before = self._place
+        bar.report(before + batch + 1, self._steps)

@@ -1,0 +1,154 @@
+"""A run from a teacher to a file, killed and not."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from networks import convnet
+from networks import data
+
+import keras_distill as kd
+from keras_distill.workflow import distilling
+from keras_distill.workflow import training
+from keras_distill.workflow.folder import RunFolder
+
+SETTINGS = {"steps": 75, "batch_size": 16, "quantization": ["float32"]}
+
+
+class Killed(BaseException):
+    """As sudden as a signal: nothing in between catches it."""
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    x, y = data(80)
+    keras.utils.set_random_seed(1)
+    return {
+        "teacher": convnet(8),
+        "data": (x, y),
+        "student": convnet(),
+        "settings": SETTINGS,
+        "skip": ["diagnose", "verify", "report"],
+        "output": tmp_path / "run",
+    }
+
+
+@pytest.mark.slow
+def test_a_run_and_what_it_leaves(arguments, capfd):
+    arguments["skip"] = ["diagnose"]
+    result = kd.distill(**arguments)
+    seen = capfd.readouterr()
+    lines = seen.out.splitlines()
+    assert seen.err == ""
+    steps = [line.split()[0] for line in lines if line and line[0] != " "]
+    assert steps == [
+        *("look", "choose", "cache", "train", "compare"),
+        *("export", "verify", "report"),
+        *("What:", "Where:", "Costs:", "Gain:", "Next:"),
+    ]
+    assert result.lines == lines[-5:]
+    output = arguments["output"]
+    for line in lines:
+        assert len(line.replace(str(output), "run")) <= 80, line
+    for name in ("student.keras", "student.tflite", "report.html"):
+        assert (output / name).stat().st_size
+    assert "TeacherCache" in (output / "log.txt").read_text()
+    assert len(list((output / "tensorboard").rglob("events*"))) >= 2
+    settings = yaml.safe_load((output / "settings.yaml").read_text())[
+        "settings"
+    ]
+    assert settings["steps"] == {"value": 75, "why": "given"}
+    assert all(entry["why"] for entry in settings.values())
+    facts = json.loads((output / "report.json").read_text())
+    assert facts["data"]["samples"] == 8
+    logits = kd.export.load(result.files["float32"])(data(8)[0])
+    np.testing.assert_allclose(
+        logits, result.student.predict(data(8)[0], verbose=0), atol=1e-3
+    )
+    # The same line again, and again with the steps that were left out.
+    with pytest.raises(FileExistsError, match="finished"):
+        kd.distill(**arguments)
+    again = kd.distill(**arguments, resume=True)
+    assert again.lines[:2] == result.lines[:2]
+
+
+def weights(result):
+    return [np.asarray(w) for w in result.student.get_weights()]
+
+
+@pytest.mark.slow
+def test_the_same_line_goes_on_with_the_same_bits(
+    arguments, tmp_path, monkeypatch
+):
+    arguments["skip"] += ["export"]
+    whole = kd.distill(**arguments | {"output": tmp_path / "whole"})
+
+    # After the cache, and in the second part of both trainings.
+    moments = ["cache", "train", "compare"]
+    report = training._Bar.on_train_batch_end
+    finish = RunFolder.finish_step
+
+    def killed_in_a_step(self, batch, logs=None):
+        report(self, batch, logs)
+        step = ("train", "compare")[self.model.alpha == 0]
+        if step in moments and self._place[1] and batch == 3:
+            moments.remove(step)
+            raise Killed
+
+    def killed_after_a_step(self, step, *rest):
+        finish(self, step, *rest)
+        if step == "cache":
+            moments.remove(step)
+            raise Killed
+
+    monkeypatch.setattr(training._Bar, "on_train_batch_end", killed_in_a_step)
+    monkeypatch.setattr(RunFolder, "finish_step", killed_after_a_step)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            kd.distill(**arguments)
+    assert moments == []
+    result = kd.distill(**arguments)
+    for one, other in zip(weights(whole), weights(result), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_without_labels_the_teacher_alone_teaches(arguments):
+    x, _ = arguments["data"]
+    result = kd.distill(**arguments | {"data": x, "time_limit": 3600})
+    assert result.shipped == "distilled" and result.measured is None
+    assert result.settings["alpha"]["value"] == 1.0
+    assert "not known" in result.lines[3]
+
+
+@pytest.mark.slow
+def test_what_does_not_pay_ships_alone(arguments):
+    settings = SETTINGS | {"temperature": None, "alpha": 0.0}
+    result = kd.distill(**arguments | {"settings": settings})
+    assert result.shipped == "alone"
+    assert "did not pay" in result.lines[0] and "races" in result.lines[3]
+    trained = kd.distill(
+        **arguments
+        | {"settings": arguments["output"] / "settings.yaml"}
+        | {"output": arguments["output"].with_name("again")}
+    )
+    for one, other in zip(weights(result), weights(trained), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_arguments_are_checked_first(arguments, tmp_path):
+    for wrong, message in (
+        ({"teacher": "no_such_teacher"}, "teacher must be the path"),
+        ({"student": "no_such.keras"}, "student must be 'auto'"),
+        ({"skip": ["train"]}, "skip must be one of"),
+        ({"budget": {"kib": 3}}, "needs student='auto'"),
+        ({"budget": {"mb": 3}, "student": "auto"}, "budget's key"),
+        ({"time_limit": -1}, "time_limit"),
+        ({"until": "the end"}, "until"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kd.distill(**arguments | wrong)
+    assert not arguments["output"].exists()
+    assert set(distilling._FUNCTIONS) == set(distilling.STEPS)

@@ -1,0 +1,318 @@
+"""The parts of a run: its folder, its settings, its data, its screen."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from networks import convnet
+
+import keras_distill as kd
+from keras_distill.workflow import choosing
+from keras_distill.workflow import data as images
+from keras_distill.workflow import looking
+from keras_distill.workflow import networks
+from keras_distill.workflow import settings as settings_module
+from keras_distill.workflow import teaching
+from keras_distill.workflow.folder import RunFolder
+from keras_distill.workflow.screen import Screen
+from keras_distill.workflow.screen import duration
+from keras_distill.workflow.settings import Settings
+
+
+def pictures(n=40, classes=4):
+    y = np.arange(n) % classes
+    x = np.zeros((n, 8, 8, 3), "uint8")
+    x += (60 * y).astype("uint8")[:, None, None, None]
+    return x, y.astype("int32")
+
+
+# The folder.
+
+
+def test_the_same_run_goes_on_and_another_one_is_refused(tmp_path):
+    path = tmp_path / "run"
+    first = RunFolder(path, {"teacher": "a"})
+    assert not first.resumes
+    # Nothing was done: other arguments may still correct the first ones.
+    folder = RunFolder(path, {"teacher": "b"})
+    folder.finish_step("look", {"classes": 2}, 0.0)
+    again = RunFolder(path, {"teacher": "b"})
+    assert again.resumes and again.done("look") == {"classes": 2}
+    with pytest.raises(FileExistsError, match='teacher: "b", now "c"'):
+        RunFolder(path, {"teacher": "c"})
+    again.finish()
+    with pytest.raises(FileExistsError, match="finished.*--overwrite"):
+        RunFolder(path, {"teacher": "b"})
+    assert RunFolder(path, {"teacher": "b"}, resume=True).done("look")
+    (path / "mine.txt").write_text("kept")
+    assert RunFolder(path, {}, overwrite=True).done("look") is None
+    assert (path / "mine.txt").exists()
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    for overwrite in False, True:
+        if not overwrite:
+            with pytest.raises(FileExistsError, match="holds no run"):
+                RunFolder(tmp_path, {})
+    with pytest.raises(FileExistsError, match="is a file"):
+        RunFolder(tmp_path / "thesis.tex", {}, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years"
+
+
+# The settings.
+
+
+def test_settings_come_back_from_their_file(tmp_path):
+    settings = Settings({"steps": 7})
+    assert settings.settle("steps", 100, "the rule") == 7
+    settings.settle("temperature", np.float32(2.0), "the races")
+    settings.write(tmp_path / "settings.yaml", {"teacher": "t.keras"})
+    content = yaml.safe_load((tmp_path / "settings.yaml").read_text())
+    assert content["settings"]["steps"] == {"value": 7, "why": "given"}
+    fixed, arguments = settings_module.read(tmp_path / "settings.yaml")
+    assert fixed == {"steps": 7, "temperature": 2.0}
+    assert arguments == {"teacher": "t.keras"}
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"step": 5}, "unknown name 'step'. Known: .*steps"),
+        ({"steps": 0}, "steps"),
+        ({"quantization": ["int4"]}, "int8"),
+        ("missing.yaml", "no such file"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        settings_module.read(settings)
+
+
+# The data.
+
+
+def test_images_are_divided_by_class_and_seed():
+    x, y = pictures(100)
+    data = images.divided(images.Source(x, y), None, None, 3)
+    parts = data.train, data.validation, data.test
+    assert [len(part[0]) for part in parts] == [80, 10, 10]
+    assert sorted(np.concatenate([part[1] for part in parts])) == sorted(y)
+    assert set(data.test[1]) == set(range(4))
+    again = images.divided(images.Source(x, y), None, None, 3)
+    np.testing.assert_array_equal(data.test[1], again.test[1])
+    held = images.divided(
+        images.Source(x, y), images.Source(x[:20], y[:20]), None, 3
+    )
+    assert [len(p[0]) for p in (held.train, held.validation, held.test)] == [
+        100,
+        10,
+        10,
+    ]
+
+
+def test_a_pipeline_is_taken_into_memory_once(monkeypatch):
+    x, y = pictures()
+    samples = tf.data.Dataset.from_tensor_slices(
+        (x, keras.utils.to_categorical(y))
+    )
+    for dataset in samples, samples.batch(16):
+        source = images.in_memory(dataset, "data")
+        np.testing.assert_array_equal(source.x, x)
+        np.testing.assert_array_equal(source.y, y)
+    with pytest.raises(ValueError, match="never ends.*take"):
+        images.in_memory(samples.repeat(), "data")
+    monkeypatch.setattr(images, "_memory", lambda: 100)
+    with pytest.raises(ValueError, match="half of the free memory.*folder"):
+        images.in_memory(samples, "data")
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ((np.zeros((0, 8, 8, 3)), np.zeros(0)), "no image"),
+        ((np.zeros((5, 8)), np.zeros(5)), "must hold images"),
+        ((np.zeros((5, 8, 8, 3)), -np.ones(5)), "class numbers"),
+    ],
+)
+def test_data_that_hold_no_images(data, message):
+    with pytest.raises(ValueError, match=f"data.*{message}"):
+        images.in_memory(data, "data")
+
+
+def fake_run(tmp_path, data=None, fixed=None, **arguments):
+    x, y = pictures()
+    given = dict.fromkeys(("time_limit", "budget"), None) | arguments
+    run = types.SimpleNamespace(
+        data=data or images.divided(images.Source(x, y), None, None, 0),
+        settings=Settings(fixed),
+        folder=RunFolder(tmp_path / "run", {}),
+        arguments=types.SimpleNamespace(**given),
+        given_student=None,
+        seconds=lambda: 5.0,
+        skips=lambda step: False,
+        taught=(x, y),
+    )
+    run.settings.settle("batch_size", 8, "")
+    run.settings.settle("seed", 0, "")
+    return run
+
+
+def test_one_class(tmp_path):
+    x, y = pictures()
+    data = images.divided(images.Source(x, 0 * y), None, None, 0)
+    with pytest.raises(ValueError, match="one class"):
+        looking._class_names(fake_run(tmp_path, data))
+
+
+def test_a_time_limit_shorter_than_one_epoch(tmp_path):
+    run = fake_run(tmp_path, time_limit=70.0)
+    with pytest.raises(ValueError, match="shorter than one epoch.*at least"):
+        looking._plan(run, per_step=10.0, per_image=0.1)
+    run = fake_run(tmp_path / "long", time_limit=1000.0)
+    looking._plan(run, per_step=0.1, per_image=0.1)
+    assert 5 < run.settings["steps"] < looking.STEPS
+
+
+def test_a_budget_is_met_by_the_family(tmp_path, monkeypatch):
+    from keras_distill import models
+
+    def none_fits(budget, shape, classes, **options):
+        raise ValueError("budget={'kib': 1}: the smallest has 5 KiB.")
+
+    monkeypatch.setattr(models, "mobile_within", none_fits, raising=False)
+    run = fake_run(tmp_path, budget={"kib": 1.0})
+    run.settings.settle("quantization", ["float32", "int8"], "")
+    with pytest.raises(ValueError, match="the smallest has"):
+        looking._student(run, (8, 8, 3), list("abcd"), True)
+
+
+def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
+    run = fake_run(tmp_path)
+    run.settings.settle("temperature", 1.0, "")
+    run.folder.finish_step("look", {"classes": list("abcd")}, 0.0)
+
+    def full(run):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(teaching, "_cache", full)
+    with pytest.raises(OSError, match="same line again.*--skip cache"):
+        teaching.cache(run, None)
+    usage = types.SimpleNamespace(free=1000)
+    monkeypatch.setattr(teaching.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="0.0 MB are free"):
+        teaching.cache(run, None)
+
+
+# The teacher.
+
+
+class Oracle(keras.Model):
+    """Tells the class by the brightness, in an order of its own."""
+
+    def __init__(self, order, scale=1.0, units=None):
+        super().__init__(name="oracle")
+        self.order, self.divisor = order, scale
+        self.built = True
+
+    def call(self, x):
+        level = keras.ops.mean(x, axis=(1, 2, 3)) * self.divisor / 60
+        distance = keras.ops.abs(
+            level[:, None] - keras.ops.arange(len(self.order), dtype="float32")
+        )
+        return -9 * keras.ops.take(distance, self.order, axis=1)
+
+
+def test_a_teacher_whose_classes_are_in_another_order():
+    x, y = pictures()
+    names = ["ant", "bee", "cat", "dog"]
+    teacher = Oracle([2, 0, 1, 3])
+    with pytest.raises(ValueError, match="'cat', 'ant', 'bee', 'dog'"):
+        networks.look_at_teacher(teacher, x, y, names, None, None)
+    taken = networks.look_at_teacher(
+        teacher, x, y, names, ["cat", "ant", "bee", "dog"], None
+    )
+    adapted = networks.adapted(teacher, (8, 8, 3), taken)
+    np.testing.assert_array_equal(networks.decided(adapted, x), y)
+    with pytest.raises(ValueError, match="has 4 classes, the data 2"):
+        networks.look_at_teacher(teacher, x, y, names[:2], None, None)
+
+
+@pytest.mark.parametrize("units", [1, 4])
+def test_probabilities_become_logits(units):
+    x, y = pictures(classes=max(2, units))
+    head = "sigmoid" if units == 1 else "softmax"
+    teacher = convnet(classes=units, head=head)
+    names = [str(i) for i in range(max(2, units))]
+    taken = networks.look_at_teacher(teacher, x, None, names, None, "[0, 1]")
+    assert taken["gives"] == "probabilities"
+    logits = networks.scores(networks.adapted(teacher, (8, 8, 3), taken), x)
+    p = networks.scores(teacher, x / 255)
+    p = np.concatenate([1 - p, p], axis=1) if units == 1 else p
+    np.testing.assert_allclose(logits, np.log(p), atol=1e-4)
+
+
+def test_a_black_box_has_no_layers_to_compare(tmp_path):
+    run = fake_run(tmp_path, fixed={"attention": True})
+    run.teacher = run.given_teacher = kd.BlackBox(
+        lambda x: x.mean(axis=(1, 2)), (8, 8, 3), version="1"
+    )
+    for name, value in ("crop_area", None), ("temperature", 1), ("alpha", 0.5):
+        run.settings.settle(name, value, "")
+    run.settings.settle("learning_rate", 0.1, "")
+    run.settings.settle("attention", False, "")
+    with pytest.raises(ValueError, match="black box gives its output only"):
+        choosing.candidate(run, convnet())
+
+
+# The screen.
+
+
+def test_only_what_is_meant_for_the_screen_gets_there(tmp_path, capfd):
+    with Screen(tmp_path / "log.txt") as screen:
+        print("python's output")
+        print("python's error", file=sys.stderr)
+        os.write(1, b"native output\n")
+        os.write(2, b"native error\n")
+        subprocess.run(
+            [sys.executable, "-c", "print('of a child')"], check=True
+        )
+        with screen.step("train", 60) as step:
+            step.report(1, 2)
+            step.note("word " * 30)
+    seen = capfd.readouterr()
+    assert seen.err == ""
+    lines = seen.out.splitlines()
+    assert lines[0].startswith("train") and len(lines) == 3
+    assert all(len(line) <= 80 for line in lines)
+    log = (tmp_path / "log.txt").read_text()
+    for text in "python's error", "native output", "native error", "of a child":
+        assert text in log
+    assert "word word" in log
+
+
+def test_an_error_is_in_the_log(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        with Screen(tmp_path / "log.txt", verbose=False):
+            1 / 0
+    assert "ZeroDivisionError" in (tmp_path / "log.txt").read_text()
+
+
+def test_durations():
+    times = [duration(s) for s in (0.2, 61, 700, 7300)]
+    assert times == ["1 s", "61 s", "12 min", "2.0 h"]
+
+
+def test_the_state_is_json(tmp_path):
+    folder = RunFolder(tmp_path / "run", {"budget": {"kib": 3.0}})
+    folder.finish_step("look", {"a": None}, 0.0)
+    state = json.loads((tmp_path / "run" / "state.json").read_text())
+    assert state["steps"]["look"]["result"] == {"a": None}
