@@ -68,7 +68,7 @@ def candidate(run, student):
             flip=False,
         )
     if settings["attention"]:
-        taps = candidates._suggested(run.teacher, student)
+        taps = candidates.last_pair(run.teacher, student)
         if taps is None:
             raise ValueError(
                 "settings['attention'] compares layers inside of the networks, "

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_distill.cost import multiply_accumulates
 from keras_distill.distillers import Distiller
+from keras_distill.recipes.rule import cosine_adam
 from keras_distill.workflow import networks
 from keras_distill.workflow import training
 from keras_distill.workflow.screen import duration
@@ -227,7 +228,7 @@ def _times(run, student, teacher, batch_size):
         distillation_losses=training.NoTeacher(),
         alpha=0.0,
     )
-    copy.compile(training.optimizer(1e-3, 100), training.task_loss())
+    copy.compile(cosine_adam(1e-3, 100), training.task_loss())
     per_step = _median_time(lambda: copy.train_on_batch(x, y))
     x = x.astype("float32")
     infer = keras.ops.convert_to_numpy

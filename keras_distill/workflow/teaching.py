@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_distill import datasets
 from keras_distill.distillers import Distiller
+from keras_distill.recipes.rule import cosine_adam
 from keras_distill.workflow import choosing
 from keras_distill.workflow import networks
 from keras_distill.workflow import training
@@ -75,22 +76,14 @@ def cache(run, bar):
 
 def _cache(run):
     """Builds or opens the cache that the settings need, as kd.choose does."""
-    from keras_distill import TeacherCache
-    from keras_distill.diagnosis.choosing.races import CACHED_PASSES
-    from keras_distill.teachers import StoredOutputs
+    from keras_distill.diagnosis.choosing.races import cached
 
-    chosen = choosing.candidate(run, run.student())
-    kind, outputs = ("plain" if chosen.views is None else "crops"), None
-    if chosen.taps is not None:
-        kind += "_attention"
-        outputs = StoredOutputs(layer_names=chosen.taps.teacher_layer_names)
-    return TeacherCache.build(
+    return cached(
         run.teacher,
         run.taught[0],
-        run.folder.work("teacher_outputs") / kind,
-        views=chosen.views,
-        epochs=1 if chosen.views is None else CACHED_PASSES,
-        outputs=outputs,
+        choosing.candidate(run, run.student()),
+        run.folder.work("teacher_outputs"),
+        verbose=True,
     )
 
 
@@ -124,7 +117,7 @@ def train(run, bar):
     )
     x, y = run.taught
     distiller.compile(
-        training.optimizer(settings["learning_rate"], steps),
+        cosine_adam(settings["learning_rate"], steps),
         None if y is None else training.task_loss(),
         metrics=["accuracy"],
     )
@@ -154,7 +147,7 @@ def compare(run, bar):
         alpha=0.0,
     )
     alone.compile(
-        training.optimizer(settings["learning_rate"], steps),
+        cosine_adam(settings["learning_rate"], steps),
         training.task_loss(),
         metrics=["accuracy"],
     )

@@ -14,13 +14,6 @@ from keras_distill.workflow.settings import plain
 PARTS, LEAST_STEPS = 40, 25
 
 
-def optimizer(learning_rate, steps):
-    """Adam, at a rate that falls to 0 along a cosine."""
-    return keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    )
-
-
 def task_loss():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -132,7 +132,7 @@ def candidates(rule, image_size, teacher, student, labels):
             why="slow learners need a larger rate",
         )
     )
-    taps = _suggested(teacher, student)
+    taps = last_pair(teacher, student)
     if taps is not None:
         tried.append(
             dataclasses.replace(
@@ -145,8 +145,8 @@ def candidates(rule, image_size, teacher, student, labels):
     return tried
 
 
-def _suggested(teacher, student):
-    """The last pair of layers, `None` if there is no pair to propose."""
+def last_pair(teacher, student):
+    """Returns the last pair of layers, `None` if there is none to propose."""
     try:
         pairs = suggest(teacher, student)
     except ValueError:

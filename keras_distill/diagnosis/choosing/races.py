@@ -66,7 +66,6 @@ class Races:
             self._temporary = tempfile.TemporaryDirectory()
             directory = self._temporary.name
         self._directory = pathlib.Path(directory)
-        self._caches = {}
 
     @property
     def samples(self):
@@ -120,7 +119,7 @@ class Races:
 
     def dataset(self, candidate, samples=None):
         """Returns the endless stream of batches with the teacher's outputs."""
-        cache = self._cache(candidate)
+        cache = cached(self.teacher, self.x, candidate, self._directory)
         samples = self.samples if samples is None else samples
         stream = batches(
             self.x[:samples],
@@ -130,25 +129,6 @@ class Races:
             indexed=True,
         )
         return cache.join(stream, samples=range(samples))
-
-    def _cache(self, candidate):
-        views, taps = candidate.views, candidate.taps
-        kind = "plain" if views is None else "crops"
-        outputs = None
-        if taps is not None:
-            kind += "_attention"
-            outputs = StoredOutputs(layer_names=taps.teacher_layer_names)
-        if kind not in self._caches:
-            self._caches[kind] = TeacherCache.build(
-                self.teacher,
-                self.x,
-                self._directory / kind,
-                views=views,
-                epochs=1 if views is None else CACHED_PASSES,
-                outputs=outputs,
-                verbose=False,
-            )
-        return self._caches[kind]
 
 
 class _StopAfter(keras.callbacks.Callback):
@@ -160,6 +140,35 @@ class _StopAfter(keras.callbacks.Callback):
         self.left -= 1
         if not self.left:
             self.model.stop_training = True
+
+
+def cached(teacher, x, candidate, directory, verbose=False):
+    """Builds or opens the teacher's outputs that a candidate needs.
+
+    Args:
+        teacher: The teacher.
+        x: All samples in their order.
+        candidate: A `Candidate`.
+        directory: The folder of the caches, a path.
+        verbose: Whether to show progress.
+
+    Returns:
+        A `kd.TeacherCache`.
+    """
+    views, taps = candidate.views, candidate.taps
+    kind, outputs = ("plain" if views is None else "crops"), None
+    if taps is not None:
+        kind += "_attention"
+        outputs = StoredOutputs(layer_names=taps.teacher_layer_names)
+    return TeacherCache.build(
+        teacher,
+        x,
+        directory / kind,
+        views=views,
+        epochs=1 if views is None else CACHED_PASSES,
+        outputs=outputs,
+        verbose=verbose,
+    )
 
 
 def fair_order(y, unlabelled, seed):
