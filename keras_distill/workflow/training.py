@@ -1,6 +1,5 @@
 """One training of a run, which goes on where it was killed."""
 
-import math
 import shutil
 
 import keras
@@ -34,14 +33,15 @@ def fit(run, step, distiller, dataset, steps, validation, bar):
     Returns:
         The history, a dict from name to values.
     """
-    per_part = _per_part(steps)
+    parts = _parts(steps)
+    per_part = steps // parts
     backup = BackupAndResume(
         run.folder.work(f"{step}_backup"), delete_checkpoint=False
     )
     history = distiller.fit(
         dataset,
         steps_per_epoch=per_part,
-        epochs=steps // per_part,
+        epochs=parts,
         validation_data=validation,
         validation_batch_size=256,
         shuffle=False,
@@ -63,12 +63,12 @@ def forget_backup(run, step):
 
 
 def length(steps):
-    """The steps that `fit` takes: whole parts."""
-    return steps // _per_part(steps) * _per_part(steps)
+    """The steps that `fit` takes: parts of the same length."""
+    return steps // _parts(steps) * _parts(steps)
 
 
-def _per_part(steps):
-    return min(steps, max(LEAST_STEPS, math.ceil(steps / PARTS)))
+def _parts(steps):
+    return max(1, min(PARTS, steps // LEAST_STEPS))
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
