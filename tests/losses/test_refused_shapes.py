@@ -128,6 +128,8 @@ ROWS = [
     *relations(losses.ProbabilisticTransfer),
     row(losses.FlowOfSolutionProcedure, MAP, VECTOR, LAYERS, **TWO),
     row(losses.FlowOfSolutionProcedure, MAP, NARROW, 'regressor="auto"', **TWO),
+    maps(losses.PatchSimilarity),
+    row(losses.PatchSimilarity, SEQUENCE, LONGER, LAYERS, **ONE),
     maps(losses.InterChannelCorrelation),
     row(
         losses.InterChannelCorrelation,
@@ -186,4 +188,5 @@ def test_every_public_loss_has_a_row():
     }
     there = {r[0].func for r in ROWS}
     there |= {losses.SelfAttention, losses.EarlyExits}  # Of one network.
+    there |= {losses.QueueSimilarity}  # It takes any two shapes.
     assert wanted - bases == there
