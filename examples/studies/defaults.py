@@ -43,6 +43,7 @@ SETTINGS = [
     Setting("digits", "small", 1000, 600),
     Setting("fashion", "wide", 2000, 2400),
     Setting("fashion", "small", 2000, 600),
+    Setting("fashion", "tiny", 2000, 2400),
     Setting("glyphs", "wide", 2000, 2400),
     Setting("fashion", "small", 500, 2400),
     Setting("digits", "small", 500, 2400),
@@ -56,7 +57,7 @@ SETTINGS = [
     Setting("fashion", "small", 2000, 15_000),
 ]
 # Where views are tried too.
-WITH_VIEWS = (0, 1, 6, 8, 9, 13)
+WITH_VIEWS = (0, 1, 6, 9, 10, 14)
 TEMPERATURES, ALPHAS = (1.0, 2.0, 4.0), (0.5, 0.9, 1.0)
 ALONE = Configuration(None, 0.0)
 

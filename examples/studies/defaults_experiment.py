@@ -67,6 +67,9 @@ class Configuration(NamedTuple):
 
 
 STUDENTS = {
+    "tiny": lambda shape, classes: network(
+        separable_block, [(8, 1), (12, 2), (16, 1)], shape, classes
+    ),
     "small": lambda shape, classes: network(
         separable_block, [(16, 1), (24, 2), (32, 1)], shape, classes
     ),
