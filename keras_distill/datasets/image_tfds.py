@@ -51,7 +51,8 @@ def list_tfds(source: str, labelled: bool, class_names: list | None):
     plain = re.split("[/:]", name)[0]
     if plain not in known:
         close = difflib.get_close_matches(plain, known, 3)
-        raise ValueError(_neither(source, f" Similar names: {close}."))
+        similar = f" Similar names: {close}." if close else ""
+        raise ValueError(_neither(source, similar))
     features = dict(tfds.builder(name).info.features.items())
     image = features.get("image")
     if not isinstance(image, tfds.features.Image):
