@@ -79,6 +79,7 @@ def one_seed(folder, teacher, data, seed, steps):
         labelled,
         unlabelled=data.x_train[LABELLED:],
         settings={"seed": seed, "steps": steps},
+        skip=["diagnose"],
         output=folder / f"run_{seed}",
         resume=True,
         **common,
@@ -118,9 +119,9 @@ def main():
         seeds, steps = 1, 150
     else:
         data = kd.datasets.glyphs(62, 20_000, test_samples=10_000, size=28)
-        widths = [(64, 1), (128, 2), (256, 2)]
+        widths = [(48, 2), (96, 2), (256, 1)]
         teacher = trained_teacher(folder, data, 3000, widths)
-        seeds, steps = 3, 3000
+        seeds, steps = 3, 2400
     runs = [
         one_seed(folder, teacher, data, seed, steps) for seed in range(seeds)
     ]
