@@ -95,7 +95,7 @@ def taken_for_granted(blocks):
     datasets = "dataset", "train_dataset", "test_dataset"
     names = {
         **dict.fromkeys((*datasets, "validation", "validation_data"), batches),
-        **dict.fromkeys(("x", "x_train", "x_test"), x),
+        **dict.fromkeys(("x", "x_train", "x_test", "x_unlabelled"), x),
         **dict.fromkeys(("y", "y_train", "y_test"), y),
         "kd": kd,
         "keras": keras,
