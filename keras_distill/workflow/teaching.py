@@ -157,6 +157,12 @@ def compare(run, bar):
     history = training.fit(
         run, "compare", alone, dataset, steps, data.validation, bar
     )
+    # The terms of the teacher that there is not.
+    history = {
+        name: values
+        for name, values in history.items()
+        if not name.endswith(("distillation_loss", "no_teacher_loss"))
+    }
     alone.student.save(run.folder.work("alone.keras"))
     return _trained(run, alone.student, history, steps, bar)
 
