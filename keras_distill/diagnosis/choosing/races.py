@@ -113,7 +113,7 @@ class Races:
         distiller.compile(
             cosine_adam(candidate.learning_rate, steps),
             self.task_loss,
-            metrics=metrics,
+            metrics=[_accuracy(student)],
         )
         return distiller
 
@@ -129,6 +129,13 @@ class Races:
             indexed=True,
         )
         return cache.join(stream, samples=range(samples))
+
+
+def _accuracy(student):
+    """A metric by the name of "accuracy": one logit decides at 0."""
+    if student.output_shape[-1] == 1:
+        return keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)
+    return "accuracy"
 
 
 class _StopAfter(keras.callbacks.Callback):

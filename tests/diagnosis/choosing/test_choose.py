@@ -68,7 +68,7 @@ def test_races_find_the_setting_that_wins(monkeypatch):
     assert not choice.distils
     assert choice.settings["alpha"]["value"] == 0.0
     raced = [row for row in choice.table if row["steps"]]
-    assert len(raced) == 4
+    assert len(raced) == 5
     assert max(raced, key=lambda row: row["accuracy"])["name"] == "alone"
     for a, b in zip(before, given["student"].get_weights()):
         np.testing.assert_array_equal(a, b)
