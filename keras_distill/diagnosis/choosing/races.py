@@ -109,7 +109,6 @@ class Races:
             arguments["distillation_losses"] or losses.SoftTargets()
         )
         distiller = Distiller(student=student, **arguments)
-        metrics = [] if self.y is None else ["accuracy"]
         distiller.compile(
             cosine_adam(candidate.learning_rate, steps),
             self.task_loss,
