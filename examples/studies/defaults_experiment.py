@@ -210,6 +210,7 @@ def work(job):
             seed=seed,
             classes=classes if needs_labels else None,
             indexed=True,
+            group_size=1 if views is None else views.group_size,
         )
         _fit(distiller, cache.join(stream), setting.steps)
         accuracies.append(_accuracy(student, x_val, y_val))
