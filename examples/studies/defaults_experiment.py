@@ -11,6 +11,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 
 from _shared import long_runs
+from _shared.small_networks import accuracy
 from _shared.small_networks import network
 from _shared.small_networks import plain_student
 from _shared.small_networks import residual_block
@@ -143,7 +144,7 @@ def prepare(settings):
     for data in settings["data"]:
         teacher = teacher_of(data, settings)
         _, _, x, y = load(data, settings["quick"])
-        accuracies[data] = _accuracy(teacher, x, y)
+        accuracies[data] = accuracy(teacher, x, y)
     return accuracies
 
 
@@ -213,7 +214,7 @@ def work(job):
             group_size=1 if views is None else views.group_size,
         )
         _fit(distiller, cache.join(stream), setting.steps)
-        accuracies.append(_accuracy(student, x_val, y_val))
+        accuracies.append(accuracy(student, x_val, y_val))
     return key, accuracies
 
 
@@ -227,8 +228,3 @@ def _adam(steps, constant=False):
 
 def _fit(model, dataset, steps):
     model.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0)
-
-
-def _accuracy(model, x, y):
-    logits = model.predict(x, batch_size=500, verbose=0)
-    return float(np.mean(logits.argmax(-1) == y))

@@ -28,6 +28,7 @@ from _shared.long_runs import run_jobs
 from _shared.long_runs import saved
 from _shared.reporting import percent
 from _shared.reporting import table
+from _shared.small_networks import accuracy
 from _shared.small_networks import conv
 from _shared.small_networks import network
 from _shared.small_networks import residual_block
@@ -85,11 +86,6 @@ def train(model, x, y, steps, seed, rate=3e-3):
         shuffle=False,
         verbose=0,
     )
-
-
-def accuracy(model, x, y):
-    logits = model.predict(x, batch_size=500, verbose=0)
-    return float(np.mean(logits.argmax(-1) == y))
 
 
 def teacher_file(settings, task):

@@ -21,6 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 
+from _shared.small_networks import accuracy
 from _shared.small_networks import plain_student
 from _shared.small_networks import plain_teacher
 
@@ -44,11 +45,6 @@ def fit(model, x, y, steps, seed, batch_size=64):
         shuffle=False,
         verbose=0,
     )
-
-
-def accuracy(model, x, y):
-    logits = model.predict(x, batch_size=500, verbose=0)
-    return float(np.mean(logits.argmax(-1) == y))
 
 
 class Experiment:

@@ -15,7 +15,7 @@ from keras_distill.metrics.agreement import decision_threshold
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
 _IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 # Name -> factor and offset of pixels in [0, 255].
-_SCALES: dict[str, tuple[Any, Any]] = {
+SCALES: dict[str, tuple[Any, Any]] = {
     "[0, 255]": (1.0, 0.0),
     "[0, 1]": (1 / 255, 0.0),
     "[-1, 1]": (1 / 127.5, -1.0),
@@ -48,8 +48,8 @@ def input_scaling(name: str) -> keras.layers.Rescaling:
     Args:
         name: See `InputScale`.
     """
-    one_of("name", name, tuple(_SCALES))
-    scale, offset = (np.asarray(x).tolist() for x in _SCALES[name])
+    one_of("name", name, tuple(SCALES))
+    scale, offset = (np.asarray(x).tolist() for x in SCALES[name])
     return keras.layers.Rescaling(scale, offset)
 
 
@@ -103,7 +103,7 @@ def best_input_scale(
         y = np.asarray(y[:_SAMPLES]).reshape(-1)
         right = {
             name: _predicted(teacher, x, name, class_map) == y
-            for name in _SCALES
+            for name in SCALES
             if name != "ImageNet" or x.shape[-1] == 3
         }
         accuracies = {name: float(r.mean()) for name, r in right.items()}
@@ -111,7 +111,7 @@ def best_input_scale(
         if name is not None:
             return InputScale(name, accuracies)
     # A network of keras.applications says so itself.
-    name = getattr(teacher, "input_scale", None) or _of_layers(teacher)
+    name = getattr(teacher, "input_scale", None) or scale_of_layers(teacher)
     if name is not None:
         return InputScale(name, accuracies)
     found = (
@@ -166,10 +166,10 @@ def _clear_winner(right, y):
     return best
 
 
-def _of_layers(teacher):
-    """Returns the scale that the teacher's first scaling layer takes."""
+def scale_of_layers(model):
+    """Returns the scale that a model's first scaling layer takes, or `None`."""
     kinds = keras.layers.Rescaling, keras.layers.Normalization
-    for layer in flatten_layers(teacher):
+    for layer in flatten_layers(model):
         if isinstance(layer, kinds[0]):
             # From [0, 255] it divides, or takes a mean in these units away.
             divides = np.max(layer.scale) < 0.1

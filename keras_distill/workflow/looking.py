@@ -9,6 +9,7 @@ import numpy as np
 from keras_distill.cost import multiply_accumulates
 from keras_distill.distillers import Distiller
 from keras_distill.recipes.rule import cosine_adam
+from keras_distill.teachers.input_scale import scale_of_layers
 from keras_distill.workflow import networks
 from keras_distill.workflow import training
 from keras_distill.workflow.screen import duration
@@ -162,7 +163,7 @@ def _student(run, image, names, is_bytes):
                 f"student '{given.name}' takes images of {shape}, and the "
                 f"data has {image}."
             )
-        if is_bytes and not networks.has_rescaling(given):
+        if is_bytes and scale_of_layers(given) != "[0, 255]":
             return networks.with_pixels(given, image), (
                 "yours, behind a layer that brings pixels to [0, 1]"
             )

@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 
-from keras_distill._keras.layers import flatten_layers
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.teachers.class_names import class_map
+from keras_distill.teachers.input_scale import SCALES
+from keras_distill.teachers.input_scale import best_input_scale
+from keras_distill.teachers.input_scale import input_scaling
 
 # So many images say what a teacher takes and gives.
 LOOKED_AT = 512
-# Names of `kd.teachers.input_scaling`.
-SCALES = ("[0, 255]", "[0, 1]", "[-1, 1]", "ImageNet")
 # The smallest probability whose logarithm is taken.
 _LEAST = 1e-7
 
@@ -60,12 +60,6 @@ def input_shape(model):
     """The shape of a sample of a model of one input, or `None`."""
     inputs = getattr(model, "inputs", None) or ()
     return tuple(inputs[0].shape[1:]) if len(inputs) == 1 else None
-
-
-def has_rescaling(model):
-    """Whether the model brings pixels to its range itself."""
-    kinds = keras.layers.Rescaling, keras.layers.Normalization
-    return any(isinstance(layer, kinds) for layer in flatten_layers(model))
 
 
 def with_pixels(model, image):
@@ -126,8 +120,6 @@ def look_at_teacher(teacher, x, y, names, teacher_names, scale):
 
 
 def _scale(teacher, x, y, taken, names):
-    from keras_distill.teachers import best_input_scale
-
     try:
         chosen = taken["class_map"]
         return best_input_scale(teacher, x, y, class_map=chosen).name
@@ -158,9 +150,7 @@ def adapted(teacher, image, taken):
     inputs = x = keras.Input(image, name="image")
     if size != tuple(image[:2]):
         x = keras.layers.Resizing(*size, name="teacher_size")(x)
-    if taken["scale"] not in (None, SCALES[0]):
-        from keras_distill.teachers import input_scaling
-
+    if taken["scale"] not in (None, "[0, 255]"):
         x = input_scaling(taken["scale"])(x)
     if shape[2:] == (3,) and image[2] == 1:
         x = keras.layers.Concatenate(name="teacher_channels")([x, x, x])

@@ -17,7 +17,7 @@ from keras_distill._arguments import checked_strings
 from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
 from keras_distill._files import write_whole
-from keras_distill.workflow.networks import SCALES
+from keras_distill.teachers.input_scale import SCALES
 
 QUANTIZATIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 GIVEN = "given"
@@ -41,7 +41,7 @@ def _image_size(name, value):
 CHECKS = {
     "image_size": _image_size,
     "class_names": checked_strings,
-    "teacher_scale": lambda name, value: one_of(name, value, SCALES),
+    "teacher_scale": lambda name, value: one_of(name, value, tuple(SCALES)),
     "batch_size": checked_integer,
     "steps": checked_integer,
     "seed": lambda name, value: checked_integer(name, value, 0, 2**32 - 1),

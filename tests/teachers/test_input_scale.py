@@ -6,6 +6,7 @@ import pytest
 
 import keras_distill as kd
 from keras_distill.teachers.input_scale import input_scaling
+from keras_distill.teachers.input_scale import scale_of_layers
 
 SCALES = ["[0, 255]", "[0, 1]", "[-1, 1]", "ImageNet"]
 RNG = np.random.default_rng(0)
@@ -77,3 +78,15 @@ def test_nothing_tells():
     # Too few images say nothing.
     with pytest.raises(ValueError, match="the accuracies.*do not tell"):
         kd.teachers.best_input_scale(teacher, X[:5], Y[:5])
+
+
+@pytest.mark.parametrize(
+    "scale, offset, takes",
+    [(1 / 255, 0.0, "[0, 255]"), (2.0, -1.0, "[0, 1]")],
+)
+def test_a_scaling_layer_is_not_always_one_for_bytes(scale, offset, takes):
+    """`kd.distill` puts a layer before a student that takes [0, 1]."""
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Rescaling(scale, offset)]
+    )
+    assert scale_of_layers(model) == takes
