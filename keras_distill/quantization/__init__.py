@@ -3,6 +3,7 @@
 from keras_distill.quantization.aware import aware
 from keras_distill.quantization.fake_quantize import FakeQuantize
 from keras_distill.quantization.fake_quantize import QuantizedWeights
+from keras_distill.quantization.fine_tuning import fine_tune
 from keras_distill.quantization.ranges import FreezeRanges
 from keras_distill.quantization.ranges import calibrate
 from keras_distill.quantization.rules import rule
@@ -13,5 +14,6 @@ __all__ = [
     "QuantizedWeights",
     "aware",
     "calibrate",
+    "fine_tune",
     "rule",
 ]

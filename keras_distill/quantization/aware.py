@@ -148,7 +148,7 @@ class _Lowering:
         x = keras.Input(
             batch_shape=value.shape, dtype=value.dtype, name=value.name
         )
-        self._tensors[value] = self._rounded(value, x, f"{value.name}_range")
+        self._tensors[value] = self._rounded(value, x, "input_range")
         return x
 
     def _call(self, call):
