@@ -74,6 +74,7 @@ def settings(
     batch_size: int,
     unlabelled: int = 0,
     labels: bool = True,
+    random_views: bool = False,
 ) -> Settings:
     """Chooses temperature and alpha by a rule, without training anything.
 
@@ -88,8 +89,10 @@ def settings(
     labels, and at a higher one it says which other classes an image resembles.
     In a short training there is no time for that.
 
-    With unlabelled images alpha is 1: the teacher labels all of them.
-    Otherwise it is 0.5. `kd.choose` begins with this rule, and measures.
+    With random crops no image is seen twice, nothing is learned by heart, and
+    the label may not be right for the crop: temperature and alpha are 1. With
+    unlabelled images alpha is 1 too: the teacher labels all of them. Otherwise
+    it is 0.5. `kd.choose` begins with this rule, and measures.
 
     Args:
         samples: The number of labelled training images, or of all if none has
@@ -98,6 +101,8 @@ def settings(
         batch_size: The number of samples in a batch.
         unlabelled: The number of further images without labels. Defaults to 0.
         labels: Whether the `samples` have labels. Defaults to `True`.
+        random_views: Whether both networks see random crops, as of
+            `kd.views.FunctionMatching`. Defaults to `False`.
 
     Returns:
         The `Settings`.
@@ -119,25 +124,32 @@ def settings(
     checked_integer("batch_size", batch_size)
     checked_integer("unlabelled", unlabelled, least=0)
     checked_boolean("labels", labels)
+    checked_boolean("random_views", random_views)
     passes = steps * batch_size / (samples + unlabelled)
     temperature = next(
         row[2] for row in _TEMPERATURES if passes >= row[0] and steps >= row[1]
     )
+    why_temperature = (
+        f"each image is seen {_rounded(passes)} times in {steps} steps"
+    )
     without = unlabelled or not labels
+    why_alpha = (
+        "the teacher labels the images that have no label"
+        if without
+        else "labels and teacher count alike"
+    )
+    if random_views:
+        temperature = 1.0
+        why_temperature = "no crop is seen twice"
+        why_alpha = "the teacher labels what is in the crop"
     return Settings(
         temperature=temperature,
-        alpha=1.0 if without else 0.5,
+        alpha=1.0 if without or random_views else 0.5,
         learning_rate=LEARNING_RATE,
         passes=passes,
         why={
-            "temperature": (
-                f"each image is seen {_rounded(passes)} times in {steps} steps"
-            ),
-            "alpha": (
-                "the teacher labels the images that have no label"
-                if without
-                else "labels and teacher count alike"
-            ),
+            "temperature": why_temperature,
+            "alpha": why_alpha,
             "learning_rate": "Adam with half a cosine, for small students",
         },
     )

@@ -100,7 +100,8 @@ def candidates(rule, image_size, teacher, student, labels):
             dataclasses.replace(
                 first,
                 name="crops",
-                temperature=lower,
+                temperature=1.0,
+                alpha=1.0,
                 views=views,
                 why=f"images are seen {rule.passes:.0f} times",
             )
