@@ -181,10 +181,15 @@ class _Lowering:
             call.outputs[0]
         ):
             # TFLite has no operator that only changes the range.
-            same = keras.layers.ReLU(name=f"{call.operation.name}_part")
-            self._name(same)
+            low, _ = self._ranges.fixed(value)
+            if low < 0.0:
+                x = keras.ops.clip(x, -1.0, 1.0)
+            else:
+                same = keras.layers.ReLU(name=f"{call.operation.name}_part")
+                self._name(same)
+                x = same(x)
             name = f"{call.operation.name}_range"
-            return self._rounded(call.outputs[0], same(x), name)
+            return self._rounded(call.outputs[0], x, name)
         return x
 
     def _rounded(self, value, x, name):

@@ -67,6 +67,32 @@ def separated(layer, depthwise_class, pointwise_class):
     return depthwise, pointwise
 
 
+def two_dimensional(layer):
+    """Makes the convolution of maps of height 1 that one of sequences is.
+
+    Args:
+        layer: A `linear_copy` of a `Conv1D` or `DepthwiseConv1D`.
+    """
+    config = _bare_config(layer)
+    # TensorFlow wants equal strides of depthwise convolutions.
+    config["strides"] = 2 * layer.strides
+    config["kernel_size"] = (1, *layer.kernel_size)
+    config["dilation_rate"] = (1, *layer.dilation_rate)
+    if layer.padding == "causal":
+        config["padding"] = "valid"
+    kind = layers.DepthwiseConv2D
+    if isinstance(layer, layers.Conv1D):
+        kind = layers.Conv2D
+    convolution = kind.from_config(
+        {key: config[key] for key in config if not key.endswith("_initializer")}
+    )
+    convolution.build((None, 1, None, layer.kernel.shape[-2]))
+    convolution.kernel.assign(layer.kernel[None])
+    convolution.bias.assign(layer.bias)
+    convolution.trainable = layer.trainable
+    return convolution
+
+
 def fold(layer, scale, offset):
     """Multiplies a layer's output by a scale and adds an offset.
 

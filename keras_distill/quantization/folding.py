@@ -1,9 +1,10 @@
 """A student's calls, rewritten as those of an int8 file.
 
 split   separable convolutions are two, and activations are calls of their own
-fold    batch norm becomes part of the layer with a kernel before it, and a
-        depthwise convolution of size 1 where there is none
+fold    batch norm becomes part of the layer with a kernel before it
 fuse    ReLU and ReLU6 become part of the operator before them
+maps    batch norm behind anything else and rescaling become a depthwise
+        convolution of size 1, convolutions of sequences those of maps
 """
 
 import keras
@@ -25,9 +26,13 @@ _SEPARABLE = {
     layers.SeparableConv2D: (layers.DepthwiseConv2D, layers.Conv2D),
 }
 _AFFINE = (layers.BatchNormalization, layers.Normalization, layers.Rescaling)
-# What TFLite computes together with a ReLU: by name, as `keras.ops` has them
-# too.
-_FUSING = ("Add", "Subtract", "Multiply")
+# TFLite computes these together with a ReLU: by name, as `keras.ops` has some.
+_FUSING = (
+    *(kind.__name__ for kind in (*WITH_KERNEL, *_AFFINE)),
+    "Add",
+    "Multiply",
+    "Subtract",
+)
 
 
 def rewrite(graph):
@@ -37,8 +42,10 @@ def rewrite(graph):
         part for call in graph.calls for part in _split(call, copies)
     ]
     _fold(graph)
-    graph.calls = [part for call in graph.calls for part in _affine(call)]
     _fuse(graph)
+    graph.calls = [
+        part for call in graph.calls for part in _on_maps(call, copies)
+    ]
 
 
 def _once(copies, layer, make, *args):
@@ -51,6 +58,12 @@ def _once(copies, layer, make, *args):
 def _split(call, copies):
     """Returns the calls that one call consists of, on copied layers."""
     layer, kind = call.operation, type(call.operation)
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise ValueError(
+            f"The {kind.__name__} layer '{layer.name}' has its channels "
+            "first; TFLite needs them last. Pass a student with "
+            'data_format="channels_last".'
+        )
     if kind in _SEPARABLE:
         depthwise, pointwise = _once(
             copies, layer, copying.separated, *_SEPARABLE[kind]
@@ -134,40 +147,48 @@ def _fold(graph):
     graph.calls = kept
 
 
-def _affine(call):
-    """Returns the calls of an affine layer: a depthwise convolution on maps."""
-    layer = call.operation
-    if not isinstance(layer, _AFFINE):
-        return [call]
-    _check_axis(call)
-    (x,), (output,) = call.inputs[:1], call.outputs
-    channels = x.shape[-1]
-    convolution = copying.affine_convolution(layer, channels)
-    if len(x.shape) == 4:
-        return [Call(convolution, (x,), {}, [output])]
-    shape = tuple(size or -1 for size in x.shape[1:-1])
-    as_map = Value((None, 1, 1, channels))
-    result = Value(as_map.shape)
-    name = layer.name
-    if len(x.shape) == 3:
-        as_map = Value((None, 1, x.shape[1], channels))
-        result = Value(as_map.shape)
+def _on_maps(call, copies):
+    """Returns the calls of a layer that an int8 file computes on maps."""
+    layer, (x, *_), (output,) = call.operation, call.inputs, call.outputs
+    if type(layer) in (layers.Conv1D, layers.DepthwiseConv1D):
+        if layer.padding == "causal":
+            before = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+            padded = Value(x.shape)
+            padding = layers.ZeroPadding1D(
+                (before, 0), name=f"{layer.name}_padding"
+            )
+            first = Call(padding, (x,), {}, [padded])
+            return [first, *_as_map(call, padded, layer, copies)]
+        return _as_map(call, x, layer, copies)
+    if isinstance(layer, _AFFINE):
+        _check_axis(call)
+        convolution = _once(
+            copies, layer, copying.affine_convolution, x.shape[-1]
+        )
+        if len(x.shape) == 4:
+            return [Call(convolution, (x,), {}, [output], call.activation)]
+        return _as_map(call, x, convolution, copies)
+    return [call]
+
+
+def _as_map(call, x, layer, copies):
+    """Calls a layer on a vector or sequence as on a map of height 1."""
+    if type(layer) in (layers.Conv1D, layers.DepthwiseConv1D):
+        layer = _once(copies, layer, copying.two_dimensional)
+    (output,) = call.outputs
+    length = () if len(x.shape) == 2 else (-1,)
+    as_map, result = Value((None, 1, None, x.shape[-1])), Value(())
+    name = call.operation.name
+    enter = layers.Reshape(
+        (1, *(length or (1,)), x.shape[-1]), name=f"{name}_as_map"
+    )
+    leave = layers.Reshape(
+        (*length, output.shape[-1]), name=f"{name}_as_before"
+    )
     return [
-        Call(
-            layers.Reshape(
-                (1, *(shape or (1,)), channels), name=f"{name}_as_map"
-            ),
-            (x,),
-            {},
-            [as_map],
-        ),
-        Call(convolution, (as_map,), {}, [result]),
-        Call(
-            layers.Reshape((*shape, channels), name=f"{name}_back"),
-            (result,),
-            {},
-            [output],
-        ),
+        Call(enter, (x,), {}, [as_map]),
+        Call(layer, (as_map,), {}, [result], call.activation),
+        Call(leave, (result,), {}, [output]),
     ]
 
 
@@ -198,10 +219,7 @@ def _fuse(graph):
             if (
                 before is not None
                 and before.activation is None
-                and (
-                    type(before.operation) in WITH_KERNEL
-                    or type(before.operation).__name__ in _FUSING
-                )
+                and type(before.operation).__name__ in _FUSING
                 and consumers[x] == [call]
             ):
                 before.activation = call.operation

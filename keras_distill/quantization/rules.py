@@ -51,12 +51,17 @@ class Quantizer:
     def __init__(self, weights: int, activations: int):
         self._weights = weights
         self._activations = activations
+        self._wrapped: dict[int, QuantizedWeights] = {}
 
     def weights(
         self, layer: keras.layers.Layer, channel_axes: int = 1
     ) -> QuantizedWeights:
         """Returns a layer whose kernel is rounded, see `QuantizedWeights`."""
-        return QuantizedWeights(layer, self._weights, channel_axes)
+        if id(layer) not in self._wrapped:  # Of a layer that is called twice.
+            self._wrapped[id(layer)] = QuantizedWeights(
+                layer, self._weights, channel_axes
+            )
+        return self._wrapped[id(layer)]
 
     def activations(self, **kwargs: Any) -> FakeQuantize:
         """Returns a layer that rounds, see `FakeQuantize`."""
@@ -215,10 +220,8 @@ def _relu(layer):
 
 
 _RULES |= {
-    **dict.fromkeys((layers.Conv1D, layers.Conv2D), Rule(_per_channel)),
-    **dict.fromkeys(
-        (layers.DepthwiseConv1D, layers.DepthwiseConv2D), Rule(_depthwise)
-    ),
+    layers.Conv2D: Rule(_per_channel),
+    layers.DepthwiseConv2D: Rule(_depthwise),
     layers.Dense: Rule(_dense),
     **dict.fromkeys(
         (layers.Add, layers.Subtract, layers.Multiply), Rule(_pairwise)
