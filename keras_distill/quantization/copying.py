@@ -120,23 +120,23 @@ def scale_and_offset(layer, channels):
     Returns:
         Two arrays `(channels,)`.
     """
+    array = ops.convert_to_numpy
     if isinstance(layer, layers.Rescaling):
-        scale, offset = np.array(layer.scale), np.array(layer.offset)
+        scale, offset = array(layer.scale), array(layer.offset)
     elif isinstance(layer, layers.Normalization):
-        deviation = np.sqrt(np.array(layer.variance)).ravel()
+        mean = array(layer.mean).ravel()
+        deviation = np.sqrt(array(layer.variance)).ravel()
         deviation = np.maximum(deviation, keras.config.epsilon())
-        mean = np.array(layer.mean).ravel()
         scale, offset = 1.0 / deviation, -mean / deviation
         if layer.invert:
             scale, offset = deviation, mean
     else:
-        mean, variance = layer.moving_mean, layer.moving_variance
-        scale = 1.0 / np.sqrt(np.array(variance) + layer.epsilon)
+        scale = 1.0 / np.sqrt(array(layer.moving_variance) + layer.epsilon)
         if layer.scale:
-            scale = scale * np.array(layer.gamma)
-        offset = -np.array(mean) * scale
+            scale = scale * array(layer.gamma)
+        offset = -array(layer.moving_mean) * scale
         if layer.center:
-            offset = offset + np.array(layer.beta)
+            offset = offset + array(layer.beta)
     return (
         np.broadcast_to(scale, (channels,)),
         np.broadcast_to(offset, (channels,)),

@@ -79,6 +79,8 @@ def _split(call, copies):
         return _with_activation(linear, layer.activation, copies)
     if kind is layers.Activation:
         return _activation(layer.activation, layer.name, call)
+    if isinstance(layer, _AFFINE):  # It is only read.
+        return [call]
     copy = _once(copies, layer, copying.copied)
     return [Call(copy, call.args, call.kwargs, call.outputs)]
 
