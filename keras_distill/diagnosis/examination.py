@@ -10,6 +10,7 @@ from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_loss
 from keras_distill._arguments import checked_number
 from keras_distill._data.for_network import for_network
+from keras_distill.diagnosis import in_int8
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.diagnosis.data import Data
 from keras_distill.diagnosis.data import labels_and_weights
@@ -53,7 +54,9 @@ def diagnose(
     student. Then it says what limits it. If its fit to the training data runs
     ahead of its fit to the validation data, it is limited by data, and a
     teacher helps. If not, it is limited by its capacity, and a teacher helps
-    little. Neither network is changed. It is for classifiers with one output.
+    little. Last, it tries what int8 will cost the student, rounded after its
+    short training. Neither network is changed. It is for classifiers with one
+    output.
 
     The answer depends on steps, not on the speed of the machine, unless time
     is up (`seconds`).
@@ -187,6 +190,11 @@ def diagnose(
                 data,
                 looked,
                 comparable=of_teacher.classes == of_student.classes,
+            )
+        if trained:
+            trained["student"]()
+            facts["int8"] = in_int8.cost(
+                of_student, training, held_out, samples, ignore_class
             )
     known = training.samples
     for name in trained:

@@ -8,6 +8,7 @@ alone as `kd.diagnose` does by default.
 import math
 
 from keras_distill.diagnosis import headroom
+from keras_distill.diagnosis import in_int8
 from keras_distill.diagnosis import views_in_training
 
 # Limited by data: the validation cross-entropy is above the training one by
@@ -58,7 +59,8 @@ def find(facts):
         - `"teacher_saturated"`;
         - what is in the way: `"classes_differ"`, `"strong_views"`,
           `"imbalanced"`, `"heads"`, `"batch_normalization"`,
-          `"sorted_data"`, `"cut_short"`.
+          `"sorted_data"`, `"cut_short"`;
+        - `"int8_costs"`.
     """
     checks = (
         _classes,
@@ -71,6 +73,7 @@ def find(facts):
         _batch_normalization,
         _sorted_data,
         _cut_short,
+        in_int8.finding,
     )
     return [found for check in checks if (found := check(facts)) is not None]
 

@@ -3,6 +3,7 @@
 import copy
 import textwrap
 
+from keras_distill.diagnosis import in_int8
 from keras_distill.diagnosis.headroom import in_words
 from keras_distill.diagnosis.regimes import find
 
@@ -144,6 +145,8 @@ def _notes(facts):
     for place, how in (facts, "alone"), (plain, "without views"):
         if "short_training" in place:
             yield _short_training(place["short_training"], how)
+    if facts.get("int8"):
+        yield in_int8.note(facts)
 
 
 def _short_training(training, how):
