@@ -157,6 +157,7 @@ PAGES = {
     page: BLOCK.findall((ROOT / page).read_text())
     for page in (
         "README.md",
+        "docs/quantization.md",
         "docs/several_machines.md",
         "docs/on_the_device.md",
     )
