@@ -198,6 +198,7 @@ ALSO_RIGHT = {
     "layer_weights": {"2.5", "0"},  # One number for one pair of layers.
     "kd.MutualDistiller.distillation_losses": {"None"},
     "kd.pretrain.distillation_losses": {"None"},
+    "kd.quantization.fine_tune.distillation_losses": {"None"},
     "kd.born_again.shared_layers": {"a text"},  # One layer.
     "mixup": {"None"},  # As `False`.
     "ignore_class": {"-1", "0"},  # Any class number.

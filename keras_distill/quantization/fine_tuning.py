@@ -13,6 +13,7 @@ from keras_distill.losses import SoftTargets
 from keras_distill.losses.structures import as_list
 from keras_distill.quantization.aware import aware
 from keras_distill.quantization.ranges import FreezeRanges
+from keras_distill.quantization.ranges import calibrate
 from keras_distill.recipes.rule import cosine_adam
 
 
@@ -89,14 +90,7 @@ def fine_tune(
             "`dataset` does not say how many batches it has. Pass "
             "`steps_per_epoch`."
         )
-    model = aware(
-        student,
-        weights=weights,
-        activations=activations,
-        calibration_data=(
-            dataset if calibration_data is None else calibration_data
-        ),
-    )
+    model = aware(student, weights=weights, activations=activations)
     distiller = Distiller(
         student=model,
         teacher=student if teacher is None else teacher,
@@ -108,6 +102,9 @@ def fine_tune(
         alpha=1.0,
     )
     distiller.compile(cosine_adam(learning_rate, steps * epochs))
+    if calibration_data is None:
+        calibration_data = dataset
+    calibrate(model, calibration_data)
     distiller.fit(
         dataset[0] if isinstance(dataset, tuple) else dataset,
         epochs=epochs,

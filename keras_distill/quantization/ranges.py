@@ -53,13 +53,17 @@ def calibrate(model: keras.Model, data: Any, *, samples: int = 500) -> None:
     kd.quantization.calibrate(aware, np.random.uniform(size=(100, 6)))
     ```
     """
-    ranges = _ranges_of(model)
+    from keras_distill.export import model_inputs
+
     checked_integer("`samples`", samples)
+    ranges = _ranges_of(model)
+    _, inputs = model_inputs.input_signature(model)
     for layer in ranges:
         layer.forget()
     seen = 0
     with _observing(ranges):
         for x, _ in batches(data, "data", samples):
+            model_inputs.feed(x, inputs, "data")  # It checks the shapes.
             model(x, training=False)
             seen += len(keras.tree.flatten(x)[0])
             if seen >= samples:
@@ -110,8 +114,8 @@ class FreezeRanges(keras.callbacks.Callback):
 
     def __init__(self, model: keras.Model, share: float = 0.5):
         super().__init__()
-        self._ranges = _ranges_of(model)
         self._share = checked_number("`share`", share, "[0, 1]")
+        self._ranges = _ranges_of(model)
         self._epoch = 0
 
     def on_train_begin(self, logs=None):
@@ -141,7 +145,7 @@ def _ranges_of(model):
     ranges = range_layers(model)
     if not ranges:
         raise ValueError(
-            f"'{model.name}' has no ranges. Pass the model that "
-            "kd.quantization.aware returns."
+            f"`model` must come from kd.quantization.aware. '{model.name}' "
+            "has no ranges."
         )
     return ranges
