@@ -47,6 +47,7 @@ __all__ = [
     "metrics",
     "models",
     "pretrain",
+    "quantization",
     "recipes",
     "report",
     "taps",
@@ -56,7 +57,14 @@ __all__ = [
 
 # These import tensorflow, which the losses do not need, or take time: they are
 # there when first used, and the losses run where tensorflow is not installed.
-_LATER = ("callbacks", "datasets", "export", "recipes", "report")
+_LATER = (
+    "callbacks",
+    "datasets",
+    "export",
+    "quantization",
+    "recipes",
+    "report",
+)
 # Names that live in such a module.
 _LATER_NAMES = {
     "TeacherCache": "teachers.cache.cache",

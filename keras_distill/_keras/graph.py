@@ -5,7 +5,7 @@ twice, and nothing public leads from a tensor to the operation that made it.
 
 Relies on, in Keras 3.12.4 and 3.15.1: `KerasTensor._keras_history`,
 `Operation._inbound_nodes`, `Sequential._functional`,
-`Function._nodes_by_depth`.
+`Function._nodes_by_depth`, `Node.arguments`.
 """
 
 from typing import Any
@@ -51,6 +51,45 @@ def producer(tensor):
     operation, node_index, tensor_index = history
     node = operation._inbound_nodes[node_index]
     return Producer(operation, node.input_tensors, tensor_index)
+
+
+class SymbolicCall(NamedTuple):
+    """A call in the graph of a model.
+
+    Attributes:
+        operation: The layer, model or other `keras.Operation` called.
+        args, kwargs: What it was called with: structures with
+            `keras.KerasTensor`s in them.
+        outputs: A list of the tensors that it gave.
+    """
+
+    operation: Any
+    args: tuple
+    kwargs: dict
+    outputs: list
+
+
+def symbolic_calls(model):
+    """The calls of a model's graph, each behind those that it depends on.
+
+    Args:
+        model: A Functional or Sequential model.
+
+    Returns:
+        A list of `SymbolicCall`; a model in the model is one call.
+    """
+    depths = getattr(model, "_functional", model)._nodes_by_depth
+    return [
+        SymbolicCall(
+            node.operation,
+            node.arguments.args,
+            node.arguments.kwargs,
+            node.outputs,
+        )
+        for depth in sorted(depths, reverse=True)
+        for node in depths[depth]
+        if not node.is_input
+    ]
 
 
 def call_outputs(layer):
