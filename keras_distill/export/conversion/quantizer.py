@@ -78,7 +78,6 @@ class FloatFile:
         """
         from ai_edge_quantizer import quantizer
 
-        self._check(recipe)
         if not {rule["operation"] for rule in recipe} & set(_IO):
             recipe = [*recipe, *io_rules]
         with _silence():
@@ -92,7 +91,7 @@ class FloatFile:
             )
         return bytes(result.quantized_model)
 
-    def _check(self, recipe):
+    def check(self, recipe):
         """Raises for a rule that chooses nothing, or what cannot be done."""
         for number, rule in enumerate(recipe):
             where = f"`quantization[{number}]`"
@@ -161,13 +160,12 @@ def quantized(file, request, verbose=True):
         request: The `ExportRequest`.
         verbose: Whether to show the progress of the calibration.
     """
+    file.check(request.recipe)
     if request.samples is not None:
         file.calibrate(request.samples, request.recipe, verbose)
     try:
         return file.quantized(request.recipe, request.io_rules)
     except ValueError as error:
-        if "`quantization" in str(error):
-            raise
         raise ExportError(
             f"'{request.model.name}' cannot be quantized by this recipe. "
             f"ai-edge-quantizer says: {error}"
