@@ -35,6 +35,7 @@ def public_objects():
         kd.losses,
         kd.metrics,
         kd.models,
+        kd.quantization,
         kd.recipes,
         importlib.import_module("keras_distill.diagnosis"),
         importlib.import_module("keras_distill.pretraining"),

@@ -25,6 +25,7 @@ from keras_distill.export.network import check_activation
 from keras_distill.export.network import check_preprocessing
 from keras_distill.export.paths import checked_path
 
+QUANTIZATIONS = recipes.CONVERTED
 # What the activations of an integer file are.
 _INTEGERS = {"int8": "int8", "int4": "int8", "int16x8": "int16"}
 

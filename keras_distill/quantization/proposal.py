@@ -223,6 +223,8 @@ class _Search:
             self._rows[key] = self._trials.run(rules)
             self._progress.update(self._progress.current + 1)
         row = self._rows[key]
+        if row is None:
+            return False
         smaller = (
             self._best is None
             or row["size_bytes"] < self._best.row["size_bytes"]

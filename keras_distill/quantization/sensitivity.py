@@ -132,30 +132,36 @@ def sensitivity(
     trials = Trials(student, batches, output, ignore_class, verbose)
     layers = layers_in_file(trials.operators)
     student_row = trials.run([])
-    progress = ProgressBar(len(layers) * len(quantizations), "file", verbose)
+    kinds = sorted(set(quantizations), key=QUANTIZATIONS[::-1].index)
+    progress = ProgressBar(len(layers) * len(kinds), "file", verbose)
     rows = []
     for layer in layers:
-        seen = set()
-        for quantization in sorted(
-            quantizations, key=QUANTIZATIONS[::-1].index
-        ):
-            row = trials.run(recipes.rules(quantization, layer.regex))
+        known = set()
+        for kind in kinds:
+            row = _row(trials, layer, kind, student_row)
             progress.update(progress.current + 1)
-            row["bytes_saved"] = (
-                student_row["weights_bytes"] - row["weights_bytes"]
-            )
-            fingerprint = row["bytes_saved"], row["damage"]
-            if row["bytes_saved"] and fingerprint not in seen:
-                seen.add(fingerprint)
-                rows.append(
-                    {
-                        "layer": layer.name,
-                        "kind": layer.kind,
-                        "quantization": quantization,
-                        **row,
-                    }
-                )
+            # Depthwise convolutions get int8 from "int4".
+            result = row and (row["damage"], row["weights_bytes"])
+            if row is not None and result not in known:
+                known.add(result)
+                rows.append(row)
     return Sensitivity(trials, layers, student_row, rows, verbose)
+
+
+def _row(trials, layer, quantization, student_row):
+    """Quantizes one layer; `None` if that cannot be done, or not be run."""
+    recipe = recipes.rules(quantization, layer.regex)
+    row = trials.run(recipe) if trials.quantizes(recipe) else None
+    if row is None:
+        return None
+    saved = student_row["weights_bytes"] - row["weights_bytes"]
+    return {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "quantization": quantization,
+        "bytes_saved": saved,
+        **row,
+    }
 
 
 def _batches(student, data, samples, preprocessing):

@@ -64,11 +64,18 @@ class Trials:
         self._file.calibrate(request.samples, [], verbose)
         self.operators = self._file.operators
 
+    def quantizes(self, recipe):
+        """Whether a recipe quantizes anything."""
+        return self._file.quantizes(recipe)
+
     def run(self, recipe):
-        """Returns a row of results: a dict.
+        """Quantizes and runs a file.
 
         Args:
             recipe: A list of rules; without any, the file stays float.
+
+        Returns:
+            A row of results: a dict, or `None` if LiteRT cannot run the file.
         """
         data = self._file.data
         if recipe:
@@ -76,7 +83,10 @@ class Trials:
         with temporary_folder("keras_distill-") as folder:
             path = folder / "student.tflite"
             path.write_bytes(data)
-            file = File("file", path, 1, self._inputs, False, False)
+            try:
+                file = File("file", path, 1, self._inputs, False, False)
+            except RuntimeError:
+                return None
             comparison = _Divergence(
                 self._network,
                 [file],
@@ -159,7 +169,9 @@ def _log_softmax(logits):
 
 
 def _log(probabilities):
-    return np.log(np.clip(probabilities, _EPSILON, 1.0))
+    """The logarithm of what sums to 1, but for the rounding of int8."""
+    clipped = np.clip(probabilities, _EPSILON, 1.0)
+    return np.log(clipped / clipped.sum(axis=-1, keepdims=True))
 
 
 def _first(x):

@@ -95,34 +95,49 @@ class FloatFile:
         """Raises for a rule that chooses nothing, or what cannot be done."""
         for number, rule in enumerate(recipe):
             where = f"`quantization[{number}]`"
-            manager = _manager(where, rule)
+            algorithms = self._algorithms(rule, where)
             if rule["operation"] in _IO:
                 continue
-            chosen = [
-                operator
-                for operator in self.operators
-                if re.search(rule["regex"], operator.scope)
-            ]
-            if not chosen:
+            if not self._chosen(rule):
                 raise ValueError(
                     f'{where}["regex"] {rule["regex"]!r} names no operator of '
                     "the file. It is looked for in names that begin with the "
                     f"layer's: {self._names()}."
                 )
-            done = {
-                kind: manager.get_quantization_configs(kind, operator.scope)[0]
-                for operator in chosen
-                for kind in [_NAMES.get(operator.operator, operator.operator)]
-                if rule["operation"] in ("*", kind)
-            }
-            if rule["algorithm_key"] != recipes.NONE and set(done.values()) == {
-                recipes.NONE
-            }:
+            if rule["algorithm_key"] == recipes.NONE:
+                continue
+            if set(algorithms.values()) == {recipes.NONE}:
                 raise ValueError(
                     f"{where} quantizes nothing: ai-edge-quantizer cannot give "
-                    f'{", ".join(done)} its "op_config", '
+                    f'{", ".join(algorithms)} its "op_config", '
                     f"{rule['op_config']}."
                 )
+
+    def quantizes(self, recipe):
+        """Whether some rule quantizes some operator."""
+        return any(
+            algorithm != recipes.NONE
+            for rule in recipe
+            for algorithm in self._algorithms(rule).values()
+        )
+
+    def _chosen(self, rule):
+        """The operators whose names a rule finds."""
+        return [
+            operator
+            for operator in self.operators
+            if re.search(rule["regex"], operator.scope)
+        ]
+
+    def _algorithms(self, rule, where="a rule"):
+        """What a rule does: a dict kind of operator -> algorithm."""
+        manager = _manager(rule, where)
+        return {
+            kind: manager.get_quantization_configs(kind, operator.scope)[0]
+            for operator in self._chosen(rule)
+            for kind in [_NAMES.get(operator.operator, operator.operator)]
+            if rule["operation"] in ("*", kind)
+        }
 
     def _names(self):
         names = list(dict.fromkeys(f"{o.layer};" for o in self.operators))
@@ -131,7 +146,7 @@ class FloatFile:
         return f"{listed} and {more} more" if more > 0 else listed
 
 
-def _manager(where, rule):
+def _manager(rule, where):
     """Returns ai-edge-quantizer's view of one rule."""
     from ai_edge_quantizer import qtyping
     from ai_edge_quantizer import recipe_manager
