@@ -10,6 +10,7 @@ from keras_distill.export import quiet
 from keras_distill.export import recipes
 from keras_distill.export.conversion import converter
 from keras_distill.export.conversion.explanation import ExportError
+from keras_distill.export.file import flatbuffer
 
 # How many operators an error message lists.
 _LISTED = 12
@@ -89,7 +90,10 @@ class FloatFile:
                 enable_progress_bar=False,
                 enable_progress_report=False,
             )
-        return bytes(result.quantized_model)
+        # It puts large constants behind the flatbuffer, where not every reader
+        # looks for them.
+        data = bytes(result.quantized_model)
+        return flatbuffer.packed(flatbuffer.unpacked(data))
 
     def check(self, recipe):
         """Raises for a rule that chooses nothing, or what cannot be done."""

@@ -129,7 +129,14 @@ def unpacked(data):
     """Returns the objects of a file's bytes, to be changed."""
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # Constants may stand behind the flatbuffer.
+            buffer.data = np.frombuffer(
+                data, "uint8", buffer.size, buffer.offset
+            )
+        buffer.offset = buffer.size = 0
+    return model
 
 
 def packed(model):
