@@ -13,10 +13,13 @@ from networks import data
 
 from keras_distill import export
 from keras_distill.export import recipes
+from keras_distill.export.conversion import conversion
+from keras_distill.export.conversion import quantizer
 from keras_distill.export.conversion.explanation import ExportError
 from keras_distill.export.file import flatbuffer
 from keras_distill.export.file import layer_names
 from keras_distill.export.file import lite_model
+from keras_distill.export.request import ExportRequest
 
 pytest.importorskip("ai_edge_quantizer")
 layers = keras.layers
@@ -42,22 +45,21 @@ def student():
 
 
 @pytest.fixture(scope="module")
-def file(student, tmp_path_factory):
-    """A function from a name or recipe to the file, made once."""
-    folder, made = tmp_path_factory.mktemp("recipes"), {}
+def float_file(student):
+    """The student's float file, calibrated."""
+    request = ExportRequest(
+        student,
+        "a.tflite",
+        quantization="int4",
+        representative_dataset=X,
+        overwrite=True,
+    )
+    float_file = conversion.float_file(request)
+    float_file.calibrate(request.samples, request.recipe, verbose=False)
+    return float_file
 
-    def file(quantization):
-        key = json.dumps(quantization)
-        if key not in made:
-            made[key] = exported(
-                student,
-                folder / f"{len(made)}.tflite",
-                quantization=quantization,
-                representative_dataset=X,
-            )
-        return made[key]
 
-    return file
+IO_RULES = [recipes.rule("", end, weights=None) for end in ("INPUT", "OUTPUT")]
 
 
 def run(path, resolver):
@@ -117,8 +119,11 @@ TOLERANCE = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_files_run_everywhere_and_agree(name, file, student):
-    path = file(MIXED if name == "mixed" else name)
+def test_files_run_everywhere_and_agree(name, float_file, student, tmp_path):
+    recipe = MIXED if name == "mixed" else recipes.rules(name)
+    float_file.check(recipe)
+    path = tmp_path / "a.tflite"
+    path.write_bytes(float_file.quantized(recipe, IO_RULES))
     outputs = run(path, "AUTO")
     largest = np.abs(outputs).max()
     for resolver in ("BUILTIN_REF", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"):
@@ -132,21 +137,8 @@ def test_files_run_everywhere_and_agree(name, file, student):
 
 
 @pytest.mark.slow
-def test_a_recipe_is_noted_and_verified(file, student):
-    path = file(MIXED)
-    notes = export.metadata(path)
-    assert notes["quantization"] == "recipe"
-    assert notes["inputs"]["image"]["dtype"] == "float32"
-    verified = export.verify(
-        path, student, X, latency_runs=0, measure_memory=False, verbose=False
-    )
-    assert verified.rows[1]["agreement"] > 0.9
-    assert verified.rows[1]["quantization"] == "recipe"
-
-
-@pytest.mark.slow
-def test_recipes_of_files_and_of_the_quantizer(student, tmp_path):
-    """A JSON file, and what RecipeManager returns."""
+def test_a_recipe_in_a_file(student, tmp_path):
+    """Of ai-edge-quantizer's own manager, and as JSON; noted and verified."""
     from ai_edge_quantizer import qtyping
     from ai_edge_quantizer import recipe_manager
 
@@ -155,62 +147,78 @@ def test_recipes_of_files_and_of_the_quantizer(student, tmp_path):
     recipe = manager.get_quantization_recipe()
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(recipe))
-    for given in (recipe, path, str(path)):
-        made = exported(
-            student,
-            tmp_path / "a.tflite",
-            quantization=given,
-            representative_dataset=X,
-            overwrite=True,
-        )
-        assert weights_in(made) == {
-            "conv1": "float32",
-            "dw": "float32",
-            "conv2": "int8",
-            "head": "float32",
-        }
+    for quantization in (recipe, path, str(path)):
+        name, rules = recipes.checked_quantization(quantization)
+        assert (name, rules) == ("recipe", recipe)
+    file = exported(
+        student,
+        tmp_path / "a.tflite",
+        quantization=path,
+        representative_dataset=X,
+    )
+    assert weights_in(file) == {
+        "conv1": "float32",
+        "dw": "float32",
+        "conv2": "int8",
+        "head": "float32",
+    }
+    notes = export.metadata(file)
+    assert notes["quantization"] == "recipe"
+    assert notes["inputs"]["image"]["dtype"] == "float32"
+    verified = export.verify(
+        file, student, X, latency_runs=0, measure_memory=False, verbose=False
+    )
+    assert verified.rows[1]["agreement"] > 0.9
+    assert verified.rows[1]["quantization"] == "recipe"
 
 
 @pytest.mark.slow
-def test_integer_and_camera_inputs(student, tmp_path):
-    options = {"quantization": "int4", "representative_dataset": X}
+@pytest.mark.parametrize("of_camera", [False, True])
+def test_integer_and_camera_inputs(of_camera, student, tmp_path):
+    options = {"interface": export.Interface(integer_io=True)}
+    images, expected = X, ("int8", "int8")
+    if of_camera:
+        signature = [tf.TensorSpec((1, 8, 8, 3), tf.uint8, name="image")]
+        options = {
+            "interface": export.Interface(input_signature=signature),
+            "preprocessing": lambda x: x / 255,
+        }
+        images, expected = (X * 50 + 100).clip(0, 255), ("uint8", "float32")
     path = exported(
         student,
         tmp_path / "a.tflite",
-        interface=export.Interface(integer_io=True),
+        quantization="int4",
+        representative_dataset=images,
         **options,
     )
     notes = export.metadata(path)
-    assert notes["inputs"]["image"]["dtype"] == "int8"
-    assert notes["outputs"]["output_0"]["dtype"] == "int8"
-    signature = [tf.TensorSpec((1, 8, 8, 3), tf.uint8, name="image")]
-    options["representative_dataset"] = (X * 50 + 100).clip(0, 255)
-    path = exported(
-        student,
-        tmp_path / "b.tflite",
-        preprocessing=lambda x: x / 255,
-        interface=export.Interface(input_signature=signature),
-        **options,
-    )
-    image = export.metadata(path)["inputs"]["image"]
-    assert (image["dtype"], image["scale"], image["zero_point"]) == (
-        "uint8",
-        1.0,
-        0,
-    )
+    ends = notes["inputs"]["image"], notes["outputs"]["output_0"]
+    assert tuple(end["dtype"] for end in ends) == expected
+    if of_camera:
+        assert (ends[0]["scale"], ends[0]["zero_point"]) == (1.0, 0)
 
 
 @pytest.mark.slow
-def test_a_recipe_with_an_algorithm_that_measures(student, tmp_path):
+def test_a_recipe_with_an_algorithm_that_measures(float_file, tmp_path):
     recipe = recipes.rules("int8")
     recipe[0]["algorithm_key"] = "GPTQ"
-    path = exported(
-        student,
-        tmp_path / "a.tflite",
-        quantization=recipe,
-        representative_dataset=X[:8],
+    float_file = quantizer.FloatFile(
+        float_file.data, float_file.operators, float_file.settings
     )
+    samples = [{"image": image[None]} for image in X[:8]]
+    float_file.calibrate(samples, recipe, verbose=False)
+    path = tmp_path / "a.tflite"
+    path.write_bytes(float_file.quantized(recipe))
     assert "int8" in weights_in(path).values()
+
+
+@pytest.mark.slow
+def test_large_constants_are_in_the_flatbuffer(tmp_path):
+    model = keras.Sequential([keras.Input((600,)), layers.Dense(600)])
+    path = exported(model, tmp_path / "a.tflite", quantization="int8_weights")
+    parts = flatbuffer.size_parts(path)
+    assert parts["weights"] == 360_000
+    assert export.load(path)(np.ones((1, 600))).shape == (1, 600)
 
 
 RULE = recipes.rule(activations=8)
@@ -244,16 +252,15 @@ def _escaped(text):
 @pytest.mark.parametrize(
     "rule, error",
     [
-        (recipes.rule("^con;"), "names no operator.*'conv1;', 'conv2;'"),
+        (recipes.rule("^con;"), "names no operator.*'conv1;', 'dw;'"),
         (recipes.rule("conv1", weights=2), "quantizes nothing.*CONV_2D"),
         (recipes.rule(operation="CONV2D"), r"\"operation\"] must be one of"),
         ({**recipes.rule(), "algorithm_key": "best"}, "is no rule of"),
     ],
 )
-def test_what_the_file_does_not_have(rule, error, tmp_path):
+def test_what_the_file_does_not_have(rule, error, float_file):
     with pytest.raises(ValueError, match=error):
-        exported(convnet(), tmp_path / "a.tflite", quantization=[rule])
-    assert list(tmp_path.iterdir()) == []
+        float_file.check([rule])
 
 
 @pytest.mark.slow

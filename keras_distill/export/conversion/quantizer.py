@@ -31,7 +31,7 @@ class FloatFile:
     def __init__(self, data, operators, settings):
         self.data = data
         self.operators = operators
-        self._settings = settings
+        self.settings = settings
         self._ranges = None
 
     def calibrate(self, samples, recipe, verbose):
@@ -58,7 +58,7 @@ class FloatFile:
             options = {"qsv_update_func": qsv_utils.min_max_update}
         bar = ProgressBar(len(samples), "sample", verbose)
         batches = converter.calibration_batches(
-            samples, self._settings, lambda: bar.update(bar.current + 1)
+            samples, self.settings, lambda: bar.update(bar.current + 1)
         )
         with _silence():
             measuring = calibrator.Calibrator(
@@ -66,7 +66,7 @@ class FloatFile:
             )
             for batch in batches:
                 measuring.calibrate(
-                    {self._settings["signature_name"]: [batch]}, manager
+                    {self.settings["signature_name"]: [batch]}, manager
                 )
         self._ranges = measuring.get_model_qsvs()
 
