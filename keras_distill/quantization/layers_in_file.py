@@ -74,8 +74,7 @@ def composed(layers, quantizations):
     (most, _), *others = sorted(
         groups.items(), key=lambda item: len(item[1]), reverse=True
     )
-    rules = [] if most == "float32" else recipes.rules(most)
+    rules = [] if most == "float32" and others else recipes.rules(most)
     for quantization, group in others:
-        if most != "float32" or quantization != "float32":
-            rules += recipes.rules(quantization, regex(group))
+        rules += recipes.rules(quantization, regex(group))
     return rules

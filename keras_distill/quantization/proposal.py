@@ -186,7 +186,7 @@ class _Search:
         self._trials = trials
         self._layers = layers
         self._holds = holds
-        self._rows = {(): student}
+        self._rows = {("float32",) * len(layers): student}
         self._best = None
 
     def smallest(self, steps):
@@ -218,7 +218,7 @@ class _Search:
             for layer in self._layers
         }
         rules = composed(self._layers, quantizations)
-        key = tuple(quantizations.values()) if rules else ()
+        key = tuple(quantizations.values())
         if key not in self._rows:
             self._rows[key] = self._trials.run(rules)
             self._progress.update(self._progress.current + 1)

@@ -97,7 +97,8 @@ def sensitivity(
     student = keras.Sequential(
         [
             keras.Input((12, 12, 1)),
-            keras.layers.Conv2D(8, 3, activation="relu", name="conv"),
+            keras.layers.Conv2D(16, 3, activation="relu", name="conv1"),
+            keras.layers.Conv2D(32, 3, activation="relu", name="conv2"),
             keras.layers.GlobalAveragePooling2D(),
             keras.layers.Dense(3, name="logits"),
         ]

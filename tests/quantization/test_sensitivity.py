@@ -10,6 +10,7 @@ from networks import convnet
 from networks import data
 
 import keras_distill as kd
+from keras_distill.export import recipes
 from keras_distill.export.file.layer_names import LayerOperator
 from keras_distill.quantization import layers_in_file
 from keras_distill.quantization import proposal
@@ -227,6 +228,6 @@ def test_layers_and_rules():
         (".*", "min_max_uniform_quantize"),
         ("^(d);", "no_quantize"),
     ]
-    assert layers_in_file.composed(found, {}) == []
+    assert layers_in_file.composed(found, {}) == recipes.rules("float32")
     with pytest.raises(ValueError, match="no layer with weights"):
         layers_in_file.layers_in_file(operators[:1])

@@ -199,5 +199,5 @@ def _silence():
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", message="[^a-z]*Enabling `experimen")
+        warnings.filterwarnings("ignore", message=".*_preserve_all_tensors")
         yield
