@@ -1,14 +1,13 @@
 """The network as int8 computes it, to be trained."""
 
+import importlib
+
 from keras_distill.quantization.aware import aware
 from keras_distill.quantization.fake_quantize import FakeQuantize
 from keras_distill.quantization.fake_quantize import QuantizedWeights
-from keras_distill.quantization.proposal import Recipe
-from keras_distill.quantization.proposal import Sensitivity
 from keras_distill.quantization.ranges import FreezeRanges
 from keras_distill.quantization.ranges import calibrate
 from keras_distill.quantization.rules import rule
-from keras_distill.quantization.sensitivity import sensitivity
 
 __all__ = [
     "FakeQuantize",
@@ -21,3 +20,21 @@ __all__ = [
     "rule",
     "sensitivity",
 ]
+
+# These need kd.export, which needs this package.
+_LATER_NAMES = {
+    "Recipe": "proposal",
+    "Sensitivity": "proposal",
+    "sensitivity": "layer_sensitivity",
+}
+
+
+def __getattr__(name):
+    if name in _LATER_NAMES:
+        module = importlib.import_module(f"{__name__}.{_LATER_NAMES[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__():
+    return __all__
