@@ -20,9 +20,12 @@ NONE = "no_quantize"
 # Algorithms that measure more of the data than ranges.
 _MEASURING = ("GPTQ", "OSCAR")
 _KEYS = ("regex", "operation", "algorithm_key", "op_config")
-_BITS = {"weight_tensor_config": (2, 4, 8, 16)}
-_BITS["activation_tensor_config"] = (8, 16)
-# What has kernels for 4-bit weights; depthwise convolutions have none.
+_BITS: dict[str, tuple[int, ...]] = {
+    "weight_tensor_config": (2, 4, 8, 16),
+    "activation_tensor_config": (8, 16),
+}
+# What has kernels for 4-bit weights; depthwise and transposed convolutions
+# have none.
 _INT4_OPERATORS = ("CONV_2D", "FULLY_CONNECTED")
 
 

@@ -49,13 +49,14 @@ def tflite(
             - `None`: float32. `"float16"`: weights in half precision.
             - `"int8"`: weights and activations in int8, integer arithmetic.
               `"int16x8"`: int8 weights, int16 activations. `"int4"`: 4-bit
-              weights of convolutions and `Dense`, int8 for the rest;
-              depthwise convolutions have no 4-bit kernels.
+              weights of convolutions and `Dense`, int8 for the rest, also
+              for the weights of depthwise and transposed convolutions, which
+              have no 4-bit kernels.
             - `"dynamic"`: int8 weights of large tensors; activations are
               quantized at each call.
             - `"int8_weights"`, `"int4_weights"`: the weights of convolutions
-              and `Dense` are stored in 8 or 4 bits (depthwise: 8) and
-              dequantized; the arithmetic is that of float32.
+              and `Dense` are stored in 8 or 4 bits (depthwise and transposed
+              ones in 8) and dequantized; the arithmetic is that of float32.
             - A recipe: a list of rules of Google's ai-edge-quantizer, or the
               path of its `.json`, for other bits from layer to layer. A
               rule's `"regex"` is looked for in names that begin with the

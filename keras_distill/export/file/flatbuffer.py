@@ -39,8 +39,8 @@ def metadata(filepath: str | os.PathLike) -> dict[str, Any]:
           `None` if it is unknown.
         - `"input_order"`: the inputs in the order of the model's call (TFLite
           sorts them by name). Files of earlier versions lack it.
-        - `"class_names"`, `"quantization"`, `"activation"`,
-          `"signature_name"`.
+        - `"class_names"`, `"quantization"` (`"recipe"` for a recipe),
+          `"activation"`, `"signature_name"`.
         - `"preprocessing"`: whether the file contains the preprocessing.
         - `"representative_samples"`, `"model"`, `"parameters"`,
           `"weights_sha256"`, `"created"`, `"versions"`.
