@@ -180,11 +180,11 @@ def quantized(file, request, verbose=True):
         verbose: Whether to show the progress of the calibration.
     """
     file.check(request.recipe)
-    if request.samples is not None:
-        file.calibrate(request.samples, request.recipe, verbose)
     try:
+        if request.samples is not None:
+            file.calibrate(request.samples, request.recipe, verbose)
         return file.quantized(request.recipe, request.io_rules)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise ExportError(
             f"'{request.model.name}' cannot be quantized by this recipe. "
             f"ai-edge-quantizer says: {error}"
