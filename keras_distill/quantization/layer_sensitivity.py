@@ -26,7 +26,7 @@ from keras_distill.quantization.ranges import range_layers
 from keras_distill.quantization.trials import Trials
 from keras_distill.views import Views
 
-QUANTIZATIONS = ("int4", "int8", "int16x8")
+QUANTIZATIONS = ("int4", "int4_weights", "int8", "int8_weights", "int16x8")
 
 
 def sensitivity(
@@ -66,8 +66,9 @@ def sensitivity(
         data: Data that training has not used, all classes mixed: as for
             `dataset` of `kd.export.verify`, with labels or without.
         quantizations: What to try for each layer, of `"int4"` (4-bit weights,
-            int8 activations), `"int8"`, and `"int16x8"` (int8 weights, int16
-            activations). Defaults to `("int4", "int8")`.
+            int8 activations), `"int8"`, `"int16x8"` (int8 weights, int16
+            activations), `"int4_weights"` and `"int8_weights"` (float
+            arithmetic). Defaults to `("int4", "int8")`.
         samples: How many samples to use at most: the first of a dataset,
             evenly spaced ones of arrays. Defaults to 500. Each layer takes
             as long as a file takes for that many samples, for each of the

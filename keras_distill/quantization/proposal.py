@@ -30,8 +30,8 @@ class Recipe(list):
     `json.dumps` writes the rules, `print` shows what they do.
 
     Attributes:
-        quantizations: A dict name of a layer -> `"int4"`, `"int8"`,
-            `"int16x8"` or `"float32"`.
+        quantizations: A dict name of a layer -> its quantization, or
+            `"float32"`.
         row: What the composed file gave on the data: `"accuracy"`,
             `"accuracy_drop_points"`, `"agreement"`, `"divergence"`,
             `"mean_absolute_difference"` and `"size_bytes"`; `None` if a value
