@@ -179,6 +179,8 @@ NOT_CALLED = {
     "kd.taps.Suggestion": "a result",
     "kd.models.Fitted": "a result",
     "kd.recipes.Settings": "a result",
+    "kd.quantization.Recipe": "a result",
+    "kd.quantization.Sensitivity": "a result",
     "kd.models.StandardizedConv2D": "Keras checks the arguments of Conv2D",
     "kd.losses.weighted_mean": "a function of tensors",
 }

@@ -44,7 +44,7 @@ def choose_file_inputs(inputs, preprocessing, quantization, dtype):
         )
     if not is_camera:
         return FileInputs(dtype)
-    if quantization == "int8":
+    if quantization in ("int8", "int4"):
         return QuantizedCameraInputs(preprocessing)
     return FileInputs(dtype, _BYTES)
 

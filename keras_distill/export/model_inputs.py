@@ -181,7 +181,9 @@ def named_outputs(structure):
     return {f"output_{i}": value for i, value in enumerate(structure)}
 
 
-def representative_samples(data, at_most, inputs):
+def representative_samples(
+    data, at_most, inputs, argument="representative_dataset"
+):
     """Reads what a converter is calibrated on, sample by sample.
 
     Args:
@@ -189,6 +191,7 @@ def representative_samples(data, at_most, inputs):
         at_most: How many samples to take: the first of a dataset, evenly
             spaced ones of arrays.
         inputs: From `input_signature`.
+        argument: The name of the user's argument, for messages.
 
     Returns:
         A list of dicts name in the file -> array `(1, ...)` of its dtype.
@@ -203,12 +206,12 @@ def representative_samples(data, at_most, inputs):
         return array.astype("uint8" if array.dtype == "uint8" else dtypes[name])
 
     samples = []
-    for x, _ in batches(data, "representative_dataset", at_most):
-        arrays = feed(x, inputs, "representative_dataset")
+    for x, _ in batches(data, argument, at_most):
+        arrays = feed(x, inputs, argument)
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(
-                    "`representative_dataset` holds NaN or infinity for the "
+                    f"`{argument}` holds NaN or infinity for the "
                     f"input '{name}': it has no range to measure."
                 )
         for i in range(min(map(len, arrays.values()))):
@@ -218,7 +221,5 @@ def representative_samples(data, at_most, inputs):
             if len(samples) == at_most:
                 return samples
     if not samples:
-        raise ValueError(
-            "`representative_dataset` is empty. Was it consumed before?"
-        )
+        raise ValueError(f"`{argument}` is empty. Was it consumed before?")
     return samples

@@ -16,6 +16,7 @@ from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_string
 from keras_distill._arguments import one_of
 from keras_distill.export import model_inputs
+from keras_distill.export import recipes
 from keras_distill.export.file import notes
 from keras_distill.export.file_inputs import choose_file_inputs
 from keras_distill.export.network import ACTIVATIONS
@@ -24,9 +25,9 @@ from keras_distill.export.network import check_activation
 from keras_distill.export.network import check_preprocessing
 from keras_distill.export.paths import checked_path
 
-QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
+QUANTIZATIONS = recipes.CONVERTED
 # What the activations of an integer file are.
-_INTEGERS = {"int8": "int8", "int16x8": "int16"}
+_INTEGERS = {"int8": "int8", "int4": "int8", "int16x8": "int16"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,10 @@ class Interface:
         activation: `"softmax"` or `"sigmoid"`, applied to every output. For
             models that give logits: a model that ends in a softmax or a
             sigmoid is refused. Defaults to `None`.
-        integer_io: Whether inputs and outputs of `"int8"` (`"int16x8"`) files
-            are int8 (int16) too. Defaults to `False`: they stay float32.
+        integer_io: Whether inputs and outputs of `"int8"` and `"int4"`
+            (`"int16x8"`) files are int8 (int16) too, and those of a recipe
+            what its rules make of them. Defaults to `False`: they stay
+            float32.
         signature_name: Name of the file's signature. Defaults to TensorFlow's
             `"serving_default"`.
         allow_select_tf_ops: Whether TensorFlow operators (Flex) may stay if
@@ -137,6 +140,7 @@ class ExportRequest:
         inputs: Its inputs by name, from `model_inputs.input_signature`.
         file_inputs: How the inputs of the file differ from them.
         output_dtype: dtype of the file's outputs, if it is an integer file.
+        recipe: The rules for ai-edge-quantizer, or `None`.
         samples: The calibration samples of an integer file: a list of dicts
             name -> array `(1, ...)`. `None` for other files.
         input_ranges: dict name -> [low, high] or `None`.
@@ -163,9 +167,8 @@ class ExportRequest:
         self.model = model
         self.overwrite = checked_boolean("`overwrite`", overwrite)
         self.filepath = checked_path(filepath, "litert", overwrite)
-        self.quantization = one_of(
-            "`quantization`", quantization, QUANTIZATIONS
-        )
+        quantization, self.recipe = recipes.checked_quantization(quantization)
+        self.quantization = quantization
         self.interface = _checked_interface(interface, quantization)
         check_activation(model, self.interface.activation)
         self.class_names, input_range, self.user_metadata = (
@@ -174,13 +177,16 @@ class ExportRequest:
         self.network = Network(model, preprocessing, self.interface.activation)
 
         signature, inputs = _signature(model, preprocessing, self.interface)
-        self.output_dtype = (
-            _INTEGERS[quantization] if self.interface.integer_io else "float32"
-        )
+        self.output_dtype = "float32"
+        if self.interface.integer_io:
+            self.output_dtype = _INTEGERS.get(quantization, "float32")
         self.file_inputs = choose_file_inputs(
             inputs, preprocessing, quantization, self.output_dtype
         )
-        if self.is_integer:
+        needs_samples = self.is_integer or (
+            self.recipe is not None and recipes.needs_data(self.recipe)
+        )
+        if needs_samples:
             _check_no_strings(inputs)
         if quantization == "int16x8":
             _check_dtypes(model, inputs)
@@ -189,7 +195,7 @@ class ExportRequest:
         self.network.check_shapes(self.signature)
 
         samples = None
-        if self.is_integer:
+        if needs_samples:
             samples = _samples(
                 representative_dataset, self.inputs, quantization
             )
@@ -202,8 +208,20 @@ class ExportRequest:
 
     @property
     def is_integer(self):
-        """Whether activations are integers."""
+        """Whether all activations are meant to be integers."""
         return self.quantization in _INTEGERS
+
+    @property
+    def io_rules(self):
+        """The rules for the inputs and outputs of a recipe without any."""
+        rules = []
+        if self.file_inputs.dtype == "uint8":
+            rules += [recipes.rule("", "INPUT", activations=8, unsigned=True)]
+        elif not self.interface.integer_io:
+            rules += [recipes.rule("", "INPUT", weights=None)]
+        if not self.interface.integer_io:
+            rules += [recipes.rule("", "OUTPUT", weights=None)]
+        return rules
 
 
 def _checked_interface(interface, quantization):
@@ -213,9 +231,11 @@ def _checked_interface(interface, quantization):
             "`interface` must be a kd.export.Interface. Received: "
             f"{interface!r} of type {type(interface).__name__}"
         )
-    if interface.integer_io and quantization not in _INTEGERS:
+    integers = (*_INTEGERS, recipes.RECIPE)
+    if interface.integer_io and quantization not in integers:
         raise ValueError(
-            '`integer_io=True` needs quantization="int8" or "int16x8". '
+            '`integer_io=True` needs quantization="int8", "int4" or '
+            '"int16x8", or a recipe. '
             f"Received: quantization={quantization!r}"
         )
     return interface
@@ -275,10 +295,16 @@ def _check_no_strings(inputs):
             )
 
 
+def _described(quantization):
+    if quantization == recipes.RECIPE:
+        return "This recipe for `quantization`"
+    return f'quantization="{quantization}"'
+
+
 def _samples(dataset, inputs, quantization):
     if dataset is None:
         raise ValueError(
-            f'quantization="{quantization}" needs `representative_dataset=`: '
+            f"{_described(quantization)} needs `representative_dataset=`: "
             "some hundred inputs, such as the training dataset."
         )
     if not isinstance(dataset, RepresentativeDataset):

@@ -9,6 +9,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -26,7 +27,7 @@ def tflite(
     model: keras.Model,
     filepath: str | os.PathLike,
     *,
-    quantization: str | None = None,
+    quantization: str | os.PathLike | Sequence[dict] | None = None,
     representative_dataset: Any = None,
     preprocessing: Views | Callable | None = None,
     interface: Interface | None = None,
@@ -38,18 +39,37 @@ def tflite(
 
     Args:
         model: A built `keras.Model`. Layers in half precision are converted
-            in float32. Recurrent layers are unrolled for `"int8"` and
-            `"int16x8"`, and for an open batch size. The model itself does not
+            in float32. Recurrent layers are unrolled if representative data
+            is used, and for an open batch size. The model itself does not
             change.
         filepath: Where to write, ending in `.tflite`. Missing folders are
             created.
-        quantization: `None`: float32. `"float16"`: weights in half precision.
-            `"dynamic"`: int8 weights of large tensors, float arithmetic
-            around them. `"int8"`: weights and activations in int8.
-            `"int16x8"`: int16 activations, int8 weights. Defaults to `None`.
-        representative_dataset: Data on which `"int8"` and `"int16x8"` measure
-            the range of activations: inputs preprocessed as in training (raw
-            ones, if the file contains the `preprocessing`), all classes mixed.
+        quantization: What the file computes with. Defaults to `None`.
+
+            - `None`: float32. `"float16"`: weights in half precision.
+            - `"int8"`: weights and activations in int8, integer arithmetic.
+              `"int16x8"`: int8 weights, int16 activations. `"int4"`: 4-bit
+              weights of convolutions and `Dense`, int8 for the rest, also
+              for the weights of depthwise and transposed convolutions, which
+              have no 4-bit kernels.
+            - `"dynamic"`: int8 weights of large tensors; activations are
+              quantized at each call.
+            - `"int8_weights"`, `"int4_weights"`: the weights of convolutions
+              and `Dense` are stored in 8 or 4 bits (depthwise and transposed
+              ones in 8) and dequantized; the arithmetic is that of float32.
+            - A recipe: a list of rules of Google's ai-edge-quantizer, or the
+              path of its `.json`, for other bits from layer to layer. A
+              rule's `"regex"` is looked for in names that begin with the
+              Keras layer's name and `";"`: `"^(conv1|conv2);"`. The last
+              rule that fits counts; what none fits stays float.
+              `kd.quantization.sensitivity` proposes recipes.
+
+            `"int4"`, `"int8_weights"`, `"int4_weights"` and recipes need
+            `pip install "keras-distill[quantization]"`.
+        representative_dataset: Data on which `"int8"`, `"int16x8"`, `"int4"`
+            and recipes with integer activations measure the range of
+            activations: inputs preprocessed as in training (raw ones, if the
+            file contains the `preprocessing`), all classes mixed.
             A `tf.data.Dataset` of `x`, `(x, y)` or `(x, y, sample_weight)`
             batches, any iterable of such batches or a function that returns
             one, one array, a dict of arrays, or a tuple `(x, y)`. 500 samples
@@ -84,13 +104,16 @@ def tflite(
             contradicts another, or if representative data is missing, empty or
             does not fit the inputs.
         FileExistsError: If the file exists and `overwrite` is `False`.
+        ImportError: If `quantization` needs ai-edge-quantizer, and it is not
+            installed.
         ExportError: If TFLite has no operator for a part of the model (the
             message names operator and layer), if its converter crashes, or if
             the converted file does not run. Nothing is left behind.
 
     Warns:
         UserWarning: If representative data lies in another range than
-            `"input_range"`, or if an integer file keeps floats inside.
+            `"input_range"`, or if an integer file keeps floats inside; those
+            of a recipe are meant.
 
     Example:
 

@@ -1,5 +1,7 @@
 """The network as int8 computes it, to be trained."""
 
+import importlib
+
 from keras_distill.quantization.aware import aware
 from keras_distill.quantization.fake_quantize import FakeQuantize
 from keras_distill.quantization.fake_quantize import QuantizedWeights
@@ -12,8 +14,29 @@ __all__ = [
     "FakeQuantize",
     "FreezeRanges",
     "QuantizedWeights",
+    "Recipe",
+    "Sensitivity",
     "aware",
     "calibrate",
     "fine_tune",
     "rule",
+    "sensitivity",
 ]
+
+# These need kd.export, which needs this package.
+_LATER_NAMES = {
+    "Recipe": "proposal",
+    "Sensitivity": "proposal",
+    "sensitivity": "layer_sensitivity",
+}
+
+
+def __getattr__(name):
+    if name in _LATER_NAMES:
+        module = importlib.import_module(f"{__name__}.{_LATER_NAMES[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__():
+    return __all__

@@ -493,9 +493,9 @@ ERRORS = {
     ),
     "suffix": (dict(filepath="a.lite"), ValueError, "must end in '.tflite'"),
     "quantization": (
-        dict(quantization="int4"),
+        dict(quantization="int3"),
         ValueError,
-        r"one of None, 'float16', 'dynamic', 'int8', 'int16x8'.*'int4'",
+        r"one of None, 'float16', 'dynamic', 'int8', 'int16x8'.*'int3'",
     ),
     "integer io": (
         dict(

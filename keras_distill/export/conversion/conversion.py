@@ -22,6 +22,8 @@ from keras_distill._progress import ProgressBar
 from keras_distill.export import quiet
 from keras_distill.export.conversion import converter
 from keras_distill.export.conversion import explanation
+from keras_distill.export.conversion import quantizer
+from keras_distill.export.file import layer_names
 from keras_distill.export.temporary import temporary_folder
 
 
@@ -40,20 +42,42 @@ def convert(request, verbose=True, in_child=True):
         ExportError: If TFLite cannot convert it; the message names operators
             and layers.
     """
+    if request.recipe is not None:
+        return quantizer.quantized(float_file(request), request, verbose)
     settings, samples = _settings(request), request.samples
+    with _saved_model(request, settings) as folder:
+        if samples is None:
+            return _converted_to_float(folder, settings)
+        progress = _Progress(len(samples), verbose)
+        run = _converted_in_child if in_child else converter.converted
+        return run(folder, settings, samples, progress)
+
+
+def float_file(request):
+    """Converts to the `quantizer.FloatFile` that recipes quantize."""
+    settings = _settings(request)
+    with _saved_model(request, settings) as folder:
+        data = _converted_to_float(folder, {**settings, "quantization": None})
+    data, operators = layer_names.named(data, request.model)
+    return quantizer.FloatFile(data, operators, settings)
+
+
+@contextlib.contextmanager
+def _saved_model(request, settings):
+    """Yields a SavedModel; an error inside is explained by its layers."""
     with temporary_folder("keras_distill-") as folder:
         _write_saved_model(request, folder)
         try:
-            if samples is None:
-                with quiet.without_native_log(), quiet.without_python_log():
-                    return converter.converted(folder, settings)
-            progress = _Progress(len(samples), verbose)
-            run = _converted_in_child if in_child else converter.converted
-            return run(folder, settings, samples, progress)
+            yield folder
         except Exception as error:
             raise explanation.explained(
                 error, folder, request.model, settings
             ) from error
+
+
+def _converted_to_float(folder, settings):
+    with quiet.without_native_log(), quiet.without_python_log():
+        return converter.converted(folder, settings)
 
 
 def _settings(request):

@@ -63,10 +63,7 @@ def converted(saved_model, settings, samples=None, progress=None):
     if samples is not None:
 
         def calibration():
-            for group in _groups(samples, settings["calibration_batch"]):
-                for _ in group:
-                    progress()
-                yield _batch(group, settings)
+            return calibration_batches(samples, settings, progress)
 
         converter.representative_dataset = calibration
         converter.inference_input_type = tf.as_dtype(settings["input_dtype"])
@@ -75,6 +72,18 @@ def converted(saved_model, settings, samples=None, progress=None):
         # The converter's own use of tf.lite.Interpreter while calibrating.
         warnings.filterwarnings("ignore", message=r"[\s\S]*tf\.lite\.Interpr")
         return converter.convert()
+
+
+def calibration_batches(samples, settings, progress):
+    """Yields the samples in batches of the size that the network takes.
+
+    Args:
+        samples, settings, progress: As for `converted`.
+    """
+    for group in _groups(samples, settings["calibration_batch"]):
+        for _ in group:
+            progress()
+        yield _batch(group, settings)
 
 
 def store_samples(filepath, samples):

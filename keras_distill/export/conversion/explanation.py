@@ -195,20 +195,30 @@ def layer_of(path, model):
     Returns:
         `"layer 'backbone/conv' (Conv2D)"`, or `None` if the path has none.
     """
+    nested = nested_layers(path.split(";")[0], model)
+    if not nested:
+        return None
+    names = "/".join(layer.name for layer in nested)
+    return f"layer '{names}' ({type(nested[-1]).__name__})"
+
+
+def nested_layers(path, model):
+    """Finds the Keras layers of one TensorFlow name, the outermost first.
+
+    Args:
+        path: `"net_1/backbone_1/conv_1/Relu"`.
+        model: The `keras.Model` that was traced.
+    """
     layers = {layer.name: layer for layer in flatten_layers(model)}
-    names = path.split(";")[0].split("/")
     numbered = _numbered(path, model)
     nested = []
-    for name in names:
+    for name in path.split("/"):
         stem = re.sub(r"_\d+$", "", name)
         order = (stem, name) if numbered else (name, stem)
         known = [n for n in order if n in layers and layers[n] is not model]
         nested += known[:1]
-    if not nested:
-        return None
     # An operation is often named after its layer: "relu/Relu" or "relu/relu".
-    nested = list(dict.fromkeys(nested))
-    return f"layer '{'/'.join(nested)}' ({type(layers[nested[-1]]).__name__})"
+    return [layers[name] for name in dict.fromkeys(nested)]
 
 
 def _numbered(path, model):

@@ -39,8 +39,8 @@ def metadata(filepath: str | os.PathLike) -> dict[str, Any]:
           `None` if it is unknown.
         - `"input_order"`: the inputs in the order of the model's call (TFLite
           sorts them by name). Files of earlier versions lack it.
-        - `"class_names"`, `"quantization"`, `"activation"`,
-          `"signature_name"`.
+        - `"class_names"`, `"quantization"` (`"recipe"` for a recipe),
+          `"activation"`, `"signature_name"`.
         - `"preprocessing"`: whether the file contains the preprocessing.
         - `"representative_samples"`, `"model"`, `"parameters"`,
           `"weights_sha256"`, `"created"`, `"versions"`.
@@ -111,17 +111,9 @@ def read_metadata(filepath):
 
 def write_metadata(filepath, notes):
     """Puts a dict into a TFLite file and replaces an earlier one of ours."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    class Builder(flatbuffers.Builder):
-        def StartVector(self, size, count, alignment):
-            if size == 1:  # the contents of a buffer
-                alignment = max(alignment, _ALIGNMENT)
-            return super().StartVector(size, count, alignment)
-
-    data = pathlib.Path(filepath).read_bytes()
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    model = unpacked(pathlib.Path(filepath).read_bytes())
     text = json.dumps(notes, ensure_ascii=False).encode()
     buffer = schema.BufferT(data=np.frombuffer(text, dtype="uint8"))
     entries = [e for e in model.metadata or [] if e.name != NAME]
@@ -130,9 +122,37 @@ def write_metadata(filepath, notes):
     )
     model.buffers.append(buffer)
     model.metadata = entries
-    builder = Builder(len(data) + len(text) + 4096)
+    pathlib.Path(filepath).write_bytes(packed(model))
+
+
+def unpacked(data):
+    """Returns the objects of a file's bytes, to be changed."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # Constants may stand behind the flatbuffer.
+            buffer.data = np.frombuffer(
+                data, "uint8", buffer.size, buffer.offset
+            )
+        buffer.offset = buffer.size = 0
+    return model
+
+
+def packed(model):
+    """Returns the bytes of a file of what `unpacked` returned."""
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):
+        def StartVector(self, size, count, alignment):
+            if size == 1:  # the contents of a buffer
+                alignment = max(alignment, _ALIGNMENT)
+            return super().StartVector(size, count, alignment)
+
+    constants = (b.data for b in model.buffers if b.data is not None)
+    builder = Builder(sum(map(len, constants)) + 65536)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    pathlib.Path(filepath).write_bytes(builder.Output())
+    return bytes(builder.Output())
 
 
 class Operator(NamedTuple):
@@ -162,11 +182,7 @@ def operators(filepath):
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    names = {
-        number: name
-        for name, number in vars(schema.BuiltinOperator).items()
-        if isinstance(number, int)
-    }
+    names = operator_names()
     listed = []
     with _mapped(filepath) as data:
         model = schema.Model.GetRootAs(data, 0)
@@ -187,6 +203,17 @@ def operators(filepath):
                 )
                 listed.append(Operator(name, builtin, outputs))
     return listed
+
+
+def operator_names():
+    """Returns a dict number of a builtin operator -> its name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {
+        number: name
+        for name, number in vars(schema.BuiltinOperator).items()
+        if isinstance(number, int)
+    }
 
 
 def operator_counts(operators):
