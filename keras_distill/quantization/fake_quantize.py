@@ -182,12 +182,22 @@ class QuantizedWeights(keras.layers.Wrapper):
                 kernel, (*shape[:split], math.prod(shape[split:]))
             )
             axis = split
-        kernel = _symmetric(kernel, self.bits, axis)
+        axes = None if axis is None else tuple(range(axis))
+        largest = ops.max(ops.abs(ops.stop_gradient(kernel)), axis=axes)
+        largest = ops.maximum(largest, _LEAST_WIDTH)
         if self.bits < 8:
-            # The same values, as a file of int8 weights holds them.
-            kernel = _symmetric(
-                kernel, 8, axis, 127 / _largest_integer(self.bits)
+            # The file's scale has to be that of fewer integers, and TFLite's
+            # converter takes it from the last rounding if it is the only one
+            # of its kind.
+            integers = 2 ** (self.bits - 1) - 1
+            scale = largest / integers
+            kernel += ops.stop_gradient(
+                ops.round(kernel / scale) * scale - kernel
             )
+            largest = 127 * scale
+        kernel = _round(
+            kernel, -largest, largest, narrow_range=True, axis=axis
+        )
         return ops.reshape(kernel, shape)
 
     def get_config(self):
@@ -196,18 +206,3 @@ class QuantizedWeights(keras.layers.Wrapper):
             "bits": self.bits,
             "channel_axes": self.channel_axes,
         }
-
-
-def _largest_integer(bits):
-    return 2 ** (bits - 1) - 1
-
-
-def _symmetric(kernel, bits, axis, factor=1.0):
-    """Rounds to integers around 0; the largest of them is `factor` times the
-    largest weight."""
-    axes = None if axis is None else tuple(range(axis))
-    largest = ops.max(ops.abs(ops.stop_gradient(kernel)), axis=axes)
-    largest = factor * ops.maximum(largest, _LEAST_WIDTH)
-    return _round(
-        kernel, -largest, largest, num_bits=bits, narrow_range=True, axis=axis
-    )
