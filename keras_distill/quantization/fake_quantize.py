@@ -195,9 +195,7 @@ class QuantizedWeights(keras.layers.Wrapper):
                 ops.round(kernel / scale) * scale - kernel
             )
             largest = 127 * scale
-        kernel = _round(
-            kernel, -largest, largest, narrow_range=True, axis=axis
-        )
+        kernel = _round(kernel, -largest, largest, narrow_range=True, axis=axis)
         return ops.reshape(kernel, shape)
 
     def get_config(self):
