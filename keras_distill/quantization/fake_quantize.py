@@ -44,6 +44,8 @@ class FakeQuantize(keras.layers.Layer):
         minimum, maximum: The range, two scalar variables.
     """
 
+    only_rounds = True  # for `_keras.heads`
+
     def __init__(self, bits=8, value_range=None, momentum=0.99, **kwargs):
         super().__init__(**kwargs)
         self.bits = checked_bits("`bits`", bits)

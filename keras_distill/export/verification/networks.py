@@ -5,12 +5,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._keras.masks import mask_of
+from keras_distill.export import aware
 from keras_distill.export import model_inputs
 from keras_distill.export import network
 from keras_distill.export.file import flatbuffer
 from keras_distill.export.file.lite_model import LiteModel
 from keras_distill.export.file.lite_model import milliseconds
 from keras_distill.export.verification import memory
+from keras_distill.export.verification import trained
 
 
 class ComparedNetwork:
@@ -37,6 +39,10 @@ class ComparedNetwork:
     def facts(self, output, sample):
         """Returns the part of a row that needs no labels."""
         raise NotImplementedError
+
+    def output_scale(self, output):
+        """Returns the step between two values of an output, or `None`."""
+        return None
 
     def latency(self, sample, runs):
         """Measures `(runs,)` milliseconds for a batch of one sample."""
@@ -113,7 +119,7 @@ class KerasNetwork(ComparedNetwork):
             "file": self.label,
             "path": None,
             "quantization": None,
-            "parameters": int(self.model.count_params()),
+            "parameters": aware.number_of_parameters(self.model),
             "size_parts": None,
             "size_bytes": sum(
                 int(np.prod(w.shape)) * tf.as_dtype(w.dtype).size
@@ -263,6 +269,11 @@ class File(ComparedNetwork):
             "foreign_operators": list(flatbuffer.operator_counts(foreign)),
             "memory_bytes": resident,
         }
+
+    def output_scale(self, output):
+        numbers = self.model.output_numbers
+        number = numbers.get(output, next(iter(numbers.values())))
+        return trained.output_scale(self.model.filepath, number)
 
     def latency(self, sample, runs):
         return self.model.measure_latency(sample, runs)
