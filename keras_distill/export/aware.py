@@ -1,7 +1,5 @@
 """What a model of `kd.quantization.aware` tells its file, and asks of it."""
 
-import math
-
 from keras_distill._keras.layers import flatten_layers
 from keras_distill.quantization.fake_quantize import QuantizedWeights
 from keras_distill.quantization.ranges import range_layers
@@ -26,16 +24,6 @@ def weight_bits(model):
     return sorted({layer.bits for layer in weight_layers(model)})
 
 
-def number_of_parameters(model):
-    """Counts a model's parameters; ranges are none."""
-    of_ranges = sum(
-        math.prod(variable.shape)
-        for layer in range_layers(model)
-        for variable in layer.variables
-    )
-    return int(model.count_params()) - of_ranges
-
-
 def check_exportable(model, quantization, representative_dataset):
     """Raises unless a file can have the ranges of a model of `aware`.
 
@@ -55,20 +43,43 @@ def check_exportable(model, quantization, representative_dataset):
             "gets the ranges that it has: leave `representative_dataset` out. "
             "To measure them anew: kd.quantization.calibrate(model, data)."
         )
-    unknown = [x.name for x in range_layers(model) if not x.has_range]
-    if unknown:
-        raise ValueError(
-            f"'{model.name}' has no ranges yet, such as that of "
-            f"'{unknown[0]}' ({len(unknown)} of {len(range_layers(model))}): "
-            "train it, or measure them with "
-            "kd.quantization.calibrate(model, data)."
-        )
+    check_has_ranges(model)
     few = [layer for layer in range_layers(model) if layer.bits < 8]
     if few:
         raise ValueError(
             f"'{model.name}' has activations of {few[0].bits} bits, but TFLite "
             "computes with 8: kd.quantization.aware(student, activations=8)."
         )
+
+
+def check_has_ranges(model):
+    """Raises if a range was neither measured nor given."""
+    ranges = range_layers(model)
+    unknown = [layer.name for layer in ranges if not layer.has_range]
+    if unknown:
+        raise ValueError(
+            f"'{model.name}' rounds to ranges that it does not have yet "
+            f"({len(unknown)} of {len(ranges)}, such as '{unknown[0]}'): train "
+            "it, or measure them with kd.quantization.calibrate(model, data)."
+        )
+
+
+def check_format(model, format):
+    """Raises unless a format can hold a model of `aware`.
+
+    Args:
+        model: The model.
+        format: As in `kd.export.export_model`.
+    """
+    if format in ("onnx", "openvino"):
+        raise ValueError(
+            f"'{model.name}' was made by kd.quantization.aware, for TFLite's "
+            f"int8 operators, and nobody checked what '{format}' makes of it. "
+            "Export the student that it was made from, or the SavedModel of "
+            "this one, which other converters read."
+        )
+    if format == "tf_saved_model":
+        check_has_ranges(model)
 
 
 def input_range(model):

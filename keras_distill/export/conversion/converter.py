@@ -29,10 +29,10 @@ def converted(saved_model, settings, samples=None, progress=None):
         settings: A dict of plain values: `"signature_name"`, `"quantization"`
             (as in `kd.export.tflite`), `"select_tf_ops"` (bool),
             `"has_ranges"` (whether the SavedModel rounds to the ranges of an
-            int8 file itself), and for integer files `"input_dtype"` and `"output_dtype"` (names),
-            `"calibration_dtypes"`, a dict input name -> name of the dtype that
-            the SavedModel takes, and `"calibration_batch"`, the number of
-            samples per call.
+            int8 file itself), and for integer files `"input_dtype"` and
+            `"output_dtype"` (names), `"calibration_dtypes"`, a dict input name
+            -> name of the dtype that the SavedModel takes, and
+            `"calibration_batch"`, the number of samples per call.
         samples: What to calibrate on, for integer quantization without
             ranges: an iterable of dicts input name -> array `(1, ...)`.
             int16x8 reads it twice.

@@ -11,6 +11,7 @@ import tensorflow as tf
 import keras_distill
 from keras_distill._arguments import checked_strings
 from keras_distill._keras.fingerprint import fingerprint
+from keras_distill.cost import count_parameters
 from keras_distill.export import aware
 
 # Two ranges belong to one kind of data if little of one is outside the other
@@ -169,7 +170,7 @@ def notes(request, inputs, outputs):
         ),
         "trained_ranges": request.is_aware,
         "weight_bits": aware.weight_bits(request.model) or None,
-        "parameters": aware.number_of_parameters(request.model),
+        "parameters": count_parameters(request.model),
         "weights_sha256": fingerprint(request.model),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"

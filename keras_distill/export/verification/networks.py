@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._keras.masks import mask_of
-from keras_distill.export import aware
+from keras_distill.cost import count_parameters
 from keras_distill.export import model_inputs
 from keras_distill.export import network
 from keras_distill.export.file import flatbuffer
@@ -119,7 +119,7 @@ class KerasNetwork(ComparedNetwork):
             "file": self.label,
             "path": None,
             "quantization": None,
-            "parameters": aware.number_of_parameters(self.model),
+            "parameters": count_parameters(self.model),
             "size_parts": None,
             "size_bytes": sum(
                 int(np.prod(w.shape)) * tf.as_dtype(w.dtype).size
@@ -166,6 +166,7 @@ class File(ComparedNetwork):
         measure_memory: Whether `facts` measures memory.
 
     Attributes:
+        has_trained_ranges: Whether it comes from an aware model.
         expected_ranges: dict input -> [low, high] that the file was made for.
         measured_ranges: dict input -> [low, high] of what it was fed with.
     """
@@ -191,6 +192,7 @@ class File(ComparedNetwork):
         self._quantization = (
             (notes["quantization"] or "float32") if notes else None
         )
+        self.has_trained_ranges = bool(notes.get("trained_ranges"))
         self.takes_raw_data = bool(notes.get("preprocessing"))
         # LiteRT sorts inputs by name, data has the order of the call.
         self._order = notes.get("input_order") or self.model.input_names

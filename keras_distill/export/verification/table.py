@@ -106,16 +106,18 @@ def _about_answers(verification):
 def _about_trained(rows):
     """Yields what files have of an aware student."""
     for row in rows:
-        if row.get("trained_weights") is None:
+        if "equal_kernels" not in row:
             continue
         weights, ranges = (
             "{} of {}".format(*row[key])
-            for key in ("trained_weights", "trained_ranges")
+            for key in ("equal_kernels", "equal_ranges")
         )
-        floats = "" if row["integer_throughout"] else "not "
+        kind = (
+            "integer throughout" if row["integer_throughout"] else "with floats"
+        )
         yield (
-            f"'{row['file']}' has {weights} kernels and {ranges} ranges of the "
-            f"student. It is {floats}integer throughout."
+            f"'{row['file']}', {kind}, has {weights} kernels and {ranges} "
+            "ranges of the student."
         )
 
 

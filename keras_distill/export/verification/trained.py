@@ -20,7 +20,7 @@ def facts(filepath, student):
         student: A model of `kd.quantization.aware`.
 
     Returns:
-        A dict: `"trained_weights"` and `"trained_ranges"`, each how many of
+        A dict: `"equal_kernels"` and `"equal_ranges"`, each how many of
         the student's the file has, and how many there are, and
         `"integer_throughout"`.
     """
@@ -43,8 +43,8 @@ def facts(filepath, student):
         for expected, expected_zero in map(_scale, range_layers(student))
     ]
     return {
-        "trained_weights": [sum(weights), len(weights)],
-        "trained_ranges": [sum(ranges), len(ranges)],
+        "equal_kernels": [sum(weights), len(weights)],
+        "equal_ranges": [sum(ranges), len(ranges)],
         "integer_throughout": not float_operators(filepath),
     }
 

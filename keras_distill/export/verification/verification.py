@@ -98,8 +98,8 @@ def verify(
 
         max_difference_steps      max |f - z| / s
         equal_outputs             share of |f - z| <= s / 2
-        trained_weights           kernels that the file has of the student's,
-        trained_ranges            and ranges: how many, and of how many
+        equal_kernels             kernels that the file has of the student's,
+        equal_ranges              and ranges: how many, and of how many
         integer_throughout        whether the file computes nothing in float
 
     Each row also has the file's size, its operators and whether all are
@@ -243,7 +243,7 @@ def verify(
         times = _latency(network, sample, latency_runs)
         rows.append({**facts, **answers, **times})
         rows[-1]["multiply_accumulates"] = products
-        if is_aware(student) and isinstance(network, File):
+        if is_aware(student) and getattr(network, "has_trained_ranges", False):
             rows[-1].update(trained.facts(network.model.filepath, student))
     facts = comparison.facts()
     if metric is not None and comparison.metric is None:
