@@ -97,20 +97,20 @@ def scale_and_offset(layer, channels):
     if isinstance(layer, layers.Rescaling):
         scale, offset = np.array(layer.scale), np.array(layer.offset)
     elif isinstance(layer, layers.Normalization):
-        deviation = np.sqrt(np.array(layer.variance)).ravel()
+        deviation = np.sqrt(ops.convert_to_numpy(layer.variance)).ravel()
         deviation = np.maximum(deviation, keras.config.epsilon())
-        mean = np.array(layer.mean).ravel()
+        mean = ops.convert_to_numpy(layer.mean).ravel()
         scale, offset = 1.0 / deviation, -mean / deviation
         if layer.invert:
             scale, offset = deviation, mean
     else:
         mean, variance = layer.moving_mean, layer.moving_variance
-        scale = 1.0 / np.sqrt(np.array(variance) + layer.epsilon)
+        scale = 1.0 / np.sqrt(ops.convert_to_numpy(variance) + layer.epsilon)
         if layer.scale:
-            scale = scale * np.array(layer.gamma)
-        offset = -np.array(mean) * scale
+            scale = scale * ops.convert_to_numpy(layer.gamma)
+        offset = -ops.convert_to_numpy(mean) * scale
         if layer.center:
-            offset = offset + np.array(layer.beta)
+            offset = offset + ops.convert_to_numpy(layer.beta)
     return (
         np.broadcast_to(scale, (channels,)),
         np.broadcast_to(offset, (channels,)),
