@@ -100,8 +100,25 @@ class FakeQuantize(keras.layers.Layer):
             return x
         if training and self.value_range is None:
             self._follow(x)
-        y = _round(x, self.minimum, self.maximum, num_bits=self.bits)
+        y = _round(x, *self.rounding_range(), num_bits=self.bits)
         return ops.cast(y, self.compute_dtype)
+
+    def rounding_range(self):
+        """The range, widened until one of its integers is 0.
+
+        TFLite would move it instead, by up to half an integer: of [-1, 1],
+        which is that of many images, one end would be outside, and all values
+        of a byte halfway between two integers, which no two programs round
+        alike.
+        """
+        low, high = self.minimum, self.maximum
+        largest = 2.0**self.bits - 1.0
+        zero = ops.round(-low / (high - low) * largest)
+        scale = ops.maximum(
+            -low / ops.maximum(zero, 1.0),
+            high / ops.maximum(largest - zero, 1.0),
+        )
+        return -zero * scale, (largest - zero) * scale
 
     def compute_output_spec(self, inputs, training=False):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

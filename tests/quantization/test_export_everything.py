@@ -23,7 +23,7 @@ def network():
         return layers.BatchNormalization(momentum=0.8)(x)
 
     inputs = keras.Input((8, 8, 1), name="image")
-    x = layers.Rescaling(1 / 8, -1.0)(inputs)
+    x = layers.Rescaling(1 / 16)(inputs)
     x = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
     x = layers.ReLU()(normalized(x))
     x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(x)
