@@ -1,5 +1,7 @@
 """What a model of `kd.quantization.aware` tells its file, and asks of it."""
 
+from keras import ops
+
 from keras_distill._keras.layers import flatten_layers
 from keras_distill.quantization.fake_quantize import QuantizedWeights
 from keras_distill.quantization.ranges import range_layers
@@ -87,4 +89,7 @@ def input_range(model):
     if len(getattr(model, "inputs", None) or ()) != 1:
         return None
     first = range_layers(model)[0]
-    return [float(first.minimum), float(first.maximum)]
+    return [
+        float(ops.convert_to_numpy(variable))
+        for variable in (first.minimum, first.maximum)
+    ]

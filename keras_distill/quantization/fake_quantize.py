@@ -80,7 +80,7 @@ class FakeQuantize(keras.layers.Layer):
     @property
     def has_range(self):
         """Whether the range was measured or given."""
-        return float(self.maximum) > float(self.minimum)
+        return bool(self.maximum > self.minimum)
 
     def forget(self):
         """Drops the range, unless it was given."""

@@ -64,10 +64,10 @@ def output_scale(filepath, number):
 
 
 def _scale(layer):
-    """Scale and zero point (of uint8) of a range, as TFLite nudges it."""
-    low, high = np.float32(layer.minimum), np.float32(layer.maximum)
-    scale = (high - low) / np.float32(255)
-    return scale, int(np.clip(np.floor(0.5 - low / scale), 0, 255))
+    """Scale and zero point (of uint8) of a range."""
+    low, high = map(ops.convert_to_numpy, layer.rounding_range())
+    scale = (high - low) / 255
+    return scale, round(float(-low / scale))
 
 
 def _is_among(kernel, constants):
