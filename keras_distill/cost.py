@@ -123,7 +123,17 @@ class _Counter(keras.Operation):
 
 def number_of_parameters(model):
     """The number of a model's parameters; `None` if a black box hides some."""
-    return None if black_boxes(model) else int(model.count_params())
+    return None if black_boxes(model) else count_parameters(model)
+
+
+def count_parameters(model):
+    """Counts a model's parameters; ranges (`kd.quantization`) are none."""
+    of_ranges = sum(
+        layer.count_params()
+        for layer in flatten_layers(model)
+        if getattr(layer, "only_rounds", False)
+    )
+    return int(model.count_params()) - of_ranges
 
 
 def cost_of_one_sample(model, x):

@@ -135,7 +135,14 @@ def gives_logits(model, layer=None, call=None):
     return False
 
 
+def _rounds(layer):
+    """Whether a layer only rounds (`kd.quantization.FakeQuantize`)."""
+    return getattr(layer, "only_rounds", False)
+
+
 def _has_no_activation(layer):
+    if isinstance(layer, layers.Wrapper):
+        layer = layer.layer
     linear = keras.activations.linear
     return isinstance(layer, _WITH_ACTIVATION) and layer.activation is linear
 
@@ -172,11 +179,9 @@ def _of_layer(layer):
         return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(name)
     if isinstance(layer, layers.Softmax):
         return "softmax"
-    if isinstance(
-        layer, (layers.TimeDistributed, layers.SpectralNormalization)
-    ):
+    if isinstance(layer, layers.Wrapper):
         return _of_layer(layer.layer)
-    if isinstance(layer, _SHAPE_ONLY):
+    if isinstance(layer, _SHAPE_ONLY) or _rounds(layer):
         return _LOOK_BEFORE
     if not isinstance(layer, _WITH_ACTIVATION):
         return None

@@ -152,6 +152,13 @@ def _warn_of_range(network, x, role):
     early = flatten_layers(network, include_self=False)[:6]
     if any(isinstance(layer, scaling) for layer in early):
         return False
+    # The range of an aware student's input says what it was made for.
+    rounding = [x for x in early if getattr(x, "only_rounds", False)]
+    if (
+        rounding
+        and not 0 < 2 * float(np.asarray(rounding[0].maximum)) < values.max()
+    ):
+        return False
     warnings.warn(
         f"The {role} '{network.name}' gets images in [{values.min():.3g}, "
         f"{values.max():.3g}] and has no layer that rescales them. If it was "

@@ -12,6 +12,7 @@ from keras_distill.export.file import notes
 from keras_distill.export.file.lite_model import LiteModel
 from keras_distill.export.file.lite_model import details
 from keras_distill.export.file.lite_model import float_tensors
+from keras_distill.export.file.tensors import float_operators
 from keras_distill.export.network import check_units
 
 # The size of a trial input if the file leaves it open.
@@ -27,7 +28,8 @@ def accept(file, request):
 
     Raises:
         ValueError: If its outputs do not fit the class names or activation.
-        ExportError: If it does not run, or draws random numbers.
+        ExportError: If it does not run, draws random numbers, or is not
+            integer throughout although its ranges were trained.
 
     Warns:
         UserWarning: If it cannot run here because of TensorFlow operators, or
@@ -41,7 +43,9 @@ def accept(file, request):
     request.file_inputs.check(inputs)
     flatbuffer.write_metadata(file, notes.notes(request, inputs, outputs))
     _check_it_runs(file, request)
-    if request.is_integer:
+    if request.is_aware:
+        _check_no_floats(file, request.model)
+    elif request.is_integer:
         _warn_of_float_operators(file)
 
 
@@ -99,6 +103,23 @@ def _warn_of_float_operators(file):
         f"{names}. It runs, but not on hardware without floats.",
         stacklevel=5,
     )
+
+
+def _check_no_floats(file, model):
+    parts = [
+        explanation.Part(operator, path)
+        for operator, path in float_operators(file)
+    ]
+    if parts:
+        raise ExportError(
+            f"The file of '{model.name}' would not be integer throughout, as "
+            "parts of it have no range: "
+            f"{explanation.described(parts, model)}. What comes before or "
+            "behind the student has to be in it when kd.quantization.aware is "
+            "called. A rule of your own (kd.quantization.rule) must call "
+            "quantizer.activations() behind each operator. Nothing was "
+            "written."
+        )
 
 
 def _zeros(file):

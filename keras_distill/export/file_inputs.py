@@ -20,7 +20,9 @@ from keras_distill.export.conversion.explanation import ExportError
 _BYTES = (0.0, 255.0)
 
 
-def choose_file_inputs(inputs, preprocessing, quantization, dtype):
+def choose_file_inputs(
+    inputs, preprocessing, quantization, dtype, is_aware=False
+):
     """Chooses how a file takes its inputs.
 
     Args:
@@ -29,11 +31,12 @@ def choose_file_inputs(inputs, preprocessing, quantization, dtype):
         quantization: As in `kd.export.tflite`.
         dtype: What the converter makes of the inputs of an integer file that
             is not for a camera.
+        is_aware: Whether the model comes from `kd.quantization.aware`.
 
     Returns:
         A `FileInputs`.
     """
-    is_camera = preprocessing is not None and all(
+    is_camera = (preprocessing is not None or is_aware) and all(
         spec.dtype == tf.uint8 for spec in inputs.values()
     )
     if quantization == "int16x8" and is_camera:

@@ -9,6 +9,7 @@ import keras
 
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_model
+from keras_distill.export import aware
 from keras_distill.export import quiet
 from keras_distill.export.paths import checked_path
 from keras_distill.export.paths import chosen_format
@@ -28,7 +29,9 @@ def export_model(
     """Writes a model in the format that the path or `format` names.
 
     Args:
-        model: A built `keras.Model`.
+        model: A built `keras.Model`. One of `kd.quantization.aware` goes to
+            LiteRT with `quantization="int8"`. As a SavedModel or `.keras` it
+            rounds in float arithmetic; ONNX and OpenVINO refuse it.
         filepath: `*.tflite` is LiteRT, `*.keras` the Keras model, `*.onnx`
             ONNX, `*.xml` OpenVINO, a path without suffix a SavedModel folder.
         format: `"litert"` (or `"tflite"`), `"keras"`, `"tf_saved_model"`,
@@ -61,6 +64,8 @@ def export_model(
     if format == "litert":
         _check_options(options)
         return tflite(model, filepath, overwrite=overwrite, **options)
+    if aware.is_aware(model):
+        aware.check_format(model, format)
     path = checked_path(filepath, format, overwrite)
     verbose = options.pop("verbose", True)
     with (

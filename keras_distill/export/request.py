@@ -15,8 +15,10 @@ from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_string
 from keras_distill._arguments import one_of
+from keras_distill.export import aware
 from keras_distill.export import model_inputs
 from keras_distill.export import recipes
+from keras_distill.export.aware_preprocessing import rounded_preprocessing
 from keras_distill.export.file import notes
 from keras_distill.export.file_inputs import choose_file_inputs
 from keras_distill.export.network import ACTIVATIONS
@@ -136,13 +138,15 @@ class ExportRequest:
 
     Attributes:
         network: The `Network` that the file computes.
+        is_aware: Whether it has its ranges (`kd.quantization.aware`).
         signature: Its inputs, as `ExportArchive.add_endpoint` takes them.
         inputs: Its inputs by name, from `model_inputs.input_signature`.
         file_inputs: How the inputs of the file differ from them.
         output_dtype: dtype of the file's outputs, if it is an integer file.
         recipe: The rules for ai-edge-quantizer, or `None`.
         samples: The calibration samples of an integer file: a list of dicts
-            name -> array `(1, ...)`. `None` for other files.
+            name -> array `(1, ...)`. `None` for files that need none.
+        has_preprocessing: Whether the file contains a preprocessing.
         input_ranges: dict name -> [low, high] or `None`.
         class_names, user_metadata: From `metadata`.
 
@@ -165,23 +169,29 @@ class ExportRequest:
         checked_model("model", model)
         check_preprocessing(preprocessing)
         self.model = model
+        self.has_preprocessing = preprocessing is not None
         self.overwrite = checked_boolean("`overwrite`", overwrite)
         self.filepath = checked_path(filepath, "litert", overwrite)
         quantization, self.recipe = recipes.checked_quantization(quantization)
         self.quantization = quantization
+        self.is_aware = aware.is_aware(model)
+        if self.is_aware:
+            aware.check_exportable(model, quantization, representative_dataset)
         self.interface = _checked_interface(interface, quantization)
         check_activation(model, self.interface.activation)
         self.class_names, input_range, self.user_metadata = (
             notes.checked_metadata(metadata, model)
         )
-        self.network = Network(model, preprocessing, self.interface.activation)
-
         signature, inputs = _signature(model, preprocessing, self.interface)
         self.output_dtype = "float32"
         if self.interface.integer_io:
             self.output_dtype = _INTEGERS.get(quantization, "float32")
         self.file_inputs = choose_file_inputs(
-            inputs, preprocessing, quantization, self.output_dtype
+            inputs,
+            preprocessing,
+            quantization,
+            self.output_dtype,
+            self.is_aware,
         )
         needs_samples = self.is_integer or (
             self.recipe is not None and recipes.needs_data(self.recipe)
@@ -192,19 +202,30 @@ class ExportRequest:
             _check_dtypes(model, inputs)
         self.signature = self.file_inputs.of_graph(signature)
         self.inputs = self.file_inputs.of_graph(inputs)
+        if input_range is None:
+            input_range = self.file_inputs.range
+        self.network = self._network(preprocessing, input_range)
         self.network.check_shapes(self.signature)
 
         samples = None
-        if needs_samples:
+        if needs_samples and not self.is_aware:
             samples = _samples(
                 representative_dataset, self.inputs, quantization
             )
-        if input_range is None:
-            input_range = self.file_inputs.range
+        if self.is_aware and input_range is None and preprocessing is None:
+            input_range = aware.input_range(model)
         self.input_ranges = notes.input_ranges(
             samples, input_range, self.inputs
         )
         self.samples = samples and self.file_inputs.calibration(samples)
+
+    def _network(self, preprocessing, input_range):
+        is_bytes = self.file_inputs.dtype == "uint8"
+        if self.is_aware and (preprocessing is not None or is_bytes):
+            preprocessing = rounded_preprocessing(
+                self.model, preprocessing, self.inputs, input_range, is_bytes
+            )
+        return Network(self.model, preprocessing, self.interface.activation)
 
     @property
     def is_integer(self):

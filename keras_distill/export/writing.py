@@ -41,7 +41,9 @@ def tflite(
         model: A built `keras.Model`. Layers in half precision are converted
             in float32. Recurrent layers are unrolled if representative data
             is used, and for an open batch size. The model itself does not
-            change.
+            change. One of `kd.quantization.aware` has its ranges: it needs
+            `"int8"` and no representative data, and every operator of its file
+            is integer.
         filepath: Where to write, ending in `.tflite`. Missing folders are
             created.
         quantization: What the file computes with. Defaults to `None`.
@@ -80,7 +82,9 @@ def tflite(
             `kd.views.Views` (its `evaluation`). Unless it is a built model,
             `interface=kd.export.Interface(input_signature=...)` must say what
             the app passes. uint8 is cast to float32 first; in an int8 file it
-            stays uint8. Defaults to `None`.
+            stays uint8. Before a model of `kd.quantization.aware`, it must
+            be a layer or model that int8 knows too (`Rescaling`,
+            `Normalization`, `Resizing`, ...). Defaults to `None`.
         interface: A `kd.export.Interface`: input signature, batch size, an
             activation behind the outputs, integer inputs and outputs, ...
             Defaults to float32 inputs and outputs of the model itself, one
@@ -89,7 +93,8 @@ def tflite(
             `kd.export.metadata` lists. `"class_names"` is checked against the
             number of classes (of several outputs, one has to fit).
             `"input_range"`, `(low, high)`, says which values the input takes
-            if no representative data does.
+            if no representative data does. A model of `kd.quantization.aware`
+            with `preprocessing` needs it, unless the file takes uint8.
         overwrite: Whether to replace an existing file. Defaults to `False`.
         verbose: Whether to show progress and print what was written.
 
@@ -107,8 +112,10 @@ def tflite(
         ImportError: If `quantization` needs ai-edge-quantizer, and it is not
             installed.
         ExportError: If TFLite has no operator for a part of the model (the
-            message names operator and layer), if its converter crashes, or if
-            the converted file does not run. Nothing is left behind.
+            message names operator and layer), if its converter crashes, if
+            the file does not run, or if that of a model of
+            `kd.quantization.aware` is not integer throughout. Nothing is left
+            behind.
 
     Warns:
         UserWarning: If representative data lies in another range than

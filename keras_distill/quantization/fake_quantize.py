@@ -44,6 +44,8 @@ class FakeQuantize(keras.layers.Layer):
         minimum, maximum: The range, two scalar variables.
     """
 
+    only_rounds = True  # for `_keras.heads`
+
     def __init__(self, bits=8, value_range=None, momentum=0.99, **kwargs):
         super().__init__(**kwargs)
         self.bits = checked_bits("`bits`", bits)
@@ -78,7 +80,7 @@ class FakeQuantize(keras.layers.Layer):
     @property
     def has_range(self):
         """Whether the range was measured or given."""
-        return float(self.maximum) > float(self.minimum)
+        return bool(self.maximum > self.minimum)
 
     def forget(self):
         """Drops the range, unless it was given."""
@@ -98,8 +100,26 @@ class FakeQuantize(keras.layers.Layer):
             return x
         if training and self.value_range is None:
             self._follow(x)
-        y = _round(x, self.minimum, self.maximum, num_bits=self.bits)
+        y = _round(x, *self.rounding_range(), num_bits=self.bits)
         return ops.cast(y, self.compute_dtype)
+
+    def rounding_range(self):
+        """The range, widened until one of its integers is 0.
+
+        TFLite would move it instead, by up to half an integer: of [-1, 1],
+        which is that of many images, one end would be outside, and all values
+        of a byte halfway between two integers, which no two programs round
+        alike.
+        """
+        low, high = self.minimum, self.maximum
+        largest = 2.0**self.bits - 1.0
+        width = ops.maximum(high - low, _LEAST_WIDTH)
+        zero = ops.round(-low / width * largest)
+        scale = ops.maximum(
+            -low / ops.maximum(zero, 1.0),
+            high / ops.maximum(largest - zero, 1.0),
+        )
+        return -zero * scale, (largest - zero) * scale
 
     def compute_output_spec(self, inputs, training=False):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
@@ -182,12 +202,20 @@ class QuantizedWeights(keras.layers.Wrapper):
                 kernel, (*shape[:split], math.prod(shape[split:]))
             )
             axis = split
-        kernel = _symmetric(kernel, self.bits, axis)
+        axes = None if axis is None else tuple(range(axis))
+        largest = ops.max(ops.abs(ops.stop_gradient(kernel)), axis=axes)
+        largest = ops.maximum(largest, _LEAST_WIDTH)
         if self.bits < 8:
-            # The same values, as a file of int8 weights holds them.
-            kernel = _symmetric(
-                kernel, 8, axis, 127 / _largest_integer(self.bits)
+            # The file's scale has to be that of fewer integers, and TFLite's
+            # converter takes it from the last rounding if it is the only one
+            # of its kind.
+            integers = 2 ** (self.bits - 1) - 1
+            scale = largest / integers
+            kernel += ops.stop_gradient(
+                ops.round(kernel / scale) * scale - kernel
             )
+            largest = 127 * scale
+        kernel = _round(kernel, -largest, largest, narrow_range=True, axis=axis)
         return ops.reshape(kernel, shape)
 
     def get_config(self):
@@ -196,18 +224,3 @@ class QuantizedWeights(keras.layers.Wrapper):
             "bits": self.bits,
             "channel_axes": self.channel_axes,
         }
-
-
-def _largest_integer(bits):
-    return 2 ** (bits - 1) - 1
-
-
-def _symmetric(kernel, bits, axis, factor=1.0):
-    """Rounds to integers around 0; the largest of them is `factor` times the
-    largest weight."""
-    axes = None if axis is None else tuple(range(axis))
-    largest = ops.max(ops.abs(ops.stop_gradient(kernel)), axis=axes)
-    largest = factor * ops.maximum(largest, _LEAST_WIDTH)
-    return _round(
-        kernel, -largest, largest, num_bits=bits, narrow_range=True, axis=axis
-    )

@@ -25,7 +25,7 @@ MEASURED, SAME, ROUNDED_AS_INPUT, SHARED = (
     "shared",
 )
 # TFLite fixes these: 256 integers, of which one is 0.
-_PROBABILITIES, _TANH = (0.0, 255 / 256), (-1.0, 127 / 128)
+PROBABILITIES, _TANH = (0.0, 255 / 256), (-1.0, 127 / 128)
 
 
 class Rule(NamedTuple):
@@ -228,7 +228,6 @@ _RULES |= {
     ),
     **dict.fromkeys(
         (
-            layers.ELU,
             layers.GlobalAveragePooling1D,
             layers.GlobalAveragePooling2D,
             layers.LeakyReLU,
@@ -276,18 +275,17 @@ _RULES |= {
         ),
         Rule(_call, SAME),
     ),
-    layers.Softmax: Rule(_call, _PROBABILITIES),
+    layers.Softmax: Rule(_call, PROBABILITIES),
 }
 _ACTIVATIONS = {
     keras.activations.linear: Rule(_call, SAME),
     keras.activations.relu: Rule(_call),
     keras.activations.relu6: Rule(_call),
-    keras.activations.elu: Rule(_call),
     keras.activations.leaky_relu: Rule(_call),
     keras.activations.hard_sigmoid: Rule(_hard_sigmoid),
     keras.activations.hard_silu: Rule(_call),
-    keras.activations.sigmoid: Rule(_call, _PROBABILITIES),
-    keras.activations.softmax: Rule(_call, _PROBABILITIES),
+    keras.activations.sigmoid: Rule(_call, PROBABILITIES),
+    keras.activations.softmax: Rule(_call, PROBABILITIES),
     keras.activations.tanh: Rule(_call, _TANH),
 }
 # Of `keras.ops`, in a Functional model.

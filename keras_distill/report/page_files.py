@@ -15,6 +15,11 @@ _FILE_ANSWERS = (
     ("teacher_agreement", "agrees with teacher", lambda v: percent(v, 2)),
     ("mean_absolute_difference", "mean difference", "{:.2g}".format),
     ("max_absolute_difference", "largest difference", "{:.2g}".format),
+    ("max_difference_steps", "largest in steps", "{:.2f}".format),
+    ("equal_outputs", "equal outputs", lambda v: percent(v, 2)),
+    ("equal_kernels", "student's kernels", "{0[0]} of {0[1]}".format),
+    ("equal_ranges", "student's ranges", "{0[0]} of {0[1]}".format),
+    ("integer_throughout", "integer throughout", lambda v: _text(v)),
     ("max_relative_difference", "relative", "{:.1e}".format),
 )
 _FILE_COSTS = (

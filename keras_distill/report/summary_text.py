@@ -19,6 +19,7 @@ def summary(facts):
         _imbalance_sentence(facts),
         _file_sentence(facts),
         _student_sentence(facts),
+        _aware_sentence(facts),
         _alone_sentence(facts),
         _runs_sentence(facts),
         _exported_sentence(facts),
@@ -141,6 +142,17 @@ def _student_sentence(facts):
             f"alike on {percent(student['agreement_with_teacher'])}"
         )
     return text + "."
+
+
+def _aware_sentence(facts):
+    bits = facts["networks"]["student"].get("weight_bits")
+    if not bits:
+        return None
+    return (
+        "It computes as its int8 file does: with weights of "
+        f"{' and '.join(map(str, bits))} bits, and with ranges of activations "
+        "that were trained with it."
+    )
 
 
 def _alone_sentence(facts):

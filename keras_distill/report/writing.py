@@ -17,6 +17,7 @@ from keras_distill._data.for_network import for_network
 from keras_distill._keras.fingerprint import black_boxes
 from keras_distill.cost import cost_of_one_sample
 from keras_distill.cost import number_of_parameters
+from keras_distill.export.aware import weight_bits
 from keras_distill.export.paths import check_free
 from keras_distill.export.paths import written_whole
 from keras_distill.report import provenance
@@ -213,6 +214,7 @@ def _measured_facts(networks, measured, evidence, about):
                 model, view(measured.first_x)
             ),
             "weight_bytes": _weight_bytes(model),
+            "weight_bits": weight_bits(model) or None,
             **(measured.facts(key) if key in measured.classifiers else {}),
         }
         for key, (model, view) in networks.items()

@@ -116,7 +116,6 @@ STUDENTS = {
         MAP,
         conv(activation="hard_sigmoid"),
         conv(activation="leaky_relu"),
-        conv(activation="elu"),
         layers.PReLU(),
         layers.Conv2D(5, 1, activation="softmax"),
     ),

@@ -5,7 +5,8 @@ the integer quantizations the converter runs in a child process: it runs the
 network on the representative data in its own memory, and that has ended whole
 processes (SIGSEGV: LSTM, GRU). A crash of the child is an `ExportError` here.
 The child has to import TensorFlow (3.5 s of processor time). The float
-conversions run nothing and raise when they fail, so they stay in the parent.
+conversions, and those of a network that has its ranges (`kd.quantization`), run
+nothing and raise when they fail, so they stay in the parent.
 """
 
 import contextlib
@@ -85,6 +86,7 @@ def _settings(request):
     specs = keras.tree.flatten(request.signature)
     return {
         "quantization": request.quantization,
+        "has_ranges": request.is_aware,
         "signature_name": request.interface.signature_name,
         "select_tf_ops": bool(request.interface.allow_select_tf_ops),
         "input_dtype": request.file_inputs.dtype,
@@ -105,6 +107,8 @@ def _write_saved_model(request, folder):
     ):
         archive = keras.export.ExportArchive()
         archive.track(request.model)
+        if request.is_aware and request.network.preprocessing is not None:
+            archive.track(request.network.preprocessing)
         archive.add_endpoint(
             request.interface.signature_name,
             request.network,

@@ -27,13 +27,15 @@ def converted(saved_model, settings, samples=None, progress=None):
     Args:
         saved_model: Path of the folder.
         settings: A dict of plain values: `"signature_name"`, `"quantization"`
-            (as in `kd.export.tflite`), `"select_tf_ops"` (bool), and for
-            integer files `"input_dtype"` and `"output_dtype"` (names),
-            `"calibration_dtypes"`, a dict input name -> name of the dtype that
-            the SavedModel takes, and `"calibration_batch"`, the number of
-            samples per call.
-        samples: What to calibrate on, for integer quantization: an iterable
-            of dicts input name -> array `(1, ...)`. int16x8 reads it twice.
+            (as in `kd.export.tflite`), `"select_tf_ops"` (bool),
+            `"has_ranges"` (whether the SavedModel rounds to the ranges of an
+            int8 file itself), and for integer files `"input_dtype"` and
+            `"output_dtype"` (names), `"calibration_dtypes"`, a dict input name
+            -> name of the dtype that the SavedModel takes, and
+            `"calibration_batch"`, the number of samples per call.
+        samples: What to calibrate on, for integer quantization without
+            ranges: an iterable of dicts input name -> array `(1, ...)`.
+            int16x8 reads it twice.
         progress: A function that is called before each sample is used;
             required with samples.
 
@@ -42,13 +44,19 @@ def converted(saved_model, settings, samples=None, progress=None):
     """
     sets = tf.lite.OpsSet
     quantization = settings["quantization"]
+    # TFLITE_BUILTINS_INT8 demands representative data.
+    builtins = (
+        sets.TFLITE_BUILTINS
+        if settings["has_ranges"]
+        else sets.TFLITE_BUILTINS_INT8
+    )
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(saved_model), signature_keys=[settings["signature_name"]]
     )
     # Variables that a model writes to (a subclass that counts its calls).
     converter.experimental_enable_resource_variables = True
     allowed = {
-        "int8": sets.TFLITE_BUILTINS_INT8,
+        "int8": builtins,
         "int16x8": getattr(sets, _INT16),
     }.get(quantization, sets.TFLITE_BUILTINS)
     # Keras's default allows operators of TensorFlow (Flex), which most builds
@@ -66,6 +74,7 @@ def converted(saved_model, settings, samples=None, progress=None):
             return calibration_batches(samples, settings, progress)
 
         converter.representative_dataset = calibration
+    if quantization in ("int8", "int16x8"):
         converter.inference_input_type = tf.as_dtype(settings["input_dtype"])
         converter.inference_output_type = tf.as_dtype(settings["output_dtype"])
     with warnings.catch_warnings():

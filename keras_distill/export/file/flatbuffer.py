@@ -42,6 +42,9 @@ def metadata(filepath: str | os.PathLike) -> dict[str, Any]:
         - `"class_names"`, `"quantization"` (`"recipe"` for a recipe),
           `"activation"`, `"signature_name"`.
         - `"preprocessing"`: whether the file contains the preprocessing.
+        - `"trained_ranges"`: whether the file has the ranges of a model of
+          `kd.quantization.aware`; `"weight_bits"`: the numbers of bits of its
+          rounded weights, such as `[8]`, or `None`.
         - `"representative_samples"`, `"model"`, `"parameters"`,
           `"weights_sha256"`, `"created"`, `"versions"`.
         - `"user"`: the rest of the dict that you passed as `metadata=`.
@@ -91,7 +94,7 @@ def read_metadata(filepath):
     from ai_edge_litert import schema_py_generated as schema
 
     try:
-        with _mapped(filepath) as data:
+        with mapped(filepath) as data:
             model = schema.Model.GetRootAs(data, 0)
             for i in range(model.MetadataLength()):
                 entry = model.Metadata(i)
@@ -184,7 +187,7 @@ def operators(filepath):
 
     names = operator_names()
     listed = []
-    with _mapped(filepath) as data:
+    with mapped(filepath) as data:
         model = schema.Model.GetRootAs(data, 0)
         for i in range(model.SubgraphsLength()):
             graph = model.Subgraphs(i)
@@ -240,7 +243,7 @@ def size_parts(filepath):
     from ai_edge_litert import schema_py_generated as schema
 
     parts = dict.fromkeys(("weights", "scales", "metadata"), 0)
-    with _mapped(filepath) as data:
+    with mapped(filepath) as data:
         model = schema.Model.GetRootAs(data, 0)
         buffers = set()
         for i in range(model.SubgraphsLength()):
@@ -263,7 +266,7 @@ def size_parts(filepath):
 
 
 @contextlib.contextmanager
-def _mapped(filepath):
+def mapped(filepath):
     """Maps a file into memory, so that only what is looked at is read."""
     with open(filepath, "rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -114,6 +114,11 @@ class LiteModel:
         results = {k: np.concatenate(v) for k, v in parts.items()}
         return next(iter(results.values())) if len(results) == 1 else results
 
+    @property
+    def output_numbers(self):
+        """A dict name of an output -> number of its tensor."""
+        return {name: d["index"] for name, d in self._outputs.items()}
+
     def free_batch(self):
         """Runs all samples of a call at once from now on.
 

@@ -11,6 +11,8 @@ import tensorflow as tf
 import keras_distill
 from keras_distill._arguments import checked_strings
 from keras_distill._keras.fingerprint import fingerprint
+from keras_distill.cost import count_parameters
+from keras_distill.export import aware
 
 # Two ranges belong to one kind of data if little of one is outside the other
 # and most of it is used, in lengths of that range. [0, 1] differs from [-1, 1]
@@ -159,14 +161,16 @@ def notes(request, inputs, outputs):
         "inputs": described,
         "outputs": {name: _tensor(d) for name, d in outputs.items()},
         "quantization": request.quantization,
-        "preprocessing": request.network.preprocessing is not None,
+        "preprocessing": request.has_preprocessing,
         "activation": request.interface.activation,
         "signature_name": request.interface.signature_name,
         "input_order": [spec.name for spec in request.inputs.values()],
         "representative_samples": (
             len(request.samples) if request.samples else None
         ),
-        "parameters": int(request.model.count_params()),
+        "trained_ranges": request.is_aware,
+        "weight_bits": aware.weight_bits(request.model) or None,
+        "parameters": count_parameters(request.model),
         "weights_sha256": fingerprint(request.model),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_distill.export.aware import is_aware
 from keras_distill.export.network import activated
 from keras_distill.export.verification import totals
 from keras_distill.export.verification.gate import VerificationError
@@ -28,6 +29,8 @@ _ANSWERS = (
     "teacher_agreement",
     "metric",
     "metric_drop",
+    "max_difference_steps",
+    "equal_outputs",
 )
 
 
@@ -57,7 +60,7 @@ class Comparison:
         self.metric = None if metric is None else MetricOfNetworks(metric)
         self.samples = self.positions = 0
         self.first = None
-        self._differences = [totals.Differences() for _ in self.networks]
+        self._differences = []
         self._totals = {}
         self._fingerprints = {}
 
@@ -70,6 +73,9 @@ class Comparison:
         outputs += [file(a) for file, a in zip(self.files, fed[1:])]
         if not self.samples:
             self.output = _chosen_output(outputs[0], self.output)
+            self._differences = [
+                totals.Differences(step) for step in self._steps()
+            ]
             self.first = keras.tree.map_structure(lambda v: v[:1], fed)
         values = [
             network.select(output, self.output)
@@ -100,6 +106,12 @@ class Comparison:
                     self.metric.add(
                         network.label, y, value, weights, network.activation
                     )
+
+    def _steps(self):
+        """The step of each network's output, if the student rounds."""
+        if not is_aware(self.student.model):
+            return [None] * len(self.networks)
+        return [network.output_scale(self.output) for network in self.networks]
 
     def _count(self, values, teacher, read, weights, counted):
         """Counts a batch; what has weight 0 is set to 0 before."""

@@ -5,12 +5,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._keras.masks import mask_of
+from keras_distill.cost import count_parameters
 from keras_distill.export import model_inputs
 from keras_distill.export import network
 from keras_distill.export.file import flatbuffer
 from keras_distill.export.file.lite_model import LiteModel
 from keras_distill.export.file.lite_model import milliseconds
 from keras_distill.export.verification import memory
+from keras_distill.export.verification import trained
 
 
 class ComparedNetwork:
@@ -37,6 +39,10 @@ class ComparedNetwork:
     def facts(self, output, sample):
         """Returns the part of a row that needs no labels."""
         raise NotImplementedError
+
+    def output_scale(self, output):
+        """Returns the step between two values of an output, or `None`."""
+        return None
 
     def latency(self, sample, runs):
         """Measures `(runs,)` milliseconds for a batch of one sample."""
@@ -113,7 +119,7 @@ class KerasNetwork(ComparedNetwork):
             "file": self.label,
             "path": None,
             "quantization": None,
-            "parameters": int(self.model.count_params()),
+            "parameters": count_parameters(self.model),
             "size_parts": None,
             "size_bytes": sum(
                 int(np.prod(w.shape)) * tf.as_dtype(w.dtype).size
@@ -160,6 +166,7 @@ class File(ComparedNetwork):
         measure_memory: Whether `facts` measures memory.
 
     Attributes:
+        has_trained_ranges: Whether it comes from an aware model.
         expected_ranges: dict input -> [low, high] that the file was made for.
         measured_ranges: dict input -> [low, high] of what it was fed with.
     """
@@ -185,6 +192,7 @@ class File(ComparedNetwork):
         self._quantization = (
             (notes["quantization"] or "float32") if notes else None
         )
+        self.has_trained_ranges = bool(notes.get("trained_ranges"))
         self.takes_raw_data = bool(notes.get("preprocessing"))
         # LiteRT sorts inputs by name, data has the order of the call.
         self._order = notes.get("input_order") or self.model.input_names
@@ -263,6 +271,11 @@ class File(ComparedNetwork):
             "foreign_operators": list(flatbuffer.operator_counts(foreign)),
             "memory_bytes": resident,
         }
+
+    def output_scale(self, output):
+        numbers = self.model.output_numbers
+        number = numbers.get(output, next(iter(numbers.values())))
+        return trained.output_scale(self.model.filepath, number)
 
     def latency(self, sample, runs):
         return self.model.measure_latency(sample, runs)

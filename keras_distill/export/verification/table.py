@@ -20,6 +20,8 @@ _ANSWERS = (
     ("teacher %", "teacher_agreement", _percent),
     ("mean diff", "mean_absolute_difference", "{:.2g}".format),
     ("max diff", "max_absolute_difference", "{:.2g}".format),
+    ("max steps", "max_difference_steps", "{:.2f}".format),
+    ("equal %", "equal_outputs", _percent),
     ("relative", "max_relative_difference", "{:.1e}".format),
 )
 _COSTS = (
@@ -58,7 +60,7 @@ def text_of(verification):
     ]
     parts = [
         _table(answers, rows),
-        list(_about_answers(verification)),
+        [*_about_answers(verification), *_about_trained(verification.rows)],
         [f"{costs}:", *_table(_COSTS, rows)],
         list(_about_costs(rows)),
     ]
@@ -99,6 +101,24 @@ def _about_answers(verification):
                 f"{_percent(student['recall'][worst])} to "
                 f"{_percent(row['recall'][worst])} %."
             )
+
+
+def _about_trained(rows):
+    """Yields what files have of an aware student."""
+    for row in rows:
+        if "equal_kernels" not in row:
+            continue
+        weights, ranges = (
+            "{} of {}".format(*row[key])
+            for key in ("equal_kernels", "equal_ranges")
+        )
+        kind = (
+            "integer throughout" if row["integer_throughout"] else "with floats"
+        )
+        yield (
+            f"'{row['file']}', {kind}, has {weights} kernels and {ranges} "
+            "ranges of the student."
+        )
 
 
 def _about_costs(rows):

@@ -12,12 +12,21 @@ from keras_distill.metrics.decisions import area_under_curve
 
 # The area under the curve needs all scores in memory.
 _MOST_SCORES = 5_000_000
+# Of a step: what rounding adds to half a step.
+_SLACK = 1e-3
 
 
 class Differences:
-    """How far the outputs of a network are from the student's."""
+    """How far the outputs of a network are from the student's.
 
-    def __init__(self):
+    Args:
+        step: The difference of two neighbouring values of an output. Defaults
+            to `None`: differences are not counted in it.
+    """
+
+    def __init__(self, step=None):
+        self._step = step
+        self._equal = 0.0
         self._weight = self._sum = self._max = self._scale = 0.0
 
     def add(self, outputs, student, weights):
@@ -26,11 +35,21 @@ class Differences:
         self._weight += weights.sum() * difference.shape[-1]
         self._sum += (weights * difference.sum(axis=-1)).sum()
         self._max = max(self._max, difference.max())
+        if self._step is not None:
+            equal = difference < (0.5 + _SLACK) * self._step
+            self._equal += (weights * equal.sum(axis=-1)).sum()
         self._scale = max(self._scale, np.abs(student).max())
 
     def results(self):
         """Returns the differences of a row."""
+        in_steps = {}
+        if self._step is not None:
+            in_steps = {
+                "max_difference_steps": float(self._max / self._step),
+                "equal_outputs": float(self._equal / self._weight),
+            }
         return {
+            **in_steps,
             "mean_absolute_difference": float(self._sum / self._weight),
             "max_absolute_difference": float(self._max),
             "max_relative_difference": float(

@@ -26,9 +26,11 @@ from keras_distill._data.sources import number_of_batches
 from keras_distill._data.sources import weighted_batches
 from keras_distill._progress import ProgressBar
 from keras_distill.export import model_inputs
+from keras_distill.export.aware import is_aware
 from keras_distill.export.file.notes import range_text
 from keras_distill.export.file.notes import ranges_differ
 from keras_distill.export.network import check_preprocessing
+from keras_distill.export.verification import trained
 from keras_distill.export.verification.comparison import Comparison
 from keras_distill.export.verification.gate import Gate
 from keras_distill.export.verification.labels import LabelReader
@@ -90,6 +92,15 @@ def verify(
     outputs of the student (the teacher) lie in [0, 1], because they are
     probabilities then. A file that ends in a softmax or sigmoid of its own is
     compared with that of the student's logits.
+
+    Of a student of `kd.quantization.aware`, with `s` the scale of a file's
+    output (the difference between two of its values):
+
+        max_difference_steps      max |f - z| / s
+        equal_outputs             share of |f - z| <= s / 2
+        equal_kernels             kernels that the file has of the student's,
+        equal_ranges              and ranges: how many, and of how many
+        integer_throughout        whether the file computes nothing in float
 
     Each row also has the file's size, its operators and whether all are
     builtin, latency, resident memory, and the student's multiply-accumulates,
@@ -232,6 +243,8 @@ def verify(
         times = _latency(network, sample, latency_runs)
         rows.append({**facts, **answers, **times})
         rows[-1]["multiply_accumulates"] = products
+        if is_aware(student) and getattr(network, "has_trained_ranges", False):
+            rows[-1].update(trained.facts(network.model.filepath, student))
     facts = comparison.facts()
     if metric is not None and comparison.metric is None:
         facts["metric"] = metric
