@@ -148,7 +148,9 @@ class _Lowering:
         x = keras.Input(
             batch_shape=value.shape, dtype=value.dtype, name=value.name
         )
-        self._tensors[value] = self._rounded(value, x, "input_range")
+        is_anonymous = value.name.startswith("keras_tensor")
+        name = "input" if is_anonymous else value.name
+        self._tensors[value] = self._rounded(value, x, f"{name}_range")
         return x
 
     def _call(self, call):
