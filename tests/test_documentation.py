@@ -39,8 +39,12 @@ def public_objects():
         kd.recipes,
         importlib.import_module("keras_distill.diagnosis"),
         importlib.import_module("keras_distill.pretraining"),
-        importlib.import_module("keras_distill.quantization.layer_sensitivity"),
-        importlib.import_module("keras_distill.quantization.proposal"),
+        importlib.import_module(
+            "keras_distill.quantization.layerwise.sensitivity"
+        ),
+        importlib.import_module(
+            "keras_distill.quantization.layerwise.proposal"
+        ),
         importlib.import_module("keras_distill.report"),
         kd.taps,
         kd.teachers,

@@ -25,9 +25,9 @@ __all__ = [
 
 # These need kd.export, which needs this package.
 _LATER_NAMES = {
-    "Recipe": "proposal",
-    "Sensitivity": "proposal",
-    "sensitivity": "layer_sensitivity",
+    "Recipe": "layerwise.proposal",
+    "Sensitivity": "layerwise.proposal",
+    "sensitivity": "layerwise.sensitivity",
 }
 
 

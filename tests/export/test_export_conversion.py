@@ -217,7 +217,11 @@ def test_what_a_child_ends_with(code, message, children, child_runs, tmp_path):
 
 def test_the_child_says_what_the_converter_raised(tmp_path, capsys):
     converter.store_samples(tmp_path / converter.SAMPLES, [])
-    settings = {"quantization": None, "signature_name": "serving_default"}
+    settings = {
+        "quantization": None,
+        "signature_name": "serving_default",
+        "has_ranges": False,
+    }
     (tmp_path / converter.SETTINGS).write_text(json.dumps(settings))
     assert converter.main(tmp_path) == 1  # there is no SavedModel
     failure = json.loads((tmp_path / converter.FAILURE).read_text())

@@ -12,9 +12,9 @@ from networks import data
 import keras_distill as kd
 from keras_distill.export import recipes
 from keras_distill.export.file.layer_names import LayerOperator
-from keras_distill.quantization import layers_in_file
-from keras_distill.quantization import proposal
-from keras_distill.quantization import trials
+from keras_distill.quantization.layerwise import layers_in_file
+from keras_distill.quantization.layerwise import proposal
+from keras_distill.quantization.layerwise import trials
 
 pytest.importorskip("ai_edge_quantizer")
 layers = keras.layers

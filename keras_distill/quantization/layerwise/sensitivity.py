@@ -20,10 +20,10 @@ from keras_distill._progress import ProgressBar
 from keras_distill.export import recipes
 from keras_distill.export.network import check_preprocessing
 from keras_distill.export.network import student_input
-from keras_distill.quantization.layers_in_file import layers_in_file
-from keras_distill.quantization.proposal import Sensitivity
+from keras_distill.quantization.layerwise.layers_in_file import layers_in_file
+from keras_distill.quantization.layerwise.proposal import Sensitivity
+from keras_distill.quantization.layerwise.trials import Trials
 from keras_distill.quantization.ranges import range_layers
-from keras_distill.quantization.trials import Trials
 from keras_distill.views import Views
 
 QUANTIZATIONS = ("int4", "int4_weights", "int8", "int8_weights", "int16x8")

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras_distill._arguments import checked_number
 from keras_distill._progress import ProgressBar
-from keras_distill.quantization.layers_in_file import composed
+from keras_distill.quantization.layerwise.layers_in_file import composed
 
 
 def _percent(value):

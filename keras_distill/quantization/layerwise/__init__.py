@@ -1,0 +1,1 @@
+"""What quantizing one layer costs, and the recipe of the smallest file."""
