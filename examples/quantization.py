@@ -20,10 +20,10 @@ import sys
 
 import numpy as np
 import quantization_experiment
-from quantization_experiment import BITS
 from quantization_experiment import CALIBRATED
 from quantization_experiment import NETWORKS
 from quantization_experiment import ONE_SCALE
+from quantization_experiment import TUNED
 from quantization_experiment import WAYS
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # _shared
@@ -125,7 +125,7 @@ def places(results, settings):
     found = [
         Place(results, network, weights)
         for network in settings["networks"]
-        for weights in (ONE_SCALE, *BITS)
+        for weights in (ONE_SCALE, *(weights for weights, _, _ in TUNED))
     ]
     return [place for place in found if len(place.floating)]
 
