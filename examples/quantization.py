@@ -23,6 +23,7 @@ import quantization_experiment
 from quantization_experiment import CALIBRATED
 from quantization_experiment import NETWORKS
 from quantization_experiment import ONE_SCALE
+from quantization_experiment import SAVED
 from quantization_experiment import TUNED
 from quantization_experiment import WAYS
 
@@ -31,8 +32,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))  # _shared
 from _shared import long_runs
 from _shared import reporting
 
-SAVED = pathlib.Path(__file__).parents[1] / "saved_models"
 FULL = {
+    "home": "quantization",
     "seeds": 3,
     "networks": list(NETWORKS),
     "tuning_rate": 1e-3,
@@ -41,17 +42,18 @@ FULL = {
             "images": 1000,
             "teacher_steps": 600,
             "student_steps": 800,
-            "tuning_steps": 200,
+            "tuning_steps": 300,
         },
         "fashion_mnist": {
             "images": 10_000,
-            "teacher_steps": 1000,
-            "student_steps": 800,
-            "tuning_steps": 200,
+            "teacher_steps": 800,
+            "student_steps": 1000,
+            "tuning_steps": 300,
         },
     },
 }
 QUICK = {
+    "home": "quantization_quick",
     "seeds": 1,
     "networks": list(NETWORKS)[:1],
     "tuning_rate": 1e-3,
@@ -210,9 +212,9 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    folder = SAVED / ("quantization" + "_quick" * args.quick)
+    settings = QUICK if args.quick else FULL
+    folder = SAVED / settings["home"]
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {**(QUICK if args.quick else FULL), "folder": str(folder)}
     if not args.table:
         jobs = [
             (f"{network}/{seed}", network, seed, settings)

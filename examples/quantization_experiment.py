@@ -20,6 +20,7 @@ from _shared.small_networks import residual_block
 
 import keras_distill as kd
 
+SAVED = pathlib.Path(__file__).parents[1] / "saved_models"
 BATCH_SIZE = 64
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 layers = keras.layers
@@ -62,11 +63,11 @@ def _inverted_residual(x, expanded, filters, strides, name):
 NETWORKS = {
     "digits, depthwise": (
         "digits",
-        functools.partial(kd.models.mobile, width=1.0, depth=1),
+        functools.partial(kd.models.mobile, depth=1),
     ),
     "Fashion-MNIST, depthwise": (
         "fashion_mnist",
-        functools.partial(kd.models.mobile, depth=1),
+        functools.partial(kd.models.mobile, width=1.5, depth=1),
     ),
     "Fashion-MNIST, hard-swish, squeeze-excite": (
         "fashion_mnist",
@@ -136,7 +137,7 @@ def stream(x, y, seed):
 
 def teacher_of(data, settings):
     """Trains the teacher of a data set, or loads it."""
-    path = pathlib.Path(settings["folder"]) / f"{data}.keras"
+    path = SAVED / settings["home"] / f"{data}.keras"
     if not path.exists():
         sizes = settings["data"][data]
         x, y, _, _ = load(data, sizes["images"])
@@ -267,6 +268,7 @@ def work(job):
     key, name, seed, settings = job
     long_runs.one_thread()
     tf.get_logger().setLevel("ERROR")
+    keras.backend.clear_session()
     start = time.time()
     rows = Experiment(name, seed, settings).rows()
     return key, {"rows": rows, "seconds": time.time() - start}
