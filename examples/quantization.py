@@ -56,6 +56,7 @@ QUICK = {
     "home": "quantization_quick",
     "seeds": 1,
     "networks": list(NETWORKS)[:1],
+    "tuned": ["3-bit weights"],
     "tuning_rate": 1e-3,
     "data": {
         "digits": {
@@ -129,7 +130,7 @@ def places(results, settings):
         for network in settings["networks"]
         for weights in (ONE_SCALE, *(weights for weights, _, _ in TUNED))
     ]
-    return [place for place in found if len(place.floating)]
+    return [place for place in found if len(place.calibrated)]
 
 
 def accuracy_table(found):

@@ -170,6 +170,9 @@ class Experiment:
         self.seed = seed
         self.sizes = settings["data"][self.data]
         self.tuning_rate = settings["tuning_rate"]
+        self.tuned_weights = [
+            row for row in TUNED if row[0] in settings.get("tuned", row[0])
+        ]
         self.x, self.y, self.x_test, self.y_test = load(
             self.data, self.sizes["images"]
         )
@@ -186,7 +189,7 @@ class Experiment:
                 student, quantization="int8", representative_dataset=self.x
             ),
         }
-        for weights, bits, ways in TUNED:
+        for weights, bits, ways in self.tuned_weights:
             for way in ways:
                 aware = self.tuned(student, bits, way)
                 found[f"{weights}/{way}"] = self.predicted(

@@ -514,7 +514,6 @@ def test_quantization_goes_on_where_it_stopped():
     assert [row["weights"] for row in rows] == [
         "int8, one scale per kernel",
         "int8",
-        "4-bit weights",
         "3-bit weights",
     ]
     for row in rows:
