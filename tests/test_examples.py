@@ -459,6 +459,70 @@ def test_rows_of_pretraining(example):
     assert rows["features of turns"]["seeds"] == 1
 
 
+def test_what_quantization_wins_back(example):
+    example = example("quantization.py")
+
+    def result(accuracy, calibrated, taught):
+        numbers = {
+            "float": accuracy,
+            "3-bit weights/calibrated only": calibrated,
+            "3-bit weights/the float student": taught,
+        }
+        return {
+            "rows": {
+                row: {"accuracy": number, "agreement": 1.0}
+                for row, number in numbers.items()
+            }
+        }
+
+    results = {
+        "first": {},
+        "a/0": result(0.9, 0.7, 0.8),
+        "a/1": result(0.8, 0.4, 0.7),
+        "another/0": result(0.9, 0.895, 0.893),
+        "another/1": result(0.9, 0.895, 0.893),
+    }
+    network, another = (
+        example.Place(results, name, "3-bit weights")
+        for name in ("a", "another")
+    )
+    np.testing.assert_allclose(
+        network.won_back("the float student"), [0.5, 0.75]
+    )
+    assert network.loses and not another.loses
+    # Three points of two seeds are far apart, and two others alike.
+    assert network.surely("the float student") == 0
+    assert another.surely("the float student") == -1
+    (row,) = example.won_back_table([network, another])
+    assert row["lost"].startswith("30.0 ±")
+    assert row["the float student"].startswith("62.5 ±")
+    assert row["the teacher"] == ""
+    assert (
+        "taught by the float student: at least half of the loss is back in 1 "
+        "of 1 places; surely above calibrating alone in 0, surely below in 1 "
+        "of 2" in example.verdict([network, another])
+    )
+
+
+@pytest.mark.nightly
+def test_quantization_goes_on_where_it_stopped():
+    folder = SAVED / "quantization_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    output = run("quantization.py", "--quick", "--processes", "1")
+    report = json.loads((folder / "report.json").read_text())
+    rows = report["Test accuracy of the files, %"]
+    assert [row["weights"] for row in rows] == [
+        "int8, one scale per kernel",
+        "int8",
+        "3-bit weights",
+    ]
+    for row in rows:
+        for cell in row.values():
+            assert cell in output
+    # Seconds too: nothing was done again.
+    assert run("quantization.py", "--quick") == output
+
+
 @pytest.mark.nightly
 def test_multi_worker_quick():
     output = run("multi_worker.py", "--quick")
