@@ -29,6 +29,16 @@ def symbolic_inputs(model):
     return model.input
 
 
+def shows_its_graph(model):
+    """Whether a model is Functional or a built Sequential one."""
+    return hasattr(getattr(model, "_functional", model), "_nodes_by_depth")
+
+
+def symbolic_outputs(model):
+    """A model's outputs as it gives them, see `symbolic_inputs`."""
+    return getattr(model, "_functional", model).output
+
+
 class Producer(NamedTuple):
     """The call that made a symbolic tensor.
 

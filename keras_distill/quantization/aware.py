@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_distill._arguments import checked_model
+from keras_distill._keras.graph import shows_its_graph
 from keras_distill.quantization import folding
 from keras_distill.quantization import graph as graphs
 from keras_distill.quantization import rules
@@ -98,10 +99,7 @@ def aware(
 
 def _check_student(student):
     checked_model("student", student)
-    if not (
-        isinstance(student, keras.Sequential)
-        or hasattr(student, "_nodes_by_depth")
-    ):
+    if student.built and not shows_its_graph(student):
         raise ValueError(
             f"'{student.name}' is a subclass of keras.Model, which does not "
             "show its layers' calls. Write it as a Functional or Sequential "

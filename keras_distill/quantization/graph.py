@@ -5,8 +5,10 @@ from typing import Any
 
 import keras
 
+from keras_distill._keras.graph import shows_its_graph
 from keras_distill._keras.graph import symbolic_calls
 from keras_distill._keras.graph import symbolic_inputs
+from keras_distill._keras.graph import symbolic_outputs
 
 
 class Value:
@@ -105,9 +107,7 @@ def _read(model, values, calls):
         args = keras.tree.map_structure(known, call.args)
         kwargs = keras.tree.map_structure(known, call.kwargs)
         inner = call.operation
-        if isinstance(inner, keras.Sequential) or hasattr(
-            inner, "_nodes_by_depth"
-        ):
+        if shows_its_graph(inner):
             of_inner = {
                 id(tensor): value
                 for tensor, value in zip(
@@ -121,5 +121,6 @@ def _read(model, values, calls):
         values.update(
             (id(tensor), value) for tensor, value in zip(call.outputs, outputs)
         )
-    outputs = getattr(model, "_functional", model).output
-    return keras.tree.map_structure(lambda t: values[id(t)], outputs)
+    return keras.tree.map_structure(
+        lambda tensor: values[id(tensor)], symbolic_outputs(model)
+    )
