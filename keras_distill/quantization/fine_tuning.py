@@ -49,7 +49,9 @@ def fine_tune(
             more where much is lost.
         weights: Number of bits of weights, from 2 to 8. Defaults to 8.
         activations: Number of bits of activations, from 2 to 8. Defaults to 8.
-        epochs: Passes over the dataset. Defaults to 1.
+        epochs: Passes over the dataset. Defaults to 1. With weights of 3 bits,
+            train for some hundreds of steps: more steps won back more than
+            any other setting did.
         steps_per_epoch: Steps in one of them; needed for a dataset without
             end. Defaults to the number of batches.
         learning_rate: Where Adam's rate starts; it goes down to 0 as a
