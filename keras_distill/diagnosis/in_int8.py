@@ -7,6 +7,7 @@ from keras_distill.diagnosis.headroom import in_words
 from keras_distill.diagnosis.measuring import look
 from keras_distill.metrics.decisions import paired_difference
 from keras_distill.quantization import aware
+from keras_distill.quantization import calibrate
 
 # What TFLite's calibration takes at most.
 CALIBRATION_SAMPLES = 500
@@ -33,9 +34,10 @@ def cost(student, training, held_out, samples, ignore_class=None):
             yield student.see(x)
 
     try:
-        model = aware(student.model, calibration_data=inputs)
+        model = aware(student.model)
     except ValueError:
         return None
+    calibrate(model, inputs)
     x, _, _ = held_out.first()
     rounded = Classifier(model, student.see, x, "student")
     looked = look(

@@ -5,10 +5,12 @@ from typing import Any
 import keras
 
 from keras_distill._arguments import checked_model
+from keras_distill._keras.graph import producer
 from keras_distill._keras.graph import shows_its_graph
 from keras_distill.quantization import folding
 from keras_distill.quantization import graph as graphs
 from keras_distill.quantization import rules
+from keras_distill.quantization.fake_quantize import QuantizedWeights
 from keras_distill.quantization.fake_quantize import checked_bits
 from keras_distill.quantization.ranges import calibrate
 from keras_distill.quantization.ranges import range_layers
@@ -44,9 +46,12 @@ def aware(
             ranges. Defaults to `None`: the first training batch does.
 
     Returns:
-        A Functional `keras.Model`. Its layers have the student's names; of
-        layers with the same name in nested models, the later ones have a
-        number behind it.
+        A Functional `keras.Model` with the student's inputs and outputs.
+        Layers have the student's names, with a number behind it if another
+        one has the name; a layer with an activation is two, of which the
+        activation has the name. Batch norm behind a layer with a kernel is
+        part of it. Layers with a kernel have a bias, and no regularizers and
+        constraints.
 
     Raises:
         TypeError: If `student` is not a `keras.Model`.
@@ -131,6 +136,7 @@ class _Lowering:
         self._rounding = {}
         self._tensors = {}
         self._named = {}
+        self._outputs = set(keras.tree.flatten(graph.outputs))
 
     def model(self, name):
         """Returns the Functional model."""
@@ -140,6 +146,7 @@ class _Lowering:
         outputs = keras.tree.map_structure(
             self._tensors.get, self._graph.outputs
         )
+        self._name_the_rest(outputs)
         return keras.Model(inputs, outputs, name=name)
 
     def _input(self, value):
@@ -153,6 +160,13 @@ class _Lowering:
 
     def _call(self, call):
         rule = rules.rule_of(call.operation)
+        name = call.operation.name
+        is_output = call.outputs[0] in self._outputs
+        if is_output and rule.output not in (rules.SAME, rules.SHARED):
+            # The output keeps its name; the layer before it gives it up.
+            call.operation.name = f"{name}_unrounded"
+        else:
+            name = f"{name}_range"
         self._name(call.operation)
         args, kwargs = keras.tree.map_structure(
             lambda leaf: (
@@ -166,11 +180,15 @@ class _Lowering:
             self._quantizer, call.operation, *args, **kwargs
         )
         if call.activation is not None:
+            if is_output:
+                name = call.activation.name
+                call.activation.name = f"{name}_unrounded"
+            self._name(call.activation)
             outputs = call.activation(outputs)
-        name = f"{call.operation.name}_range"
+        dtype = getattr(call.operation, "dtype_policy", None)
         for value, y in zip(call.outputs, keras.tree.flatten(outputs)):
             if rule.output not in (rules.SAME, rules.SHARED):
-                y = self._rounded(value, y, name)
+                y = self._rounded(value, y, name, dtype)
             self._tensors[value] = y
 
     def _taken(self, value, call, rule):
@@ -192,20 +210,34 @@ class _Lowering:
             return self._rounded(call.outputs[0], x, name)
         return x
 
-    def _rounded(self, value, x, name):
+    def _rounded(self, value, x, name, dtype=None):
         """Rounds a tensor to the range of a value's group."""
         group = self._ranges.group(value)
         if group not in self._rounding:
             self._rounding[group] = self._quantizer.activations(
-                value_range=self._ranges.fixed(value), name=name
+                value_range=self._ranges.fixed(value), name=name, dtype=dtype
             )
             self._name(self._rounding[group])
+        else:
+            self._rounding[group].is_shared = True
         return self._rounding[group](x)
 
     def _name(self, operation):
         """Gives an operation a name that none before it has."""
+        owner = operation
+        if isinstance(operation, QuantizedWeights):  # It has its layer's name.
+            owner = operation.layer
         name, number = operation.name, 0
-        while self._named.setdefault(name, operation) is not operation:
+        while self._named.setdefault(name, owner) is not owner:
             number += 1
             name = f"{operation.name}_{number}"
         operation.name = name
+
+    def _name_the_rest(self, tensors):
+        """Names what rules called without a name of their own."""
+        seen, left = set(), keras.tree.flatten(tensors)
+        while left:
+            made = producer(left.pop())
+            self._name(made.operation)
+            left += [tensor for tensor in made.inputs if id(tensor) not in seen]
+            seen |= {id(tensor) for tensor in made.inputs}

@@ -148,10 +148,11 @@ def affine_convolution(layer, channels):
     convolution = layers.DepthwiseConv2D(
         1, name=layer.name, dtype=layer.dtype_policy
     )
+    is_learned = isinstance(layer, layers.BatchNormalization)
     convolution.build((None, None, None, channels))
     convolution.kernel.assign(np.ones(convolution.kernel.shape))
     fold(convolution, *scale_and_offset(layer, channels))
-    convolution.trainable = layer.trainable
+    convolution.trainable = layer.trainable and is_learned
     return convolution
 
 

@@ -12,6 +12,7 @@ import math
 import keras
 from keras import ops
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import checked_numbers
@@ -39,6 +40,9 @@ class FakeQuantize(keras.layers.Layer):
         value_range: `(low, high)` for a range that stays. Defaults to `None`:
             it is measured.
         momentum: Of the moving average. Defaults to 0.99.
+        is_shared: Whether several tensors have this range. It then widens at
+            once to hold each of them, and follows as an average only when it
+            shrinks. Defaults to `False`.
 
     Attributes:
         minimum, maximum: The range, two scalar variables.
@@ -46,8 +50,16 @@ class FakeQuantize(keras.layers.Layer):
 
     only_rounds = True  # for `_keras.heads`
 
-    def __init__(self, bits=8, value_range=None, momentum=0.99, **kwargs):
+    def __init__(
+        self,
+        bits=8,
+        value_range=None,
+        momentum=0.99,
+        is_shared=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        self.is_shared = checked_boolean("`is_shared`", is_shared)
         self.bits = checked_bits("`bits`", bits)
         self.value_range = value_range and checked_numbers(
             "`value_range`", value_range, "(-inf, inf)", length=2
@@ -137,8 +149,14 @@ class FakeQuantize(keras.layers.Layer):
         low, high = _range_of(x)
         is_new = ops.equal(self.maximum, self.minimum)
         momentum = ops.where(is_new, 0.0, self.momentum)
-        for variable, value in (self.minimum, low), (self.maximum, high):
-            variable.assign(momentum * variable + (1.0 - momentum) * value)
+        new_low = momentum * self.minimum + (1.0 - momentum) * low
+        new_high = momentum * self.maximum + (1.0 - momentum) * high
+        if self.is_shared:
+            follows = momentum < 1.0
+            new_low = ops.where(follows, ops.minimum(new_low, low), new_low)
+            new_high = ops.where(follows, ops.maximum(new_high, high), new_high)
+        self.minimum.assign(new_low)
+        self.maximum.assign(new_high)
 
     def get_config(self):
         return {
@@ -146,6 +164,7 @@ class FakeQuantize(keras.layers.Layer):
             "bits": self.bits,
             "value_range": self.value_range,
             "momentum": self.initial_momentum,
+            "is_shared": self.is_shared,
         }
 
 

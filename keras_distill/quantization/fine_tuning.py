@@ -93,6 +93,11 @@ def fine_tune(
             "`steps_per_epoch`."
         )
     model = aware(student, weights=weights, activations=activations)
+    if not model.trainable_weights:
+        raise ValueError(
+            f"All layers of '{student.name}' are frozen: set "
+            "student.trainable = True."
+        )
     distiller = Distiller(
         student=model,
         teacher=student if teacher is None else teacher,

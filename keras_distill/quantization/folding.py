@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from keras_distill.quantization import copying
+from keras_distill.quantization import rules
 from keras_distill.quantization.graph import Call
 from keras_distill.quantization.graph import Value
 
@@ -70,17 +71,18 @@ def _split(call, copies):
         )
         channels = pointwise.kernel.shape[-2]
         middle = Value((*call.outputs[0].shape[:-1], channels))
-        first = Call(depthwise, call.args, {}, [middle])
+        first = Call(depthwise, tuple(call.inputs), {}, [middle])
         second = Call(pointwise, (middle,), {}, call.outputs)
         return [first, *_with_activation(second, layer.activation, copies)]
     if kind in WITH_KERNEL:
         copy = _once(copies, layer, copying.linear_copy)
-        linear = Call(copy, call.args, {}, call.outputs)
+        linear = Call(copy, tuple(call.inputs), {}, call.outputs)
         return _with_activation(linear, layer.activation, copies)
     if kind is layers.Activation:
         return _activation(layer.activation, layer.name, call)
-    if isinstance(layer, _AFFINE):  # It is only read.
+    if kind in _AFFINE:  # It is only read.
         return [call]
+    rules.rule_of(layer)  # Raises before a copy fails for another reason.
     copy = _once(copies, layer, copying.copied)
     return [Call(copy, call.args, call.kwargs, call.outputs)]
 
@@ -91,7 +93,10 @@ def _with_activation(call, activation, copies):
         return [call]
     (output,) = call.outputs
     call.outputs = [Value(output.shape)]
-    name = f"{call.operation.name}_{activation.__name__}"
+    name = call.operation.name
+    if not name.endswith("_linear"):  # Of a layer that is called twice.
+        call.operation.name = f"{name}_linear"
+    name = name.removesuffix("_linear")
     behind = Call(None, tuple(call.outputs), {}, [output])
     return [call, *_activation(activation, name, behind)]
 
@@ -128,7 +133,7 @@ def _fold(graph):
     makers = {value: call for call in graph.calls for value in call.outputs}
     kept = []
     for call in graph.calls:
-        if isinstance(call.operation, layers.BatchNormalization):
+        if type(call.operation) is layers.BatchNormalization:
             (x,) = call.inputs[:1]
             before = makers.get(x)
             if (
@@ -151,8 +156,9 @@ def _fold(graph):
 
 def _on_maps(call, copies):
     """Returns the calls of a layer that an int8 file computes on maps."""
-    layer, (x, *_), (output,) = call.operation, call.inputs, call.outputs
+    layer = call.operation
     if type(layer) in (layers.Conv1D, layers.DepthwiseConv1D):
+        x = call.inputs[0]
         if layer.padding == "causal":
             before = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
             padded = Value(x.shape)
@@ -162,13 +168,14 @@ def _on_maps(call, copies):
             first = Call(padding, (x,), {}, [padded])
             return [first, *_as_map(call, padded, layer, copies)]
         return _as_map(call, x, layer, copies)
-    if isinstance(layer, _AFFINE):
+    if type(layer) in _AFFINE:
         _check_axis(call)
+        x = call.inputs[0]
         convolution = _once(
             copies, layer, copying.affine_convolution, x.shape[-1]
         )
         if len(x.shape) == 4:
-            return [Call(convolution, (x,), {}, [output], call.activation)]
+            return [Call(convolution, (x,), {}, call.outputs, call.activation)]
         return _as_map(call, x, convolution, copies)
     return [call]
 

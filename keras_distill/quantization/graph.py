@@ -111,7 +111,8 @@ def _read(model, values, calls):
             of_inner = {
                 id(tensor): value
                 for tensor, value in zip(
-                    inner.inputs, keras.tree.flatten(args[0])
+                    inner.inputs,
+                    keras.tree.flatten(args[0] if args else kwargs["inputs"]),
                 )
             }
             outputs = keras.tree.flatten(_read(inner, of_inner, calls))

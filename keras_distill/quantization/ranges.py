@@ -24,7 +24,7 @@ def range_layers(model: keras.Model) -> list[FakeQuantize]:
 
 
 def calibrate(model: keras.Model, data: Any, *, samples: int = 500) -> None:
-    """Measures the ranges of activations on data, without rounding.
+    """Measures the ranges of activations on data, without rounding these.
 
     A range is from the least to the greatest value, as in TFLite's
     calibration. What was measured before is forgotten.
@@ -91,7 +91,8 @@ class FreezeRanges(keras.callbacks.Callback):
     Args:
         model: The model of `kd.quantization.aware` that is trained.
         share: After which share of the steps of this `fit`, in [0, 1].
-            Defaults to 0.5.
+            Defaults to 0.5. If the data does not say how many steps an epoch
+            has, whole epochs are counted.
 
     Raises:
         TypeError, ValueError: If an argument is none of these.

@@ -139,9 +139,9 @@ def rule_of(operation: keras.Operation) -> Rule:
     """
     kind = type(operation)
     if kind is layers.Activation:
-        found = _ACTIVATIONS.get(operation.activation)
+        found = _ACTIVATIONS.get(operation.activation) or _RULES.get(kind)
     elif kind is layers.ReLU:
-        found = _relu(operation)
+        found = _relu(operation) or _RULES.get(kind)
     elif kind in _RULES:
         found = _RULES[kind]
     elif isinstance(operation, layers.Layer):
@@ -196,10 +196,12 @@ def _dense(quantizer, layer, x):
 
 def _pairwise(quantizer, layer, inputs):
     """TFLite adds and multiplies two tensors at a time."""
+    if len(inputs) == 2:
+        return layer(inputs)
     result, *others = inputs
     for number, other in enumerate(others, 1):
         is_last = number == len(others)
-        name = layer.name if is_last else f"{layer.name}_{number}"
+        name = layer.name if is_last else f"{layer.name}_part_{number}"
         result = type(layer)(name=name, dtype=layer.dtype_policy)(
             [result, other]
         )
@@ -251,8 +253,10 @@ _RULES |= {
     **dict.fromkeys(
         (
             layers.Cropping1D,
+            layers.ActivityRegularization,
             layers.Cropping2D,
             layers.Dropout,
+            layers.GaussianDropout,
             layers.Flatten,
             layers.GaussianNoise,
             layers.GlobalMaxPooling1D,
@@ -261,6 +265,7 @@ _RULES |= {
             layers.MaxPooling1D,
             layers.MaxPooling2D,
             layers.Permute,
+            layers.RandomBrightness,
             layers.RandomContrast,
             layers.RandomFlip,
             layers.RandomRotation,
@@ -279,8 +284,6 @@ _RULES |= {
 }
 _ACTIVATIONS = {
     keras.activations.linear: Rule(_call, SAME),
-    keras.activations.relu: Rule(_call),
-    keras.activations.relu6: Rule(_call),
     keras.activations.leaky_relu: Rule(_call),
     keras.activations.hard_sigmoid: Rule(_hard_sigmoid),
     keras.activations.hard_silu: Rule(_call),

@@ -20,9 +20,10 @@ class SharedRanges:
         for call in graph.calls:
             output = rules.rule_of(call.operation).output
             if output in (rules.SAME, rules.ROUNDED_AS_INPUT):
-                self._join(call.outputs[0], call.inputs[0])
+                for value in call.outputs:
+                    self._join(value, call.inputs[0])
             elif isinstance(output, tuple):
-                self._fixed[call.outputs[0]] = output
+                self._fixed |= dict.fromkeys(call.outputs, output)
         for call in graph.calls:
             if rules.rule_of(call.operation).output == rules.SHARED:
                 for value in call.inputs:

@@ -191,7 +191,7 @@ def test_one_scale_for_a_dense_layer():
     aware = kd.quantization.aware(student)
     kernel = np.array(student.get_layer("head").kernel)
     scale = np.abs(kernel).max() / 127
-    rounded = aware.get_layer("head").quantized_kernel()
+    rounded = aware.get_layer("head_unrounded").quantized_kernel()
     np.testing.assert_allclose(
         rounded, np.round(kernel / scale) * scale, rtol=1e-5, atol=1e-7
     )
@@ -213,6 +213,50 @@ def test_what_is_concatenated_has_one_range():
     fixed = [layer.value_range for layer in by_name.values()]
     assert fixed.count(None) == 2  # the image, and all parts
     assert (0.0, 255 / 256) in fixed and (-1.0, 127 / 128) in fixed
+
+
+def test_outputs_and_activations_keep_their_names():
+    image = keras.Input(MAP)
+    x = conv(name="features", activation="relu")(image)
+    x = layers.GlobalAveragePooling2D()(x)
+    heads = [
+        layers.Dense(3, name="species")(x),
+        layers.Dense(2, activation="softmax", name="colour")(x),
+    ]
+    student = keras.Model(image, heads)
+    aware = kd.quantization.aware(student, calibration_data=images(student))
+    assert aware.output_names == student.output_names
+    assert isinstance(aware.get_layer("features"), layers.ReLU)
+
+
+def test_what_only_rescales_is_not_trained():
+    student = sequence(MAP, layers.Rescaling(1 / 255), conv())
+    aware = kd.quantization.aware(student)
+    assert len(aware.trainable_weights) == len(student.trainable_weights)
+
+
+class Odd(layers.BatchNormalization):
+    def call(self, x, **arguments):
+        return 5.0 * super().call(x, **arguments)
+
+
+def test_a_subclass_of_a_known_layer_is_not_taken_for_it():
+    with pytest.raises(ValueError, match="No rule says how the Odd layer"):
+        kd.quantization.aware(sequence(MAP, conv(), Odd()))
+    with pytest.raises(ValueError, match="No rule says how the Lambda layer"):
+        kd.quantization.aware(sequence(MAP, layers.Lambda(lambda x: 2 * x)))
+
+
+def test_names_that_keras_gives_do_not_clash():
+    image = keras.Input(MAP, name="image")
+    shared, relu = conv(3, activation="relu"), layers.Activation("relu")
+    x = relu(shared(shared(inputs=image)))
+    x = layers.Add(name="add")([x, image, relu(image)])
+    x = layers.Activation("hard_sigmoid")(layers.Add(name="add_1")([x, x]))
+    student = keras.Model(image, x)
+    x = images(student)
+    aware = kd.quantization.aware(student, calibration_data=x)
+    np.testing.assert_allclose(aware(x), student(x), atol=0.05)
 
 
 def test_a_rule_of_the_user():

@@ -251,7 +251,7 @@ def test_verify_counts_in_steps_and_finds_an_old_file(aware, tmp_path):
     )
     other = keras.models.clone_model(aware)
     other.set_weights(aware.get_weights())
-    other.get_layer("head").layer.kernel.assign_add(np.eye(8, 4))
+    other.get_layer("head_unrounded").layer.kernel.assign_add(np.eye(8, 4))
     other.get_layer("conv1_range").maximum.assign(99.0)
     row = kd.export.verify({"a": path}, other, X, **options).rows[1]
     assert row["equal_kernels"] == [2, 3] and row["equal_ranges"] == [4, 5]

@@ -48,6 +48,17 @@ def test_the_range_follows_the_batches_until_it_is_frozen():
     np.testing.assert_allclose(bounds(layer), (-0.9, 3.8), rtol=1e-6)
 
 
+def test_a_shared_range_holds_all_its_parts():
+    image = keras.Input((2,))
+    parts = layers.Concatenate()([image, layers.Rescaling(10.0)(image)])
+    aware = kd.quantization.aware(keras.Model(image, parts))
+    x = np.array([[-1.0, 1.0]], "float32")
+    for _ in range(20):
+        aware(x, training=True)
+    shared = [layer for layer in range_layers(aware) if layer.is_shared]
+    assert bounds(shared[0]) == pytest.approx((-10.0, 10.0), rel=0.1)
+
+
 def test_rounding_has_the_integers_of_the_range_and_0_among_them():
     layer = kd.quantization.FakeQuantize(bits=3, value_range=(-1.0, 2.5))
     x = np.linspace(-3.0, 4.0, 200, dtype="float32")

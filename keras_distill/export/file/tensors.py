@@ -36,12 +36,11 @@ class Tensor(NamedTuple):
 
     def values(self):
         """Returns the numbers that the integers of a constant stand for."""
-        shape = [1] * self.constant.ndim
-        shape[self.axis] = -1
-        scales, zeros = (
-            np.reshape(x, shape) if np.size(x) > 1 else x
-            for x in (self.scales, self.zero_points)
-        )
+        scales, zeros = self.scales, self.zero_points
+        if np.size(scales) > 1:  # One per channel.
+            shape = [1] * self.constant.ndim
+            shape[self.axis] = -1
+            scales, zeros = np.reshape(scales, shape), np.reshape(zeros, shape)
         return np.float32(scales) * (self.constant.astype("float32") - zeros)
 
 
