@@ -47,8 +47,11 @@ def test_it_is_trained_and_every_operator_is_integer(name, tmp_path):
     path = kd.export.tflite(
         aware, tmp_path / "aware.tflite", quantization="int8", verbose=False
     )
-    assert not kd.export.file.lite_model.float_tensors(path)
-    logits = kd.export.load(path)(images)
-    expected = aware.predict(images, verbose=0)
-    # Random weights of so many layers magnify each rounding.
-    assert np.abs(logits - expected).mean() < 0.2 * expected.std()
+    # Random weights of so many layers magnify each rounding, so that outputs
+    # say little; what is in the file does not depend on that.
+    row = kd.export.verify(
+        path, aware, images, measure_memory=False, latency_runs=0, verbose=False
+    ).rows[1]
+    assert row["integer_throughout"]
+    for equal, number in row["equal_kernels"], row["equal_ranges"]:
+        assert equal == number > 10
