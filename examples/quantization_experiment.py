@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))  # _shared
 from _shared import long_runs
 from _shared.small_networks import accuracy
 from _shared.small_networks import conv
+from _shared.small_networks import halved
 from _shared.small_networks import network
 from _shared.small_networks import residual_block
 
@@ -105,13 +106,6 @@ def load(data, images, held_out=False):
         return x[:images], y[:images], halved(split.x_test), split.y_test
     others = len(x) // 4
     return x[:-others][:images], y[:-others][:images], x[-others:], y[-others:]
-
-
-def halved(images):
-    size = images.shape[1]
-    if size < 28:
-        return images
-    return images.reshape(-1, size // 2, 2, size // 2, 2, 1).mean((2, 4))
 
 
 def fit(model, x, y, steps, learning_rate, seed, callbacks=()):

@@ -17,6 +17,7 @@ from keras_distill._keras.fingerprint import black_boxes
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import flatten_layers
+from keras_distill._keras.layers import only_rounds
 from keras_distill._keras.method_patching import intercepted
 
 __all__ = ["multiply_accumulates"]
@@ -131,7 +132,7 @@ def count_parameters(model):
     of_ranges = sum(
         layer.count_params()
         for layer in flatten_layers(model)
-        if getattr(layer, "only_rounds", False)
+        if only_rounds(layer)
     )
     return int(model.count_params()) - of_ranges
 

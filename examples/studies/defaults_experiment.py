@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 
 from _shared import long_runs
 from _shared.small_networks import accuracy
+from _shared.small_networks import halved
 from _shared.small_networks import network
 from _shared.small_networks import plain_student
 from _shared.small_networks import residual_block
@@ -106,8 +107,7 @@ def load(data, quick):
     """
     if data == "fashion":
         split = kd.datasets.fashion_mnist()
-        x, y = split.x_train, split.y_train
-        x = x.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4))
+        x, y = halved(split.x_train), split.y_train
         held_out = 10_000
     elif data == "digits":
         split = kd.datasets.digits()

@@ -11,6 +11,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 
 from _shared.long_runs import one_thread
+from _shared.small_networks import halved
 
 import keras_distill as kd
 
@@ -114,31 +115,24 @@ class Data:
         x, y = data.x_train[order], self._labels(pair, data.y_train[order])
         self.classes = 2 if pair.positive else 10
         pool = slice(pair.teacher_images)
-        self.pool = self._small(x[pool]), y[pool]
+        self.pool = halved(x[pool]), y[pool]
         self.test = data.x_test, self._labels(pair, data.y_test)
         if held_out and pair.data != "digits":
             self.test = x[50000:], y[50000:]
-        self.test = self._small(self.test[0]), self.test[1]
+        self.test = halved(self.test[0]), self.test[1]
         wrong = np.where(
             generator.uniform(size=len(y)) < pair.wrong_labels,
             generator.integers(self.classes, size=len(y), dtype="int32"),
             y,
         )
         train = slice(pair.images)
-        self.train = self._small(x[train]), wrong[train]
+        self.train = halved(x[train]), wrong[train]
         y = wrong if pair.wrong_validation else y
-        self.validation = self._small(x[validation]), y[validation]
+        self.validation = halved(x[validation]), y[validation]
 
     @staticmethod
     def _labels(pair, y):
         return np.isin(y, pair.positive).astype("int32") if pair.positive else y
-
-    @staticmethod
-    def _small(x):
-        """Fashion-MNIST's 28 pixels, two by two."""
-        if x.shape[1] == 8:
-            return x
-        return x.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4))
 
 
 def network(description, shape, classes, name):

@@ -30,6 +30,7 @@ from _shared.reporting import percent
 from _shared.reporting import table
 from _shared.small_networks import accuracy
 from _shared.small_networks import conv
+from _shared.small_networks import halved
 from _shared.small_networks import network
 from _shared.small_networks import residual_block
 
@@ -52,11 +53,6 @@ TEACHERS = {
     "ten classes": (10, lambda x, y: (x, y)),
     "turns": (4, turned),
 }
-
-
-def halved(x):
-    """Images of 14 x 14 pixels, each the mean of four."""
-    return x.reshape(-1, 14, 2, 14, 2, 1).mean(axis=(2, 4))
 
 
 def plain_block(x, filters, strides, name):

@@ -14,6 +14,7 @@ from keras import layers
 
 from keras_distill._keras.graph import call_outputs
 from keras_distill._keras.graph import producer
+from keras_distill._keras.layers import only_rounds
 
 _WITH_ACTIVATION = (
     layers.Activation,
@@ -135,11 +136,6 @@ def gives_logits(model, layer=None, call=None):
     return False
 
 
-def _rounds(layer):
-    """Whether a layer only rounds (`kd.quantization.FakeQuantize`)."""
-    return getattr(layer, "only_rounds", False)
-
-
 def _has_no_activation(layer):
     if isinstance(layer, layers.Wrapper):
         layer = layer.layer
@@ -181,7 +177,7 @@ def _of_layer(layer):
         return "softmax"
     if isinstance(layer, layers.Wrapper):
         return _of_layer(layer.layer)
-    if isinstance(layer, _SHAPE_ONLY) or _rounds(layer):
+    if isinstance(layer, _SHAPE_ONLY) or only_rounds(layer):
         return _LOOK_BEFORE
     if not isinstance(layer, _WITH_ACTIVATION):
         return None

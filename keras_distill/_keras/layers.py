@@ -19,6 +19,11 @@ def flatten_layers(layer, include_self=True, recursive=True):
     )
 
 
+def only_rounds(layer):
+    """Whether a layer only rounds, see `kd.quantization.FakeQuantize`."""
+    return getattr(layer, "only_rounds", False)
+
+
 def batch_normalizations(model):
     """The `BatchNormalization` layers of a model, at any depth."""
     return [

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_distill._data.for_network import check_fits
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import flatten_layers
+from keras_distill._keras.layers import only_rounds
 from keras_distill._keras.optimizers import steps_taken
 from keras_distill.views.mixup import advice
 from keras_distill.views.mixup import check_blended_labels
@@ -153,7 +154,7 @@ def _warn_of_range(network, x, role):
     if any(isinstance(layer, scaling) for layer in early):
         return False
     # The range of an aware student's input says what it was made for.
-    rounding = [x for x in early if getattr(x, "only_rounds", False)]
+    rounding = list(filter(only_rounds, early))
     if (
         rounding
         and not 0 < 2 * float(np.asarray(rounding[0].maximum)) < values.max()

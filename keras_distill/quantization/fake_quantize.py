@@ -48,7 +48,7 @@ class FakeQuantize(keras.layers.Layer):
         minimum, maximum: The range, two scalar variables.
     """
 
-    only_rounds = True  # for `_keras.heads`
+    only_rounds = True  # for `_keras.layers.only_rounds`
 
     def __init__(
         self,
@@ -198,14 +198,16 @@ class QuantizedWeights(keras.layers.Wrapper):
 
     def call(self, inputs):
         layer = self.layer
-        trainable = [
-            self.quantized_kernel() if v is layer.kernel else v.value
-            for v in layer.trainable_variables
-        ]
-        others = [
-            self.quantized_kernel() if v is layer.kernel else v.value
-            for v in layer.non_trainable_variables
-        ]
+        trainable, others = (
+            [
+                self.quantized_kernel() if v is layer.kernel else v.value
+                for v in variables
+            ]
+            for variables in (
+                layer.trainable_variables,
+                layer.non_trainable_variables,
+            )
+        )
         outputs, _ = layer.stateless_call(trainable, others, inputs)
         return outputs
 

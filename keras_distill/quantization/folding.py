@@ -7,6 +7,8 @@ maps    batch norm behind anything else and rescaling become a depthwise
         convolution of size 1, convolutions of sequences those of maps
 """
 
+import collections
+
 import keras
 from keras import layers
 
@@ -43,7 +45,7 @@ def rewrite(graph):
         part for call in graph.calls for part in _split(call, copies)
     ]
     _fold(graph)
-    _fuse(graph)
+    _merge(graph, _fuse)
     graph.calls = [
         part for call in graph.calls for part in _on_maps(call, copies)
     ]
@@ -124,34 +126,60 @@ def _activation(activation, name, call):
     return [Call(layer, (x,), {}, [output])]
 
 
-def _fold(graph):
-    """Folds batch norm into what comes before it."""
+def _merge(graph, merges):
+    """Makes calls part of the call before them.
+
+    Args:
+        graph: A `Graph`, which is changed.
+        merges: A function of a call and the next one, the only one to take
+            what it gives: it changes the former and returns `True`, or `None`.
+    """
     consumers = graph.consumers()
-    calls_of: dict = {}
-    for call in graph.calls:
-        calls_of.setdefault(id(call.operation), []).append(call)
     makers = {value: call for call in graph.calls for value in call.outputs}
     kept = []
     for call in graph.calls:
-        if type(call.operation) is layers.BatchNormalization:
-            (x,) = call.inputs[:1]
-            before = makers.get(x)
-            if (
-                before is not None
-                and type(before.operation) in WITH_KERNEL
-                and consumers[x] == [call]
-                and len(calls_of[id(before.operation)]) == 1
-            ):
-                _check_axis(call)
-                scale, offset = copying.scale_and_offset(
-                    call.operation, x.shape[-1]
-                )
-                copying.fold(before.operation, scale, offset)
-                before.outputs = call.outputs
-                makers[call.outputs[0]] = before
-                continue
-        kept.append(call)
+        x = next(iter(call.inputs), None)
+        before = makers.get(x)
+        if before and consumers[x] == [call] and merges(before, call):
+            before.outputs = call.outputs
+            makers |= dict.fromkeys(call.outputs, before)
+        else:
+            kept.append(call)
     graph.calls = kept
+
+
+def _fold(graph):
+    """Folds batch norm into what comes before it."""
+    times = collections.Counter(id(call.operation) for call in graph.calls)
+
+    def folds(before, call):
+        if (
+            type(call.operation) is not layers.BatchNormalization
+            or type(before.operation) not in WITH_KERNEL
+            or times[id(before.operation)] > 1
+        ):
+            return None
+        _check_axis(call)
+        channels = call.inputs[0].shape[-1]
+        copying.fold(
+            before.operation,
+            *copying.scale_and_offset(call.operation, channels),
+        )
+        return True
+
+    _merge(graph, folds)
+
+
+def _fuse(before, call):
+    """Makes a ReLU or ReLU6 part of the operator before it."""
+    if (
+        not _is_fusable(call.operation)
+        or before.activation is not None
+        or type(before.operation).__name__ not in _FUSING
+    ):
+        return None
+    before.activation = call.operation
+    return True
 
 
 def _on_maps(call, copies):
@@ -214,29 +242,6 @@ def _check_axis(call):
             "last axis of inputs of 2 to 4 axes. Received: "
             f"axis={axis!r}, input shape {shape}"
         )
-
-
-def _fuse(graph):
-    """Makes ReLU and ReLU6 part of the operator before them."""
-    consumers = graph.consumers()
-    makers = {value: call for call in graph.calls for value in call.outputs}
-    kept = []
-    for call in graph.calls:
-        if _is_fusable(call.operation):
-            (x,) = call.inputs
-            before = makers.get(x)
-            if (
-                before is not None
-                and before.activation is None
-                and type(before.operation).__name__ in _FUSING
-                and consumers[x] == [call]
-            ):
-                before.activation = call.operation
-                before.outputs = call.outputs
-                makers[call.outputs[0]] = before
-                continue
-        kept.append(call)
-    graph.calls = kept
 
 
 def _is_fusable(layer):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_distill.export.file.flatbuffer import mapped
+from keras_distill.export.file.flatbuffer import operator_names
 
 
 class Tensor(NamedTuple):
@@ -53,11 +54,7 @@ def tensors(filepath):
         for name, number in vars(schema.TensorType).items()
         if isinstance(number, int)
     }
-    names = {
-        number: name
-        for name, number in vars(schema.BuiltinOperator).items()
-        if isinstance(number, int)
-    }
+    names = operator_names()
     with mapped(filepath) as data:
         model = schema.Model.GetRootAs(data, 0)
         graph = model.Subgraphs(0)
