@@ -49,16 +49,16 @@ SETTINGS = [
     Setting("digits", "small", 500, 2400),
     Setting("glyphs", "wide", 20_000, 2400),
     Setting("fashion", "small", 2000, 2400, constant=True),
-    Setting("fashion", "small", 2000, 6000),
-    Setting("fashion", "small", 20_000, 6000),
-    Setting("fashion", "no batch norm", 2000, 6000),
     Setting("glyphs", "wide", 2000, 2400, unlabelled=True),
+    Setting("fashion", "no batch norm", 2000, 6000),
+    Setting("fashion", "small", 20_000, 6000),
+    Setting("fashion", "small", 2000, 6000),
     Setting("fashion", "wide", 20_000, 6000),
     Setting("fashion", "small", 2000, 15_000),
 ]
 # Where views are tried too.
-WITH_VIEWS = (0, 1, 6, 9, 10, 14)
-TEMPERATURES, ALPHAS = (1.0, 2.0, 4.0), (0.5, 0.9, 1.0)
+WITH_VIEWS = (0, 1, 9, 10, 17)
+TEMPERATURES, ALPHAS = (1.0, 2.0, 4.0), (0.5, 1.0)
 ALONE = Configuration(None, 0.0)
 
 
@@ -71,8 +71,8 @@ def configurations(setting, with_views):
     if with_views:
         for views in defaults_experiment.VIEWS:
             tried.append(Configuration(None, 0.0, views))
-            tried += [Configuration(t, 0.5, views) for t in (1.0, 2.0, 4.0)]
             tried.append(Configuration(1.0, 1.0, views))
+            tried.append(Configuration(4.0, 0.5, views))
     return tried
 
 
