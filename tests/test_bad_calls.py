@@ -50,7 +50,7 @@ MAY_BE_0 = (
     "cross_entropy_weight dropout latency_runs logit_weight max_accuracy_drop "
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
-    "per_class_drop share unlabelled "
+    "per_class_drop share unlabelled start_step initial_epsilon "
     "layer_weights weights"
 ).split()
 FREE_TEXT = (

@@ -3,7 +3,8 @@
 Relies on, in Keras 3.12.4 and 3.15.1: `Optimizer._iterations`,
 `Optimizer._trainable_variables`, `Optimizer._get_variable_index`,
 `Optimizer._accumulated_gradients`, `Optimizer._clip_gradients`,
-`Optimizer._apply_weight_decay`, `Optimizer._backend_apply_gradients`,
+`Optimizer._apply_weight_decay`, `Optimizer._use_weight_decay`,
+`Optimizer._backend_apply_gradients`,
 `Optimizer._backend_update_step`, `Optimizer._all_reduce_sum_gradients`,
 `Optimizer._update_model_variables_moving_average`,
 `Optimizer._overwrite_model_variables_with_average_value`.
@@ -67,9 +68,19 @@ def update(optimizer, gradients, variables):
     )
 
 
+def place_of(optimizer, variable):
+    """The position of a variable among those that the optimizer trains."""
+    return optimizer._get_variable_index(variable)
+
+
+def decays(optimizer, variable):
+    """Whether `exclude_from_weight_decay` leaves a variable its decay."""
+    return optimizer._use_weight_decay(variable)
+
+
 def accumulators(optimizer, variables):
     """The `tf.Variable` for each variable that accumulates its gradient."""
-    places = map(optimizer._get_variable_index, variables)
+    places = [place_of(optimizer, variable) for variable in variables]
     return [optimizer._accumulated_gradients[place].value for place in places]
 
 

@@ -154,6 +154,14 @@ SCENARIOS = {
         "samples": 17,
         "optimizer": {"class_name": "MultiOptimizer", "clipnorm": 0.2},
     },
+    "shampoo": {
+        "samples": 17,
+        "optimizer": {
+            "class_name": "Shampoo",
+            "preconditioner_interval": 2,
+            "epsilon": 0.01,
+        },
+    },
     "several_accumulating_optimizers": {
         "samples": 22,
         "optimizer": {
@@ -204,7 +212,8 @@ def optimizer(class_name="SGD", **options):
         return keras.optimizers.MultiOptimizer(parts)
     if class_name == "SGD":
         options = {"learning_rate": 0.2, "momentum": 0.9, **options}
-    return getattr(keras.optimizers, class_name)(**options)
+    module = kd if class_name == "Shampoo" else keras
+    return getattr(module.optimizers, class_name)(**options)
 
 
 def feature_losses(taps):

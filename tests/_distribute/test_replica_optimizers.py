@@ -10,8 +10,9 @@ from marks import nightly
     [
         "clipped",
         "accumulated_averages",
-        "several_optimizers",
+        "shampoo",
         *nightly(
+            "several_optimizers",
             "accumulated",
             "accumulated_with_adam",
             "averaged",

@@ -14,6 +14,7 @@ from functools import partial
 import feature_groups
 import keras
 import numpy as np
+import optimizer_groups
 import relation_groups
 import reuse_groups
 from gradients import constant
@@ -279,4 +280,5 @@ GROUPS = {
     **relation_groups.GROUPS,
     **feature_groups.GROUPS,
     **reuse_groups.GROUPS,
+    **optimizer_groups.GROUPS,
 }
