@@ -1,7 +1,8 @@
 """Networks of the papers and for phones, readable, without weights."""
 
 from keras_distill.models.bit_resnet import StandardizedConv2D
-from keras_distill.models.bit_resnet import bit_resnet50
+from keras_distill.models.bit_resnet import bit_resnet
+from keras_distill.models.bit_weights import load_bit_weights
 from keras_distill.models.cifar_resnet import cifar_resnet
 from keras_distill.models.densenet_bc import densenet_bc
 from keras_distill.models.mobile import mobile
@@ -14,9 +15,10 @@ from keras_distill.models.wide_resnet import wide_resnet
 __all__ = [
     "Fitted",
     "StandardizedConv2D",
-    "bit_resnet50",
+    "bit_resnet",
     "cifar_resnet",
     "densenet_bc",
+    "load_bit_weights",
     "mobile",
     "mobile_within",
     "preactivation_resnet",

@@ -1,9 +1,14 @@
-"""The student of "A good teacher is patient and consistent"."""
+"""The networks of "A good teacher is patient and consistent"."""
+
+from collections.abc import Sequence
 
 import keras
 from keras import layers
 from keras import ops
 
+from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_integers
+from keras_distill._arguments import one_of
 from keras_distill.models.arguments import image_input
 
 
@@ -34,25 +39,42 @@ class StandardizedConv2D(layers.Conv2D):
         return super().convolution_op(inputs, ops.cast(wide, kernel.dtype))
 
 
-def bit_resnet50(
+UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def bit_resnet(
+    depth: int | Sequence[int] = 50,
+    width: int = 1,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     classes: int = 1000,
-    name: str = "bit_resnet50",
+    *,
+    stem_padding: str = "infinite",
+    name: str | None = None,
 ) -> keras.Model:
-    """Builds BiT R50x1, the student that Beyer et al. 2022 bring to 82.8 %.
+    """Builds a BiT network: R50x1, R101x3, R152x4, and so on.
 
-    A pre-activation ResNet-50 with its stride in the 3x3 convolution, group
+    A pre-activation ResNet with its stride in the 3x3 convolution, group
     normalization (32 groups) instead of batch normalization, and standardized
     kernels. It computes the same in training and inference and does not depend
-    on the batch. 25.5 million weights with 1000 classes. The head starts at 0.
-    The stages end in the layers `"stage1"` to `"stage4"`, before the next
-    normalization.
+    on the batch. The head starts at 0. The stages end in the layers `"stage1"`
+    to `"stage4"`, before the next normalization. Images are in [-1, 1].
+
+    R50x1 is the student that Beyer et al. 2022 bring to 82.8 %, the larger
+    ones are teachers: `load_bit_weights` reads the published files.
 
     Args:
-        input_shape: (height, width, channels). Defaults to (224, 224, 3). The
-            paper's students see images in [-1, 1].
+        depth: 50, 101 or 152, or the number of units of each of four stages.
+            Defaults to 50.
+        width: How many times as many filters as a ResNet of this depth.
+            Defaults to 1. R50x1 has 25.5 million weights with 1000 classes,
+            R152x4 has 937 million.
+        input_shape: (height, width, channels). Defaults to (224, 224, 3).
         classes: Number of logits. Defaults to 1000.
-        name: Defaults to `"bit_resnet50"`.
+        stem_padding: What the first pooling sees beyond the border: zeros
+            (`"zeros"`), as in the code that trained BiT-S and BiT-M, or
+            nothing (`"infinite"`), as in that of Beyer et al. With the
+            other's weights, logits differ by 2 %. Defaults to `"infinite"`.
+        name: Defaults to `"bit_resnet50x1"`, and so on.
 
     Returns:
         A `keras.Model`: images to logits `(batch, classes)`.
@@ -60,33 +82,45 @@ def bit_resnet50(
     Example:
 
     ```python
-    student = kd.models.bit_resnet50((64, 64, 3), classes=100)
+    student = kd.models.bit_resnet(50, 1, (64, 64, 3), classes=100)
     ```
 
     Reference:
+        - Kolesnikov et al., "Big Transfer (BiT): General Visual Representation
+          Learning", 2020.
         - Beyer et al., "Knowledge distillation: A good teacher is patient and
           consistent", 2022, and its code, google-research/big_vision,
           `models/bit_paper.py`.
-        - Kolesnikov et al., "Big Transfer (BiT): General Visual Representation
-          Learning", 2020.
     """
+    if isinstance(depth, int) and not isinstance(depth, bool):
+        units = UNITS[one_of("depth", depth, tuple(UNITS))]
+    else:
+        hint = "units of each stage, or 50, 101 or 152"
+        units = checked_integers("depth", depth, length=4, hint=hint)
+        depth = sum(3 * n for n in units) + 2
+    checked_integer("width", width)
+    one_of("stem_padding", stem_padding, ("infinite", "zeros"))
     image = image_input(input_shape, classes)
     x = layers.ZeroPadding2D(3, name="stem_pad")(image)
-    x = _convolution(x, 64, 7, "stem_conv", strides=2)
-    # The pooling of size 3 and stride 2 that is padded on all sides: that of
-    # stride 1, of which every other pixel is kept.
-    x = layers.MaxPooling2D(3, 1, padding="same", name="stem_pool")(x)
-    x = layers.MaxPooling2D(1, 2, name="stem")(x)
-    for stage, units in enumerate((3, 4, 6, 3), 1):
-        for unit in range(1, units + 1):
+    x = _convolution(x, 64 * width, 7, "stem_conv", strides=2)
+    if stem_padding == "zeros":
+        x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = layers.MaxPooling2D(3, 2, name="stem")(x)
+    else:
+        # The pooling of size 3 and stride 2 that is padded on all sides: that
+        # of stride 1, of which every other pixel is kept.
+        x = layers.MaxPooling2D(3, 1, padding="same", name="stem_pool")(x)
+        x = layers.MaxPooling2D(1, 2, name="stem")(x)
+    for stage, count in enumerate(units, 1):
+        for unit in range(1, count + 1):
             strides = 2 if stage > 1 and unit == 1 else 1
             prefix = f"stage{stage}_unit{unit}"
-            end = f"stage{stage}" if unit == units else prefix
-            x = _unit(x, 32 * 2**stage, strides, prefix, end)
+            end = f"stage{stage}" if unit == count else prefix
+            x = _unit(x, width * 32 * 2**stage, strides, prefix, end)
     x = _normalized(x, "head_norm")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     logits = layers.Dense(classes, kernel_initializer="zeros", name="logits")(x)
-    return keras.Model(image, logits, name=name)
+    return keras.Model(image, logits, name=name or f"bit_resnet{depth}x{width}")
 
 
 def _convolution(x, filters, size, name, strides=1):

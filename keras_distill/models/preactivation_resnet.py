@@ -32,7 +32,7 @@ def preactivation_resnet(
     end the last stage.
 
     The stages end in the layers `"stage1"`, `"stage2"`, ...: sums before the
-    next normalization, as in `bit_resnet50`. The next stage reads the layers
+    next normalization, as in `bit_resnet`. The next stage reads the layers
     `"stage2_block1_1_relu"`, ..., `"head_relu"`. As in every network of
     `kd.models`, the first layer with weights is `"stem_conv"` and the last
     `"logits"`.

@@ -170,7 +170,7 @@ def function_matching(
     Both networks see the same crop and mixup. The KL divergence is the only
     loss, the optimizer is Adam with decoupled weight decay, warm-up and cosine,
     and training is long. The numbers are for ImageNet and a ResNet-50 without
-    batch normalization (`kd.models.bit_resnet50`). For small data sets the same
+    batch normalization (`kd.models.bit_resnet`). For small data sets the same
     authors train with `batch_size=512, warmup_steps=1500`, and choose on
     held-out images: rate 0.0003 to 0.01, decay 1e-5 to 1e-3, temperature 1 to
     10, 1000 to 1 000 000 epochs (big_vision, `bigsweep_flowers_pet.py`).

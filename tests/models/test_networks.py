@@ -80,8 +80,8 @@ def test_stage_ends_of_a_nested_network_are_suggested():
 
 
 @pytest.mark.nightly
-def test_bit_resnet50_and_mobilenet():
-    teacher = models.bit_resnet50((64, 64, 3), classes=5)
+def test_bit_resnet_and_mobilenet():
+    teacher = models.bit_resnet(50, 1, (64, 64, 3), classes=5)
     student = keras.applications.MobileNetV2((64, 64, 3), 0.35, weights=None)
     found = kd.taps.suggest(teacher, student)
     assert found.teacher_layer_names == [
