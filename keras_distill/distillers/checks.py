@@ -88,6 +88,7 @@ def loss_weights(weights, losses):
     if weights is None:
         return dict.fromkeys(names, 1.0)
     if isinstance(weights, dict):
+        weights = _by_loss(weights, losses)
         unknown = sorted(set(weights) - set(names))
         missing = sorted(set(names) - set(weights))
         if unknown or missing:
@@ -111,6 +112,26 @@ def loss_weights(weights, losses):
         )
         for name, weight in weights.items()
     }
+
+
+def _by_loss(weights, losses):
+    """Returns weights by task, one number or a list each, by name of loss."""
+    by_loss = {}
+    for key, given in weights.items():
+        names = [n for n, loss in losses.items() if loss.task == key]
+        if not names:
+            by_loss[key] = given
+            continue
+        if not isinstance(given, (list, tuple)):
+            given = [given] * len(names)
+        if len(given) != len(names):
+            raise ValueError(
+                f"distillation_loss_weights['{key}'] needs one number, or one "
+                f"per loss of this task ({len(names)}: {names}). Received: "
+                f"{given!r}"
+            )
+        by_loss.update(zip(names, given))
+    return by_loss
 
 
 def check_compile(loss, alpha):
@@ -184,10 +205,25 @@ def check_log_names(losses, student):
 
 
 def split_metrics(metrics):
-    """Returns the metrics that compare with the teacher, and Keras's own."""
+    """Returns the metrics that compare with the teacher, and Keras's own.
+
+    Of a dict task -> metrics, the first are copies that know their `task`.
+    """
 
     def compares(metric):
         return getattr(metric, "compares_with_teacher", False)
+
+    if isinstance(metrics, dict):
+        of_teacher, of_student = [], {}
+        for task, given in metrics.items():
+            compared, of_student[task] = split_metrics(given)
+            for metric in compared:
+                config = metric.get_config()
+                config["name"] = f"{task}_{metric.name}"
+                of_teacher.append(type(metric).from_config(config))
+                of_teacher[-1].task = task
+        kept = {k: given for k, given in of_student.items() if given}
+        return of_teacher, kept or None
 
     if not isinstance(metrics, (list, tuple)):
         return ([metrics], None) if compares(metrics) else ([], metrics)

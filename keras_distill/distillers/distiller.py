@@ -10,11 +10,13 @@ from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._data.batch_fields import unpacked
+from keras_distill._keras.heads import output_keys
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.apart import check_apart
 from keras_distill._training.networks import TeacherStudent
+from keras_distill._training.tasks import tasks_of
 from keras_distill.distillers import checks
 from keras_distill.distillers.base import BaseDistiller
 from keras_distill.losses.keras_losses import as_distillation_losses
@@ -127,10 +129,13 @@ class Distiller(BaseDistiller):
         super().__init__(alpha=alpha, views=views, name=name)
         checks.check_student(student)
         self.student = student
-        self.distillation_losses = as_distillation_losses(distillation_losses)
+        self.distillation_losses = as_distillation_losses(
+            distillation_losses, output_keys(student)
+        )
         self.distillation_loss_weights = checks.loss_weights(
             distillation_loss_weights, self.distillation_losses
         )
+        self._held_tasks = Untracked(None)
         # Keras saves it with the student, as every attribute that is a model.
         self.moving_teacher: keras.Model | None = None
         self._teacher_fingerprint = None
@@ -231,7 +236,13 @@ class Distiller(BaseDistiller):
     def output_names(self) -> list[str] | None:
         """The student's output names, if it has any. Losses and metrics of
         `compile` may be dicts with these keys."""
-        return getattr(self.student, "output_names", None)
+        names = getattr(self.student, "output_names", None)
+        return tasks_of(self.student, self.distillation_losses) or names
+
+    def _tasks(self):
+        """The `Tasks` of a compiled Distiller; `None` if it has one output, or
+        if no argument is by task."""
+        return self._held_tasks.value
 
     def compile(
         self,
@@ -265,6 +276,7 @@ class Distiller(BaseDistiller):
                 float16. Defaults to `True`.
         """
         from keras_distill._training import compilation
+        from keras_distill._training import compiling_tasks
 
         checked_boolean("auto_scale_loss", auto_scale_loss)
         self._check_compile(loss)
@@ -275,22 +287,36 @@ class Distiller(BaseDistiller):
         of_teacher, of_student = checks.split_metrics(metrics)
         # Compiling again starts afresh: forget the loss and metrics so far.
         self._forget_compiled()
+        by_task = compiling_tasks.is_by_task(self, loss, loss_weights)
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            loss_weights=loss_weights,
-            metrics=of_student,
-            weighted_metrics=weighted_metrics,
+            loss_weights=None if by_task else loss_weights,
+            metrics=None if by_task else of_student,
+            weighted_metrics=None if by_task else weighted_metrics,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
             auto_scale_loss=False,
         )
-        self._save_compiled_with(metrics=metrics)
+        tasks = None
+        if by_task:
+            tasks = compiling_tasks.compiled_tasks(
+                self, loss, loss_weights, of_student, weighted_metrics
+            )
+        self._held_tasks = Untracked(tasks)
+        # Keras saves its weights, and the optimizer trains them.
+        self._replace_layer("task_weights", tasks and tasks.balance)
+        self._save_compiled_with(
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+        )
         self._compiles_networks = compilation.takes_over_compilation(self)
         if auto_scale_loss and computes_in_float16(self.student):
             self.optimizer = with_loss_scaling(self.optimizer)
         names = checks.log_names(self.distillation_losses)
+        names += [] if tasks is None else tasks.log_names()
         self._start_logs(names, names, of_teacher)
 
     def _check_compile(self, loss):

@@ -103,12 +103,14 @@ class ResponseLoss(DistillationLoss):
             self._check_head(teacher, "teacher")
             tap = self.teacher_layer_name
             tap = (None,) if tap is None else find_layer(teacher, tap)
-            self._teacher_is_linear = gives_logits(teacher, *tap)
+            self._teacher_is_linear = gives_logits(
+                teacher, *tap, output=self.task
+            )
 
     def _check_head(self, model, role):
         layer_name = getattr(self, f"{role}_layer_name")
         if layer_name is None:
-            found = final_activation(model)
+            found = final_activation(model, self.task)
         else:
             found = layer_activation(*find_layer(model, layer_name, role))
         if found is None:
