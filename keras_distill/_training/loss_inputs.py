@@ -25,8 +25,8 @@ def labels_and_weight(distiller, name, student, view, replica):
         Labels and weights, each `None` if there are none.
 
     If there are weights for each output, they weigh the labels of a task, not
-    the losses given for it. If the loss is given for no task and looks at none of them,
-    its samples have no weights. A warning says so.
+    the losses given for it. If the loss is given for no task and looks at none
+    of the outputs, its samples have no weights. A warning says so.
     """
     loss = distiller.distillation_losses[name]
     tap = student.select(loss.student_layer_name, loss.task)

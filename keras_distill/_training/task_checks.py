@@ -72,11 +72,11 @@ def check_task_weights(distiller, sample_weight):
             b in (None, a) for a, b in zip(given, positions)
         )
         if not fits:
-            expected = ("batch", *positions)
+            expected = str(("batch", *positions)).replace("'", "")
             raise ValueError(
                 f"sample_weight['{task}'] must have the shape of the output's "
-                f"X
-                f"first axes. Received: {np.shape(weight)}."
+                f"positions, {expected}, or of its first axes. Received: "
+                f"{np.shape(weight)}."
             )
 
 
@@ -109,8 +109,7 @@ def check_sparse_labels(y, shape, loss, where=""):
     y = np.asarray(y)
     classes = shape[-1]
     sparse = np.issubdtype(y.dtype, np.integer) and (
-        y.ndim == len(shape) - 1
-        or (y.ndim == len(shape) and y.shape[-1] == 1)
+        y.ndim == len(shape) - 1 or (y.ndim == len(shape) and y.shape[-1] == 1)
     )
     if not sparse or not classes or classes == 1:
         return

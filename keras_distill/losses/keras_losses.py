@@ -182,8 +182,8 @@ def _check_task(task, losses, outputs):
         )
     if isinstance(losses, (list, tuple)) and not losses:
         raise ValueError(
-            f"distillation_losses['{task}'] must hold at least one distillation "
-            f"loss. Received: {losses!r}"
+            f"distillation_losses['{task}'] must hold at least one loss. "
+            f"Received: {losses!r}"
         )
 
 
