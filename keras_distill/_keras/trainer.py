@@ -4,7 +4,7 @@ Relies on, in Keras 3.12.4 and 3.15.1: `Trainer._assert_compile_called`,
 `Trainer._compile_config`, `Trainer._compile_loss`, `Trainer._compile_metrics`,
 `Trainer._loss_tracker`, `Trainer._distribute_strategy`,
 `Trainer._symbolic_build`, `Trainer._initial_epoch`, `Layer._tracker`, and
-`CompileLoss` and `CompileMetrics` of one output. Overrides
+the signatures of `CompileLoss` and `CompileMetrics`. Overrides
 `Trainer._maybe_symbolic_build`, `Trainer._get_metrics_result_or_logs` and
 `Trainer._flatten_metrics_in_order`. Of TensorFlow 2.21:
 `StrategyExtended._in_multi_worker_mode`.
@@ -14,8 +14,6 @@ import weakref
 from typing import Any
 
 import keras
-from keras.src.trainers.compile_utils import CompileLoss
-from keras.src.trainers.compile_utils import CompileMetrics
 
 from keras_distill._keras.layers import recurrent_states
 
@@ -51,7 +49,7 @@ class Trainer(keras.Model):
 
     def _compiled_loss_of(self, loss):
         """Returns a loss of one output, compiled as Keras compiles it."""
-        return CompileLoss(loss)
+        return type(self._compile_loss)(loss)
 
     @property
     def _compiled_metrics(self):
@@ -64,7 +62,7 @@ class Trainer(keras.Model):
 
     def _compiled_metrics_of(self, metrics, weighted_metrics):
         """Returns the metrics of one output, compiled as Keras does."""
-        return CompileMetrics(metrics, weighted_metrics)
+        return type(self._compile_metrics)(metrics, weighted_metrics)
 
     def _update_compiled_metrics(self, y, output, sample_weight):
         if self._compile_metrics is not None and y is not None:

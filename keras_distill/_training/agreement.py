@@ -64,7 +64,10 @@ def of_task(distiller, task, y, sample_weight):
 
     Weights of each output weigh its labels, not the decisions.
     """
-    if keras.tree.is_nested(sample_weight):
+    tasks = distiller._tasks()
+    if tasks is not None:
+        sample_weight = tasks.weight_of_teaching(sample_weight, task)
+    elif keras.tree.is_nested(sample_weight):
         sample_weight = None
     return label_of(y, task, distiller.output_names), sample_weight
 

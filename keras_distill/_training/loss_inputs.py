@@ -32,10 +32,9 @@ def labels_and_weight(distiller, name, student, view, replica):
     tap = student.select(loss.student_layer_name, loss.task)
     y, weight = view.y, view.sample_weight
     if loss.task is not None:
-        y = label_of(y, loss.task, distiller._tasks().names)
-        # Weights of each output weigh its labels: where there is none, the
-        # teacher teaches alone.
-        weight = None if keras.tree.is_nested(weight) else weight
+        tasks = distiller._tasks()
+        y = label_of(y, loss.task, tasks.names)
+        weight = tasks.weight_of_teaching(weight, loss.task)
         return y, _with_mask(weight, _mask(tap), replica)
     outputs = keras.tree.flatten(student.output)
     if len(outputs) > 1:

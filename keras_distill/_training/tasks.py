@@ -47,10 +47,37 @@ class Tasks:
         self.losses = losses
         self.weights = weights
         self.balance = balance
+        self._one_weight = {True: False, False: False}
         self.taught: dict = {}
         for name, loss in distiller.distillation_losses.items():
             if loss.task is not None:
                 self.taught.setdefault(loss.task, []).append(name)
+
+    def note_weights(self, sample_weight):
+        """Remembers whether there is one weight per sample for all outputs.
+
+        Keras hands such weights of arrays on as a dict.
+
+        Returns:
+            Whether that is new, for training or for evaluation.
+        """
+        one = sample_weight is not None
+        one = one and not keras.tree.is_nested(sample_weight)
+        evaluating = self.distiller._evaluating
+        new = self._one_weight[evaluating] != one
+        self._one_weight[evaluating] = one
+        return new
+
+    def weight_of_teaching(self, sample_weight, task):
+        """The weights of a task that are not about its labels, or `None`.
+
+        Weights of each output weigh its labels: where there is none, the
+        teacher teaches alone. One weight per sample weighs everything.
+        """
+        one = self._one_weight[self.distiller._evaluating]
+        if keras.tree.is_nested(sample_weight) and not one:
+            return None
+        return weight_of(sample_weight, task, self.names)
 
     def log_names(self):
         """Names of what `terms` and `student_losses` add to the logs."""

@@ -130,6 +130,8 @@ class BaseDistiller(LoggedModel):
         x = self._first_batch.value.prepare(x, y, arguments)
         check_task_weights(self, sample_weight)
         sample_weight = completed_weights(self, sample_weight)
+        if self._tasks() and self._tasks().note_weights(sample_weight):
+            self.train_function = None
         checks.warn_of_class_weight(self, class_weight)
         if validation_data is not None or validation_split:
             checks.check_teacher_metrics(self)
@@ -205,6 +207,9 @@ class BaseDistiller(LoggedModel):
         """
         check_sample_weight(sample_weight)
         with self._in_evaluation():
+            sample_weight = completed_weights(self, sample_weight)
+            if self._tasks() and self._tasks().note_weights(sample_weight):
+                self.test_function = None
             return super().evaluate(
                 x,
                 y,

@@ -292,8 +292,8 @@ class Distiller(BaseDistiller):
             optimizer=optimizer,
             loss=loss,
             loss_weights=None if by_task else loss_weights,
-            metrics=None if by_task else of_student,
-            weighted_metrics=None if by_task else weighted_metrics,
+            metrics=of_student,
+            weighted_metrics=weighted_metrics,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
@@ -306,7 +306,7 @@ class Distiller(BaseDistiller):
             )
         self._held_tasks = Untracked(tasks)
         # Keras saves its weights, and the optimizer trains them.
-        self._replace_layer("task_weights", tasks and tasks.balance)
+        self._replace_layer("_task_weights", tasks and tasks.balance)
         self._save_compiled_with(
             loss_weights=loss_weights,
             metrics=metrics,

@@ -216,6 +216,7 @@ def verify(
     ]
     if teacher is not None:
         teacher = KerasNetwork("teacher", teacher, preprocessing, "teacher")
+    own = isinstance(metric, keras.metrics.Metric)
     comparisons: list[Comparison] = []
     batch_count = 0
     progress = ProgressBar(steps, "batch", verbose)
@@ -230,9 +231,7 @@ def verify(
                     teacher,
                     LabelReader(student, ignore_class, name),
                     name,
-                    metric
-                    if isinstance(metric, keras.metrics.Metric)
-                    else None,
+                    metric if own else None,
                     one_of_several=len(names) > 1,
                 )
                 for name in names
