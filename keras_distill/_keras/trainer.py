@@ -73,7 +73,8 @@ class Trainer(keras.Model):
         before = getattr(self, name, None)
         if before is not None:
             self._tracker.untrack(before)
-        self._tracker.unlock()
+        if layer is not None:
+            self._tracker.unlock()
         setattr(self, name, layer)
 
     @property

@@ -68,6 +68,8 @@ def comparable_tasks(networks, teacher, student_shape):
             ),
             None,
         )
+        if getattr(given, "class_map", None) is not None:
+            continue  # The same numbers may be other classes.
         if given is not None:
             answer = teacher.taps_for(given)
         elif isinstance(teacher.output, dict):

@@ -31,14 +31,23 @@ def is_by_task(distiller, loss, loss_weights):
     return False
 
 
+def of_keras(distiller, loss, loss_weights):
+    """Returns the `loss_weights` that Keras gets: none for tasks."""
+    by_task = is_by_task(distiller, loss, loss_weights)
+    return None if by_task else loss_weights
+
+
 def compiled_tasks(distiller, loss, loss_weights, metrics, weighted_metrics):
     """Replaces Keras's loss and metrics of all outputs by those of each task.
 
     Keras's own need labels for every output.
 
     Returns:
-        The `Tasks`.
+        The `Tasks`; `None` if nothing is by task.
     """
+    distiller._replace_layer("_task_weights", None)
+    if not is_by_task(distiller, loss, loss_weights):
+        return None
     names = tasks_of(distiller.student, distiller.distillation_losses)
     meant = loss if isinstance(loss, dict) else {}
     losses = by_task(loss, names, "compile(loss=...)")
@@ -54,6 +63,8 @@ def compiled_tasks(distiller, loss, loss_weights, metrics, weighted_metrics):
             "what ships and needs a student with one output, but this one has "
             f"{names}."
         )
+    # Keras saves its weights, and the optimizer trains them.
+    distiller._replace_layer("_task_weights", balance)
     tasks = Tasks(
         distiller,
         names,

@@ -11,8 +11,6 @@ own, `L_D` teaches all of them, and every `alpha_t` is alpha.
 
 import keras
 
-from keras_distill._distribute.task_loss import loss_of_output
-from keras_distill._distribute.task_loss import number
 from keras_distill._keras.heads import output_keys
 from keras_distill._keras.untracked import Untracked
 from keras_distill.losses.structures import as_list
@@ -113,6 +111,8 @@ class Tasks:
 
     def student_losses(self, y, output, sample_weight, replica):
         """Computes `L_S,t`: a dict, without tasks that have no labels."""
+        from keras_distill._distribute.task_loss import loss_of_output
+
         losses = {}
         for task, loss in self.losses.items():
             labels = label_of(y, task, self.names)
@@ -143,6 +143,8 @@ class Tasks:
         Returns:
             What to log, with the whole objective as `"loss"`.
         """
+        from keras_distill._distribute.task_loss import number
+
         scales = self.distiller.distillation_loss_weights
         objective = self.distiller.objective
 

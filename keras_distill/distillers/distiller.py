@@ -39,16 +39,22 @@ class Distiller(BaseDistiller):
     teacher's classifier on top of the student: with one of them, `L_S`,
     metrics, `evaluate`, `predict` and `export` use `deployable_student()`.
 
+    A student whose output is a dict has several tasks:
+
+        L = sum_t w_t (alpha_t L_D,t + (1 - alpha_t) L_S,t) + alpha L_D + R
+
+    `L_D,t` are the losses given under the task's name and `w_t` the
+    `loss_weights` of `compile`. `alpha_t` is alpha, 1 for a task without labels
+    and 0 for one without such losses. See docs/several_tasks.md.
+
     `sample_weight` and `class_weight` of `fit` weigh the samples in the task
-    loss and in every distillation loss. Weights for each output weigh the task
-    loss and the losses on that output; a loss on a layer inside then weighs
-    all samples alike.
+    loss and in every distillation loss. Weights for each output weigh its task
+    loss, and the losses that name a layer which gives it; not the losses of a
+    task: a teacher also teaches samples without labels.
 
     `fit` logs `agreement`, the share of positions where student and teacher
-    choose the same class, if both outputs have the same positions and a task
-    loss for classes, a distillation loss on class scores, or a softmax or
-    sigmoid at the end of a network says that they choose classes. Padding,
-    void labels and zero weights do not count.
+    choose the same class, if losses or last layers say that they choose
+    classes. Padding, void labels and zero weights do not count.
 
     Args:
         student: The `keras.Model` to train.
@@ -59,7 +65,8 @@ class Distiller(BaseDistiller):
             `set_teacher` gives it later.
         distillation_losses: A loss of `kd.losses` or `keras.distillation`, a
             list of losses, or a dict name -> loss. The logs show each as
-            `<name>_loss`.
+            `<name>_loss`. Under the name of an output of the student: a loss
+            of this task, or a list of them.
         distillation_loss_weights: `w_k`, as a number, list or dict to match.
             Defaults to 1 each.
         alpha: The share of distillation in the objective: a float in [0, 1],
@@ -262,7 +269,10 @@ class Distiller(BaseDistiller):
         Args:
             optimizer: Optimizer of the student and of connectors.
             loss: The task loss `L_S` on the student's output. It may be
-                `None` if alpha is 1.
+                `None` if alpha is 1. A dict task -> loss may leave tasks out.
+            loss_weights: `w_t` of each task: a dict, `"uncertainty"` (trained,
+                Kendall 2018) or `"dynamic"` (by how fast the loss of a task
+                fell in the last epochs, Liu 2019). Defaults to 1 each.
             metrics: Keras metrics of the student, and metrics that compare it
                 with the teacher, such as `kd.metrics.Agreement()`.
             jit_compile: `True` compiles the forward passes, the losses and
@@ -287,11 +297,10 @@ class Distiller(BaseDistiller):
         of_teacher, of_student = checks.split_metrics(metrics)
         # Compiling again starts afresh: forget the loss and metrics so far.
         self._forget_compiled()
-        by_task = compiling_tasks.is_by_task(self, loss, loss_weights)
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            loss_weights=None if by_task else loss_weights,
+            loss_weights=compiling_tasks.of_keras(self, loss, loss_weights),
             metrics=of_student,
             weighted_metrics=weighted_metrics,
             run_eagerly=run_eagerly,
@@ -299,18 +308,11 @@ class Distiller(BaseDistiller):
             jit_compile=jit_compile,
             auto_scale_loss=False,
         )
-        tasks = None
-        if by_task:
-            tasks = compiling_tasks.compiled_tasks(
+        self._save_compiled_with(loss_weights=loss_weights, metrics=metrics)
+        self._held_tasks = Untracked(
+            compiling_tasks.compiled_tasks(
                 self, loss, loss_weights, of_student, weighted_metrics
             )
-        self._held_tasks = Untracked(tasks)
-        # Keras saves its weights, and the optimizer trains them.
-        self._replace_layer("_task_weights", tasks and tasks.balance)
-        self._save_compiled_with(
-            loss_weights=loss_weights,
-            metrics=metrics,
-            weighted_metrics=weighted_metrics,
         )
         self._compiles_networks = compilation.takes_over_compilation(self)
         if auto_scale_loss and computes_in_float16(self.student):

@@ -92,7 +92,8 @@ class Networks:
             return {None: (None,)}
         if "teacher" not in models:
             return dict.fromkeys(keys, ())
-        of_teacher = output_keys(models["teacher"])
+        teacher = models["teacher"]
+        of_teacher = output_keys(teacher) or getattr(teacher, "names", None)
         if of_teacher is not None:
             return {key: (key,) if key in of_teacher else () for key in keys}
         # A teacher of one output answers the tasks whose losses look at it.

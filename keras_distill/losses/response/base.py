@@ -169,7 +169,7 @@ class ResponseLoss(DistillationLoss):
                 f"{type(self).__name__} compares one tensor (batch, ..., "
                 f"classes) per network. Received: the {role} has {problem}: "
                 f"{shape}. Name the layer to compare: "
-                f'{role}_layer_name="head".'
+                f'{role}_layer_name="head".{_by_task(shape)}'
             )
         return tuple(shape)
 
@@ -256,6 +256,13 @@ class ResponseLoss(DistillationLoss):
             **super().get_config(),
             "class_map": None if class_map is None else list(class_map),
         }
+
+
+def _by_task(shape):
+    if not isinstance(shape, dict):
+        return ""
+    names = ", ".join(f"'{name}': ..." for name in shape)
+    return f" For a loss of each output: distillation_losses={{{names}}}."
 
 
 def _of_a_black_box(model):
