@@ -318,7 +318,7 @@ class Distiller(BaseDistiller):
         if auto_scale_loss and computes_in_float16(self.student):
             self.optimizer = with_loss_scaling(self.optimizer)
         names = checks.log_names(self.distillation_losses)
-        names += [] if tasks is None else tasks.log_names()
+        names += self._tasks().log_names() if self._tasks() else []
         self._start_logs(names, names, of_teacher)
 
     def _check_compile(self, loss):
