@@ -39,13 +39,8 @@ class Distiller(BaseDistiller):
     teacher's classifier on top of the student: with one of them, `L_S`,
     metrics, `evaluate`, `predict` and `export` use `deployable_student()`.
 
-    A student whose output is a dict has several tasks:
-
-        L = sum_t w_t (alpha_t L_D,t + (1 - alpha_t) L_S,t) + alpha L_D + R
-
-    `L_D,t` are the losses given under the task's name and `w_t` the
-    `loss_weights` of `compile`. `alpha_t` is alpha, 1 for a task without labels
-    and 0 for one without such losses. See docs/several_tasks.md.
+    A student whose output is a dict has several tasks, each with losses,
+    labels and a weight of its own, see docs/several_tasks.md.
 
     `sample_weight` and `class_weight` of `fit` weigh the samples in the task
     loss and in every distillation loss. Weights for each output weigh its task
