@@ -7,6 +7,7 @@ import keras
 from keras_distill._arguments import checked_number
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import output_keys
 from keras_distill.teachers.teacher_fingerprint import teacher_fingerprint
 
 
@@ -144,7 +145,7 @@ def check_compile(loss, alpha):
         )
 
 
-def warn_of_probabilities(loss, student, deployed=False):
+def warn_of_probabilities(loss, student, deployed=False, output=None):
     """Warns of a crossentropy of probabilities on a head that gives logits.
 
     Keras accepts this slip, and training goes badly.
@@ -153,7 +154,11 @@ def warn_of_probabilities(loss, student, deployed=False):
         loss: The task loss.
         student: A `keras.Model`.
         deployed: Whether a loss deploys logits in place of the student's head.
+        output: The key of the student's output, if there are several.
     """
+    if isinstance(loss, dict):
+        for key in set(loss) & set(output_keys(student) or ()):
+            warn_of_probabilities(loss[key], student, deployed, key)
     if not isinstance(loss, (str, keras.losses.Loss)):
         return
     resolved = keras.losses.get(loss)
@@ -161,8 +166,9 @@ def warn_of_probabilities(loss, student, deployed=False):
     if "crossentropy" not in name or getattr(resolved, "from_logits", False):
         return
     symbolic = bool(getattr(student, "inputs", None))
-    if deployed or (symbolic and final_activation(student) is None):
+    if deployed or (symbolic and final_activation(student, output) is None):
         what = f"the student '{student.name}' gives logits"
+        what += "" if output is None else f" for '{output}'"
         if deployed:
             what = "the deployed output is logits"
         warnings.warn(

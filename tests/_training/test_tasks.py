@@ -303,3 +303,9 @@ def test_loss_weights_by_name_need_tasks():
     made = kd.Distiller(student=student, distillation_losses=soft())
     with pytest.raises(ValueError, match="has one output"):
         made.compile(loss=crossentropy(), loss_weights="uncertainty")
+
+
+def test_a_loss_of_probabilities_is_warned_of():
+    loss = {"a": "sparse_categorical_crossentropy", "b": crossentropy()}
+    with pytest.warns(UserWarning, match="gives logits for 'a'"):
+        distiller(loss=loss)
