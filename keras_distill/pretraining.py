@@ -131,7 +131,7 @@ def pretrain(
         views = _default_views(student, teacher, dataset, seed)
     if distillation_losses is None:
         distillation_losses = _default_losses(student, teacher)
-    distillation_losses = as_distillation_losses(distillation_losses)
+    distillation_losses = as_distillation_losses(distillation_losses, ())
     if cache_directory is not None:
         cache = _cache(
             teacher,

@@ -29,7 +29,13 @@ def task_loss(distiller, y, output, sample_weight, replica):
     """
     if y is None or distiller.loss is None:
         return None
-    compiled = distiller._compiled_loss
+    return loss_of_output(
+        distiller._compiled_loss, y, output, sample_weight, replica
+    )
+
+
+def loss_of_output(compiled, y, output, sample_weight, replica):
+    """Computes a compiled loss, see `task_loss`."""
     if replica.share is None:
         loss = compiled(y, output, sample_weight)
     else:

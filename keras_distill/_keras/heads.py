@@ -51,7 +51,23 @@ _SHAPE_ONLY_OPERATIONS = {
 _LOOK_BEFORE = "look at the layer before"
 
 
-def final_activation(model):
+def output_keys(model):
+    """Returns the sorted keys of a model's output if that is a dict.
+
+    `None` if it is something else, or shows only on data.
+    """
+    output = getattr(model, "output", None) if model.built else None
+    return sorted(output) if isinstance(output, dict) else None
+
+
+def _tensors(model, output):
+    """The symbolic outputs of a model, or one of them by its key."""
+    if output is not None and output in (output_keys(model) or ()):
+        return [model.output[output]]
+    return getattr(model, "outputs", None)
+
+
+def final_activation(model, output=None):
     """Finds the softmax or sigmoid that a model's output went through.
 
     Looks through nested models, casts, `Identity`, `Dropout`, `Reshape` and
@@ -60,6 +76,7 @@ def final_activation(model):
 
     Args:
         model: A `keras.Model`.
+        output: The key of an output, if these are a dict.
 
     Returns:
         `"softmax"`, `"sigmoid"`, or `None`: another activation, no activation,
@@ -81,7 +98,7 @@ def final_activation(model):
         return None
     if getattr(model, "is_black_box", False):
         return model.output_activation
-    outputs = getattr(model, "outputs", None)
+    outputs = _tensors(model, output)
     if outputs is not None:
         return activation_of(outputs[0]) if len(outputs) == 1 else None
     if isinstance(model, keras.Sequential):  # Not built: no tensors yet.
@@ -109,16 +126,17 @@ def layer_activation(layer, call=None):
     return None if found == _LOOK_BEFORE else found
 
 
-def gives_logits(model, layer=None, call=None):
+def gives_logits(model, layer=None, call=None, output=None):
     """Whether an output is known to be that of a layer without activation.
 
     Args:
         model: A `keras.Model`.
         layer: One of its layers. Defaults to what gives the model's output.
         call: Which call of the layer, see `layer_activation`.
+        output: The key of an output, see `final_activation`.
     """
     if layer is None:
-        outputs = getattr(model, "outputs", None) or ()
+        outputs = _tensors(model, output) or ()
     else:
         outputs = call_outputs(layer)[call or 0 :][:1]
         if not outputs:

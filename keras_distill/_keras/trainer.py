@@ -3,7 +3,8 @@
 Relies on, in Keras 3.12.4 and 3.15.1: `Trainer._assert_compile_called`,
 `Trainer._compile_config`, `Trainer._compile_loss`, `Trainer._compile_metrics`,
 `Trainer._loss_tracker`, `Trainer._distribute_strategy`,
-`Trainer._symbolic_build`, `Trainer._initial_epoch`. Overrides
+`Trainer._symbolic_build`, `Trainer._initial_epoch`, `Layer._tracker`, and
+the signatures of `CompileLoss` and `CompileMetrics`. Overrides
 `Trainer._maybe_symbolic_build`, `Trainer._get_metrics_result_or_logs` and
 `Trainer._flatten_metrics_in_order`. Of TensorFlow 2.21:
 `StrategyExtended._in_multi_worker_mode`.
@@ -46,14 +47,35 @@ class Trainer(keras.Model):
     def _compiled_loss(self, loss):
         self._compile_loss = loss
 
+    def _compiled_loss_of(self, loss):
+        """Returns a loss of one output, compiled as Keras compiles it."""
+        return type(self._compile_loss)(loss)
+
     @property
     def _compiled_metrics(self):
         """The metrics of `compile` over all outputs as one, or `None`."""
         return self._compile_metrics
 
+    @_compiled_metrics.setter
+    def _compiled_metrics(self, metrics):
+        self._compile_metrics = metrics
+
+    def _compiled_metrics_of(self, metrics, weighted_metrics):
+        """Returns the metrics of one output, compiled as Keras does."""
+        return type(self._compile_metrics)(metrics, weighted_metrics)
+
     def _update_compiled_metrics(self, y, output, sample_weight):
         if self._compile_metrics is not None and y is not None:
             self._compile_metrics.update_state(y, output, sample_weight)
+
+    def _replace_layer(self, name, layer):
+        """Sets an attribute that is a layer, also once the model is built."""
+        before = getattr(self, name, None)
+        if before is not None:
+            self._tracker.untrack(before)
+        if layer is not None:
+            self._tracker.unlock()
+        setattr(self, name, layer)
 
     @property
     def _metrics_without_loss(self):

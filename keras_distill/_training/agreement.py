@@ -12,6 +12,8 @@ from keras_distill._keras.heads import final_activation
 from keras_distill._keras.masks import mask_of
 from keras_distill._shapes import sizes_agree
 from keras_distill._training.fused_means import WeightedMean
+from keras_distill._training.tasks import by_task
+from keras_distill._training.tasks import label_of
 from keras_distill.losses.ops.reductions import fitting_weight
 
 _OF_CLASSES = (
@@ -25,6 +27,74 @@ _OF_CLASSES = (
 )
 
 
+def agreements(distiller, y, sample_weight, teacher_output, student_output):
+    """Returns the agreement on every output that chooses classes.
+
+    Args:
+        distiller: The `Distiller`.
+        y: Labels, or `None`.
+        sample_weight: Weights, or `None`.
+        teacher_output: What `comparing.answers` returned.
+        student_output: The student's output.
+
+    Returns:
+        A dict with `"agreement"`, or with `"<task>_agreement"` for each task.
+    """
+    networks = distiller._networks()
+    if teacher_output is None:
+        return {}
+    if networks.comparable and chooses_classes(distiller):
+        compared = y, sample_weight, teacher_output, student_output
+        return {"agreement": agreement(distiller, *compared)}
+    return {
+        f"{task}_agreement": agreement(
+            distiller,
+            *of_task(distiller, task, y, sample_weight),
+            teacher_output[task],
+            student_output[task],
+            task,
+        )
+        for task in networks.comparable_tasks
+        if task_chooses_classes(distiller, task)
+    }
+
+
+def of_task(distiller, task, y, sample_weight):
+    """Returns the labels of a task, and the weights that count its positions.
+
+    Weights of each output weigh its labels, not the decisions.
+    """
+    tasks = distiller._tasks()
+    if tasks is not None:
+        sample_weight = tasks.weight_of_teaching(sample_weight, task)
+    elif keras.tree.is_nested(sample_weight):
+        sample_weight = None
+    return label_of(y, task, distiller.output_names), sample_weight
+
+
+def task_chooses_classes(distiller, task):
+    """As `chooses_classes`, of one task."""
+    networks = distiller._networks()
+    loss = _task_losses(distiller, task)
+    return (
+        networks.comparable_tasks[task].loss is not None
+        or any(map(_is_for_classes, loss))
+        or "softmax"
+        in (
+            final_activation(networks.student, task),
+            final_activation(networks.teacher, task),
+        )
+    )
+
+
+def _task_losses(distiller, task):
+    """The task losses of `compile`: those of one task, or all of them."""
+    losses = distiller.loss
+    if task is not None:
+        losses = by_task(losses, distiller.output_names, "loss")[task]
+    return [loss for loss in keras.tree.flatten(losses) if loss]
+
+
 def chooses_classes(distiller):
     """Whether what the student predicts is known to be a class.
 
@@ -34,7 +104,7 @@ def chooses_classes(distiller):
     losses = distiller.distillation_losses.values()
     if any(loss.compares_classes for loss in losses):
         return True
-    task_losses = [x for x in keras.tree.flatten(distiller.loss) if x]
+    task_losses = _task_losses(distiller, None)
     if any(map(_is_for_classes, task_losses)):
         return True
     networks = distiller._networks()
@@ -46,7 +116,9 @@ def chooses_classes(distiller):
     return "softmax" in heads or ("sigmoid" in heads and not task_losses)
 
 
-def agreement(distiller, y, sample_weight, teacher_output, student_output):
+def agreement(
+    distiller, y, sample_weight, teacher_output, student_output, task=None
+):
     """Returns the agreement of one batch as a `WeightedMean`.
 
     Args:
@@ -56,13 +128,16 @@ def agreement(distiller, y, sample_weight, teacher_output, student_output):
         teacher_output: `(batch, ..., classes)`.
         student_output: The same shape. If it has other sizes, which only the
             data shows, nothing is counted.
+        task: The name of the task, if there are several.
     """
 
     def counted():
         weight = weight_of_positions(
-            distiller, y, sample_weight, teacher_output, student_output
+            distiller, y, sample_weight, teacher_output, student_output, task
         )
-        same = distiller._networks().agreement(teacher_output, student_output)
+        same = distiller._networks().agreement(
+            teacher_output, student_output, task
+        )
         total = tf.reduce_sum(weight)
         right = tf.reduce_sum(weight * tf.cast(same, weight.dtype))
         return tf.math.divide_no_nan(right, total), total
@@ -80,6 +155,11 @@ def agreement(distiller, y, sample_weight, teacher_output, student_output):
 
 def compare(distiller, metric, y, sample_weight, teacher_output, output):
     """Updates a metric that compares the networks."""
+    task = getattr(metric, "task", None)
+    if task is not None:
+        y, sample_weight = of_task(distiller, task, y, sample_weight)
+        teacher_output = (teacher_output or {}).get(task)
+        output = output[task]
     if not hasattr(metric, "thresholds"):
         metric.update_state(teacher_output, output)
         return
@@ -91,30 +171,37 @@ def compare(distiller, metric, y, sample_weight, teacher_output, output):
             f"The metric '{metric.name}' compares decisions at equal "
             "positions, but the outputs of teacher and student differ in size.",
         )
-    metric.thresholds = distiller._networks().thresholds
+    metric.thresholds = distiller._networks().thresholds_of(task)
     weight = weight_of_positions(
-        distiller, y, sample_weight, teacher_output, output
+        distiller, y, sample_weight, teacher_output, output, task
     )
     metric.update_state(teacher_output, output, sample_weight=weight)
 
 
-def weight_of_positions(distiller, y, sample_weight, *outputs):
+def weight_of_positions(
+    distiller, y, sample_weight, teacher_output, student_output, task=None
+):
     """Returns the weight of every decision, float32 `(batch, ...)`."""
+    outputs = teacher_output, student_output
     shape = tf.shape(outputs[-1])[:-1]
     weight = tf.ones(shape)
     weight.set_shape(outputs[-1].shape[:-1])
     masks = [mask_of(output) for output in outputs]
-    weights = [*masks, _one(sample_weight), _real_labels(distiller, y, shape)]
+    weights = [
+        *masks,
+        _one(sample_weight),
+        _real_labels(distiller, y, shape, task),
+    ]
     for other in weights:
         if other is not None:
             weight *= fitting_weight(other, weight)
     return weight
 
 
-def _real_labels(distiller, y, shape):
+def _real_labels(distiller, y, shape, task):
     ignored = [
         getattr(loss, "ignore_class", None)
-        for loss in keras.tree.flatten(distiller.loss)
+        for loss in _task_losses(distiller, task)
     ]
     y = _one(y)
     if y is None or len(ignored) != 1 or ignored[0] is None:

@@ -47,8 +47,8 @@ class Deployed(NamedTuple):
     loss: Any
     connected: Any = None
 
-    def select(self, layer_names):
-        return self.student.select(layer_names)
+    def select(self, layer_names, task=None):
+        return self.student.select(layer_names, task)
 
     def shared_with(self, loss):
         """Returns further arguments of a loss's `compute_loss`."""

@@ -27,6 +27,12 @@ from keras_distill._data.values import check_sample_weight
 from keras_distill._training.apart import check_apart
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
+from keras_distill._training.task_checks import check_compared
+from keras_distill._training.task_checks import check_sparse_labels
+from keras_distill._training.task_checks import check_task_labels
+from keras_distill._training.task_checks import check_task_weights
+from keras_distill._training.tasks import by_task
+from keras_distill._training.tasks import label_of
 from keras_distill.teachers.cache.origin import check_cached
 from keras_distill.teachers.cache.origin import origin_key
 
@@ -184,13 +190,19 @@ class FirstBatch:
                 loss = networks.losses[name]
                 loss.validate_batch(teacher.taps_for(loss))
         if y is not None:
+            check_task_labels(self.distiller, y)
             self._check_sparse_labels(y)
             self.distiller._view_schedule().check_labels(y)
 
     def _check_metrics(self, teacher_output):
         networks = self.distiller._networks()
         for metric in self.distiller._current_logs().of_teacher:
-            if hasattr(metric, "thresholds") and not networks.comparable:
+            task = getattr(metric, "task", None)
+            if not hasattr(metric, "thresholds"):
+                continue
+            if task is not None:
+                check_compared(networks, metric, task)
+            elif not networks.comparable:
                 networks.check_comparable(
                     metric, teacher_output, networks.student_output_shape
                 )
@@ -216,6 +228,7 @@ class FirstBatch:
         check_sample_weight(sample_weight)
         check_images(unpacked(x).inputs, "x")
         self.check(x, y)
+        check_task_weights(self.distiller, sample_weight)
         if not of_one_replica:
             from keras_distill._distribute import strategies
 
@@ -289,23 +302,15 @@ class FirstBatch:
     def _check_sparse_labels(self, y):
         """Sparse labels must be classes of the student."""
         shape = self.distiller._networks().student_output_shape
-        if keras.tree.is_nested(y) or keras.tree.is_nested(shape):
-            return
-        y = np.asarray(y)
-        classes = shape[-1]
-        sparse = np.issubdtype(y.dtype, np.integer) and (
-            y.ndim == len(shape) - 1
-            or (y.ndim == len(shape) and y.shape[-1] == 1)
-        )
-        if not sparse or not classes or classes == 1:
-            return
-        wrong = y[(y < 0) | (y >= classes)]
-        ignored = getattr(self.distiller.loss, "ignore_class", None)
-        if ignored is not None:
-            wrong = wrong[wrong != ignored]
-        if wrong.size:
-            raise ValueError(
-                f"Labels must lie in [0, {classes - 1}]: the student has "
-                f"{classes} classes. The first batch has {wrong.size} "
-                f"other(s), such as {int(wrong[0])}."
-            )
+        loss = self.distiller.loss
+        tasks = self.distiller._tasks()
+        if tasks is not None and isinstance(shape, dict):
+            losses = by_task(loss, tasks.names, "loss")
+            for task in tasks.names:
+                labels = label_of(y, task, tasks.names)
+                if labels is not None and losses[task] is not None:
+                    check_sparse_labels(
+                        labels, shape[task], losses[task], f"y['{task}']: "
+                    )
+        elif not (keras.tree.is_nested(y) or keras.tree.is_nested(shape)):
+            check_sparse_labels(y, shape, loss)

@@ -6,6 +6,7 @@ import keras
 
 from keras_distill._data.replay import why_not_the_same_again
 from keras_distill._distribute.strategies import callbacks_here
+from keras_distill._training.balance import BalanceAtEpochEnd
 from keras_distill._training.view_schedule import EpochSetter
 from keras_distill.callbacks import BackupAndResume
 
@@ -28,6 +29,9 @@ def fit_callbacks(distiller, callbacks, x, shuffle):
     given = [c for c in keras.tree.flatten(callbacks) if c is not None]
     here = callbacks_here(given, distiller.distribute_strategy)
     here.append(EpochSetter(distiller._view_schedule()))
+    tasks = distiller._tasks()
+    if hasattr(tasks and tasks.balance, "end_epoch"):
+        here.append(BalanceAtEpochEnd(tasks))
     # It keeps what the others have changed in an epoch.
     backups = [c for c in here if isinstance(c, BackupAndResume)]
     others = [c for c in here if c not in backups]

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_distill._keras.masks import mask_of
+from keras_distill._training.tasks import label_of
 from keras_distill.losses.ops.reductions import fitting_weight
 
 
@@ -23,12 +24,18 @@ def labels_and_weight(distiller, name, student, view, replica):
     Returns:
         Labels and weights, each `None` if there are none.
 
-    If there are weights for each output and the loss looks at none of them,
-    its samples have no weights. A warning says so.
+    If there are weights for each output, they weigh the labels of a task, not
+    the losses given for it. If the loss is given for no task and looks at none
+    of the outputs, its samples have no weights. A warning says so.
     """
     loss = distiller.distillation_losses[name]
-    tap = student.select(loss.student_layer_name)
+    tap = student.select(loss.student_layer_name, loss.task)
     y, weight = view.y, view.sample_weight
+    if loss.task is not None:
+        tasks = distiller._tasks()
+        y = label_of(y, loss.task, tasks.names)
+        weight = tasks.weight_of_teaching(weight, loss.task)
+        return y, _with_mask(weight, _mask(tap), replica)
     outputs = keras.tree.flatten(student.output)
     if len(outputs) > 1:
         place = [i for i, output in enumerate(outputs) if output is tap]

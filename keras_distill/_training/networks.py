@@ -13,6 +13,9 @@ from keras_distill._keras.layers import clear_losses
 from keras_distill._keras.masks import masks_by_place
 from keras_distill._keras.masks import with_masks
 from keras_distill._shapes import sizes_agree
+from keras_distill._training.comparing import check_task
+from keras_distill._training.comparing import comparable_tasks
+from keras_distill._training.comparing import same_scores
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill._training.teacher_pass import TeacherPass
@@ -48,6 +51,8 @@ class TeacherStudent:
         bound: Whether the losses have met the networks and are built.
         comparable: Whether both outputs have the same classes and positions.
         thresholds: Where a head of one unit says yes, of teacher and student.
+        comparable_tasks: A dict task -> `ComparableTask`, if the student's
+            output is a dict.
         student_output_shape: The shape of what ships, once `bound`.
     """
 
@@ -68,6 +73,7 @@ class TeacherStudent:
         self.bound = False
         self.comparable = False
         self.thresholds = (0.0, 0.0)
+        self.comparable_tasks = {}
         self.student_output_shape = None
 
     @property
@@ -182,10 +188,11 @@ class TeacherStudent:
                 `None` stands for what the network shows.
         """
         for name, loss in self.losses.items():
+            check_task(name, loss, teacher, student)
             loss.bind(self.teacher, self.student)
             shapes = (
                 teacher and teacher.taps_for(loss),
-                student.select(loss.student_layer_name),
+                student.select(loss.student_layer_name, loss.task),
             )
             shapes = keras.tree.map_structure(
                 lambda shape: shape and tuple(shape), shapes
@@ -201,7 +208,8 @@ class TeacherStudent:
         if self.deployment is not None:
             output, threshold = self.deployment.shape(student), 0.0
         self.student_output_shape = output
-        self.comparable = _same_scores(teacher and teacher.output, output)
+        self.comparable_tasks = comparable_tasks(self, teacher, output)
+        self.comparable = same_scores(teacher and teacher.output, output)
         if self.comparable:
             teacher_threshold, student_threshold = thresholds
             if teacher_threshold is None:
@@ -232,7 +240,7 @@ class TeacherStudent:
 
     def compare_positions(self, teacher_shape, student_shape):
         """Compares the outputs' sizes on a batch; see `comparable`."""
-        self.comparable = _same_scores(teacher_shape, student_shape)
+        self.comparable = same_scores(teacher_shape, student_shape)
 
     def check_bound(self):
         """Raises if the losses have not met the networks yet."""
@@ -245,9 +253,16 @@ class TeacherStudent:
                 "arrays, a PyDataset or a generator."
             )
 
-    def agreement(self, teacher_output, student_output):
+    def agreement(self, teacher_output, student_output, task=None):
         """Returns booleans, one per decision: whether both decide alike."""
-        return same_decision(teacher_output, student_output, *self.thresholds)
+        thresholds = self.thresholds_of(task)
+        return same_decision(teacher_output, student_output, *thresholds)
+
+    def thresholds_of(self, task):
+        """The `thresholds` of a task; `None` if there is one output."""
+        if task is None:
+            return self.thresholds
+        return self.comparable_tasks[task].thresholds
 
     def check_comparable(self, metric, teacher_output, student_output):
         """Raises if a metric cannot compare these outputs, or their shapes."""
@@ -255,11 +270,13 @@ class TeacherStudent:
             lambda x: Shape(getattr(x, "shape", x)),
             [teacher_output, student_output],
         )
-        if not _same_scores(*shapes):
+        if not same_scores(*shapes):
             raise ValueError(
                 f"The metric '{metric.name}' compares decisions between the "
                 "same classes at the same positions. Received outputs of "
-                f"teacher and student of shapes {shapes}. Drop the metric."
+                f"teacher and student of shapes {shapes}. Drop the metric, or, "
+                "of a student with several outputs, give it for one of them: "
+                "metrics={'<output>': [...]}."
             )
 
     def _warn_of_another_owner(self, name, loss):
@@ -279,21 +296,6 @@ class TeacherStudent:
             wanted = getattr(loss, f"{role}_layer_name")
             names += [wanted] if isinstance(wanted, str) else wanted or []
         return list(dict.fromkeys(names))
-
-
-def _same_scores(teacher_shape, student_shape):
-    """Whether two outputs have the same classes and positions, as far as their
-    shapes tell."""
-    nested = keras.tree.is_nested
-    if not teacher_shape or nested(teacher_shape) or nested(student_shape):
-        return False
-    teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
-    return (
-        len(student_shape) >= 2
-        and student_shape[-1] is not None
-        and teacher_shape[-1] == student_shape[-1]
-        and sizes_agree(teacher_shape[1:], student_shape[1:])
-    )
 
 
 def _check_still_fits(name, loss, *shapes):

@@ -10,16 +10,20 @@ class ForwardOutputs(NamedTuple):
     output: Any
     taps: dict
 
-    def select(self, layer_names):
+    def select(self, layer_names, task=None):
         """Returns what a loss looks at.
 
         Args:
             layer_names: A name, a list of names, or `None` for the output.
+            task: The key of the output, if the outputs are a dict that has
+                it.
 
         Returns:
             A tensor; a dict name -> tensor for a list.
         """
         if layer_names is None:
+            if isinstance(self.output, dict) and task in self.output:
+                return self.output[task]
             return self.output
         if isinstance(layer_names, str):
             return self.taps[layer_names]
@@ -27,7 +31,7 @@ class ForwardOutputs(NamedTuple):
 
     def taps_for(self, loss):
         """Returns what a loss looks at, of these outputs of its teacher."""
-        return self.select(loss.teacher_layer_name)
+        return self.select(loss.teacher_layer_name, loss.task)
 
     def shared_with(self, loss):
         """Returns further arguments of a loss's `compute_loss`: none."""

@@ -40,7 +40,7 @@ class TeacherBatches:
         import tensorflow as tf
 
         self.loss_name = loss_name
-        self.names = distiller.distillation_losses[loss_name].teacher_layer_name
+        loss = distiller.distillation_losses[loss_name]
         pair, views = distiller._networks(), distiller.views
         self.batch_size = arguments.get("batch_size") or 32
         self.limit = arguments.get("steps_per_epoch")
@@ -51,7 +51,7 @@ class TeacherBatches:
         self._teacher = tf.function(
             lambda x, outputs: pair.teacher_pass(
                 views.teacher_evaluation(x), outputs
-            ).select(self.names)
+            ).taps_for(loss)
         )
 
     def _check(self):

@@ -21,8 +21,8 @@ from keras_distill._distribute.optimizer_step import apply_gradients
 from keras_distill._distribute.several_steps import after_its_batch
 from keras_distill._distribute.task_loss import number
 from keras_distill._distribute.task_loss import task_loss
-from keras_distill._training.agreement import agreement
-from keras_distill._training.agreement import chooses_classes
+from keras_distill._training.agreement import agreements
+from keras_distill._training.comparing import answers
 from keras_distill._training.compilation import networks_of_step
 from keras_distill._training.compilation import teacher_of_step
 from keras_distill._training.deployment import untrained_head
@@ -60,7 +60,8 @@ def train_step(distiller, data):
             loss = replica.scaled(terms["loss"])
             loss = distiller.optimizer.scale_loss(loss)
         gradients = gradients_of(distiller, tape, loss, replica)
-        return terms, gradients, student.output, teacher and teacher.output
+        answered = answers(networks, teacher)
+        return terms, gradients, student.output, answered
 
     compiled = networks_of_step(distiller, forward_and_backward)
     terms, gradients, output, teacher_output = compiled()
@@ -69,14 +70,7 @@ def train_step(distiller, data):
     y, weight, output, teacher_output = replica.real(
         (view.y, view.sample_weight, output, teacher_output)
     )
-    if (
-        teacher_output is not None
-        and networks.comparable
-        and chooses_classes(distiller)
-    ):
-        terms["agreement"] = agreement(
-            distiller, y, weight, teacher_output, output
-        )
+    terms.update(agreements(distiller, y, weight, teacher_output, output))
     distiller._current_logs().training.update_state(terms, replica.count)
     return replicas.reducible(
         distiller._update_metrics(y, output, weight, teacher_output)
@@ -124,11 +118,18 @@ def test_step(distiller, data):
     else:
         output = distiller(sample.inputs, training=False)
     y, weight, output, teacher_output = replica.real(
-        (y, weight, output, teacher and teacher.output)
+        (y, weight, output, answers(networks, teacher))
     )
-    loss = task_loss(distiller, y, output, weight, replica)
+    tasks = distiller._tasks()
+    if tasks is None:
+        losses = {}
+        loss = task_loss(distiller, y, output, weight, replica)
+    else:
+        losses = tasks.student_losses(y, output, weight, replica)
+        loss = tasks.weighted(losses)
     if loss is not None:
-        terms = {"loss": with_additional_losses(distiller, loss)}
+        terms = {f"{task}_loss": losses[task] for task in losses}
+        terms["loss"] = with_additional_losses(distiller, loss)
     if terms:
         terms = replica.zero_if_empty(terms)
         logs.evaluation.update_state(terms, replica.count)
@@ -148,10 +149,13 @@ def loss_terms(distiller, teacher, student, view, sample_index, replica):
 
     Each is a mean over the samples of this replica.
     """
-    terms = {}
-    student_loss = task_loss(
-        distiller, view.y, student.output, view.sample_weight, replica
-    )
+    terms, tasks = {}, distiller._tasks()
+    labelled = view.y, student.output, view.sample_weight, replica
+    if tasks is None:
+        student_loss = task_loss(distiller, *labelled)
+    else:
+        student_losses = tasks.student_losses(*labelled)
+        student_loss = tasks.weighted(student_losses)
     if student_loss is not None:
         terms["student_loss"] = student_loss
 
@@ -160,7 +164,11 @@ def loss_terms(distiller, teacher, student, view, sample_index, replica):
             distiller, teacher, student, view, sample_index, replica
         )
     )
-    loss = distiller.objective(student_loss, terms["distillation_loss"])
+    if tasks is None:
+        loss = distiller.objective(student_loss, terms["distillation_loss"])
+    else:
+        terms.update(tasks.terms(student_losses, terms))
+        loss = terms["loss"]
     terms["loss"] = with_additional_losses(distiller, loss)
     return terms
 
@@ -177,7 +185,7 @@ def distillation_terms(
             arguments["sample_index"] = sample_index
         value, logs = loss.compute_loss_and_logs(
             teacher.taps_for(loss) if teacher else None,
-            student.select(loss.student_layer_name),
+            student.select(loss.student_layer_name, loss.task),
             y=y,
             sample_weight=weight,
             **arguments,

@@ -24,6 +24,7 @@ class Classifier:
         asked_by: The name of the function that asks, for messages.
         positions: Whether the output may be one of scores at each position
             of a sample, such as a token or pixel.
+        output: The key of the output that counts, if these are a dict.
 
     Attributes:
         head: `"logits"`, `"softmax"` or `"sigmoid"`.
@@ -36,7 +37,14 @@ class Classifier:
     """
 
     def __init__(
-        self, model, see, x, role, asked_by="diagnose", positions=False
+        self,
+        model,
+        see,
+        x,
+        role,
+        asked_by="diagnose",
+        positions=False,
+        output=None,
     ):
         import tensorflow as tf
 
@@ -44,15 +52,16 @@ class Classifier:
         self.see = see
 
         def run(x):
-            output = call_model(model, see(x))
-            return output, keras.tree.map_structure(mask_of, output)
+            outputs = call_model(model, see(x))
+            chosen = outputs if output is None else outputs[output]
+            return chosen, keras.tree.map_structure(mask_of, chosen)
 
         self._run = tf.function(run, reduce_retracing=True)
-        output, _ = self._output_and_mask(x)
+        scores, _ = self._output_and_mask(x)
         name = f"The {role} '{model.name}'"
-        nested = keras.tree.is_nested(output)
-        if nested or output.ndim < 2 or (output.ndim > 2 and not positions):
-            shapes = keras.tree.map_structure(np.shape, output)
+        nested = keras.tree.is_nested(scores)
+        if nested or scores.ndim < 2 or (scores.ndim > 2 and not positions):
+            shapes = keras.tree.map_structure(np.shape, scores)
             expected = (
                 "(batch, ..., classes)" if positions else "(batch, classes)"
             )
@@ -61,22 +70,22 @@ class Classifier:
                 f"{expected}. {name} gives {shapes}."
             )
         if role == "teacher":
-            check_finite(output)
-        one = output.shape[-1] == 1
-        self.head = final_activation(model) or "logits"
+            check_finite(scores)
+        one = scores.shape[-1] == 1
+        self.head = final_activation(model, output) or "logits"
         squashing = "sigmoid" if one else "softmax"
         # One unit that shows its activation is believed.
         hidden = not getattr(model, "outputs", None)
         if self.head == "logits" and (hidden or not one):
-            if look_like_probabilities(output, squashing):
+            if look_like_probabilities(scores, squashing):
                 self.head = squashing
         if self.head == "sigmoid" and not one:
             raise ValueError(
-                f"{name} ends in a sigmoid of {output.shape[-1]} units: a "
+                f"{name} ends in a sigmoid of {scores.shape[-1]} units: a "
                 f"multi-label head. {asked_by} is for one class per sample."
             )
-        self.output_shape = output.shape
-        self.units = output.shape[-1]
+        self.output_shape = scores.shape
+        self.units = scores.shape[-1]
         self.classes = 2 if one else self.units
 
     def probabilities(self, x):

@@ -20,7 +20,10 @@ from keras_distill._training.first_batch import FirstBatch
 from keras_distill._training.first_batch import check_labels_for_class_weight
 from keras_distill._training.logged_model import LoggedModel
 from keras_distill._training.prepare import prepare_losses
+from keras_distill._training.task_checks import check_task_weights
+from keras_distill._training.tasks import completed_weights
 from keras_distill.distillers import checks
+from keras_distill.losses.keras_losses import nested_by_task
 from keras_distill.views import Views
 from keras_distill.views.augmented import checked_views
 
@@ -58,6 +61,10 @@ class BaseDistiller(LoggedModel):
     def _networks(self):
         """The networks of a step and their taps, a `TeacherStudent`."""
         raise NotImplementedError
+
+    def _tasks(self):
+        """The `Tasks` of the student, or `None`."""
+        return None
 
     def _view_schedule(self):
         """How training uses the views, a `ViewSchedule`."""
@@ -121,6 +128,10 @@ class BaseDistiller(LoggedModel):
         check_sample_weight(sample_weight)
         check_class_weight(class_weight)
         x = self._first_batch.value.prepare(x, y, arguments)
+        check_task_weights(self, sample_weight)
+        sample_weight = completed_weights(self, sample_weight)
+        if self._tasks() and self._tasks().note_weights(sample_weight):
+            self.train_function = None
         checks.warn_of_class_weight(self, class_weight)
         if validation_data is not None or validation_split:
             checks.check_teacher_metrics(self)
@@ -196,6 +207,9 @@ class BaseDistiller(LoggedModel):
         """
         check_sample_weight(sample_weight)
         with self._in_evaluation():
+            sample_weight = completed_weights(self, sample_weight)
+            if self._tasks() and self._tasks().note_weights(sample_weight):
+                self.test_function = None
             return super().evaluate(
                 x,
                 y,
@@ -298,8 +312,12 @@ class BaseDistiller(LoggedModel):
     def _arguments(self) -> dict[str, Any]:
         """The arguments that all distillers have, for `get_config`."""
         return {
-            "distillation_losses": dict(self.distillation_losses),
-            "distillation_loss_weights": dict(self.distillation_loss_weights),
+            "distillation_losses": nested_by_task(
+                self.distillation_losses, self.distillation_losses
+            ),
+            "distillation_loss_weights": nested_by_task(
+                self.distillation_loss_weights, self.distillation_losses
+            ),
             "alpha": self.alpha,
             "views": self.views,
             "name": self.name,

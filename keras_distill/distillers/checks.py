@@ -7,6 +7,7 @@ import keras
 from keras_distill._arguments import checked_number
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import output_keys
 from keras_distill.teachers.teacher_fingerprint import teacher_fingerprint
 
 
@@ -88,6 +89,7 @@ def loss_weights(weights, losses):
     if weights is None:
         return dict.fromkeys(names, 1.0)
     if isinstance(weights, dict):
+        weights = _by_loss(weights, losses)
         unknown = sorted(set(weights) - set(names))
         missing = sorted(set(names) - set(weights))
         if unknown or missing:
@@ -113,6 +115,26 @@ def loss_weights(weights, losses):
     }
 
 
+def _by_loss(weights, losses):
+    """Returns weights by task, one number or a list each, by name of loss."""
+    by_loss = {}
+    for key, given in weights.items():
+        names = [n for n, loss in losses.items() if loss.task == key]
+        if not names:
+            by_loss[key] = given
+            continue
+        if not isinstance(given, (list, tuple)):
+            given = [given] * len(names)
+        if len(given) != len(names):
+            raise ValueError(
+                f"distillation_loss_weights['{key}'] needs one number, or one "
+                f"per loss of this task ({len(names)}: {names}). Received: "
+                f"{given!r}"
+            )
+        by_loss.update(zip(names, given))
+    return by_loss
+
+
 def check_compile(loss, alpha):
     if loss is None and alpha != 1.0:
         share = "" if callable(alpha) else f" has the share {1 - alpha:g} and"
@@ -123,7 +145,7 @@ def check_compile(loss, alpha):
         )
 
 
-def warn_of_probabilities(loss, student, deployed=False):
+def warn_of_probabilities(loss, student, deployed=False, output=None):
     """Warns of a crossentropy of probabilities on a head that gives logits.
 
     Keras accepts this slip, and training goes badly.
@@ -132,7 +154,11 @@ def warn_of_probabilities(loss, student, deployed=False):
         loss: The task loss.
         student: A `keras.Model`.
         deployed: Whether a loss deploys logits in place of the student's head.
+        output: The key of the student's output, if there are several.
     """
+    if isinstance(loss, dict):
+        for key in set(loss) & set(output_keys(student) or ()):
+            warn_of_probabilities(loss[key], student, deployed, key)
     if not isinstance(loss, (str, keras.losses.Loss)):
         return
     resolved = keras.losses.get(loss)
@@ -140,8 +166,9 @@ def warn_of_probabilities(loss, student, deployed=False):
     if "crossentropy" not in name or getattr(resolved, "from_logits", False):
         return
     symbolic = bool(getattr(student, "inputs", None))
-    if deployed or (symbolic and final_activation(student) is None):
+    if deployed or (symbolic and final_activation(student, output) is None):
         what = f"the student '{student.name}' gives logits"
+        what += "" if output is None else f" for '{output}'"
         if deployed:
             what = "the deployed output is logits"
         warnings.warn(
@@ -184,10 +211,25 @@ def check_log_names(losses, student):
 
 
 def split_metrics(metrics):
-    """Returns the metrics that compare with the teacher, and Keras's own."""
+    """Returns the metrics that compare with the teacher, and Keras's own.
+
+    Of a dict task -> metrics, the first are copies that know their `task`.
+    """
 
     def compares(metric):
         return getattr(metric, "compares_with_teacher", False)
+
+    if isinstance(metrics, dict):
+        of_teacher, of_student = [], {}
+        for task, given in metrics.items():
+            compared, of_student[task] = split_metrics(given)
+            for metric in compared:
+                config = metric.get_config()
+                config["name"] = f"{task}_{metric.name}"
+                of_teacher.append(type(metric).from_config(config))
+                of_teacher[-1].task = task
+        kept = {k: given for k, given in of_student.items() if given}
+        return of_teacher, kept or None
 
     if not isinstance(metrics, (list, tuple)):
         return ([metrics], None) if compares(metrics) else ([], metrics)

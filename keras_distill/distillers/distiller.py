@@ -10,11 +10,13 @@ from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_teacher_dtype
 from keras_distill._data.batch_fields import unpacked
+from keras_distill._keras.heads import output_keys
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.apart import check_apart
 from keras_distill._training.networks import TeacherStudent
+from keras_distill._training.tasks import tasks_of
 from keras_distill.distillers import checks
 from keras_distill.distillers.base import BaseDistiller
 from keras_distill.losses.keras_losses import as_distillation_losses
@@ -37,16 +39,17 @@ class Distiller(BaseDistiller):
     teacher's classifier on top of the student: with one of them, `L_S`,
     metrics, `evaluate`, `predict` and `export` use `deployable_student()`.
 
+    A student whose output is a dict has several tasks, each with losses,
+    labels and a weight of its own, see docs/several_tasks.md.
+
     `sample_weight` and `class_weight` of `fit` weigh the samples in the task
-    loss and in every distillation loss. Weights for each output weigh the task
-    loss and the losses on that output; a loss on a layer inside then weighs
-    all samples alike.
+    loss and in every distillation loss. Weights for each output weigh its task
+    loss, and the losses that name a layer which gives it; not the losses of a
+    task: a teacher also teaches samples without labels.
 
     `fit` logs `agreement`, the share of positions where student and teacher
-    choose the same class, if both outputs have the same positions and a task
-    loss for classes, a distillation loss on class scores, or a softmax or
-    sigmoid at the end of a network says that they choose classes. Padding,
-    void labels and zero weights do not count.
+    choose the same class, if losses or last layers say that they choose
+    classes. Padding, void labels and zero weights do not count.
 
     Args:
         student: The `keras.Model` to train.
@@ -57,7 +60,8 @@ class Distiller(BaseDistiller):
             `set_teacher` gives it later.
         distillation_losses: A loss of `kd.losses` or `keras.distillation`, a
             list of losses, or a dict name -> loss. The logs show each as
-            `<name>_loss`.
+            `<name>_loss`. Under the name of an output of the student: a loss
+            of this task, or a list of them.
         distillation_loss_weights: `w_k`, as a number, list or dict to match.
             Defaults to 1 each.
         alpha: The share of distillation in the objective: a float in [0, 1],
@@ -127,10 +131,13 @@ class Distiller(BaseDistiller):
         super().__init__(alpha=alpha, views=views, name=name)
         checks.check_student(student)
         self.student = student
-        self.distillation_losses = as_distillation_losses(distillation_losses)
+        self.distillation_losses = as_distillation_losses(
+            distillation_losses, output_keys(student)
+        )
         self.distillation_loss_weights = checks.loss_weights(
             distillation_loss_weights, self.distillation_losses
         )
+        self._held_tasks = Untracked(None)
         # Keras saves it with the student, as every attribute that is a model.
         self.moving_teacher: keras.Model | None = None
         self._teacher_fingerprint = None
@@ -231,7 +238,13 @@ class Distiller(BaseDistiller):
     def output_names(self) -> list[str] | None:
         """The student's output names, if it has any. Losses and metrics of
         `compile` may be dicts with these keys."""
-        return getattr(self.student, "output_names", None)
+        names = getattr(self.student, "output_names", None)
+        return tasks_of(self.student, self.distillation_losses) or names
+
+    def _tasks(self):
+        """The `Tasks` of a compiled Distiller; `None` if it has one output, or
+        if no argument is by task."""
+        return self._held_tasks.value
 
     def compile(
         self,
@@ -251,7 +264,10 @@ class Distiller(BaseDistiller):
         Args:
             optimizer: Optimizer of the student and of connectors.
             loss: The task loss `L_S` on the student's output. It may be
-                `None` if alpha is 1.
+                `None` if alpha is 1. A dict task -> loss may leave tasks out.
+            loss_weights: `w_t` of each task: a dict, `"uncertainty"` (trained,
+                Kendall 2018) or `"dynamic"` (by how fast the loss of a task
+                fell in the last epochs, Liu 2019). Defaults to 1 each.
             metrics: Keras metrics of the student, and metrics that compare it
                 with the teacher, such as `kd.metrics.Agreement()`.
             jit_compile: `True` compiles the forward passes, the losses and
@@ -265,6 +281,7 @@ class Distiller(BaseDistiller):
                 float16. Defaults to `True`.
         """
         from keras_distill._training import compilation
+        from keras_distill._training import compiling_tasks
 
         checked_boolean("auto_scale_loss", auto_scale_loss)
         self._check_compile(loss)
@@ -278,7 +295,7 @@ class Distiller(BaseDistiller):
         super().compile(
             optimizer=optimizer,
             loss=loss,
-            loss_weights=loss_weights,
+            loss_weights=compiling_tasks.of_keras(self, loss, loss_weights),
             metrics=of_student,
             weighted_metrics=weighted_metrics,
             run_eagerly=run_eagerly,
@@ -286,11 +303,17 @@ class Distiller(BaseDistiller):
             jit_compile=jit_compile,
             auto_scale_loss=False,
         )
-        self._save_compiled_with(metrics=metrics)
+        self._save_compiled_with(loss_weights=loss_weights, metrics=metrics)
+        self._held_tasks = Untracked(
+            compiling_tasks.compiled_tasks(
+                self, loss, loss_weights, of_student, weighted_metrics
+            )
+        )
         self._compiles_networks = compilation.takes_over_compilation(self)
         if auto_scale_loss and computes_in_float16(self.student):
             self.optimizer = with_loss_scaling(self.optimizer)
         names = checks.log_names(self.distillation_losses)
+        names += self._tasks().log_names() if self._tasks() else []
         self._start_logs(names, names, of_teacher)
 
     def _check_compile(self, loss):

@@ -81,6 +81,10 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     # Whether it compares scores of classes: the networks then choose classes.
     compares_classes: bool = False
 
+    # The output that `None` as a layer's name means, if the outputs are a dict.
+    # `kd.Distiller` sets it.
+    task: str | None = None
+
     # The arguments that name layers of each network.
     layer_arguments: dict[str, Sequence[str]] = {
         "teacher": ("teacher_layer_name",),

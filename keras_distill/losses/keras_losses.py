@@ -93,19 +93,33 @@ def _without_replica_scaling(loss):
     return loss
 
 
-def as_distillation_losses(losses):
+def as_distillation_losses(losses, outputs=None):
     """Returns one loss, a list or a dict of losses as a dict by unique name.
+
+    Args:
+        losses: As in `kd.Distiller`.
+        outputs: The keys of the student's output if it is known to be a dict.
+            Under such a key, or with a list, losses belong to this task.
 
     Raises:
         TypeError: for something that is not a distillation loss.
         ValueError: for no loss, a name given twice, or a reserved name.
     """
     if isinstance(losses, dict):
-        named = [(name, loss, True) for name, loss in losses.items()]
+        named = []
+        for name, given in losses.items():
+            several = isinstance(given, (list, tuple))
+            if several or name in (outputs or ()):
+                _check_task(name, given, outputs)
+                of_task = given if several else [given]
+                named += [(None, loss, False, name) for loss in of_task]
+            else:
+                named.append((name, given, True, None))
     else:
         several = isinstance(losses, (list, tuple))
         named = [
-            (None, loss, False) for loss in (losses if several else [losses])
+            (None, loss, False, None)
+            for loss in (losses if several else [losses])
         ]
     if losses is None or not named:
         raise ValueError(
@@ -113,7 +127,7 @@ def as_distillation_losses(losses):
             f"such as kd.losses.SoftTargets(). Received: {losses!r}"
         )
     result = {}
-    for name, loss, fixed in named:
+    for name, loss, fixed, task in named:
         if isinstance(loss, type) or not isinstance(
             loss, keras.distillation.DistillationLoss
         ):
@@ -132,6 +146,9 @@ def as_distillation_losses(losses):
         # Default names may be made unique, the user's may not.
         fixed = fixed or loss.name != default
         name = name or loss.name
+        loss.task = task
+        if task is not None:
+            name = f"{task}_{name}"
         if not isinstance(name, str) or name in RESERVED or "/" in name:
             raise ValueError(
                 f"'{name}' cannot be the name of a distillation loss: names "
@@ -154,3 +171,30 @@ def as_distillation_losses(losses):
             )
         result[name] = loss
     return result
+
+
+def _check_task(task, losses, outputs):
+    """Raises for losses of a task that the student does not have."""
+    if outputs is not None and task not in outputs:
+        raise ValueError(
+            f"distillation_losses['{task}'] is a list, which is for a task: an "
+            f"output of the student. Its outputs are {list(outputs)}."
+        )
+    if isinstance(losses, (list, tuple)) and not losses:
+        raise ValueError(
+            f"distillation_losses['{task}'] must hold at least one loss. "
+            f"Received: {losses!r}"
+        )
+
+
+def nested_by_task(values, losses):
+    """Returns a dict by name of loss as the user gives it: those of a task as
+    a list under its name."""
+    nested: dict = {}
+    for name, value in values.items():
+        task = losses[name].task
+        if task is None:
+            nested[name] = value
+        else:
+            nested.setdefault(task, []).append(value)
+    return nested

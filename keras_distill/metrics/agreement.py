@@ -8,10 +8,15 @@ from keras import ops
 from keras_distill._keras.heads import final_activation
 
 
-def decision_threshold(model):
+def decision_threshold(model, output=None):
     """Returns where a head of one unit says yes: 0 for logits, 0.5 for a
-    sigmoid."""
-    return 0.5 if final_activation(model) == "sigmoid" else 0.0
+    sigmoid.
+
+    Args:
+        model: A `keras.Model`.
+        output: The key of an output, if these are a dict.
+    """
+    return 0.5 if final_activation(model, output) == "sigmoid" else 0.0
 
 
 def same_decision(

@@ -17,9 +17,11 @@ from keras_distill._arguments import checked_models
 from keras_distill._arguments import checked_string
 from keras_distill._arguments import checked_strings
 from keras_distill._arguments import is_number
+from keras_distill._keras.heads import output_keys
 from keras_distill.distillers import checks
 from keras_distill.distillers.base import BaseDistiller
 from keras_distill.export.verification.verification import Verification
+from keras_distill.export.verification.verification import Verifications
 from keras_distill.report import provenance
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
@@ -64,10 +66,48 @@ class Networks:
             )
         checked_views(self.views)
 
-    def ignore_class(self):
-        """The label that the student's loss ignores, or `None`."""
+    def ignore_class(self, output=None):
+        """The label that the student's loss ignores, or `None`.
+
+        Args:
+            output: The key of the output, if these are a dict.
+        """
         loss = getattr(self.student, "loss", None)
+        loss = loss.get(output) if isinstance(loss, dict) else loss
         return getattr(loss, "ignore_class", None)
+
+    def outputs(self, models):
+        """The outputs to report on: a dict from key to the teacher's.
+
+        Args:
+            models: From `resolve`.
+
+        Returns:
+            A dict from the key of an output (`None` if the student has one
+            output without a key) to that of the teacher's answer: `(key,)`, or
+            `()` if it gives none.
+        """
+        keys = output_keys(models["student"])
+        if keys is None:
+            return {None: (None,)}
+        if "teacher" not in models:
+            return dict.fromkeys(keys, ())
+        teacher = models["teacher"]
+        of_teacher = output_keys(teacher) or getattr(teacher, "names", None)
+        if of_teacher is not None:
+            return {key: (key,) if key in of_teacher else () for key in keys}
+        # A teacher of one output answers the tasks whose losses look at it.
+        answered = set()
+        if isinstance(self.student, BaseDistiller):
+            answered = {
+                key
+                for key, task in (
+                    self.student._networks().comparable_tasks.items()
+                )
+                if task.loss is not None
+                and task.loss.teacher_layer_name is None
+            }
+        return {key: (None,) if key in answered else () for key in keys}
 
     def resolve(self):
         """Checks the networks and fills in what a Distiller knows.
@@ -122,7 +162,7 @@ class Evidence:
         TypeError, ValueError: If an argument is not of this form.
     """
 
-    verification: Verification | None = None
+    verification: Verification | Verifications | None = None
     accuracies: _Shares | None = None
     agreements: _Shares | None = None
     exported_run: int | None = None
@@ -130,7 +170,9 @@ class Evidence:
     train_dataset: Any = None
 
     def __post_init__(self):
-        if not isinstance(self.verification, Verification | None):
+        if not isinstance(
+            self.verification, Verification | Verifications | None
+        ):
             raise TypeError(
                 "`verification` must be what kd.export.verify returned. "
                 f"Received: {self.verification!r} of type "
@@ -148,6 +190,24 @@ class Evidence:
             or_none=True,
             hint=f"`accuracies['distilled']` has {runs} runs.",
         )
+
+    def of_output(self, output):
+        """Returns what is known about one output of several.
+
+        Raises:
+            ValueError: If there are numbers that do not say of which output.
+        """
+        if self.accuracies or self.agreements:
+            raise ValueError(
+                "`accuracies` and `agreements` are numbers of one output, but "
+                "this student has several. Leave them out."
+            )
+        verification = self.verification
+        if isinstance(verification, Verifications):
+            verification = verification.get(output)
+        elif verification is not None and verification.output != output:
+            verification = None
+        return dataclasses.replace(self, verification=verification)
 
     def check_data(self, samples, fingerprint):
         """Checks that `verification` was made on the report's data.
@@ -181,6 +241,7 @@ class About:
     Args:
         title: Heading of the page. Defaults to the student's name.
         class_names: Names of the classes in order. Defaults to their numbers.
+            For several outputs, a dict from output to names.
         configuration: A dict of further settings to show.
         seeds: The seed, or a list or dict of seeds.
         command: The command that made all this. Defaults to the running
@@ -191,14 +252,16 @@ class About:
     """
 
     title: str | None = None
-    class_names: Sequence[str] | None = None
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None
     configuration: Mapping[str, Any] | None = None
     seeds: Any = None
     command: str | os.PathLike | None = None
 
     def __post_init__(self):
         checked_string("`title`", self.title, or_none=True)
-        checked_strings("`class_names`", self.class_names, or_none=True)
+        names = self.class_names
+        for given in names.values() if isinstance(names, dict) else [names]:
+            checked_strings("`class_names`", given, or_none=True)
         if self.command is not None:
             as_path("`command`", self.command)
         if not isinstance(self.configuration, dict | None):

@@ -19,6 +19,56 @@ from keras_distill.report.tally import whole
 _ASKED_BY = "write_report"
 
 
+def measured(measurements, dataset, verbose):
+    """Measures several outputs in one pass over the data.
+
+    Args:
+        measurements: A dict from output (`None` if there is one) to
+            `Measurement`.
+        dataset: Labelled test data, as `kd.export.verify` takes it.
+        verbose: Whether to show a progress bar.
+
+    Returns:
+        The dict, without the outputs that have no labels.
+    """
+    progress = ProgressBar(number_of_batches(dataset), "batch", verbose)
+    several = len(measurements) > 1
+    steps = 0
+    for x, y, weight in weighted_batches(dataset, "dataset"):
+        if not steps and several:
+            measurements = _labelled(measurements, y)
+        for output, measurement in measurements.items():
+            labels = y[output] if isinstance(y, dict) else y
+            weights = weight.get(output) if isinstance(weight, dict) else weight
+            measurement.add(x, labels, weights)
+        steps += 1
+        progress.update(steps)
+    for measurement in measurements.values():
+        measurement.check_complete()
+    progress.finish()
+    return measurements
+
+
+def _labelled(measurements, y):
+    if not isinstance(y, dict):
+        raise ValueError(
+            f"The student has the outputs {list(measurements)}, so the labels "
+            "of `dataset` must be a dict with these keys. Received: "
+            f"{type(y).__name__}."
+        )
+    labelled = {
+        output: measurement
+        for output, measurement in measurements.items()
+        if y.get(output) is not None
+    }
+    if not labelled:
+        raise ValueError(
+            f"The labels of `dataset` are for {list(y)}, none of which is an "
+            f"output of the student: {list(measurements)}."
+        )
+    return labelled
+
+
 class Measurement:
     """Decisions and confidences of several networks on the same samples.
 
@@ -26,9 +76,9 @@ class Measurement:
         networks: A dict from `"student"`, and optionally `"alone"` and
             `"teacher"`, to `(model, view)`. `view` is a function from the
             dataset's `x` to what the model takes.
-        dataset: Labelled test data, as `kd.export.verify` takes it.
-        verbose: Whether to show a progress bar.
         ignore_class: The label of decisions that do not count, or `None`.
+        output: The key of the student's output, or `None`.
+        of_teacher: The key of the teacher's.
 
     Attributes:
         classifiers: A dict from network to `Classifier`.
@@ -37,24 +87,29 @@ class Measurement:
         fingerprint: The `LabelsFingerprint` of the labels that count.
     """
 
-    def __init__(self, networks, dataset, verbose, ignore_class=None):
+    def __init__(
+        self, networks, ignore_class=None, output=None, of_teacher=None
+    ):
         self.classifiers = {}
         self.first_x = None
         self.samples = self._decisions = 0
         self.fingerprint = LabelsFingerprint()
+        self._networks = networks
+        self._output, self._of_teacher = output, of_teacher
         self._weighted = False
         self._ignore_class = ignore_class
         self._disagreements = None
-        progress = ProgressBar(number_of_batches(dataset), "batch", verbose)
-        steps = 0
-        for x, y, weight in weighted_batches(dataset, "dataset"):
-            if self.first_x is None:
-                _check_labels(y)
-                self.first_x = x
-                self._look_at_networks(networks, x)
-            self._add(x, y, weight)
-            steps += 1
-            progress.update(steps)
+
+    def add(self, x, y, weight):
+        """Adds a batch, with the labels and weights of this output."""
+        if self.first_x is None:
+            _check_labels(y)
+            self.first_x = x
+            self._look_at_networks(self._networks, x)
+        self._add(x, y, weight)
+
+    def check_complete(self):
+        """Raises if nothing was added that counts."""
         if not self.samples:
             raise ValueError(
                 "`dataset` is empty: there is nothing to report on. Was it "
@@ -65,9 +120,8 @@ class Measurement:
             raise ValueError(
                 "Nothing in `dataset` counts: every decision has a sample "
                 "weight of 0, is masked or has the label `ignore_class` "
-                f"({ignore_class})."
+                f"({self._ignore_class})."
             )
-        progress.finish()
 
     @property
     def disagreements(self):
@@ -82,7 +136,13 @@ class Measurement:
         for key, (model, view) in networks.items():
             role = "teacher" if key == "teacher" else "student"
             self.classifiers[key] = Classifier(
-                model, view, x, role, asked_by=_ASKED_BY, positions=True
+                model,
+                view,
+                x,
+                role,
+                asked_by=_ASKED_BY,
+                positions=True,
+                output=self._of_teacher if key == "teacher" else self._output,
             )
         student = self.classifiers["student"]
         for key, other in self.classifiers.items():

@@ -29,13 +29,15 @@ _SHARES = (
 )
 
 
-def page(facts, pictures):
+def page(facts, parts, views):
     """Returns the HTML of a report.
 
     Args:
         facts: The numbers: what report.json holds.
-        pictures: `"disagreements"`: an `<img>` or `None` for each;
-            `"views"`: a dict from role to a list of `<img>`.
+        parts: One tuple per output: its facts together with those that all
+            outputs share, its name (`None` if there is one output), and an
+            `<img>` or `None` for each disagreement.
+        views: A dict from role to a list of `<img>`.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("keras_distill.report", "."),
@@ -45,24 +47,38 @@ def page(facts, pictures):
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(percent=percent, count=count)
+    shared = parts[0][0]
     return environment.get_template("page.html.j2").render(
-        facts=facts,
-        pictures=pictures,
-        key_numbers=list(_key_numbers(facts)),
-        files=files(facts),
-        networks=_networks(facts),
+        facts=shared,
+        parts=[
+            _part(part, name if len(parts) > 1 else None, pictures)
+            for part, name, pictures in parts
+        ],
+        pictures={"views": views},
         training=training(facts),
-        calibration=list(_calibration(facts)),
-        classes=page_classes.recalls(facts),
-        precisions=page_classes.precisions(facts),
-        matrices=page_classes.matrices(facts),
-        confusions=page_classes.confusions(facts),
-        splits=page_classes.splits(facts),
-        disagreements=page_classes.disagreements(facts),
         views=_views(facts),
         settings=provenance.setting_rows(facts),
         losses=provenance.loss_rows(facts),
     )
+
+
+def _part(facts, name, pictures):
+    """What the page shows of one output."""
+    return {
+        "facts": facts,
+        "name": name,
+        "pictures": pictures,
+        "key_numbers": list(_key_numbers(facts)),
+        "files": files(facts),
+        "networks": _networks(facts),
+        "calibration": list(_calibration(facts)),
+        "classes": page_classes.recalls(facts),
+        "precisions": page_classes.precisions(facts),
+        "matrices": page_classes.matrices(facts),
+        "confusions": page_classes.confusions(facts),
+        "splits": page_classes.splits(facts),
+        "disagreements": page_classes.disagreements(facts),
+    }
 
 
 def _key_numbers(facts):

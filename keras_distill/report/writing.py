@@ -28,6 +28,7 @@ from keras_distill.report.inputs import About
 from keras_distill.report.inputs import Evidence
 from keras_distill.report.inputs import Networks
 from keras_distill.report.measuring import Measurement
+from keras_distill.report.measuring import measured
 from keras_distill.report.runs import exported_run
 from keras_distill.report.runs import summarize_runs
 from keras_distill.report.summary_text import summary
@@ -51,8 +52,9 @@ def write_report(
     a browser, a phone or paper. The numbers are a JSON file beside it
     (`report.html`, `report.json`). Sections without data are left out.
     Networks run on `dataset` as `evaluate` runs them, and are not changed.
-    The report is for classifiers with one output, of one class per sample or
-    per position of it (tokens, pixels).
+    The report is for classifiers of one class per sample or per position of it
+    (tokens, pixels). If the student's output is a dict, every output that has
+    labels gets its sections, and `report.json` holds them as `"outputs"`.
 
     Padding (the mask of an output), labels of `ignore_class` and sample
     weights of 0 count nowhere, and other sample weights weigh in every share.
@@ -137,9 +139,12 @@ def write_report(
         )
         networks = Networks(networks)
     checked_ignore_class(ignore_class)
-    if ignore_class is None:
-        ignore_class = networks.ignore_class()
     models, views, comparable, configuration = networks.resolve()
+    outputs = networks.outputs(models)
+    evidence_of = {
+        output: evidence if len(outputs) == 1 else evidence.of_output(output)
+        for output in outputs
+    }
     numbers_name = page_path.with_suffix(".json").name
     facts = {
         "format": "keras_distill report",
@@ -153,27 +158,57 @@ def write_report(
         "versions": provenance.versions(),
         "configuration": {**configuration, **(about.configuration or {})},
         "curves": evidence.history,
+        "views": None,
     }
-    networks = _seen_networks(models, views)
-    compared = {
-        key: network
-        for key, network in networks.items()
-        if key != "teacher" or comparable
-    }
-    measured = Measurement(compared, dataset, verbose, ignore_class)
-    evidence.check_data(measured.samples, measured.fingerprint.hexdigest())
-    facts |= _measured_facts(networks, measured, evidence, about)
-    pictures = {"disagreements": _pictures(facts, measured), "views": {}}
+    seen = _seen_networks(models, views)
+    measurements = {}
+    for output, of_teacher in outputs.items():
+        compares = of_teacher and (comparable or output is not None)
+        ignored = ignore_class
+        if ignored is None:
+            ignored = networks.ignore_class(output)
+        measurements[output] = Measurement(
+            {k: n for k, n in seen.items() if k != "teacher" or compares},
+            ignored,
+            output,
+            *of_teacher,
+        )
+    measurements = measured(measurements, dataset, verbose)
+    several = len(measurements) > 1
+    pictures = {"views": {}}
     if evidence.train_dataset is not None:
         facts["views"], pictures["views"] = first_training_batch(
             evidence.train_dataset, views, models
         )
-    facts = provenance.to_json(facts)
-    facts["summary"] = [
-        sentence.replace("\u00a0", " ") for sentence in summary(facts)
+    of_outputs, disagreements = {}, {}
+    for output, measurement in measurements.items():
+        of_output = evidence_of[output]
+        of_output.check_data(
+            measurement.samples, measurement.fingerprint.hexdigest()
+        )
+        names = about.class_names
+        names = names.get(output) if isinstance(names, dict) else names
+        of_outputs[output] = provenance.to_json(
+            _measured_facts(seen, measurement, of_output, about.seeds, names)
+        )
+        disagreements[output] = _pictures(of_outputs[output], measurement)
+        sentences = summary({**facts, **of_outputs[output]})
+        of_outputs[output]["summary"] = [
+            sentence.replace("\u00a0", " ") for sentence in sentences
+        ]
+    parts = [
+        ({**facts, **of_outputs[output]}, output, disagreements[output])
+        for output in measurements
     ]
+    if several:
+        facts["outputs"] = of_outputs
+    else:
+        facts = parts[0][0]
+    facts = provenance.to_json(facts)
     with written_whole(page_path, overwrite) as temporary:
-        temporary.write_text(page(facts, pictures), encoding="utf-8")
+        temporary.write_text(
+            page(facts, parts, pictures["views"]), encoding="utf-8"
+        )
         temporary.with_name(numbers_name).write_text(
             json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
         )
@@ -196,14 +231,15 @@ def _seen_networks(models, views):
     return {key: seen(key, model) for key, model in models.items()}
 
 
-def _measured_facts(networks, measured, evidence, about):
-    """The numbers, as JSON knows them.
+def _measured_facts(networks, measured, evidence, seeds, class_names):
+    """The numbers of one output, as JSON knows them.
 
     Args:
         networks: A dict from network to `(model, view)`.
         measured: A `Measurement` of those that can be compared.
-        evidence: An `Evidence`.
-        about: An `About`.
+        evidence: The `Evidence` for this output.
+        seeds: As in `About`.
+        class_names: The names of its classes, or `None`.
     """
     data = measured.data()
     measured_networks = {
@@ -222,7 +258,7 @@ def _measured_facts(networks, measured, evidence, about):
     return {
         "data": {
             **data,
-            "class_names": _checked_names(about.class_names, data["classes"]),
+            "class_names": _checked_names(class_names, data["classes"]),
         },
         "networks": measured_networks,
         "differences": measured.differences(),
@@ -230,14 +266,13 @@ def _measured_facts(networks, measured, evidence, about):
             evidence.accuracies,
             evidence.agreements,
             exported_run(
-                evidence, about.seeds, measured_networks["student"]["accuracy"]
+                evidence, seeds, measured_networks["student"]["accuracy"]
             ),
         ),
         "verification": _without_folders(evidence.verification),
         "classes": measured.classes(),
         "splits": measured.splits(),
         "disagreements": [row for row, _ in measured.disagreements],
-        "views": None,
     }
 
 

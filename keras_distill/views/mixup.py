@@ -185,6 +185,12 @@ class BlendableLabels:
 
 def check_blended_labels(views, loss, y):
     """Raises if a task loss does not take the labels that views blend."""
+    if views.blends_labels and isinstance(y, (dict, list, tuple)):
+        raise ValueError(
+            f"{type(views).__name__} blends the labels of one output, but the "
+            "data has labels for several. Leave mixup out, or leave the labels "
+            "out (alpha=1)."
+        )
     if not isinstance(loss, str):
         loss = getattr(loss, "__name__", type(loss).__name__)
     if not views.blends_labels or "sparse" not in loss.lower():

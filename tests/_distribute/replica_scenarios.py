@@ -127,6 +127,21 @@ SCENARIOS = {
         "losses": "of_one_output",
         "optimizer": {"learning_rate": 0.02},
     },
+    # Only some labels of one task.
+    "uncertainty": {
+        "samples": 17,
+        "network": "tasks",
+        "losses": "of_tasks",
+        "loss_weights": "uncertainty",
+        "optimizer": {"learning_rate": 0.02},
+    },
+    "dynamic": {
+        "samples": 17,
+        "network": "tasks",
+        "losses": "of_tasks",
+        "loss_weights": "dynamic",
+        "optimizer": {"learning_rate": 0.02},
+    },
     # Every way to reduce a task loss, each of an output of its own.
     "task_losses": {
         "samples": 17,
@@ -284,7 +299,15 @@ def reused_classifier(taps):
     )
 
 
+def of_tasks(taps):
+    return {
+        "left": kd.losses.SoftTargets(),
+        "right": [kd.losses.LogitsMSE(), kd.losses.Hint(**taps)],
+    }
+
+
 FAMILIES = {
+    "of_tasks": of_tasks,
     "feature_losses": feature_losses,
     "logits": logit_losses,
     "classifiers": classifier_losses,
@@ -305,6 +328,8 @@ def task_loss(scenario):
         return keras.losses.CategoricalCrossentropy(from_logits=True)
     if scenario.get("network") == "two_outputs":
         return {"left": crossentropy(), "right": mean_squared_error}
+    if scenario.get("network") == "tasks":
+        return {"left": crossentropy(), "right": crossentropy()}
     if scenario.get("network") == "four_outputs":
         reductions = {"left": None, "right": "scalar"}
         reductions |= {"third": "sum", "fourth": "ignored"}
@@ -342,6 +367,13 @@ def two_outputs(width=4, **kwargs):
     return keras.Model(trunk.input, [left, right])
 
 
+def tasks(width=4, **kwargs):
+    network = two_outputs(width)
+    return keras.Model(
+        network.input, dict(zip(("left", "right"), network.outputs))
+    )
+
+
 def four_outputs(width=4, **kwargs):
     trunk = convnet(width)
     names = "left", "right", "third", "fourth"
@@ -353,6 +385,7 @@ NETWORKS = {
     None: convnet,
     "sequences": sequences,
     "two_outputs": two_outputs,
+    "tasks": tasks,
     "four_outputs": four_outputs,
 }
 
@@ -365,6 +398,8 @@ def samples_for(scenario):
         x = np.where(np.arange(6) < length, y + 1, 0).astype("int32")
     if scenario.get("network") == "two_outputs":
         y = (y, 3 - y)
+    if scenario.get("network") == "tasks":
+        y = {"left": y, "right": 3 - y}
     if scenario.get("network") == "four_outputs":
         y = (y, 3 - y, (y + 1) % 4, (y + 2) % 4)
     return x, y
@@ -421,7 +456,7 @@ def made(scenario, student, views):
     )
     if scenario.get("cached"):
         return distiller, ["accuracy"]
-    if scenario.get("network") == "two_outputs":
+    if scenario.get("network") in ("two_outputs", "tasks"):
         return distiller, {"left": ["accuracy"], "right": ["accuracy"]}
     if scenario.get("network") == "four_outputs":
         return distiller, None
@@ -455,6 +490,9 @@ def train(strategy, scenario, path, callbacks=None):
         if scenario.get("network") == "sequences":
             weights = np.repeat(weights[:, None], 6, axis=1)
         arrays = (x, y, weights)
+    if scenario.get("network") == "tasks":
+        labelled = np.float32(np.arange(len(x)) % 3 > 0)
+        arrays = (x, y, {"left": np.ones_like(labelled), "right": labelled})
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
     if scenario.get("cached"):
         dataset = cached(x, y, path, scenario.get("parts"), strategy)
@@ -487,6 +525,7 @@ def train(strategy, scenario, path, callbacks=None):
             steps_per_execution=scenario.get("steps_per_execution", 1),
             jit_compile=scenario.get("jit_compile", "auto"),
             metrics=metrics,
+            loss_weights=scenario.get("loss_weights"),
         )
     with counted_traces() as traces:
         history = distiller.fit(
@@ -502,6 +541,8 @@ def train(strategy, scenario, path, callbacks=None):
     here = len(strategy.extended.worker_devices) if many else 1
     assert len(traces) == here, len(traces)
     predicted = distiller.predict(dataset, verbose=0)
+    if isinstance(predicted, dict):
+        predicted = list(predicted.values())
     if isinstance(predicted, list):
         predicted = np.stack(predicted)
     arrays = {f"w{i}": w for i, w in enumerate(distiller.get_weights())}

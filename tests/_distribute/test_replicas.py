@@ -33,7 +33,9 @@ def test_replicas_of_which_one_gets_nothing(compare):
         "left_over_steps",
         "task_losses",
         "masked",
+        "uncertainty",
         *nightly(
+            "dynamic",
             "compiled",
             "stock",
             "deployed",

@@ -86,6 +86,42 @@ def mutual():
     return made
 
 
+def tasks(loss_weights):
+    def make():
+        def heads(units):
+            x = keras.Input((6,))
+            h = layers.Dense(units, activation="relu")(x)
+            h = layers.Dropout(0.3)(h)
+            return keras.Model(
+                x,
+                {
+                    "three": layers.Dense(3, name="of_three")(h),
+                    "two": layers.Dense(2, name="of_two")(h),
+                },
+            )
+
+        made = kd.Distiller(
+            student=heads(8),
+            teacher=heads(16),
+            distillation_losses={
+                "three": kd.losses.SoftTargets(),
+                "two": kd.losses.LogitsMSE(),
+            },
+        )
+        losses = {"three": crossentropy(), "two": crossentropy()}
+        made.compile("adam", losses, loss_weights=loss_weights)
+        return made
+
+    return make
+
+
+def labels_of_tasks():
+    data = kd.datasets.batches(X, Y, SIZE, seed=0)
+    data = data.map(lambda x, y: (x, {"three": y, "two": y // 2}))
+    validation = X, {"three": Y, "two": Y // 2}
+    return (data,), {"steps_per_epoch": STEPS, "validation_data": validation}
+
+
 def arrays():
     return (X, Y), {"batch_size": SIZE}
 
@@ -310,6 +346,13 @@ NETWORKS = {
     "steps per execution": {"steps_per_execution": 2},
     "eagerly": {"run_eagerly": True},
     "mutual": {"make": mutual},
+    "uncertainty": {"make": tasks("uncertainty"), "data": labels_of_tasks},
+    "dynamic": {
+        "make": tasks("dynamic"),
+        "data": labels_of_tasks,
+        "stops": ((2, 1),),
+        "epochs": 4,
+    },
 }
 
 

@@ -17,6 +17,7 @@ from keras_distill.distillers.generations.supervised_model import (
     SupervisedModel,
 )
 from keras_distill.losses.keras_losses import as_distillation_losses
+from keras_distill.losses.keras_losses import nested_by_task
 
 OPTIONS = {
     "distiller_options": {
@@ -249,7 +250,8 @@ class Training(NamedTuple):
     def new_losses(self):
         losses = self.distiller_options["distillation_losses"]
         losses = as_distillation_losses(losses)
-        return {name: clone_from_config(loss) for name, loss in losses.items()}
+        new = {name: clone_from_config(loss) for name, loss in losses.items()}
+        return nested_by_task(new, losses)
 
     def new_compile_options(self):
         """The arguments of `compile` without the optimizer."""

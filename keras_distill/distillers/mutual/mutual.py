@@ -112,7 +112,7 @@ class MutualDistiller(BaseDistiller):
         named = cohort_checks.named_students(students)
         if distillation_losses is None:
             distillation_losses = SoftTargets(temperature=1.0)
-        losses = as_distillation_losses(distillation_losses)
+        losses = as_distillation_losses(distillation_losses, ())
         cohort_checks.check_loss_names(losses)
         cohort_checks.check_losses(losses)
         self.distillation_loss_weights = checks.loss_weights(

@@ -1,5 +1,8 @@
 """One pass over the data: what every network answers, counted."""
 
+from typing import Any
+from typing import NamedTuple
+
 import keras
 import numpy as np
 
@@ -9,6 +12,7 @@ from keras_distill.export.verification import totals
 from keras_distill.export.verification.gate import VerificationError
 from keras_distill.export.verification.labels import CLASSES
 from keras_distill.export.verification.labels import counting_weights
+from keras_distill.export.verification.labels import of_one_of_several
 from keras_distill.export.verification.labels import of_output
 from keras_distill.export.verification.metric import MetricOfNetworks
 from keras_distill.metrics.decisions import LabelsFingerprint
@@ -34,26 +38,97 @@ _ANSWERS = (
 )
 
 
+class Answers(NamedTuple):
+    """What all networks answer to a batch.
+
+    Attributes:
+        fed: What the student and each file were fed with.
+        outputs: The outputs of each, a dict by name.
+        masks: The masks of the student's outputs.
+        teacher: The teacher's outputs, or `None`.
+    """
+
+    fed: list
+    outputs: list
+    masks: dict
+    teacher: Any
+
+
+def answers(student, files, teacher, x):
+    """Runs every network on a batch.
+
+    Args:
+        student: The `KerasNetwork` of the student.
+        files: A list of `File`.
+        teacher: The `KerasNetwork` of the teacher, or `None`.
+        x: The dataset's `x`.
+    """
+    student_x = student.input(x)
+    fed = [student_x, *(file.feed(x, student_x) for file in files)]
+    outputs, masks = student.with_masks(student_x)
+    outputs = [outputs, *(file(a) for file, a in zip(files, fed[1:]))]
+    if teacher is not None:
+        teacher = teacher(teacher.input(x))
+    return Answers(fed, outputs, masks, teacher)
+
+
+def compared_outputs(outputs, output, teacher):
+    """Returns the names of the outputs to compare: one, or all.
+
+    Args:
+        outputs: The student's outputs, a dict by name.
+        output: As in `verify`.
+        teacher: The teacher's outputs, or `None`.
+    """
+    if output is not None and output not in outputs:
+        raise ValueError(
+            f"`output` must be one of {list(outputs)}. Received: {output!r}"
+        )
+    if output is not None or len(outputs) == 1:
+        return [output or next(iter(outputs))]
+    if teacher is not None and not set(teacher) & set(outputs):
+        raise ValueError(
+            f"The teacher's outputs {list(teacher)} have none of the names of "
+            f"the student's, {list(outputs)}: there is nothing to compare. Say "
+            "which output it answers, verify(output=...)."
+        )
+    return list(outputs)
+
+
 class Comparison:
-    """Counts the answers of a student, of files, and of a teacher.
+    """Counts what a student, files and a teacher answer in one output.
 
     Args:
         student: The `KerasNetwork` of the student.
         files: A list of `File`.
         teacher: The `KerasNetwork` of the teacher, or `None`.
         reader: A `LabelReader`.
-        output: As in `verify`.
+        output: The name of the compared output.
         metric: A `keras.metrics.Metric`, or `None`.
+        one_of_several: Whether further outputs are compared too. This one may
+            be without labels and without an answer of the teacher then.
 
     Attributes:
         output: The name of the compared output.
+        labelled: Whether there are labels.
         samples: Number of samples so far.
         positions: Number of positions that count.
         first: What each network was fed with: one sample.
     """
 
-    def __init__(self, student, files, teacher, reader, output, metric):
-        self.student, self.files, self.teacher = student, files, teacher
+    def __init__(
+        self,
+        student,
+        files,
+        teacher,
+        reader,
+        output,
+        metric,
+        one_of_several=False,
+    ):
+        self.student, self.teacher = student, teacher
+        self._one_of_several = one_of_several
+        self.labelled = False
         self.networks = [student, *files]
         self.reader = reader
         self.output = output
@@ -64,19 +139,14 @@ class Comparison:
         self._totals = {}
         self._fingerprints = {}
 
-    def add(self, x, y, sample_weight):
-        """Runs every network on a batch and counts."""
-        student_x = self.student.input(x)
-        fed = [student_x, *(file.feed(x, student_x) for file in self.files)]
-        outputs, masks = self.student.with_masks(student_x)
-        outputs = [outputs]
-        outputs += [file(a) for file, a in zip(self.files, fed[1:])]
+    def add(self, answers, y, sample_weight):
+        """Counts the `Answers` to a batch."""
+        outputs = answers.outputs
         if not self.samples:
-            self.output = _chosen_output(outputs[0], self.output)
             self._differences = [
                 totals.Differences(step) for step in self._steps()
             ]
-            self.first = keras.tree.map_structure(lambda v: v[:1], fed)
+            self.first = keras.tree.map_structure(lambda v: v[:1], answers.fed)
         values = [
             network.select(output, self.output)
             for network, output in zip(self.networks, outputs)
@@ -84,12 +154,19 @@ class Comparison:
         shape = values[0].shape
         for network, value in zip(self.networks[1:], values[1:]):
             _check_shape(value, shape, network.label)
-        teacher = None
-        if self.teacher is not None:
-            teacher = self.teacher(self.teacher.input(x))
+        teacher = answers.teacher
+        if self._one_of_several and self.output not in (teacher or ()):
+            teacher = None
+        if teacher is not None:
             teacher = self.teacher.select(teacher, self.output)
             _check_shape(teacher, shape, "teacher")
+        if self._one_of_several:
+            y, sample_weight = (
+                of_one_of_several(v, self.output) for v in (y, sample_weight)
+            )
         y = of_output(y, self.output)
+        self.labelled |= y is not None
+        masks = answers.masks
         weights = counting_weights(
             shape,
             of_output(sample_weight, self.output, "sample weights"),
@@ -192,16 +269,6 @@ class Comparison:
                 facts["majority"] = int(counts.of_label.argmax())
                 facts["majority_accuracy"] = counts.majority_accuracy
         return facts
-
-
-def _chosen_output(outputs, output):
-    if output is None and len(outputs) == 1:
-        return next(iter(outputs))
-    if output not in outputs:
-        raise ValueError(
-            f"`output` must be one of {list(outputs)}. Received: {output!r}"
-        )
-    return output
 
 
 def _check_shape(value, expected, label):

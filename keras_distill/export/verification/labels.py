@@ -32,16 +32,20 @@ class LabelReader:
         student: The Keras student. A softmax or a categorical loss at its end
             allows classes only.
         ignore_class: The class number of positions without a class.
+        output: The key of the student's output, if there are several.
 
     Attributes:
         kinds: The kinds that fit all batches, of `CLASSES` (class numbers or
             one-hot), `LABELS` (0 or 1 per output unit) and `NUMBERS`.
     """
 
-    def __init__(self, student, ignore_class=None):
+    def __init__(self, student, ignore_class=None, output=None):
         self.ignore_class = ignore_class
-        loss = _name_of_loss(student)
-        if final_activation(student) == "softmax" or loss in _OF_CLASSES:
+        loss = _name_of_loss(student, output)
+        if (
+            final_activation(student, output) == "softmax"
+            or loss in _OF_CLASSES
+        ):
             self.kinds = [CLASSES]
         else:
             self.kinds = [CLASSES, LABELS, NUMBERS]
@@ -134,6 +138,13 @@ def of_output(values, output, what="labels"):
     return named[output]
 
 
+def of_one_of_several(values, output):
+    """Selects the labels or weights of an output; `None` if it has none."""
+    if not isinstance(values, (dict, list, tuple)):
+        return values
+    return named_outputs(values).get(output)
+
+
 def counting_weights(shape, sample_weight, mask):
     """Returns how much each position of an output counts.
 
@@ -198,9 +209,10 @@ def _unfit(y, shape, kinds):
     )
 
 
-def _name_of_loss(model):
+def _name_of_loss(model, output):
     """The name of the loss that a model was compiled with, as listed above."""
     loss = getattr(model, "loss", None)
+    loss = loss.get(output) if isinstance(loss, dict) else loss
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
     name = getattr(loss, "__name__", type(loss).__name__)

@@ -40,6 +40,10 @@ class ComparedNetwork:
         """Returns the part of a row that needs no labels."""
         raise NotImplementedError
 
+    def output_facts(self, output):
+        """Returns the part of a row that is about one output."""
+        return {}
+
     def output_scale(self, output):
         """Returns the step between two values of an output, or `None`."""
         return None
@@ -247,7 +251,6 @@ class File(ComparedNetwork):
         return {self.model.output_names[0]: outputs}
 
     def facts(self, output, sample):
-        dtypes = self.model.output_dtypes
         operators = flatbuffer.operators(self.model.filepath)
         foreign = [operator for operator in operators if not operator.builtin]
         resident = None
@@ -265,12 +268,17 @@ class File(ComparedNetwork):
             "size_parts": flatbuffer.size_parts(self.model.filepath),
             "size_bytes": self.model.size_in_bytes,
             "input_dtype": "/".join(self.model.input_dtypes.values()),
-            "output_dtype": dtypes.get(output) or next(iter(dtypes.values())),
+            **self.output_facts(output),
             "operators": flatbuffer.operator_counts(operators),
             "builtin_operators_only": not foreign,
             "foreign_operators": list(flatbuffer.operator_counts(foreign)),
             "memory_bytes": resident,
         }
+
+    def output_facts(self, output):
+        dtypes = self.model.output_dtypes
+        dtype = dtypes.get(output) or next(iter(dtypes.values()))
+        return {"output_dtype": dtype}
 
     def output_scale(self, output):
         numbers = self.model.output_numbers

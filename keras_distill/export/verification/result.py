@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_distill.export.verification import table
 from keras_distill.export.verification.gate import Gate
+from keras_distill.export.verification.gate import VerificationError
 from keras_distill.export.verification.labels import CLASSES
 from keras_distill.export.verification.metric import SHARES
 
@@ -158,3 +159,36 @@ class Verification:
 
     def __str__(self):
         return table.text_of(self)
+
+
+class Verifications(dict):
+    """A `Verification` for each output of a student of several.
+
+    `print` shows what the files answer in each, and once what they cost.
+    """
+
+    def check(self, *args: Any, **kwargs: Any) -> "Verifications":
+        """Checks every output that has labels, see `Verification.check`.
+
+        For bounds of one output: `verifications["output"].check(...)`.
+        """
+        labelled = [v for v in self.values() if v.data_fingerprint is not None]
+        for verification in labelled or self.values():
+            try:
+                verification.check(*args, **kwargs)
+            except VerificationError as error:
+                raise VerificationError(
+                    f"Output '{verification.output}': {error}"
+                ) from error
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns everything as dicts, lists, numbers and strings."""
+        return {output: v.as_dict() for output, v in self.items()}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Returns `as_dict()` as JSON text."""
+        return json.dumps(self.as_dict(), indent=indent)
+
+    def __str__(self):
+        return table.text_of_all(self)

@@ -41,12 +41,42 @@ _QUARTERS, _LARGE = ("dynamic", "int8", "int16x8"), 0.3
 
 def text_of(verification):
     """Returns two tables, each with the lines that explain it."""
+    return _joined([*_answers(verification), *_costs(verification)])
+
+
+def text_of_all(verifications):
+    """Returns a table of answers for each output, and one of the costs."""
+    parts = []
+    for output, verification in verifications.items():
+        table, *others = _answers(verification)
+        parts += [[f"Output '{output}':", *table], *others]
+    return _joined([*parts, *_costs(next(iter(verifications.values())))])
+
+
+def _joined(parts):
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+def _answers(verification):
+    """The table of what the files answer, and the lines about it."""
     rows = [
-        {
-            **row,
-            "operators_printed": _operators(row),
-            "metric_printed": _single(row.get("metric")),
-        }
+        {**row, "metric_printed": _single(row.get("metric"))}
+        for row in verification.rows
+    ]
+    answers = [
+        (title or _short(verification.metric), key, text)
+        for title, key, text in _ANSWERS
+    ]
+    return [
+        _table(answers, rows),
+        [*_about_answers(verification), *_about_trained(verification.rows)],
+    ]
+
+
+def _costs(verification):
+    """The table of what the files cost, and the lines about it."""
+    rows = [
+        {**row, "operators_printed": _operators(row)}
         for row in verification.rows
     ]
     threads = verification.num_threads
@@ -54,17 +84,7 @@ def text_of(verification):
     costs += "s" * (threads != 1)
     if verification.latency_runs:
         costs += f", {verification.latency_runs} calls"
-    answers = [
-        (title or _short(verification.metric), key, text)
-        for title, key, text in _ANSWERS
-    ]
-    parts = [
-        _table(answers, rows),
-        [*_about_answers(verification), *_about_trained(verification.rows)],
-        [f"{costs}:", *_table(_COSTS, rows)],
-        list(_about_costs(rows)),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+    return [[f"{costs}:", *_table(_COSTS, rows)], list(_about_costs(rows))]
 
 
 def _about_answers(verification):

@@ -32,11 +32,14 @@ from keras_distill.export.file.notes import ranges_differ
 from keras_distill.export.network import check_preprocessing
 from keras_distill.export.verification import trained
 from keras_distill.export.verification.comparison import Comparison
+from keras_distill.export.verification.comparison import answers
+from keras_distill.export.verification.comparison import compared_outputs
 from keras_distill.export.verification.gate import Gate
 from keras_distill.export.verification.labels import LabelReader
 from keras_distill.export.verification.networks import File
 from keras_distill.export.verification.networks import KerasNetwork
 from keras_distill.export.verification.result import Verification
+from keras_distill.export.verification.result import Verifications
 from keras_distill.views import Views
 
 FilePath = str | os.PathLike
@@ -58,7 +61,7 @@ def verify(
     latency_runs: int = 50,
     measure_memory: bool = True,
     verbose: bool = True,
-) -> Verification:
+) -> Verification | Verifications:
     """Compares TFLite files with the Keras student they were exported from.
 
     With the logits `z` of the student and `f` of a file, over all positions
@@ -122,7 +125,9 @@ def verify(
             function. Files that contain it get `x` as it is. Defaults to
             `None`.
         output: Which output to compare if the student has several: a key of
-            its dict, or `"output_<i>"` of its list.
+            its dict, or `"output_<i>"` of its list. Defaults to `None`: all.
+            Labels, weights and the teacher's outputs are then dicts with the
+            same keys; an output that they leave out is compared without.
         ignore_class: The label of positions without a class, such as 255, as
             in Keras's losses. Defaults to `None`.
         max_accuracy_drop: How much of `metric` a file may lose against the
@@ -153,7 +158,8 @@ def verify(
         or `(batch, ..., units)`; sample weights `(batch,)` to `(batch, ...)`.
 
     Returns:
-        A `Verification`.
+        A `Verification`. For several outputs, a dict of these by output that
+        prints and checks all of them.
 
     Raises:
         VerificationError: If a file lost more than `max_accuracy_drop` or
@@ -210,58 +216,104 @@ def verify(
     ]
     if teacher is not None:
         teacher = KerasNetwork("teacher", teacher, preprocessing, "teacher")
-    comparison = Comparison(
-        keras_student,
-        opened,
-        teacher,
-        LabelReader(student, ignore_class),
-        output,
-        metric if isinstance(metric, keras.metrics.Metric) else None,
-    )
+    own = isinstance(metric, keras.metrics.Metric)
+    comparisons: list[Comparison] = []
     batch_count = 0
     progress = ProgressBar(steps, "batch", verbose)
     for x, y, sample_weight in weighted_batches(dataset, "dataset"):
-        comparison.add(x, y, sample_weight)
-        gate.check_task(comparison.reader.task, y is not None)
+        batch = answers(keras_student, opened, teacher, x)
+        if not comparisons:
+            names = compared_outputs(batch.outputs[0], output, batch.teacher)
+            comparisons = [
+                Comparison(
+                    keras_student,
+                    opened,
+                    teacher,
+                    LabelReader(student, ignore_class, name),
+                    name,
+                    metric if own else None,
+                    one_of_several=len(names) > 1,
+                )
+                for name in names
+            ]
+            _check_labels_by_output(y, names)
+        for comparison in comparisons:
+            comparison.add(batch, y, sample_weight)
+        for comparison in _gated(comparisons):
+            gate.check_task(comparison.reader.task, comparison.labelled)
         batch_count += 1
         progress.update(batch_count)
     progress.finish()
-    if not comparison.samples:
+    if not comparisons or not comparisons[0].samples:
         raise ValueError("`dataset` is empty: there is nothing to verify on.")
-    if not comparison.positions:
-        raise ValueError(
-            "Nothing in `dataset` counts: all of it is padding, of weight 0, "
-            "or of `ignore_class`."
-        )
+    for comparison in comparisons:
+        if not comparison.positions:
+            where = f" for '{comparison.output}'" * (len(comparisons) > 1)
+            raise ValueError(
+                f"Nothing in `dataset` counts{where}: all of it is padding, of "
+                "weight 0, or of `ignore_class`."
+            )
     _warn_of_ranges(opened)
-    products = _multiply_accumulates(student, comparison.first[0])
-    rows: list[dict[str, Any]] = []
-    for network, answers, sample in zip(
-        comparison.networks, comparison.answers(), comparison.first
-    ):
-        facts = network.facts(comparison.output, sample)
-        times = _latency(network, sample, latency_runs)
-        rows.append({**facts, **answers, **times})
-        rows[-1]["multiply_accumulates"] = products
-        if is_aware(student) and getattr(network, "has_trained_ranges", False):
-            rows[-1].update(trained.facts(network.model.filepath, student))
-    facts = comparison.facts()
-    if metric is not None and comparison.metric is None:
-        facts["metric"] = metric
-    result = Verification(
-        rows,
-        comparison.samples,
-        str(comparison.output),
-        num_threads,
-        latency_runs,
-        class_names=next(
-            (file.class_names for file in opened if file.class_names), None
-        ),
-        **facts,
-    )
+    first = comparisons[0].first
+    costs = _costs(keras_student, opened, first, comparisons[0], latency_runs)
+    class_names = next((f.class_names for f in opened if f.class_names), None)
+    results = {}
+    for comparison in comparisons:
+        name = comparison.output
+        facts = comparison.facts()
+        if metric is not None and comparison.metric is None:
+            facts["metric"] = metric
+        results[name] = Verification(
+            [
+                {**cost, **network.output_facts(name), **counted}
+                for network, cost, counted in zip(
+                    comparison.networks, costs, comparison.answers()
+                )
+            ],
+            comparison.samples,
+            str(name),
+            num_threads,
+            latency_runs,
+            class_names=class_names if len(comparisons) == 1 else None,
+            **facts,
+        )
     if not gate.is_open:
-        gate.check(result)
-    return result
+        for comparison in _gated(comparisons):
+            gate.check(results[comparison.output])
+    if len(results) > 1:
+        return Verifications(results)
+    return results[comparisons[0].output]
+
+
+def _check_labels_by_output(y, names):
+    """Raises for one array of labels, if there are several outputs."""
+    if len(names) > 1 and y is not None and not keras.tree.is_nested(y):
+        raise ValueError(
+            f"The student has the outputs {names}, so the labels of `dataset` "
+            "must be a dict with these keys. Received: one array of shape "
+            f"{np.shape(y)}. Or compare one output: verify(output=...)."
+        )
+
+
+def _gated(comparisons):
+    """The comparisons that a gate judges: those with labels, if any has."""
+    return [c for c in comparisons if c.labelled] or comparisons[:1]
+
+
+def _costs(student, files, samples, comparison, latency_runs):
+    """What every network costs and has, whatever it answers: a list of dicts
+    for rows."""
+    products = _multiply_accumulates(student.model, samples[0])
+    rows = []
+    for network, sample in zip([student, *files], samples):
+        facts = network.facts(comparison.output, sample)
+        facts.update(_latency(network, sample, latency_runs))
+        facts["multiply_accumulates"] = products
+        of_aware = getattr(network, "has_trained_ranges", False)
+        if is_aware(student.model) and of_aware:
+            facts.update(trained.facts(network.model.filepath, student.model))
+        rows.append(facts)
+    return rows
 
 
 def _latency(network, sample, runs):

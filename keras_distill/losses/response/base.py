@@ -103,12 +103,14 @@ class ResponseLoss(DistillationLoss):
             self._check_head(teacher, "teacher")
             tap = self.teacher_layer_name
             tap = (None,) if tap is None else find_layer(teacher, tap)
-            self._teacher_is_linear = gives_logits(teacher, *tap)
+            self._teacher_is_linear = gives_logits(
+                teacher, *tap, output=self.task
+            )
 
     def _check_head(self, model, role):
         layer_name = getattr(self, f"{role}_layer_name")
         if layer_name is None:
-            found = final_activation(model)
+            found = final_activation(model, self.task)
         else:
             found = layer_activation(*find_layer(model, layer_name, role))
         if found is None:
@@ -167,7 +169,7 @@ class ResponseLoss(DistillationLoss):
                 f"{type(self).__name__} compares one tensor (batch, ..., "
                 f"classes) per network. Received: the {role} has {problem}: "
                 f"{shape}. Name the layer to compare: "
-                f'{role}_layer_name="head".'
+                f'{role}_layer_name="head".{_by_task(shape)}'
             )
         return tuple(shape)
 
@@ -254,6 +256,13 @@ class ResponseLoss(DistillationLoss):
             **super().get_config(),
             "class_map": None if class_map is None else list(class_map),
         }
+
+
+def _by_task(shape):
+    if not isinstance(shape, dict):
+        return ""
+    names = ", ".join(f"'{name}': ..." for name in shape)
+    return f" For a loss of each output: distillation_losses={{{names}}}."
 
 
 def _of_a_black_box(model):

@@ -1,0 +1,106 @@
+"""`verify` of a student with several outputs."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_distill as kd
+
+layers = keras.layers
+rng = np.random.default_rng(0)
+X = rng.normal(size=(20, 5)).astype("float32")
+Y = {"a": rng.integers(0, 3, 20), "b": rng.integers(0, 2, 20)}
+OPTIONS = {"verbose": False, "latency_runs": 0, "measure_memory": False}
+
+
+def network(width, **heads):
+    x = keras.Input((5,))
+    h = layers.Dense(width, activation="relu")(x)
+    return keras.Model(
+        x, {k: layers.Dense(n, name=f"{k}_head")(h) for k, n in heads.items()}
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    student = network(4, b=2, a=3)
+    path = tmp_path_factory.mktemp("outputs") / "student.tflite"
+    return kd.export.tflite(student, path, verbose=False), student
+
+
+def shares(student, teacher=None):
+    """Of each output: accuracy, and agreement with a teacher."""
+    right, same = {}, {}
+    for task in "ab":
+        decided = np.argmax(student(X)[task], -1)
+        right[task] = np.mean(decided == Y[task])
+        if teacher is not None:
+            same[task] = np.mean(decided == np.argmax(teacher(X)[task], -1))
+    return right, same
+
+
+def test_all_outputs_in_one_pass(exported):
+    path, student = exported
+    teacher = network(8, a=3, b=2)
+    batches = iter([(X[:12], pick(0, 12)), (X[12:], pick(12, 20))])
+    result = kd.export.verify(
+        path, student, batches, teacher=teacher, **OPTIONS
+    )
+    right, same = shares(student, teacher)
+    assert set(result) == {"a", "b"}
+    for task, verification in result.items():
+        for row in verification.rows:
+            assert row["accuracy"] == pytest.approx(right[task])
+            assert row["agreement"] == 1.0
+            assert row["teacher_agreement"] == pytest.approx(same[task])
+    text = str(result)
+    assert text.count("Output '") == 2 and text.count("Costs on") == 1
+    assert set(json.loads(result.to_json())) == {"a", "b"}
+    result.check(max_accuracy_drop=0.1)
+    result["b"].rows[1].update(accuracy_drop_points=3.0, accuracy=0.0)
+    with pytest.raises(kd.export.VerificationError, match="Output 'b'.*lost"):
+        result.check(max_accuracy_drop=0.1)
+
+
+def pick(start, end):
+    return {task: labels[start:end] for task, labels in Y.items()}
+
+
+def test_outputs_without_labels_and_masked_ones(exported):
+    path, student = exported
+    mask = np.float32(np.arange(20) < 5)
+    data = [(X, {"b": Y["b"]}, {"b": mask})]
+    result = kd.export.verify(
+        path, student, data, max_accuracy_drop=1, **OPTIONS
+    )
+    assert result["a"].rows[1]["accuracy"] is None
+    assert result["a"].positions == 20 and result["b"].positions == 5
+    decided = np.argmax(student(X)["b"], -1)[:5]
+    expected = np.mean(decided == Y["b"][:5])
+    assert result["b"].rows[1]["accuracy"] == pytest.approx(expected)
+
+
+def test_a_teacher_of_some_outputs_and_one_output(exported):
+    path, student = exported
+    teacher = network(8, b=2)
+    result = kd.export.verify(path, student, (X, Y), teacher=teacher, **OPTIONS)
+    assert result["a"].rows[1]["teacher_agreement"] is None
+    assert result["b"].rows[1]["teacher_agreement"] is not None
+    one = kd.export.verify(path, student, (X, Y["a"]), output="a", **OPTIONS)
+    assert one.output == "a" and one.task == "classification"
+
+
+@pytest.mark.parametrize(
+    "options, y, message",
+    [
+        ({"output": "c"}, Y, r"`output` must be one of"),
+        ({}, Y["a"], "the labels of `dataset` must be a dict"),
+        ({"teacher": network(8, c=2)}, Y, r"teacher's outputs \['c'\]"),
+    ],
+)
+def test_what_does_not_fit(exported, options, y, message):
+    path, student = exported
+    with pytest.raises(ValueError, match=message):
+        kd.export.verify(path, student, (X, y), **options, **OPTIONS)
