@@ -77,6 +77,11 @@ def teacher_of_step(distiller, function):
     Returns:
         A function without arguments that returns the teacher's outputs.
     """
+    run_teacher = distiller._networks().run_teacher
+    if run_teacher is not None and run_teacher.is_spread():
+        # XLA compiles for one device.
+        outputs = function()
+        return lambda: outputs
     device = distiller._networks().teacher_device()
     by_itself = distiller._compiles_networks and _exchanges(distiller)
     if device is None and not by_itself:

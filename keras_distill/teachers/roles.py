@@ -1,10 +1,17 @@
-"""The kinds of teacher: a model, a list of models, one that moves."""
+"""The kinds of teacher: a model, a list or dict of models, one that moves."""
+
+from collections.abc import Mapping
 
 from keras_distill._arguments import checked_models
 
 
 def as_teacher(teacher):
-    """Returns a model as it is, and a list of models as their `Ensemble`."""
+    """Returns a model as it is, a list of models as their `Ensemble`, and a
+    dict of them as `Teachers`."""
+    if isinstance(teacher, Mapping):
+        from keras_distill.teachers.teachers import Teachers
+
+        return Teachers(teacher)
     if isinstance(teacher, (list, tuple)):
         checked_models("teacher", teacher)
         from keras_distill.teachers.ensemble import Ensemble
