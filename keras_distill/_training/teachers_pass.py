@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_distill._training.teacher_pass import TeacherPass
 from keras_distill.taps.paths import find_way
+from keras_distill.taps.taps import Shape
 from keras_distill.taps.taps import Taps
 from keras_distill.teachers.combination import Combination
 from keras_distill.teachers.member import StoredTeacher
@@ -169,7 +170,7 @@ class TeachersPass(TeacherPass):
                 outputs[key] = output
         for name, way in self.ways.items():
             if isinstance(way[0], Combination):
-                taken[name] = way[0].check_shapes(outputs)
+                taken[name] = Shape(way[0].check_shapes(outputs))
             elif len(way) == 1:
                 taken[name] = self._output(name, outputs)
             elif way[0].name in stored:

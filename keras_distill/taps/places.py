@@ -103,8 +103,7 @@ def with_place(model, name, layers):
         name: A layer's name or path, with or without the number of a call.
         layers: The layers on the way to the layer, which is the last.
     """
-    parts = name.partition("#")[0].split("/")
-    written = [layer for layer in layers if layer.name in parts]
+    written = layers[-1 - name.partition("#")[0].count("/") :]
     if not any(map(_is_named_by_keras, written)):
         return name
     place = _place(model, layers[-1])

@@ -8,6 +8,7 @@ from keras_distill._keras.layers import call_model
 from keras_distill._keras.precision import computing_in
 from keras_distill._keras.precision import in_float32
 from keras_distill._keras.untracked import Untracked
+from keras_distill.taps.taps import Shape
 from keras_distill.teachers.devices import on
 
 
@@ -109,9 +110,9 @@ class StoredTeacher(keras.layers.Layer):
     def shapes(self):
         """Returns the shapes of the output (or `None`) and of the taps."""
         outputs = self.header.value["outputs"]
-        taps = {k: (None, *shape) for k, shape in outputs["taps"].items()}
+        taps = {k: Shape((None, *s)) for k, s in outputs["taps"].items()}
         output = outputs.get("output")
-        return output and (None, *output), taps
+        return output and Shape((None, *output)), taps
 
 
 class _Place(keras.layers.Layer):

@@ -237,7 +237,7 @@ class Teachers(keras.Model):
         return cls(**config)
 
     def _combination(self, key, value):
-        """Returns a combination under its name, checked against its teachers."""
+        """Returns a combination under its name, for these teachers."""
         _check_name("combinations", key)
         if key in self.members:
             raise ValueError(
