@@ -20,6 +20,19 @@ def as_teacher(teacher):
     return teacher
 
 
+def as_one_teacher(teacher):
+    """Does the same for tools that look at one output: no `Teachers`."""
+    members = getattr(teacher, "members", teacher)
+    if isinstance(members, Mapping):
+        raise ValueError(
+            f"teacher: this looks at one teacher, and received {len(members)} "
+            f"by name, {list(members)}. Pass one of them, or a list, which "
+            "teaches the mean of their probabilities (kd.Ensemble). "
+            "kd.Distiller takes teachers by name."
+        )
+    return as_teacher(teacher)
+
+
 def moving_teacher(teacher, student):
     """Returns the teacher if it changes with its student, otherwise `None`.
 

@@ -167,7 +167,7 @@ class ResponseLoss(DistillationLoss):
                 f"{type(self).__name__} compares one tensor (batch, ..., "
                 f"classes) per network. Received: the {role} has {problem}: "
                 f"{shape}. Name the layer to compare: "
-                f'{role}_layer_name="head".'
+                f'{role}_layer_name="{_first_name(shape, role)}".'
             )
         return tuple(shape)
 
@@ -254,6 +254,12 @@ class ResponseLoss(DistillationLoss):
             **super().get_config(),
             "class_map": None if class_map is None else list(class_map),
         }
+
+
+def _first_name(shape, role):
+    """The name of the first of several teachers, or of any layer."""
+    named = role == "teacher" and isinstance(shape, dict)
+    return next(iter(shape)) if named else "head"
 
 
 def _of_a_black_box(model):

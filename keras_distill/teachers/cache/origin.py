@@ -66,6 +66,13 @@ def check_cached(outputs, distiller):
         for name, part in outputs[OF_TEACHERS].items():
             _check_one_of_several(name, part, distiller)
         return
+    stored = _stored_headers(distiller)
+    if stored:
+        raise ValueError(
+            "The data carries the outputs of one teacher without a name, but "
+            f"this Distiller has several, and {list(stored)} are cached. Say "
+            f"which one it is: cache.join(dataset, name='{next(iter(stored))}')."
+        )
     if "origin" in outputs:
         check_origin(outputs["origin"], distiller)
     pair = distiller._networks()
@@ -169,9 +176,7 @@ def check_origin(origins, distiller):
 
 def _check_one_of_several(name, outputs, distiller):
     """Raises unless outputs come from the cache that a teacher is."""
-    teacher = distiller._networks().teacher
-    members = getattr(teacher, "members", {}).items()
-    stored = {k: m.header.value for k, m in members if hasattr(m, "header")}
+    stored = _stored_headers(distiller)
     if name not in stored:
         raise ValueError(
             f"The data carries outputs of a teacher '{name}', but this "
@@ -187,6 +192,13 @@ def _check_one_of_several(name, outputs, distiller):
             "name. Join that one."
         )
     _check_views(origin, distiller.views)
+
+
+def _stored_headers(distiller):
+    """Returns the headers of the cached ones of several teachers, by name."""
+    teacher = distiller._networks().teacher
+    members = getattr(teacher, "members", {}).items()
+    return {k: m.header.value for k, m in members if hasattr(m, "header")}
 
 
 def _one_origin(origins):
