@@ -155,7 +155,7 @@ def stages(model, role="model"):
         raise ValueError(
             f"The {role} is several teachers, {list(model.members)}. Suggest "
             "layers of one of them, and name them behind its name: "
-            "f\"{name}/{layer_name}\"."
+            'f"{name}/{layer_name}".'
         )
     inputs = getattr(model, "inputs", None)
     if not inputs:

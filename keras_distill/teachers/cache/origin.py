@@ -71,7 +71,8 @@ def check_cached(outputs, distiller):
         raise ValueError(
             "The data carries the outputs of one teacher without a name, but "
             f"this Distiller has several, and {list(stored)} are cached. Say "
-            f"which one it is: cache.join(dataset, name='{next(iter(stored))}')."
+            "which one it is: cache.join(dataset, "
+            f"name='{next(iter(stored))}')."
         )
     if "origin" in outputs:
         check_origin(outputs["origin"], distiller)
