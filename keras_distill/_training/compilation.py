@@ -24,7 +24,8 @@ def takes_over_compilation(distiller):
 
 def _can_compile_teacher(distiller):
     """Whether XLA compiles the teacher; warns if not."""
-    teacher = distiller._networks().teacher
+    run_teacher = distiller._networks().run_teacher
+    teacher = run_teacher and run_teacher.teacher
     unsupported = [
         layer.name
         for layer in ([] if teacher is None else flatten_layers(teacher))

@@ -85,18 +85,14 @@ class TeacherStudent:
             "dtype": self.teacher_dtype,
             "batch_size": self.teacher_batch_size,
         }
-        names = self._taps_of("teacher")
         if isinstance(teacher, Teachers):
-            all_outputs = any(
-                loss.needs_teacher and loss.teacher_layer_name is None
-                for loss in self.losses.values()
-            )
+            losses = list(self.losses.values())
             self.run_teacher = TeachersPass(
-                teacher, self.student, names, all_outputs, **options
+                teacher, self.student, losses, **options
             )
         else:
             self.run_teacher = TeacherPass(
-                teacher, self.student, names, **options
+                teacher, self.student, self._taps_of("teacher"), **options
             )
         for loss in self.losses.values():
             loss._remember_places("teacher", teacher)

@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._training.teacher_pass import TeacherPass
+from keras_distill.losses.structures import as_list
 from keras_distill.taps.paths import find_way
 from keras_distill.taps.taps import Shape
 from keras_distill.taps.taps import Taps
 from keras_distill.teachers.combination import Combination
-from keras_distill.teachers.member import StoredTeacher
 
 
 class TeachersPass(TeacherPass):
@@ -20,43 +20,43 @@ class TeachersPass(TeacherPass):
     Args:
         teachers: The `kd.Teachers`.
         student: The `keras.Model` that they teach.
-        names: A list of what losses read: names of teachers, of their layers
-            and of combinations.
-        all_outputs: Whether a loss reads the output of every teacher.
+        losses: A list of the distillation losses: they name what they read, a
+            teacher, one of its layers or a combination.
         **kwargs: See `TeacherPass`.
     """
 
-    def __init__(self, teachers, student, names, all_outputs, **kwargs):
-        ways = {name: find_way(teachers, name, "teacher")[0] for name in names}
-        self.ways = ways
-        heads = [way[0] for way in ways.values()]
-        combinations = [x for x in heads if isinstance(x, Combination)]
-        self.combinations = {
-            x.name: x for x in combinations if x.rule != "sample"
-        }
+    def __init__(self, teachers, student, losses, **kwargs):
+        names, everything = _read_by(losses, teachers)
+        self.ways = {n: find_way(teachers, n, "teacher")[0] for n in names}
+        self.answer = _answer(losses)
+        heads = [way[0] for way in self.ways.values()]
+        combinations = [x for x in heads if _is_combination(x)]
         self.sampled = {x.name: x for x in combinations if x.rule == "sample"}
-        needed = [x.name for x in heads if not isinstance(x, Combination)]
-        needed += teachers.members if all_outputs else []
-        needed += _members_of(self.combinations)
-        either = [*needed, *_members_of(self.sampled)]
+        needed = {x.name for x in heads if not _is_combination(x)}
+        needed.update(teachers.members if everything else ())
+        for combination in combinations:
+            if combination.name not in self.sampled:
+                needed.update(combination.teachers)
+        either = needed.union(*(c.teachers for c in self.sampled.values()))
+        live = teachers.live
         self.stored = {
             key: member
             for key, member in teachers.members.items()
-            if isinstance(member, StoredTeacher) and key in either
+            if key in either and key not in live
         }
-        live = teachers.live
-        always = teachers.only([key for key in live if key in needed])
         inside = [
             name
-            for name, way in ways.items()
-            if len(way) > 1 and not isinstance(way[0], StoredTeacher)
+            for name, way in self.ways.items()
+            if len(way) > 1 and way[0].name in live
         ]
         super().__init__(teachers, student, inside, **kwargs)
         self.teacher = teachers.only([key for key in live if key in either])
         self.taps.model = self.teacher
         # In training, without those of which a step draws one.
         self._taps_of_step = Taps(teachers, inside, "teacher")
-        self._taps_of_step.model = always
+        self._taps_of_step.model = teachers.only(
+            [key for key in live if key in needed]
+        )
         _warn_of_unused(teachers, [key for key in live if key not in either])
 
     def __call__(self, x, own_precision=False, stored=None, y=None, step=None):
@@ -73,8 +73,9 @@ class TeachersPass(TeacherPass):
                 nothing is drawn.
 
         Returns:
-            `(outputs, taken)`: a dict name of a teacher -> output, and a dict
-            of what losses read.
+            `(output, taken)`: a dict name of a teacher -> output, or the one
+            that the student's output is compared with; and a dict of what
+            losses read.
         """
         stored = self._checked(stored)
         if step is not None and self.sampled:
@@ -116,21 +117,34 @@ class TeachersPass(TeacherPass):
         return tf.switch_case(index, [branch(n) for n in combination.teachers])
 
     def _named(self, outputs, taken, drawn, stored, y):
-        """Returns all outputs, and what losses read by its name."""
-        taken = dict(taken)
+        """Returns the output, and what losses read by its name."""
         for name, way in self.ways.items():
-            head = way[0].name
-            if head in drawn:
-                taken[name] = drawn[head]
-            elif isinstance(way[0], Combination):
-                if y is not None or not way[0].needs_labels:
-                    taken[name] = way[0](outputs, _one_label(way[0], y))
-            elif len(way) == 1:
-                taken[name] = self._output(name, outputs)
-            elif head in stored:
-                tap = "/".join(layer.name for layer in way[1:])
-                taken[name] = stored[head]["taps"][tap]
-        return outputs, taken
+            head = way[0]
+            if head.name in drawn:
+                taken[name] = drawn[head.name]
+            elif _is_combination(head):
+                if y is not None or not head.needs_labels:
+                    taken[name] = head(outputs, _one_label(head, y))
+            else:
+                self._take(name, way, outputs, taken, stored)
+        return self._answered(outputs, taken)
+
+    def _take(self, name, way, outputs, taken, stored):
+        """Adds the output of a teacher, or a tap of a cached one."""
+        if len(way) == 1:
+            taken[name] = self._output(name, outputs)
+        elif way[0].name in stored:
+            tap = "/".join(layer.name for layer in way[1:])
+            taken[name] = stored[way[0].name]["taps"][tap]
+
+    def _answered(self, outputs, taken):
+        """Returns `(output, taken)`, see `__call__`."""
+        combined = [n for n, w in self.ways.items() if _is_combination(w[0])]
+        outputs = {**outputs, **{n: taken[n] for n in combined if n in taken}}
+        answer = taken.get(self.answer)
+        if answer is None or getattr(answer, "shape", answer)[-1] == 1:
+            return outputs, taken
+        return answer, taken
 
     def _output(self, name, outputs):
         if name in outputs:
@@ -169,18 +183,42 @@ class TeachersPass(TeacherPass):
             if output is not None:
                 outputs[key] = output
         for name, way in self.ways.items():
-            if isinstance(way[0], Combination):
+            if _is_combination(way[0]):
                 taken[name] = Shape(way[0].check_shapes(outputs))
-            elif len(way) == 1:
-                taken[name] = self._output(name, outputs)
-            elif way[0].name in stored:
-                tap = "/".join(layer.name for layer in way[1:])
-                taken[name] = stored[way[0].name]["taps"][tap]
-        return outputs, taken
+            else:
+                self._take(name, way, outputs, taken, stored)
+        return self._answered(outputs, taken)
 
 
-def _members_of(combinations):
-    return [name for c in combinations.values() for name in c.teachers]
+def _read_by(losses, teachers):
+    """Returns the names that losses read, and whether one reads all outputs."""
+    names, everything = [], False
+    for loss in losses:
+        wanted = loss.teacher_layer_name
+        # A loss of one task reads the teacher of this name.
+        if wanted is None and getattr(loss, "task", None) in teachers.names:
+            wanted = loss.task
+        everything = everything or (wanted is None and bool(loss.needs_teacher))
+        names += [] if wanted is None else as_list(wanted)
+    return list(dict.fromkeys(names)), everything
+
+
+def _answer(losses):
+    """The teacher, or combination, whose decisions the student's are compared
+    with: that of the first loss on scores of the same classes."""
+    for loss in losses:
+        if (
+            loss.compares_classes
+            and loss.student_layer_name is None
+            and getattr(loss, "task", None) is None
+            and getattr(loss, "class_map", None) is None
+        ):
+            return loss.teacher_layer_name
+    return None
+
+
+def _is_combination(layer):
+    return isinstance(layer, Combination)
 
 
 def _draw(combination, step):

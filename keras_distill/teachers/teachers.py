@@ -151,6 +151,11 @@ class Teachers(keras.Model):
         return {k: m for k, m in self.members.items() if isinstance(m, Member)}
 
     @property
+    def names(self) -> list[str]:
+        """The names of all teachers and combinations."""
+        return [*self.members, *self.combinations]
+
+    @property
     def models(self) -> list[keras.Model]:
         """The networks of these teachers."""
         return [member.layer for member in self.live.values()]
