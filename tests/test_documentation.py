@@ -167,6 +167,7 @@ PAGES = {
         "docs/quantization.md",
         "docs/several_machines.md",
         "docs/on_the_device.md",
+        "docs/several_teachers.md",
     )
 }
 

@@ -15,6 +15,7 @@ from keras_distill._arguments import checked_strings
 from keras_distill._arguments import one_of
 from keras_distill._shapes import sizes_agree
 from keras_distill.losses.ops.labels import hard_labels
+from keras_distill.losses.structures import plain
 
 RULES = "mean", "confidence", "label", "sample"
 
@@ -48,8 +49,8 @@ class Combination(keras.layers.Layer):
             probabilities of the chosen classes are scaled to sum to 1.
             Defaults to `None`: all have the same classes.
         probabilities: The names of the teachers that give softmax
-            probabilities and not logits. Defaults to what their last layers
-            say, as for `kd.Ensemble`.
+            probabilities and not logits; an empty list for none. Defaults to
+            what their last layers say, as for `kd.Ensemble`.
         seed: The seed of `"sample"`. The draw is a function of the seed and of
             the number of the step. Defaults to 0.
         name: The name of the layer; `kd.Teachers` sets it.
@@ -213,7 +214,7 @@ class Combination(keras.layers.Layer):
             "weights": list(self.weights_of_teachers),
             "rule": self.rule,
             "class_maps": {k: list(v) for k, v in self.class_maps.items()},
-            "probabilities": self.probabilities and list(self.probabilities),
+            "probabilities": plain(self.probabilities),
             "seed": self.seed,
             "name": self.name,
         }
@@ -226,21 +227,22 @@ class Combination(keras.layers.Layer):
         class_maps = {} if class_maps is None else class_maps
         hint = "a dict name of a teacher -> its class for each class"
         checked_mapping("class_maps", class_maps, hint=hint)
-        self._checked_names("class_maps", list(class_maps) or None)
+        self._checked_names("class_maps", list(class_maps))
         return {
             name: tuple(checked_integers("class_maps", numbers, least=0))
             for name, numbers in class_maps.items()
         }
 
     def _checked_names(self, argument, names):
-        names = checked_strings(argument, names or None, or_none=True)
+        if names != []:
+            names = checked_strings(argument, names, or_none=True)
         unknown = sorted(set(names or ()) - set(self.teachers))
         if unknown:
             raise ValueError(
                 f"{argument} must name teachers of the combination, "
                 f"{list(self.teachers)}. Received: {unknown}"
             )
-        return names and tuple(names)
+        return None if names is None else tuple(names)
 
 
 def mixed(probabilities, shares):

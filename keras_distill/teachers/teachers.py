@@ -263,9 +263,11 @@ class Teachers(keras.Model):
                 f"combinations: '{key}' combines {unknown}, but the teachers "
                 f"are {list(self.members)}."
             )
-        probabilities = value.probabilities or [
-            n for n in value.teachers if _ends_in_softmax(self.members[n])
-        ]
+        probabilities = value.probabilities
+        if probabilities is None:
+            probabilities = [
+                n for n in value.teachers if _ends_in_softmax(self.members[n])
+            ]
         for name in value.teachers:
             member = self.members[name]
             if name not in probabilities and _head(member) == "sigmoid":
@@ -274,8 +276,9 @@ class Teachers(keras.Model):
                     f"the teacher '{name}' ends in a sigmoid. Take a loss for "
                     "each of these teachers."
                 )
-        config = {**value.get_config(), "probabilities": probabilities}
-        return type(value).from_config({**config, "name": key})
+        probabilities = list(probabilities)
+        config = {"probabilities": probabilities, "name": key}
+        return type(value).from_config({**value.get_config(), **config})
 
 
 def _checked_teacher(key, teacher):
