@@ -372,3 +372,60 @@ def test_all_teachers_in_one_cache(teachers, tmp_path):
     found = model.fit(cache.join(samples), verbose=0).history["soft_loss"]
     expected = taught(soft(None), teachers(X)["shape"], student)
     assert found == [pytest.approx(expected, rel=1e-4)]
+
+
+def two_places(strategy, jit_compile):
+    """The loss of two teachers on two devices, and beside their student."""
+    losses = []
+    for devices in (("CPU:0", "CPU:0"), ("CPU:0", "CPU:1")):
+        keras.utils.set_random_seed(0)
+        members = {}
+        for name, device in zip("ab", devices):
+            with tf.device(device):
+                members[name] = convnet(8)
+        mean = kd.Teachers(members, combinations={"mean": ["a", "b"]})
+        model = distiller(mean, {"soft": soft("mean")})
+        model.compile(keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+        assert model._networks().run_teacher.is_spread() == (
+            devices[1] == "CPU:1"
+        )
+        losses.append(model.fit(X, verbose=0).history["soft_loss"][0])
+    with tf.device("CPU:0"):
+        places = [x.device[-5:] for x in mean(X).values()]
+    return losses, places
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jit_compile", [True, *nightly(False)])
+def test_each_runs_on_its_own_device(jit_compile, on_replicas):
+    (one, other), places = on_replicas(1, two_places, jit_compile)
+    assert places == ["CPU:0", "CPU:1"]
+    assert other == pytest.approx(one, rel=1e-5)
+
+
+def trained_on(strategy):
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        rules = {
+            rule: Combination(["a", "b"], rule=rule)
+            for rule in ("label", "sample")
+        }
+        teachers = kd.Teachers(
+            {"a": convnet(6), "b": convnet(8)}, combinations=rules
+        )
+        student = convnet()
+        model = kd.Distiller(
+            student=student,
+            teacher=teachers,
+            distillation_losses={rule: soft(rule) for rule in rules},
+        )
+        model.compile(keras.optimizers.SGD(0.1), crossentropy())
+    model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    return [w.tolist() for w in student.get_weights()]
+
+
+@pytest.mark.slow
+def test_two_replicas_learn_what_one_device_does(on_replicas):
+    one, two = (on_replicas(n, trained_on) for n in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
