@@ -21,6 +21,7 @@ from keras_distill.distillers import load_distiller
 from keras_distill.teachers import BlackBox
 from keras_distill.teachers import Ensemble
 from keras_distill.teachers import MovingAverageTeacher
+from keras_distill.teachers import Teachers
 from keras_distill.teachers import load_teacher
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "MutualDistiller",
     "NativeEnsembleDistiller",
     "TeacherCache",
+    "Teachers",
     "__version__",
     "born_again",
     "calibration",

@@ -154,6 +154,8 @@ OF_ONE_CALL = {
     "kd.recipes.Recipe.distillation_losses": {},
     "kd.Distiller.compile.loss": "mse",
     "kd.BlackBox.input_shape": (8, 8, 3),
+    "kd.Teachers.teachers": {"a": network("teacher"), "b": network()},
+    "kd.teachers.Combination.teachers": ["a", "b"],
 }
 
 # The kinds of arguments that are annotated with `Any`.
@@ -209,6 +211,8 @@ ALSO_RIGHT = {
     "teacher_layer_name": {"None"},  # The output of the network.
     "student_layer_name": {"None"},
     "kd.distill.skip": {"no values"},  # Nothing is left out.
+    "kd.teachers.Combination.teachers": {"texts"},  # Looked up in Teachers.
+    "kd.teachers.Combination.probabilities": {"no values"},  # All give logits.
     "kd.taps.Taps.names": {"no values", "texts"},  # Looked up in the model.
 }
 

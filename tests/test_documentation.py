@@ -168,6 +168,7 @@ PAGES = {
         "docs/several_machines.md",
         "docs/on_the_device.md",
         "docs/several_tasks.md",
+        "docs/several_teachers.md",
     )
 }
 

@@ -14,6 +14,8 @@ INPUTS = "keras_distill/inputs"
 SAMPLE_INDEX = "keras_distill/sample_index"
 EPOCH = "keras_distill/epoch"
 TEACHER_OUTPUTS = "keras_distill/teacher_outputs"
+# Within these: the outputs of some of several teachers, by name.
+OF_TEACHERS = "teachers"
 
 
 class Sample(NamedTuple):
@@ -26,7 +28,9 @@ class Sample(NamedTuple):
         epoch: `(batch,)` int32, the epoch that each sample is seen in.
         teacher_outputs: The outputs that a teacher gave before: a dict of
             `"output"` (missing for a teacher with several), `"taps"` (layer
-            name -> tensor) and `"origin"` (`teachers/cache/origin.py`).
+            name -> tensor) and `"origin"` (`teachers/cache/origin.py`). Of
+            some of several teachers: a dict of `"teachers"`, a dict name ->
+            such a dict.
     """
 
     inputs: Any
@@ -76,9 +80,21 @@ def with_epoch(batch, epoch):
     return _with(batch, EPOCH, epoch)
 
 
-def with_teacher_outputs(batch, outputs):
-    """Adds a teacher's outputs to a packed batch."""
+def with_teacher_outputs(batch, outputs, name=None):
+    """Adds a teacher's outputs to a packed batch; `name`: of several, which."""
+    if name is not None:
+        before = unpacked_batch(batch)[0].teacher_outputs or {OF_TEACHERS: {}}
+        outputs = {OF_TEACHERS: {**before[OF_TEACHERS], name: outputs}}
     return _with(batch, TEACHER_OUTPUTS, outputs)
+
+
+def outputs_of_some(sample):
+    """Returns the outputs that a `Sample` carries of some of several teachers.
+
+    `None` if there are none, or if they are those of the only teacher.
+    """
+    outputs = sample.teacher_outputs
+    return outputs if outputs and OF_TEACHERS in outputs else None
 
 
 def with_sample_index(batch, sample_index):

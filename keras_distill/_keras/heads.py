@@ -157,6 +157,8 @@ def gives_logits(model, layer=None, call=None, output=None):
 def _has_no_activation(layer):
     if isinstance(layer, layers.Wrapper):
         layer = layer.layer
+    if isinstance(layer, keras.Model):
+        return gives_logits(layer)
     linear = keras.activations.linear
     return isinstance(layer, _WITH_ACTIVATION) and layer.activation is linear
 

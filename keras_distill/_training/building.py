@@ -7,7 +7,9 @@ the losses between them need these shapes.
 import keras
 import numpy as np
 
+from keras_distill._data.batch_fields import OF_TEACHERS
 from keras_distill._data.for_network import for_network
+from keras_distill._data.sparse import as_tensor
 from keras_distill._data.sparse import first_rows
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.layers import left_as_found
@@ -19,13 +21,14 @@ from keras_distill.taps.taps import Shape
 from keras_distill.teachers.cache.origin import teacher_threshold
 
 
-def run_teacher(distiller, x, cached):
+def run_teacher(distiller, x, cached, y=None):
     """Runs the teacher on the first batch.
 
     Args:
         distiller: The `Distiller`.
         x: Inputs, a structure of tensors.
         cached: The teacher's outputs that the data carries, or `None`.
+        y: The labels, or `None`.
 
     Returns:
         `ForwardOutputs` of NumPy arrays, `None` without a teacher.
@@ -34,9 +37,12 @@ def run_teacher(distiller, x, cached):
     if networks.teacher is None and cached is None:
         return None
 
+    whole = cached is not None and OF_TEACHERS not in cached
+    y = distiller.views.evaluation_labels(_as_tensors(y))
+
     def run(own_precision):
         def teacher_pass(x):
-            return networks.teacher_pass(x, None, own_precision)
+            return networks.teacher_pass(x, cached, own_precision, y=y)
 
         if distiller.run_eagerly or networks.teacher_batch_size is not None:
             return _as_numpy(teacher_pass(x))
@@ -46,7 +52,7 @@ def run_teacher(distiller, x, cached):
 
     with distiller.distribute_strategy.scope():
         x = distiller.views.teacher_evaluation(x)
-        if cached is not None:
+        if whole:
             return _as_numpy(networks.teacher_pass(x, cached))
         with left_as_found(networks.teacher):
             return run_first(
@@ -158,6 +164,12 @@ def _once_in_graph(function, x):
     graph = tf.function(function, autograph=False, jit_compile=False)
     # The concrete function: TensorFlow warns of functions traced per call.
     return graph.get_concrete_function(x)(x)
+
+
+def _as_tensors(structure):
+    return keras.tree.map_structure(
+        lambda a: a if a is None else as_tensor(a), structure
+    )
 
 
 def _as_numpy(structure):

@@ -24,7 +24,8 @@ def takes_over_compilation(distiller):
 
 def _can_compile_teacher(distiller):
     """Whether XLA compiles the teacher; warns if not."""
-    teacher = distiller._networks().teacher
+    run_teacher = distiller._networks().run_teacher
+    teacher = run_teacher and run_teacher.teacher
     unsupported = [
         layer.name
         for layer in ([] if teacher is None else flatten_layers(teacher))
@@ -77,6 +78,11 @@ def teacher_of_step(distiller, function):
     Returns:
         A function without arguments that returns the teacher's outputs.
     """
+    run_teacher = distiller._networks().run_teacher
+    if run_teacher is not None and run_teacher.is_spread():
+        # XLA compiles for one device.
+        outputs = function()
+        return lambda: outputs
     device = distiller._networks().teacher_device()
     by_itself = distiller._compiles_networks and _exchanges(distiller)
     if device is None and not by_itself:

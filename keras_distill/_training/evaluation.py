@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_distill._data.batch_fields import carries_teacher_outputs
 from keras_distill._data.batch_fields import number_of_parts
 from keras_distill._data.batch_fields import unpacked_batch
 
@@ -35,6 +36,9 @@ def check_validation(distiller, validation_data):
         compiled.loss is not None or compiled._compiled_metrics is not None
     )
     reason = _why_not(distiller, labelled)
+    cached = _cached_teachers(distiller, validation_data)
+    if cached and distills_in_evaluation(distiller, labelled):
+        reason = f"the teachers {cached} are cached, and it carries no outputs"
     if (labelled and with_metrics) or reason is None:
         return
     raise _nothing_measured(labelled, reason)
@@ -69,6 +73,13 @@ def _why_not(distiller, labelled):
         if loss.needs_labels and not labelled:
             return f"'{name}' needs labels"
     return None
+
+
+def _cached_teachers(distiller, data):
+    """Those of several teachers that cannot run on data without outputs."""
+    run_teacher = distiller._networks().run_teacher
+    carried = carries_teacher_outputs(data)
+    return [] if carried else list(getattr(run_teacher, "stored", ()))
 
 
 def _compiled(distiller):

@@ -180,7 +180,7 @@ class FirstBatch:
         self.distiller._view_schedule().check(unpacked(x))
         x = unpacked(x).inputs
         x = keras.tree.map_structure(as_tensor, x)
-        teacher = run_teacher(self.distiller, x, cached)
+        teacher = run_teacher(self.distiller, x, cached, y)
         build_networks(self.distiller, x, teacher, cached)
         check_apart(networks.teacher, networks.student)
         if teacher is not None and networks.bound:

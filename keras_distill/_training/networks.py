@@ -7,6 +7,7 @@ import weakref
 import keras
 from keras import ops
 
+from keras_distill._data.batch_fields import OF_TEACHERS
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import clear_losses
@@ -19,6 +20,7 @@ from keras_distill._training.comparing import same_scores
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill._training.teacher_pass import TeacherPass
+from keras_distill._training.teachers_pass import TeachersPass
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import shape_list
 from keras_distill.metrics.agreement import decision_threshold
@@ -26,6 +28,7 @@ from keras_distill.metrics.agreement import same_decision
 from keras_distill.taps.taps import Shape
 from keras_distill.taps.taps import Taps
 from keras_distill.teachers.roles import moving_teacher
+from keras_distill.teachers.teachers import Teachers
 
 # The `TeacherStudent` that uses a loss.
 _owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -84,13 +87,19 @@ class TeacherStudent:
     def set_teacher(self, teacher):
         moving = moving_teacher(teacher, self.student)
         teacher = teacher if moving is None else moving.network
-        self.run_teacher = TeacherPass(
-            teacher,
-            self.student,
-            self._taps_of("teacher"),
-            self.teacher_dtype,
-            self.teacher_batch_size,
-        )
+        options = {
+            "dtype": self.teacher_dtype,
+            "batch_size": self.teacher_batch_size,
+        }
+        if isinstance(teacher, Teachers):
+            losses = list(self.losses.values())
+            self.run_teacher = TeachersPass(
+                teacher, self.student, losses, **options
+            )
+        else:
+            self.run_teacher = TeacherPass(
+                teacher, self.student, self._taps_of("teacher"), **options
+            )
         for loss in self.losses.values():
             loss._remember_places("teacher", teacher)
         self.teacher, self.moving_teacher = teacher, moving
@@ -142,7 +151,9 @@ class TeacherStudent:
             return self.student
         return self.deployment.model(self.student, self.student_taps.layers)
 
-    def teacher_pass(self, x, outputs=None, own_precision=False):
+    def teacher_pass(
+        self, x, outputs=None, own_precision=False, y=None, step=None
+    ):
         """Runs the teacher in inference mode.
 
         Args:
@@ -150,16 +161,22 @@ class TeacherStudent:
             outputs: The teacher's outputs if the data carries them
                 (`batch_fields.Sample.teacher_outputs`): it does not run then.
             own_precision: Whether to ignore `teacher_dtype`.
+            y: The labels, for combinations of several teachers.
+            step: A function that returns the number of the step, in training.
 
         Returns:
             `ForwardOutputs`, `None` without a teacher.
         """
-        if outputs is not None:
+        context = {}
+        if isinstance(self.run_teacher, TeachersPass):
+            stored = outputs and outputs.get(OF_TEACHERS)
+            context = {"stored": stored, "y": y, "step": step}
+        if outputs is not None and OF_TEACHERS not in outputs:
             return ForwardOutputs(outputs.get("output"), outputs["taps"])
         if self.teacher is None:
             return None
-        x = for_network(self.teacher, x, "teacher")
-        outputs = self.run_teacher(x, own_precision)
+        x = for_network(self.run_teacher.teacher, x, "teacher")
+        outputs = self.run_teacher(x, own_precision, **context)
         if self.moving_teacher is not None:
             # The Distiller tracks it, but must not add its regularizers.
             clear_losses(self.teacher)
@@ -169,8 +186,8 @@ class TeacherStudent:
 
     def bind_if_shapes_are_known(self):
         """Binds networks that have symbolic inputs; others wait for data."""
-        teacher = self.teacher_taps and self.teacher_taps.shapes()
-        if teacher is None and (self.teacher_taps or self.needs_teacher):
+        teacher = self.run_teacher and self.run_teacher.shapes()
+        if teacher is None and (self.run_teacher or self.needs_teacher):
             return
         student = self.student_taps.shapes()
         if student is not None:

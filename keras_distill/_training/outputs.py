@@ -26,8 +26,16 @@ class ForwardOutputs(NamedTuple):
                 return self.output[task]
             return self.output
         if isinstance(layer_names, str):
-            return self.taps[layer_names]
-        return {name: self.taps[name] for name in layer_names}
+            return self._tap(layer_names)
+        return {name: self._tap(name) for name in layer_names}
+
+    def _tap(self, name):
+        if name not in self.taps:
+            raise ValueError(
+                f"A loss reads the combination '{name}' of the teachers, which "
+                "needs labels, but the data has none."
+            )
+        return self.taps[name]
 
     def taps_for(self, loss):
         """Returns what a loss looks at, of these outputs of its teacher."""

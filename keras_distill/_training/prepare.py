@@ -49,8 +49,8 @@ class TeacherBatches:
         self.x = x
         self._has_teacher = pair.teacher is not None
         self._teacher = tf.function(
-            lambda x, outputs: pair.teacher_pass(
-                views.teacher_evaluation(x), outputs
+            lambda x, outputs, y: pair.teacher_pass(
+                views.teacher_evaluation(x), outputs, y=y
             ).taps_for(loss)
         )
 
@@ -73,6 +73,6 @@ class TeacherBatches:
         self._check()
         batches = iterate(self.data, "x", self.batch_size)
         for batch in itertools.islice(batches, self.limit):
-            sample, _, _ = unpacked_batch(batch)
+            sample, y, _ = unpacked_batch(batch)
             x = keras.tree.map_structure(as_tensor, sample.inputs)
-            yield self._teacher(x, sample.teacher_outputs)
+            yield self._teacher(x, sample.teacher_outputs, y)

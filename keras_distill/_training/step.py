@@ -14,6 +14,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from keras_distill._data.batch_fields import outputs_of_some
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.batch_fields import unpacked_batch
 from keras_distill._distribute import replicas
@@ -42,7 +43,12 @@ def train_step(distiller, data):
     networks.check_bound()
     run_teacher = teacher_of_step(
         distiller,
-        lambda: networks.teacher_pass(view.teacher, sample.teacher_outputs),
+        lambda: networks.teacher_pass(
+            view.teacher,
+            sample.teacher_outputs,
+            y=view.y,
+            step=distiller._steps_taken,
+        ),
     )
 
     def forward_and_backward():
@@ -108,7 +114,7 @@ def test_step(distiller, data):
     teacher, terms = None, {}
     if distills or logs.of_teacher:
         view = distiller.views.teacher_evaluation(sample.inputs)
-        teacher = networks.teacher_pass(view)
+        teacher = networks.teacher_pass(view, outputs_of_some(sample), y=y)
     if distills:
         networks.check_bound()
         view = View(distiller.views.evaluation(sample.inputs), None, y, weight)

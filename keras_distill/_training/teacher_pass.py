@@ -1,7 +1,5 @@
 """How a teacher runs: its device, precision and number of samples at once."""
 
-import contextlib
-
 import keras
 
 from keras_distill._data.sparse import is_sparse
@@ -9,6 +7,9 @@ from keras_distill._keras import precision
 from keras_distill._keras.masks import masks_by_place
 from keras_distill._keras.masks import with_masks
 from keras_distill.taps.taps import Taps
+from keras_distill.teachers.devices import device_of
+from keras_distill.teachers.devices import devices_of
+from keras_distill.teachers.devices import on
 
 
 class TeacherPass:
@@ -40,11 +41,17 @@ class TeacherPass:
             `(output, taken)`, see `Taps`. If `dtype` was used, tensors in half
             precision are cast to float32.
         """
+        return self._run(x, own_precision)
+
+    def _outputs(self, x):
+        return self.taps(x, training=False)
+
+    def _run(self, x, own_precision, *context):
         dtype = None if own_precision else self.dtype
 
         def run(x):
             with on(self.device()), precision.computing_in(self.teacher, dtype):
-                outputs = self.taps(x, training=False)
+                outputs = self._outputs(x, *context)
                 masks = masks_by_place(outputs)
                 if dtype is None:
                     return outputs, masks
@@ -67,29 +74,10 @@ class TeacherPass:
         there, here = device_of(self.teacher), device_of(self.student)
         return None if there == here or None in (there, here) else there
 
+    def is_spread(self):
+        """Whether the teacher's weights are on several devices."""
+        return len(devices_of(self.teacher)) > 1
 
-def device_of(model):
-    """The device of a model's weights. `None` if there are no weights, if they
-    are on several devices, or if a strategy places them.
-
-    Integers do not count: TensorFlow may keep them on the CPU.
-    """
-    import tensorflow as tf
-
-    if tf.distribute.has_strategy():
-        return None
-    devices = {
-        variable.value.device
-        for variable in model.weights
-        if keras.backend.is_float_dtype(variable.dtype)
-    }
-    return devices.pop() if len(devices) == 1 else None
-
-
-def on(device):
-    """A context in which operations run on a device; `None` changes nothing."""
-    if device is None:
-        return contextlib.nullcontext()
-    import tensorflow as tf
-
-    return tf.device(device)
+    def shapes(self):
+        """Returns the shapes of output and taps, see `Taps.shapes`."""
+        return self.taps.shapes()

@@ -25,7 +25,7 @@ from keras_distill.diagnosis.views_in_training import are_random
 from keras_distill.diagnosis.views_in_training import left_as_they_were
 from keras_distill.diagnosis.views_in_training import seen_in_training
 from keras_distill.distillers import checks
-from keras_distill.teachers.roles import as_teacher
+from keras_distill.teachers.roles import as_one_teacher
 from keras_distill.views import Views
 from keras_distill.views.augmented import checked_views
 from keras_distill.views.mixup import check_blended_labels
@@ -121,7 +121,7 @@ def diagnose(
     """
     checks.check_backend()
     checks.check_student(student)
-    teacher = as_teacher(teacher)
+    teacher = as_one_teacher(teacher)
     checks.check_teacher(teacher, student)
     views = checked_views(views) or Views()
     checked_integer("steps", steps)

@@ -32,7 +32,8 @@ def check_student(student):
 def check_teacher(teacher, student):
     if not isinstance(teacher, keras.Model):
         raise TypeError(
-            "teacher must be a keras.Model, a list of them or None. Received: "
+            "teacher must be a keras.Model, a list or a dict of them, or None. "
+            "Received: "
             f"{teacher!r} of type {type(teacher).__name__}"
         )
     if teacher is student:

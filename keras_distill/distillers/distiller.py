@@ -1,6 +1,7 @@
 """`Distiller`: a student, its teacher and the losses between them."""
 
 import os
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +55,8 @@ class Distiller(BaseDistiller):
     Args:
         student: The `keras.Model` to train.
         teacher: A trained `keras.Model`, a list of them (they teach the mean
-            of their probabilities, see `kd.Ensemble`) or a
+            of their probabilities, see `kd.Ensemble`), a dict name -> teacher
+            (losses name what they read of whom, see `kd.Teachers`) or a
             `kd.MovingAverageTeacher`. Defaults to `None`: the losses need no
             teacher, the data carries its outputs (`kd.TeacherCache`), or
             `set_teacher` gives it later.
@@ -119,7 +121,10 @@ class Distiller(BaseDistiller):
         self,
         *,
         student: keras.Model,
-        teacher: keras.Model | Sequence[keras.Model] | None = None,
+        teacher: keras.Model
+        | Sequence[keras.Model]
+        | Mapping[str, Any]
+        | None = None,
         distillation_losses: Any,
         distillation_loss_weights: Any = None,
         alpha: Any = 0.5,
@@ -162,12 +167,14 @@ class Distiller(BaseDistiller):
         return self._held_networks.value
 
     def set_teacher(
-        self, teacher: keras.Model | Sequence[keras.Model], check: bool = True
+        self,
+        teacher: keras.Model | Sequence[keras.Model] | Mapping[str, Any],
+        check: bool = True,
     ) -> None:
         """Sets the teacher, such as that of a loaded Distiller.
 
         Args:
-            teacher: A `keras.Model` or a list of them.
+            teacher: A `keras.Model`, a list or a dict of them.
             check: Whether it must be the teacher that the Distiller was saved
                 with, by fingerprint. Defaults to `True`.
         """

@@ -22,9 +22,9 @@ def load_distiller(
             fingerprint, but not the teacher's weights. Only a moving teacher
             (`kd.MovingAverageTeacher`) is in the file itself.
         teacher: The teacher that the Distiller was saved with, a `keras.Model`
-            or a list of them. It is checked against the fingerprint. Defaults
-            to `None`: `fit` raises until `set_teacher` gives one. Leave it
-            away for a moving teacher.
+            or a list or dict of them. It is checked against the fingerprint.
+            Defaults to `None`: `fit` raises until `set_teacher` gives one.
+            Leave it away for a moving teacher.
         custom_objects: As in `keras.saving.load_model`.
 
     Returns:

@@ -130,6 +130,11 @@ def _whole_path(path, paths, model_name, role):
     if path in paths:
         return path
     matches = [p for p in paths if p.endswith("/" + path)]
+    if not matches and "/" in path:
+        # One of several teachers may lie behind its own preprocessing.
+        first, _, rest = path.partition("/")
+        inside = [p for p in paths if p.startswith(first + "/")]
+        matches = [p for p in inside if p.endswith("/" + rest)]
     if len(matches) == 1:
         return matches[0]
     if matches:

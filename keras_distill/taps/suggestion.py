@@ -151,6 +151,12 @@ def stages(model, role="model"):
         A list of `Stage`.
     """
     check_has_layers(model, role)
+    if hasattr(model, "members"):
+        raise ValueError(
+            f"The {role} is several teachers, {list(model.members)}. Suggest "
+            "layers of one of them, and name them behind its name: "
+            'f"{name}/{layer_name}".'
+        )
     inputs = getattr(model, "inputs", None)
     if not inputs:
         raise ValueError(

@@ -1,14 +1,19 @@
 """Which of a teacher's classes are those of the data."""
 
 import difflib
+import warnings
 from collections.abc import Sequence
 
+from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_strings
 
 
 def class_map(
-    teacher_class_names: Sequence[str], class_names: Sequence[str]
-) -> list[int] | None:
+    teacher_class_names: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    partial: bool = False,
+) -> list[int | None] | None:
     """Finds the data's classes among the teacher's, by name.
 
     Upper case, underscores and hyphens do not count where that leaves no
@@ -17,6 +22,9 @@ def class_map(
     Args:
         teacher_class_names: The teacher's classes, in the order of its output.
         class_names: The classes of the data, in the order of the labels.
+        partial: Whether the teacher may lack classes of the data: `None`
+            stands for those. If it has a name like a missing one, a warning
+            says so. Defaults to `False`.
 
     Returns:
         The `class_map=` of losses on outputs (`kd.losses.SoftTargets`): for
@@ -25,14 +33,19 @@ def class_map(
 
     Raises:
         ValueError: If the teacher lacks a class. The message proposes the
-            nearest names, and a `class_map` if each class has one.
+            nearest names, and a `class_map` if each class has one. With
+            `partial`, if it has less than two of the classes, or a name twice.
 
     Example:
 
     ```python
     kd.teachers.class_map(["bird", "cat", "dog"], ["dog", "cat"])  # [2, 1]
+    kd.teachers.class_map(
+        ["cat", "dog"], ["bird", "cat", "dog"], partial=True
+    )  # [None, 0, 1]
     ```
     """
+    checked_boolean("partial", partial)
     theirs = checked_strings("teacher_class_names", teacher_class_names)
     ours = checked_strings("class_names", class_names)
     twice = sorted({name for name in ours if ours.count(name) > 1})
@@ -41,6 +54,10 @@ def class_map(
     if theirs == ours:
         return None
     numbers = [_numbers(name, theirs) for name in ours]
+    if partial:
+        _check_partial(theirs, ours, numbers)
+        mapped = [found[0] if found else None for found in numbers]
+        return None if mapped == list(range(len(theirs))) else mapped
     if any(len(found) != 1 for found in numbers):
         raise ValueError(_proposal(theirs, ours, numbers))
     mapped = [found[0] for found in numbers]
@@ -60,16 +77,39 @@ def _plain(name):
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
+def _check_partial(theirs, ours, numbers):
+    """Raises or warns if what the teacher lacks may be a mistake."""
+    twice = [name for name, found in zip(ours, numbers) if len(found) > 1]
+    if twice or sum(map(bool, numbers)) < min(2, len(ours)):
+        raise ValueError(_proposal(theirs, ours, numbers))
+    near = {
+        name: [theirs[i] for i in _near(name, theirs)]
+        for name, found in zip(ours, numbers)
+        if not found and _near(name, theirs)
+    }
+    if near:
+        warnings.warn(
+            f"class_map: the teacher lacks {list(near)}, but has names like "
+            f"them: {near}. If these are meant, rename the classes.",
+            stacklevel=3,
+        )
+
+
+def _near(name, theirs):
+    """Returns the numbers of the teacher's classes with a name like this."""
+    plain = [_plain(other) for other in theirs]
+    near = difflib.get_close_matches(_plain(name), plain, n=3)
+    return list(dict.fromkeys(map(plain.index, near)))
+
+
 def _proposal(theirs, ours, numbers):
     """Returns the message for classes that the teacher does not surely have."""
-    plain = [_plain(name) for name in theirs]
     lines, proposed = [], []
     for name, found in zip(ours, numbers):
         if len(found) == 1:
             proposed += found
             continue
-        near = difflib.get_close_matches(_plain(name), plain, n=3)
-        near = found or list(dict.fromkeys(map(plain.index, near)))
+        near = found or _near(name, theirs)
         proposed += near[:1]
         nearest = ", ".join(f"{theirs[i]!r} (number {i})" for i in near)
         lines.append(f"  {name!r}: nearest is {nearest or 'nothing'}")
@@ -87,7 +127,8 @@ def _proposal(theirs, ours, numbers):
     else:
         message.append(
             f"The teacher's classes are {theirs[:20]}"
-            f"{' ...' if len(theirs) > 20 else ''}. Rename the classes, or "
-            "take a teacher that knows them."
+            f"{' ...' if len(theirs) > 20 else ''}. Rename the classes, take "
+            "a teacher that knows them, or let it teach the classes that it "
+            "has: partial=True."
         )
     return "\n".join(message)

@@ -16,6 +16,7 @@ from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill._shapes import sizes_agree
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Taps
+from keras_distill.teachers.combination import mixed
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -129,18 +130,15 @@ class Ensemble(keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        total = 0.0
-        for model, weight, is_softmax in zip(
-            self.models, self.member_weights, self.probabilities
-        ):
+        probabilities = []
+        for model, is_softmax in zip(self.models, self.probabilities):
             output = ops.cast(call_model(model, inputs, training), "float32")
             if output.shape[-1] == 1:
                 raise _one_unit(model, "one unit")
             if not is_softmax:
                 output = ops.softmax(output, axis=-1)
-            total = total + weight * output
-        # The smallest normal float32: log stays finite if all say 0.
-        return ops.log(ops.maximum(total, 1.2e-38))
+            probabilities.append(output)
+        return mixed(probabilities, self.member_weights)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

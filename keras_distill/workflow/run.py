@@ -64,11 +64,11 @@ class Run:
     @functools.cached_property
     def given_teacher(self):
         """The teacher as it was given or loaded."""
-        from keras_distill.teachers.roles import as_teacher
+        from keras_distill.teachers.roles import as_one_teacher
 
         teacher = self.arguments.teacher
         if isinstance(teacher, (keras.Model, list, tuple)):
-            return as_teacher(teacher)
+            return as_one_teacher(teacher)
         from keras_distill.teachers import load_teacher
 
         return load_teacher(teacher)

@@ -23,7 +23,7 @@ from keras_distill.diagnosis.choosing.races import Races
 from keras_distill.diagnosis.choosing.races import fair_order
 from keras_distill.diagnosis.classifier import Classifier
 from keras_distill.distillers import checks
-from keras_distill.teachers.roles import as_teacher
+from keras_distill.teachers.roles import as_one_teacher
 
 # Without validation data: at most so many training samples judge the races.
 HELD_OUT = 2000
@@ -109,7 +109,7 @@ def choose(
     """
     checks.check_backend()
     checks.check_student(student)
-    teacher = checked_model("teacher", as_teacher(teacher))
+    teacher = checked_model("teacher", as_one_teacher(teacher))
     checks.check_teacher(teacher, student)
     checked_integer("steps", steps)
     checked_integer("batch_size", batch_size)

@@ -44,7 +44,10 @@ class ResponseLoss(DistillationLoss):
 
     Args:
         class_map: `None`, or one index per class of the student:
-            `teacher_outputs[..., class_map]` are the student's classes.
+            `teacher_outputs[..., class_map]` are the student's classes. An
+            index may be `None`, for a class that the teacher lacks: the loss
+            compares the other classes alone. Losses that read labels need an
+            index for every class.
         **kwargs: See `DistillationLoss`.
     """
 
@@ -54,10 +57,17 @@ class ResponseLoss(DistillationLoss):
     reads_student_logits = True
 
     def __init__(
-        self, *, class_map: Sequence[int] | None = None, **kwargs: Any
+        self, *, class_map: Sequence[int | None] | None = None, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.class_map = _validated_class_map(class_map)
+        if self.needs_labels and None in (self.class_map or ()):
+            raise ValueError(
+                f"class_map: {type(self).__name__} reads labels, which may be "
+                "of any class, so that each class of the student needs one of "
+                f"the teacher. Received: {list(self.class_map)}. Take "
+                "SoftTargets, which compares the classes that both know."
+            )
         self._teacher_is_linear = False
         for argument in ("teacher_layer_name", "student_layer_name"):
             if isinstance(getattr(self, argument), list):
@@ -93,7 +103,11 @@ class ResponseLoss(DistillationLoss):
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         teacher, student = same_precision(teacher_outputs, student_outputs)
         if self.class_map is not None:
-            teacher = ops.take(teacher, list(self.class_map), axis=-1)
+            teacher = ops.take(teacher, _known(self.class_map), axis=-1)
+            if None in self.class_map:
+                pairs = enumerate(self.class_map)
+                places = [i for i, number in pairs if number is not None]
+                student = ops.take(student, places, axis=-1)
         return ops.stop_gradient(teacher), student
 
     def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
@@ -169,7 +183,8 @@ class ResponseLoss(DistillationLoss):
                 f"{type(self).__name__} compares one tensor (batch, ..., "
                 f"classes) per network. Received: the {role} has {problem}: "
                 f"{shape}. Name the layer to compare: "
-                f'{role}_layer_name="head".{_by_task(shape)}'
+                f'{role}_layer_name="{_first_name(shape, role)}".'
+                f"{_by_task(shape)}"
             )
         return tuple(shape)
 
@@ -190,13 +205,15 @@ class ResponseLoss(DistillationLoss):
                 f"class of the student ({student}). Received "
                 f"{len(self.class_map)} indices (shapes: {both})."
             )
-        elif max(self.class_map) >= teacher:
-            outside = [c for c in self.class_map if c >= teacher]
+        elif max(_known(self.class_map)) >= teacher:
+            outside = [c for c in _known(self.class_map) if c >= teacher]
             raise ValueError(
                 f"{name}: class_map must hold indices of the teacher's "
                 f"classes, 0 to {teacher - 1}. Received: {outside} (shapes: "
                 f"{both})."
             )
+        if self.class_map is not None:
+            student = len(_known(self.class_map))
         if self.activation == "softmax" and student < 2:
             raise ValueError(
                 f"{name} with activation='softmax' needs at least 2 classes: "
@@ -265,6 +282,12 @@ def _by_task(shape):
     return f" For a loss of each output: distillation_losses={{{names}}}."
 
 
+def _first_name(shape, role):
+    """The name of the first of several teachers, or of any layer."""
+    named = role == "teacher" and isinstance(shape, dict)
+    return next(iter(shape)) if named else "head"
+
+
 def _of_a_black_box(model):
     if not getattr(model, "is_black_box", False):
         return ""
@@ -278,4 +301,13 @@ def _validated_class_map(class_map):
     if class_map is None:
         return None
     hint = "the teacher's class for each class of the student; None for all"
-    return list(checked_integers("class_map", class_map, least=0, hint=hint))
+    known = class_map
+    if isinstance(class_map, (list, tuple)):
+        known = _known(class_map)
+    checked_integers("class_map", known, least=0, hint=hint)
+    return [number if number is None else int(number) for number in class_map]
+
+
+def _known(class_map):
+    """The teacher's classes, without those that it lacks."""
+    return [number for number in class_map if number is not None]

@@ -132,7 +132,7 @@ class DIST(BatchCoupled, ResponseLoss):
         gamma: float = 1.0,
         temperature: float = 1.0,
         epsilon: str = "add",
-        class_map: Sequence[int] | None = None,
+        class_map: Sequence[int | None] | None = None,
         **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)

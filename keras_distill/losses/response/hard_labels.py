@@ -64,7 +64,7 @@ class HardLabels(ResponseLoss):
         self,
         *,
         activation: str = "softmax",
-        class_map: Sequence[int] | None = None,
+        class_map: Sequence[int | None] | None = None,
         **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)

@@ -64,7 +64,7 @@ class LogitsMSE(ResponseLoss):
         *,
         class_reduction: str = "sum",
         regression: bool = False,
-        class_map: Sequence[int] | None = None,
+        class_map: Sequence[int | None] | None = None,
         **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)

@@ -53,7 +53,9 @@ class SoftTargets(ResponseLoss):
             student only (FKD; with `class_map` they are scaled to sum to 1).
             Defaults to `None`.
         activation: `"softmax"`, or `"sigmoid"` for binary and multi-label.
-        class_map: List of the teacher's class index of each student class.
+        class_map: List of the teacher's class index of each student class, or
+            `None` for a class that the teacher lacks: both distributions are
+            then over the others alone (Vongkulbhisal et al. 2019).
         teacher_layer_name: The teacher's logits. Defaults to its output.
         student_layer_name: The student's logits. Defaults to its output.
         name: Defaults to `"soft_targets"`.
@@ -88,6 +90,8 @@ class SoftTargets(ResponseLoss):
           algorithm 1.
         - Shen, Xing, "A Fast Knowledge Distillation Framework for Visual
           Recognition" (FKD), 2022.
+        - Vongkulbhisal et al., "Unifying Heterogeneous Classifiers with
+          Distillation", 2019 (teachers of some of the classes).
     """
 
     def __init__(
@@ -100,7 +104,7 @@ class SoftTargets(ResponseLoss):
         standardize: bool = False,
         teacher_probabilities: bool | str | None = None,
         activation: str = "softmax",
-        class_map: Sequence[int] | None = None,
+        class_map: Sequence[int | None] | None = None,
         **kwargs: Any,
     ):
         super().__init__(class_map=class_map, **kwargs)

@@ -11,6 +11,7 @@ from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_model
+from keras_distill._arguments import checked_string
 from keras_distill.teachers.cache import building
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import joining
@@ -211,6 +212,7 @@ class TeacherCache:
         samples: range | None = None,
         teacher: keras.Model | None = None,
         check_inputs: bool = True,
+        name: str | None = None,
     ) -> tf.data.Dataset:
         """Adds the teacher's outputs to a training pipeline.
 
@@ -238,6 +240,9 @@ class TeacherCache:
                 the teacher saw, byte for byte (CRC-32), before its views. Turn
                 it off if the pipeline changes them on purpose. Defaults to
                 `True`.
+            name: Of several teachers, which one this is: its name in
+                `kd.Teachers`. Pipelines of several caches are joined one
+                after the other. Defaults to `None`: it is the only teacher.
 
         Returns:
             A `tf.data.Dataset` for `kd.Distiller.fit`. With one cached epoch
@@ -254,6 +259,7 @@ class TeacherCache:
         """
         checked_integer("first_epoch", first_epoch, least=0)
         checked_boolean("check_inputs", check_inputs)
+        checked_string("name", name, or_none=True)
         if teacher is not None:
             teacher = checked_model("teacher", as_teacher(teacher))
             folder.check_same(
@@ -263,7 +269,9 @@ class TeacherCache:
             )
         part = part_of(self, samples)
         self.verify(samples)
-        return joining.joined(self, dataset, part, first_epoch, check_inputs)
+        return joining.joined(
+            self, dataset, part, first_epoch, check_inputs, name
+        )
 
     def __repr__(self):
         return (

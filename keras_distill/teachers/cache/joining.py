@@ -15,9 +15,9 @@ from keras_distill.teachers.cache.origin import origin_of
 from keras_distill.views.mixup import advice
 
 
-def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
+def joined(cache, dataset, part, first_epoch, check_inputs, name):
     """See `TeacherCache.join`; `part`: a `Part` of the cache."""
-    _check_pipeline(dataset)
+    _check_pipeline(dataset, name)
     if check_inputs or cache.epochs > 1:
         # Several passes over nothing would never end.
         batch = first_batch(dataset)
@@ -40,10 +40,10 @@ def joined(cache, dataset, part, first_epoch=0, check_inputs=True):
         with tf.device("CPU"):  # where tf.data reads; no GPU memory for it
             table = _load(cache, part, 0)
         joined = _mapped(
-            dataset, lambda batch: _with_rows(cache, part, batch, table)
+            dataset, lambda batch: _with_rows(cache, part, batch, table, name)
         )
     else:
-        joined = _with_table_per_epoch(cache, part, dataset)
+        joined = _with_table_per_epoch(cache, part, dataset, name)
     return joined.prefetch(2)
 
 
@@ -77,7 +77,7 @@ def _with_cached_epoch(cache, dataset, knows_epochs, first_epoch):
     return stream.apply(endless)
 
 
-def _with_table_per_epoch(cache, part, dataset):
+def _with_table_per_epoch(cache, part, dataset, name):
     """Reads the table again whenever the epoch of the batches changes."""
     empty = {c.name: tf.zeros([0, *c.shape], c.dtype) for c in cache.columns()}
 
@@ -96,7 +96,7 @@ def _with_table_per_epoch(cache, part, dataset):
         )
         for column in cache.columns():
             table[column.name].set_shape([None, *column.shape])
-        return (epoch, table), _with_rows(cache, part, batch, table)
+        return (epoch, table), _with_rows(cache, part, batch, table, name)
 
     joined = dataset.scan((tf.constant(-1), empty), step)
     endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
@@ -131,7 +131,7 @@ def _load(cache, part, epoch):
     }
 
 
-def _with_rows(cache, part, batch, table):
+def _with_rows(cache, part, batch, table, name):
     index = batch_fields.unpacked_batch(batch)[0].sample_index
     header = cache.header
     _check_groups(index, header)
@@ -144,7 +144,7 @@ def _with_rows(cache, part, batch, table):
     origin = tf.repeat(origin, tf.shape(index)[0], axis=0)
     origin.set_shape([index.shape[0], origin.shape[1]])
     return batch_fields.with_teacher_outputs(
-        batch, {**outputs, "origin": origin}
+        batch, {**outputs, "origin": origin}, name
     )
 
 
@@ -165,7 +165,7 @@ def _check_groups(index, header):
     )
 
 
-def _check_pipeline(dataset):
+def _check_pipeline(dataset, name):
     if not isinstance(dataset, tf.data.Dataset):
         raise unsupported(
             dataset,
@@ -174,8 +174,17 @@ def _check_pipeline(dataset):
             "y, batch_size, seed=0, indexed=True))",
         )
     spec = batch_fields.sample_spec(dataset)
-    if spec.teacher_outputs is not None:
-        raise ValueError("This pipeline carries teacher outputs already.")
+    before = spec.teacher_outputs
+    if before is not None:
+        before = list(before.get(batch_fields.OF_TEACHERS, ()))
+        if name is None or not before or name in before:
+            raise ValueError(
+                "This pipeline carries teacher outputs already"
+                + (f", of {before}" if before else "")
+                + f". Received: name={name!r}. Of several teachers, join the "
+                "cache of each under its own name: cache.join(dataset, "
+                "name='...')."
+            )
     if spec.sample_index is None:
         raise ValueError(
             "The pipeline must carry the index of every sample in the data "

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_distill._data.batch_fields import OF_TEACHERS
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill._keras.heads import final_activation
 from keras_distill.losses.structures import as_list
@@ -61,6 +62,18 @@ def check_cached(outputs, distiller):
         ValueError: If they come from another teacher or other views, or lack
             a layer that a loss reads.
     """
+    if OF_TEACHERS in outputs:
+        for name, part in outputs[OF_TEACHERS].items():
+            _check_one_of_several(name, part, distiller)
+        return
+    stored = _stored_headers(distiller)
+    if stored:
+        raise ValueError(
+            "The data carries the outputs of one teacher without a name, but "
+            f"this Distiller has several, and {list(stored)} are cached. Say "
+            "which one it is: cache.join(dataset, "
+            f"name='{next(iter(stored))}')."
+        )
     if "origin" in outputs:
         check_origin(outputs["origin"], distiller)
     pair = distiller._networks()
@@ -74,6 +87,9 @@ def origin_key(outputs):
 
     `None` if the outputs do not tell.
     """
+    if outputs and OF_TEACHERS in outputs:
+        parts = outputs[OF_TEACHERS].items()
+        return tuple((name, origin_key(part)) for name, part in parts)
     if outputs is None or "origin" not in outputs:
         return None
     return np.unique(np.asarray(outputs["origin"]), axis=0).tobytes()
@@ -135,14 +151,7 @@ def check_origin(origins, distiller):
     Raises:
         ValueError: If the teacher, the views or the seed differs.
     """
-    rows = np.unique(np.asarray(origins), axis=0)
-    if len(rows) != 1:
-        raise ValueError(
-            "The data mixes outputs of several teacher caches. Give the data "
-            "of one cache.join(dataset) to one fit."
-        )
-    origin = Origin(*map(int, rows[0]))
-    views = distiller.views
+    origin = _one_origin(origins)
     teacher = teacher_fingerprint(distiller)
     if teacher is not None and _number(teacher) != origin.teacher:
         raise ValueError(
@@ -163,6 +172,47 @@ def check_origin(origins, distiller):
                 "or preprocessing are not. Build a cache of this teacher, or "
                 "give the Distiller the one of the cache."
             )
+    _check_views(origin, distiller.views)
+
+
+def _check_one_of_several(name, outputs, distiller):
+    """Raises unless outputs come from the cache that a teacher is."""
+    stored = _stored_headers(distiller)
+    if name not in stored:
+        raise ValueError(
+            f"The data carries outputs of a teacher '{name}', but this "
+            f"Distiller's cached teachers are {list(stored)}. Pass the cache "
+            "as one of them, teacher={'" + name + "': cache, ...}, or join it "
+            "under another name."
+        )
+    origin = _one_origin(outputs["origin"])
+    if origin != origin_of(stored[name]):
+        raise ValueError(
+            f"The data carries outputs of the teacher '{name}' from another "
+            "cache than the one that this Distiller was given under this "
+            "name. Join that one."
+        )
+    _check_views(origin, distiller.views)
+
+
+def _stored_headers(distiller):
+    """Returns the headers of the cached ones of several teachers, by name."""
+    teacher = distiller._networks().teacher
+    members = getattr(teacher, "members", {}).items()
+    return {k: m.header.value for k, m in members if hasattr(m, "header")}
+
+
+def _one_origin(origins):
+    rows = np.unique(np.asarray(origins), axis=0)
+    if len(rows) != 1:
+        raise ValueError(
+            "The data mixes outputs of several teacher caches. Give the data "
+            "of one cache.join(dataset) to one fit."
+        )
+    return Origin(*map(int, rows[0]))
+
+
+def _check_views(origin, views):
     expected = origin_of(
         {
             "teacher": {"fingerprint": "", "head": None},

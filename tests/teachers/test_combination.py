@@ -1,0 +1,147 @@
+"""Outputs of several teachers as one: the numbers, and what is refused."""
+
+import keras
+import numpy as np
+import pytest
+from networks import convnet
+from networks import crossentropy
+from networks import data
+
+import keras_distill as kd
+
+Combination = kd.teachers.Combination
+NAMES = ["a", "b"]
+# Probabilities of three classes, in the first two samples of two teachers.
+A = np.array([[0.5, 0.4, 0.1], [0.2, 0.2, 0.6], [0.9, 0.05, 0.05]])
+B = np.array([[0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])
+OUTPUTS = {"a": np.log(A) + 3.0, "b": np.log(B)}
+
+
+def shares(rule, y, weights):
+    """The share of the first teacher of two, by hand."""
+    w = np.divide(weights, sum(weights))
+    if rule == "confidence":
+        trust = np.stack([A.max(-1), B.max(-1)])
+    elif rule == "label":
+        trust = np.stack([A.argmax(-1) == y, B.argmax(-1) == y])
+        trust = np.where(trust.sum(0) == 0, 1.0, trust)
+    else:
+        trust = np.ones((2, 3))
+    trust = trust * w[:, None]
+    return trust[0] / trust.sum(0)
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (3, 1)])
+@pytest.mark.parametrize("rule", ["mean", "confidence", "label", "sample"])
+def test_probabilities_are_mixed_per_sample(rule, weights):
+    y = np.array([1, 0, 0])  # b is right; none is; both are.
+    found = Combination(NAMES, weights, rule)(OUTPUTS, y)
+    share = shares(rule, y, weights)[:, None]
+    np.testing.assert_allclose(
+        np.exp(found), share * A + (1 - share) * B, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["one-hot", "column", "void", "pixels"])
+def test_labels_of_every_kind(kind):
+    y, outputs = np.array([1, 0, 0]), OUTPUTS
+    expected = Combination(NAMES, rule="label")(OUTPUTS, y)
+    if kind == "one-hot":
+        y = np.eye(3, dtype="float32")[y]
+    elif kind == "column":
+        y = y[:, None]
+    elif kind == "void":  # The label of no class: no teacher is right.
+        y = np.array([1, 255, 0])
+    else:
+        y = y[None]
+        outputs = {name: x[None] for name, x in OUTPUTS.items()}
+        expected = expected[None]
+    found = Combination(NAMES, rule="label")(outputs, y)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_classes_and_probabilities_of_a_teacher():
+    outputs = {"a": A[:, [2, 1, 0, 0]], "b": OUTPUTS["b"]}
+    combination = Combination(
+        NAMES, class_maps={"a": [2, 1, 0]}, probabilities=["a"]
+    )
+    combination = Combination.from_config(combination.get_config())
+    found = np.exp(combination(outputs))
+    np.testing.assert_allclose(found, (A + B) / 2, rtol=1e-5)
+    # The probabilities of the chosen classes sum to 1.
+    part = {"a": [0, 1], "b": [0, 1]}
+    found = np.exp(Combination(NAMES, class_maps=part)(OUTPUTS))
+    np.testing.assert_allclose(found.sum(-1), 1.0, rtol=1e-5)
+
+
+def test_teachers_of_other_classes_are_not_mixed():
+    members = {"a": convnet(), "b": convnet(classes=7)}
+    for combination, message in (
+        (NAMES, r"other classes.*\(None, 4\).*\(None, 7\).*class_maps"),
+        (Combination(NAMES, class_maps={"b": [0, 1, 2, 7]}), "0 to 6.*: 7"),
+    ):
+        teachers = kd.Teachers(members, combinations={"m": combination})
+        with pytest.raises(ValueError, match=message):
+            kd.Distiller(
+                student=convnet(),
+                teacher=teachers,
+                distillation_losses=kd.losses.SoftTargets(
+                    teacher_layer_name="m"
+                ),
+            )
+    with pytest.raises(ValueError, match="'b' ends in a sigmoid"):
+        kd.Teachers(
+            {"a": convnet(), "b": convnet(head="sigmoid")},
+            combinations={"m": NAMES},
+        )
+
+
+def test_a_softmax_is_seen():
+    members = {"a": convnet(), "b": convnet(head="softmax")}
+    teachers = kd.Teachers(members, combinations={"m": NAMES})
+    assert teachers.combinations["m"].probabilities == ("b",)
+
+
+def test_labels_choose_the_teacher_in_training():
+    x, y = data(16)
+    teachers = kd.Teachers(
+        {"a": convnet(4), "b": convnet(8)},
+        combinations={"right": Combination(NAMES, rule="label")},
+    )
+    student = convnet()
+    loss = kd.losses.SoftTargets(teacher_layer_name="right")
+    model = kd.Distiller(
+        student=student, teacher=teachers, distillation_losses={"soft": loss}
+    )
+    model.compile(keras.optimizers.SGD(0.0), crossentropy())
+    found = model.fit(x, y, batch_size=16, verbose=0).history["soft_loss"]
+    mixed = teachers.combinations["right"](teachers(x), y)
+    expected = float(kd.losses.SoftTargets().compute_loss(mixed, student(x)))
+    assert found == [pytest.approx(expected, rel=1e-4)]
+    without = kd.Distiller(
+        student=student,
+        teacher=teachers,
+        distillation_losses=kd.losses.SoftTargets(teacher_layer_name="right"),
+        alpha=1.0,
+    )
+    without.compile("sgd")
+    with pytest.raises(ValueError, match="'right'.*needs labels"):
+        without.fit(x, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "argument, arguments",
+    [
+        ("teachers", {"teachers": ["a"]}),
+        ("teachers", {"teachers": ["a", "a"]}),
+        ("weights", {"weights": [1.0]}),
+        ("weights", {"weights": [0.0, 0.0]}),
+        ("rule", {"rule": "best"}),
+        ("class_maps", {"class_maps": {"c": [0, 1]}}),
+        ("class_maps", {"class_maps": {"a": [-1, 1]}}),
+        ("probabilities", {"probabilities": ["c"]}),
+    ],
+)
+def test_arguments_that_are_none(argument, arguments):
+    with pytest.raises(ValueError, match=argument):
+        Combination(**{"teachers": NAMES, **arguments})
