@@ -12,6 +12,8 @@ from keras_distill._keras.heads import final_activation
 from keras_distill._keras.masks import mask_of
 from keras_distill._shapes import sizes_agree
 from keras_distill._training.fused_means import WeightedMean
+from keras_distill._training.void import not_void
+from keras_distill._training.void import the_one
 from keras_distill.losses.ops.reductions import fitting_weight
 
 _OF_CLASSES = (
@@ -35,7 +37,7 @@ def chooses_classes(distiller):
     if any(loss.compares_classes for loss in losses):
         return True
     task_losses = [x for x in keras.tree.flatten(distiller.loss) if x]
-    if any(map(_is_for_classes, task_losses)):
+    if any(map(is_for_classes, task_losses)):
         return True
     networks = distiller._networks()
     heads = {
@@ -104,30 +106,12 @@ def weight_of_positions(distiller, y, sample_weight, *outputs):
     weight = tf.ones(shape)
     weight.set_shape(outputs[-1].shape[:-1])
     masks = [mask_of(output) for output in outputs]
-    weights = [*masks, _one(sample_weight), _real_labels(distiller, y, shape)]
+    valid = not_void(distiller.loss, y, shape)
+    weights = [*masks, the_one(sample_weight), valid]
     for other in weights:
         if other is not None:
             weight *= fitting_weight(other, weight)
     return weight
-
-
-def _real_labels(distiller, y, shape):
-    ignored = [
-        getattr(loss, "ignore_class", None)
-        for loss in keras.tree.flatten(distiller.loss)
-    ]
-    y = _one(y)
-    if y is None or len(ignored) != 1 or ignored[0] is None:
-        return None
-    # Sparse labels may have a last axis of size 1.
-    y = tf.reshape(y, shape)
-    return tf.not_equal(y, tf.cast(ignored[0], y.dtype))
-
-
-def _one(structure):
-    """The labels or weights of the one output, also in a dict or a list."""
-    leaves = [x for x in keras.tree.flatten(structure) if x is not None]
-    return leaves[0] if len(leaves) == 1 else None
 
 
 def _same_positions_statically(*outputs):
@@ -140,7 +124,8 @@ def _same_positions(*outputs):
     return tf.reduce_all(tf.equal(one, other))
 
 
-def _is_for_classes(loss):
+def is_for_classes(loss):
+    """Whether a task loss, or its name, compares classes."""
     resolved = keras.losses.get(loss)
     name = getattr(resolved, "name", None) or getattr(resolved, "__name__", "")
     return any(word in name for word in _OF_CLASSES)

@@ -1,5 +1,5 @@
 """The labels, weights and mask that a distillation loss gets: those of the
-output or layer that it looks at."""
+output or layer that it looks at. Void positions have the weight 0."""
 
 import warnings
 
@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_distill._keras.masks import mask_of
+from keras_distill._training.void import not_void
 from keras_distill.losses.ops.reductions import fitting_weight
 
 
@@ -30,7 +31,9 @@ def labels_and_weight(distiller, name, student, view, replica):
     tap = student.select(loss.student_layer_name)
     y, weight = view.y, view.sample_weight
     outputs = keras.tree.flatten(student.output)
+    output, task_loss = outputs[0], distiller.loss
     if len(outputs) > 1:
+        task_loss = None
         place = [i for i, output in enumerate(outputs) if output is tap]
         if keras.tree.is_nested(weight) and not place:
             warnings.warn(
@@ -45,9 +48,21 @@ def labels_and_weight(distiller, name, student, view, replica):
             names = distiller.output_names
             if isinstance(student.output, dict):
                 names = sorted(student.output)
+            output = outputs[place[0]]
             y = _part(y, place[0], names)
             weight = _part(weight, place[0], names)
-    return y, _with_mask(weight, _mask(tap), replica)
+            task_loss = _part(distiller.loss, place[0], names)
+    valid = not_void(task_loss, y, tf.shape(output)[:-1])
+    return y, _with_mask(weight, _both(_mask(tap), valid), replica)
+
+
+def _both(mask, valid):
+    """Joins two masks; of two that do not fit, the first counts."""
+    if mask is None or valid is None:
+        return valid if mask is None else mask
+    if len(mask.shape) != len(valid.shape):
+        return mask
+    return tf.cast(mask, "bool") & valid
 
 
 def _part(structure, place, names):
