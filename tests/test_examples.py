@@ -579,6 +579,9 @@ def test_every_loss_is_compared(example):
     # Exits have classifiers of their own: self_and_online.py compares them.
     # The losses of kd.pretrain see no labels: pretraining.py does.
     elsewhere = {"EarlyExits", "PatchSimilarity", "QueueSimilarity"}
+    # Losses of maps and boxes: segmentation.py, docs/dense.md.
+    elsewhere |= {"LocalizationDistillation"}
+    elsewhere |= {"MaskedGenerative", "PearsonFeature"}
     assert compared == set(kd.losses.__all__) - bases - elsewhere
     # Each finds its layers in both networks, and has a weight for each loss.
     teacher = experiment.teacher_network()
