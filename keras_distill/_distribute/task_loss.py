@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.loss_reduction import reductions_intercepted
 from keras_distill._keras.method_patching import intercepted
+from keras_distill._training.positions import weight_of_each_position
 
 
 def task_loss(distiller, y, output, sample_weight, replica):
@@ -29,6 +30,11 @@ def task_loss(distiller, y, output, sample_weight, replica):
     """
     if y is None or distiller.loss is None:
         return None
+    shape = getattr(output, "shape", None)
+    if shape is not None:
+        sample_weight = weight_of_each_position(
+            sample_weight, tuple(shape), distiller.loss
+        )
     compiled = distiller._compiled_loss
     if replica.share is None:
         loss = compiled(y, output, sample_weight)

@@ -126,6 +126,10 @@ def _same_positions(*outputs):
 
 def is_for_classes(loss):
     """Whether a task loss, or its name, compares classes."""
+    return any(word in name_of(loss) for word in _OF_CLASSES)
+
+
+def name_of(loss):
+    """The name of a Keras loss, a function or what `compile` takes."""
     resolved = keras.losses.get(loss)
-    name = getattr(resolved, "name", None) or getattr(resolved, "__name__", "")
-    return any(word in name for word in _OF_CLASSES)
+    return getattr(resolved, "name", None) or getattr(resolved, "__name__", "")

@@ -28,6 +28,7 @@ from keras_distill._training.apart import check_apart
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
 from keras_distill._training.positions import check_positions
+from keras_distill._training.positions import weight_of_each_position
 from keras_distill.teachers.cache.origin import check_cached
 from keras_distill.teachers.cache.origin import origin_key
 
@@ -240,6 +241,11 @@ class FirstBatch:
             plain_batch(batch),
         )
         x, y, sample_weight = batch
+        sample_weight = weight_of_each_position(
+            sample_weight,
+            self.distiller._networks().student_output_shape,
+            self.distiller.loss,
+        )
         return x, self.distiller.views.evaluation_labels(y), sample_weight
 
     def _check_labels_are_there(self, y):

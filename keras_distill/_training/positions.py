@@ -6,6 +6,7 @@ import numpy as np
 from keras_distill._shapes import is_one_shape
 from keras_distill._shapes import sizes_agree
 from keras_distill._training.agreement import is_for_classes
+from keras_distill._training.agreement import name_of
 
 _WAY_OUT = (
     "Bring them to the size of the output, labels with the nearest neighbour: "
@@ -47,6 +48,28 @@ def check_positions(y, sample_weight, output_shape, loss):
                 "sample_weight must have this shape, or (batch,). Received: "
                 f"sample_weight of shape {np.shape(sample_weight)}. {_WAY_OUT}"
             )
+
+
+def weight_of_each_position(sample_weight, output_shape, loss):
+    """Gives weights per sample the axes of positions, of size 1.
+
+    In Keras's cross-entropies the weights of images would meet the last axis of
+    a map.
+
+    Args:
+        sample_weight: One tensor, a structure, or `None`.
+        output_shape: The shape of the student's output, or a structure.
+        loss: The task loss.
+    """
+    if not (
+        _is_one(sample_weight)
+        and is_one_shape(output_shape)
+        and _is_one(loss)
+        and "entropy" in name_of(loss)
+    ):
+        return sample_weight
+    missing = len(output_shape) - 1 - len(sample_weight.shape)
+    return sample_weight[(..., *[None] * missing)]
 
 
 def _is_one(structure):

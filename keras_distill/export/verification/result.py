@@ -20,8 +20,8 @@ class Verification:
             [0, 1], latencies in milliseconds, sizes in bytes; `None` if a
             value does not apply (accuracy without labels, the recall of a
             class without samples). `recall`, `precision` and, for maps of
-            pixels, `iou` are lists by class, `confusion_matrix` is a list of lists, by label and
-            decision, up to 1000 classes. `operators` is a dict name -> how
+            pixels, `iou` are lists by class, `confusion_matrix` is a list of
+            lists, by label and decision, up to 1000 classes. `operators` is a dict name -> how
             many, `builtin_operators_only` whether every build of the
             interpreter has them. `size_parts` is what the bytes of a file are
             for: `"weights"`, `"scales"` (of each channel), `"metadata"` and
