@@ -524,6 +524,22 @@ def test_quantization_goes_on_where_it_stopped():
 
 
 @pytest.mark.nightly
+def test_segmentation_quick():
+    if not pathlib.Path("/usr/share/openclipart/png").is_dir():
+        pytest.skip("needs openclipart-png and fonts")
+    output = run("segmentation.py", "--quick")
+    folder = SAVED / "segmentation_quick"
+    report = json.loads((folder / "report.json").read_text())
+    assert (folder / "segmentation.png").is_file()
+    for row in report["table"]:
+        for cell in row.values():
+            assert cell in output
+    rows = report["verification"]["rows"]
+    assert [row["file"] for row in rows[1:]] == ["float32", "int8"]
+    assert abs(rows[0]["mean_iou"] - rows[2]["mean_iou"]) < 0.05
+
+
+@pytest.mark.nightly
 def test_multi_worker_quick():
     output = run("multi_worker.py", "--quick")
     # The workers write into what started them.

@@ -131,9 +131,9 @@ def verify(
             Keras student: percentage points, or, for a metric that should
             fall, its own unit. Defaults to `None`: no bound.
         metric: What `max_accuracy_drop` is about: `"accuracy"`,
-            `"balanced_accuracy"`, `"mean_iou"` or a `keras.metrics.Metric`, which gets the
-            labels, the outputs (logits, if the student gives logits) and the
-            weights. It should grow or fall as Keras's callbacks take it; one
+            `"balanced_accuracy"`, `"mean_iou"` or a `keras.metrics.Metric`,
+            which gets the labels, the outputs (logits, if the student gives
+            logits) and the weights. It should grow or fall as Keras's callbacks take it; one
             of your own should fall if its name holds "error", "loss" or
             "false". Of several numbers, the largest loss counts. Defaults to
             `None`: the accuracy.
