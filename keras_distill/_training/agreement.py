@@ -12,19 +12,10 @@ from keras_distill._keras.heads import final_activation
 from keras_distill._keras.masks import mask_of
 from keras_distill._shapes import sizes_agree
 from keras_distill._training.fused_means import WeightedMean
+from keras_distill._training.loss_names import is_for_classes
 from keras_distill._training.void import not_void
 from keras_distill._training.void import the_one
 from keras_distill.losses.ops.reductions import fitting_weight
-
-_OF_CLASSES = (
-    "crossentropy",
-    "cross_entropy",
-    "hinge",
-    "divergence",
-    "focal",
-    "dice",
-    "tversky",
-)
 
 
 def chooses_classes(distiller):
@@ -122,14 +113,3 @@ def _same_positions_statically(*outputs):
 def _same_positions(*outputs):
     one, other = (tf.shape(output)[:-1] for output in outputs)
     return tf.reduce_all(tf.equal(one, other))
-
-
-def is_for_classes(loss):
-    """Whether a task loss, or its name, compares classes."""
-    return any(word in name_of(loss) for word in _OF_CLASSES)
-
-
-def name_of(loss):
-    """The name of a Keras loss, a function or what `compile` takes."""
-    resolved = keras.losses.get(loss)
-    return getattr(resolved, "name", None) or getattr(resolved, "__name__", "")

@@ -5,8 +5,8 @@ import numpy as np
 
 from keras_distill._shapes import is_one_shape
 from keras_distill._shapes import sizes_agree
-from keras_distill._training.agreement import is_for_classes
-from keras_distill._training.agreement import name_of
+from keras_distill._training.loss_names import is_for_classes
+from keras_distill._training.loss_names import name_of
 
 _WAY_OUT = (
     "Bring them to the size of the output, labels with the nearest neighbour: "

@@ -21,11 +21,11 @@ class Verification:
             value does not apply (accuracy without labels, the recall of a
             class without samples). `recall`, `precision` and, for maps of
             pixels, `iou` are lists by class, `confusion_matrix` is a list of
-            lists, by label and decision, up to 1000 classes. `operators` is a dict name -> how
-            many, `builtin_operators_only` whether every build of the
-            interpreter has them. `size_parts` is what the bytes of a file are
-            for: `"weights"`, `"scales"` (of each channel), `"metadata"` and
-            `"graph"`.
+            lists, by label and decision, up to 1000 classes. `operators` is a
+            dict name -> how many, `builtin_operators_only` whether every build
+            of the interpreter has them. `size_parts` is what the bytes of a
+            file are for: `"weights"`, `"scales"` (of each channel),
+            `"metadata"` and `"graph"`.
         samples: Number of samples.
         output: Name of the compared output.
         num_threads: Threads of the interpreters.

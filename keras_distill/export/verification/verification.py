@@ -133,10 +133,10 @@ def verify(
         metric: What `max_accuracy_drop` is about: `"accuracy"`,
             `"balanced_accuracy"`, `"mean_iou"` or a `keras.metrics.Metric`,
             which gets the labels, the outputs (logits, if the student gives
-            logits) and the weights. It should grow or fall as Keras's callbacks take it; one
-            of your own should fall if its name holds "error", "loss" or
-            "false". Of several numbers, the largest loss counts. Defaults to
-            `None`: the accuracy.
+            logits) and the weights. It should grow or fall as Keras's
+            callbacks take it; one of your own should fall if its name holds
+            "error", "loss" or "false". Of several numbers, the largest loss
+            counts. Defaults to `None`: the accuracy.
         per_class_drop: How many percentage points of recall a file may lose
             on any class. Defaults to `None`: no bound.
         num_threads: Threads per interpreter. Defaults to 1, the most
