@@ -156,6 +156,7 @@ def test_a_step_by_hand():
         np.testing.assert_allclose(history[key], [value], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_void_of_one_output_of_several():
     x, y = normal(5, 4, 6, 3), labels(5, 4, 6)
     teacher, student = network(4), network(2, "several")
@@ -197,6 +198,7 @@ def compiled():
     return distiller
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:class_weight moves")
 @pytest.mark.parametrize("kind", ["arrays", "dataset", "one_hot", "batch"])
 def test_class_weights_of_pixels(kind):
