@@ -6,3 +6,10 @@ def sizes_agree(one, other):
     return len(one) == len(other) and all(
         None in sizes or sizes[0] == sizes[1] for sizes in zip(one, other)
     )
+
+
+def is_one_shape(shape):
+    """Whether this is the shape of one tensor, and not of several."""
+    return isinstance(shape, (tuple, list)) and all(
+        size is None or isinstance(size, int) for size in shape
+    )

@@ -51,7 +51,7 @@ MAY_BE_0 = (
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
     "per_class_drop share unlabelled start_step initial_epsilon "
-    "layer_weights weights"
+    "layer_weights weights mask_ratio"
 ).split()
 FREE_TEXT = (
     "batch_norm_layer_name branch_from command exits feature_layer_name "

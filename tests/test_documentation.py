@@ -164,6 +164,7 @@ PAGES = {
     page: BLOCK.findall((ROOT / page).read_text())
     for page in (
         "README.md",
+        "docs/dense.md",
         "docs/quantization.md",
         "docs/several_machines.md",
         "docs/on_the_device.md",

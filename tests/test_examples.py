@@ -524,6 +524,22 @@ def test_quantization_goes_on_where_it_stopped():
 
 
 @pytest.mark.nightly
+def test_segmentation_quick():
+    if not pathlib.Path("/usr/share/openclipart/png").is_dir():
+        pytest.skip("needs openclipart-png and fonts")
+    output = run("segmentation.py", "--quick")
+    folder = SAVED / "segmentation_quick"
+    report = json.loads((folder / "report.json").read_text())
+    assert (folder / "segmentation.png").is_file()
+    for row in report["table"]:
+        for cell in row.values():
+            assert cell in output
+    rows = report["verification"]["rows"]
+    assert [row["file"] for row in rows[1:]] == ["float32", "int8"]
+    assert abs(rows[0]["mean_iou"] - rows[2]["mean_iou"]) < 0.05
+
+
+@pytest.mark.nightly
 def test_multi_worker_quick():
     output = run("multi_worker.py", "--quick")
     # The workers write into what started them.
@@ -579,6 +595,9 @@ def test_every_loss_is_compared(example):
     # Exits have classifiers of their own: self_and_online.py compares them.
     # The losses of kd.pretrain see no labels: pretraining.py does.
     elsewhere = {"EarlyExits", "PatchSimilarity", "QueueSimilarity"}
+    # Losses of maps and boxes: segmentation.py, docs/dense.md.
+    elsewhere |= {"LocalizationDistillation"}
+    elsewhere |= {"MaskedGenerative", "PearsonFeature"}
     assert compared == set(kd.losses.__all__) - bases - elsewhere
     # Each finds its layers in both networks, and has a weight for each loss.
     teacher = experiment.teacher_network()

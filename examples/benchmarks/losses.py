@@ -111,6 +111,8 @@ ROWS = [
     ),
     Row(losses.KnowledgeReview, STAGES),
     Row(losses.ChannelWise, LAST),
+    Row(losses.PearsonFeature, LAST),
+    Row(losses.MaskedGenerative, LAST),
     Row(losses.VariationalInformation, STAGES),
     Row(losses.LayerAlignedVariationalInformation, STAGES, "all to all"),
     Row(

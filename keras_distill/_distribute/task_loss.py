@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.loss_reduction import reductions_intercepted
 from keras_distill._keras.method_patching import intercepted
+from keras_distill._training.positions import weight_of_each_position
 
 
 def task_loss(distiller, y, output, sample_weight, replica):
@@ -30,12 +31,22 @@ def task_loss(distiller, y, output, sample_weight, replica):
     if y is None or distiller.loss is None:
         return None
     return loss_of_output(
-        distiller._compiled_loss, y, output, sample_weight, replica
+        distiller._compiled_loss,
+        distiller.loss,
+        y,
+        output,
+        sample_weight,
+        replica,
     )
 
 
-def loss_of_output(compiled, y, output, sample_weight, replica):
-    """Computes a compiled loss, see `task_loss`."""
+def loss_of_output(compiled, loss, y, output, sample_weight, replica):
+    """Computes a compiled loss, see `task_loss`; `loss` is before compiling."""
+    shape = getattr(output, "shape", None)
+    if shape is not None:
+        sample_weight = weight_of_each_position(
+            sample_weight, tuple(shape), loss
+        )
     if replica.share is None:
         loss = compiled(y, output, sample_weight)
     else:

@@ -12,19 +12,12 @@ from keras_distill._keras.heads import final_activation
 from keras_distill._keras.masks import mask_of
 from keras_distill._shapes import sizes_agree
 from keras_distill._training.fused_means import WeightedMean
-from keras_distill._training.tasks import by_task
+from keras_distill._training.loss_names import is_for_classes
 from keras_distill._training.tasks import label_of
+from keras_distill._training.tasks import loss_of_task
+from keras_distill._training.void import not_void
+from keras_distill._training.void import the_one
 from keras_distill.losses.ops.reductions import fitting_weight
-
-_OF_CLASSES = (
-    "crossentropy",
-    "cross_entropy",
-    "hinge",
-    "divergence",
-    "focal",
-    "dice",
-    "tversky",
-)
 
 
 def agreements(distiller, y, sample_weight, teacher_output, student_output):
@@ -78,7 +71,7 @@ def task_chooses_classes(distiller, task):
     loss = _task_losses(distiller, task)
     return (
         networks.comparable_tasks[task].loss is not None
-        or any(map(_is_for_classes, loss))
+        or any(map(is_for_classes, loss))
         or "softmax"
         in (
             final_activation(networks.student, task),
@@ -89,9 +82,7 @@ def task_chooses_classes(distiller, task):
 
 def _task_losses(distiller, task):
     """The task losses of `compile`: those of one task, or all of them."""
-    losses = distiller.loss
-    if task is not None:
-        losses = by_task(losses, distiller.output_names, "loss")[task]
+    losses = distiller.loss if task is None else loss_of_task(distiller, task)
     return [loss for loss in keras.tree.flatten(losses) if loss]
 
 
@@ -105,7 +96,7 @@ def chooses_classes(distiller):
     if any(loss.compares_classes for loss in losses):
         return True
     task_losses = _task_losses(distiller, None)
-    if any(map(_is_for_classes, task_losses)):
+    if any(map(is_for_classes, task_losses)):
         return True
     networks = distiller._networks()
     heads = {
@@ -187,34 +178,16 @@ def weight_of_positions(
     weight = tf.ones(shape)
     weight.set_shape(outputs[-1].shape[:-1])
     masks = [mask_of(output) for output in outputs]
+    losses = _task_losses(distiller, task)
     weights = [
         *masks,
-        _one(sample_weight),
-        _real_labels(distiller, y, shape, task),
+        the_one(sample_weight),
+        not_void(losses, y, shape),
     ]
     for other in weights:
         if other is not None:
             weight *= fitting_weight(other, weight)
     return weight
-
-
-def _real_labels(distiller, y, shape, task):
-    ignored = [
-        getattr(loss, "ignore_class", None)
-        for loss in _task_losses(distiller, task)
-    ]
-    y = _one(y)
-    if y is None or len(ignored) != 1 or ignored[0] is None:
-        return None
-    # Sparse labels may have a last axis of size 1.
-    y = tf.reshape(y, shape)
-    return tf.not_equal(y, tf.cast(ignored[0], y.dtype))
-
-
-def _one(structure):
-    """The labels or weights of the one output, also in a dict or a list."""
-    leaves = [x for x in keras.tree.flatten(structure) if x is not None]
-    return leaves[0] if len(leaves) == 1 else None
 
 
 def _same_positions_statically(*outputs):
@@ -225,9 +198,3 @@ def _same_positions_statically(*outputs):
 def _same_positions(*outputs):
     one, other = (tf.shape(output)[:-1] for output in outputs)
     return tf.reduce_all(tf.equal(one, other))
-
-
-def _is_for_classes(loss):
-    resolved = keras.losses.get(loss)
-    name = getattr(resolved, "name", None) or getattr(resolved, "__name__", "")
-    return any(word in name for word in _OF_CLASSES)

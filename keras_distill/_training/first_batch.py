@@ -27,6 +27,8 @@ from keras_distill._data.values import check_sample_weight
 from keras_distill._training.apart import check_apart
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
+from keras_distill._training.positions import check_positions
+from keras_distill._training.positions import weight_of_each_position
 from keras_distill._training.task_checks import check_compared
 from keras_distill._training.task_checks import check_sparse_labels
 from keras_distill._training.task_checks import check_task_labels
@@ -132,7 +134,7 @@ class FirstBatch:
             self._check_batch(
                 keras.tree.map_structure(
                     lambda a: None if a is None else first_rows(a, size),
-                    (x, y),
+                    (x, y, arguments.get("sample_weight")),
                 )
             )
         # Keras judges anything else (None, a torch DataLoader).
@@ -161,7 +163,7 @@ class FirstBatch:
             self.check(x, y)
             self._checked.add(kind)
 
-    def check(self, x, y=None):
+    def check(self, x, y=None, sample_weight=None):
         """Checks one batch against networks, losses and objective."""
         self._check_labels_are_there(y)
         self._check_sample_index(unpacked(x))
@@ -189,6 +191,12 @@ class FirstBatch:
             for name in networks.needs_teacher:
                 loss = networks.losses[name]
                 loss.validate_batch(teacher.taps_for(loss))
+        check_positions(
+            y,
+            sample_weight,
+            networks.student_output_shape,
+            self.distiller.loss,
+        )
         if y is not None:
             check_task_labels(self.distiller, y)
             self._check_sparse_labels(y)
@@ -227,7 +235,7 @@ class FirstBatch:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         check_sample_weight(sample_weight)
         check_images(unpacked(x).inputs, "x")
-        self.check(x, y)
+        self.check(x, y, sample_weight)
         check_task_weights(self.distiller, sample_weight)
         if not of_one_replica:
             from keras_distill._distribute import strategies
@@ -246,6 +254,11 @@ class FirstBatch:
             plain_batch(batch),
         )
         x, y, sample_weight = batch
+        sample_weight = weight_of_each_position(
+            sample_weight,
+            self.distiller._networks().student_output_shape,
+            self.distiller.loss,
+        )
         return x, self.distiller.views.evaluation_labels(y), sample_weight
 
     def _check_labels_are_there(self, y):

@@ -1,5 +1,5 @@
 """The labels, weights and mask that a distillation loss gets: those of the
-output or layer that it looks at."""
+output or layer that it looks at. Void positions have the weight 0."""
 
 import warnings
 
@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_distill._keras.masks import mask_of
 from keras_distill._training.tasks import label_of
+from keras_distill._training.tasks import loss_of_task
+from keras_distill._training.void import not_void
 from keras_distill.losses.ops.reductions import fitting_weight
 
 
@@ -35,9 +37,14 @@ def labels_and_weight(distiller, name, student, view, replica):
         tasks = distiller._tasks()
         y = label_of(y, loss.task, tasks.names)
         weight = tasks.weight_of_teaching(weight, loss.task)
-        return y, _with_mask(weight, _mask(tap), replica)
+        task_loss, output = loss_of_task(distiller, loss.task), tap
+        if isinstance(student.output, dict):
+            output = student.output[loss.task]
+        return y, _counted(weight, tap, task_loss, y, output, replica)
     outputs = keras.tree.flatten(student.output)
+    output, task_loss = outputs[0], distiller.loss
     if len(outputs) > 1:
+        task_loss = None
         place = [i for i, output in enumerate(outputs) if output is tap]
         if keras.tree.is_nested(weight) and not place:
             warnings.warn(
@@ -52,9 +59,26 @@ def labels_and_weight(distiller, name, student, view, replica):
             names = distiller.output_names
             if isinstance(student.output, dict):
                 names = sorted(student.output)
+            output = outputs[place[0]]
             y = _part(y, place[0], names)
             weight = _part(weight, place[0], names)
-    return y, _with_mask(weight, _mask(tap), replica)
+            task_loss = _part(distiller.loss, place[0], names)
+    return y, _counted(weight, tap, task_loss, y, output, replica)
+
+
+def _counted(weight, tap, task_loss, y, output, replica):
+    """Weights of a tap, 0 where it is masked or the label is void."""
+    valid = not_void(task_loss, y, tf.shape(output)[:-1])
+    return _with_mask(weight, _both(_mask(tap), valid), replica)
+
+
+def _both(mask, valid):
+    """Joins two masks; of two that do not fit, the first counts."""
+    if mask is None or valid is None:
+        return valid if mask is None else mask
+    if len(mask.shape) != len(valid.shape):
+        return mask
+    return tf.cast(mask, "bool") & valid
 
 
 def _part(structure, place, names):

@@ -119,7 +119,12 @@ class Tasks:
             if loss is not None and labels is not None:
                 weight = weight_of(sample_weight, task, self.names)
                 losses[task] = loss_of_output(
-                    loss, labels, output[task], weight, replica
+                    loss,
+                    loss_of_task(self.distiller, task),
+                    labels,
+                    output[task],
+                    weight,
+                    replica,
                 )
         return losses
 
@@ -209,6 +214,11 @@ def by_task(structure, names, argument):
             )
         return dict(zip(names, structure))
     return dict.fromkeys(names, structure)
+
+
+def loss_of_task(distiller, task):
+    """What `compile` was given for a task, or `None`."""
+    return by_task(distiller.loss, distiller.output_names, "loss")[task]
 
 
 def label_of(y, task, names):

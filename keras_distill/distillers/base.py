@@ -11,6 +11,7 @@ from keras_distill._arguments import checked_alpha
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import one_of
+from keras_distill._data.class_weights import weigh_positions
 from keras_distill._data.values import check_class_weight
 from keras_distill._data.values import check_sample_weight
 from keras_distill._keras.method_patching import intercepted
@@ -124,6 +125,7 @@ class BaseDistiller(LoggedModel):
             "shuffle": shuffle,
             "steps_per_epoch": steps_per_epoch,
             "class_weight": class_weight,
+            "sample_weight": sample_weight,
         }
         check_sample_weight(sample_weight)
         check_class_weight(class_weight)
@@ -138,6 +140,9 @@ class BaseDistiller(LoggedModel):
             of_fit = validation_data is None
             check_validation(self, (x, y) if of_fit else validation_data)
         prepare_losses(self, x, arguments)
+        x, sample_weight, class_weight = self._weigh_positions(
+            x, y, sample_weight, class_weight
+        )
         with self._during_training():
             return super().fit(
                 x,
@@ -175,9 +180,16 @@ class BaseDistiller(LoggedModel):
         check_class_weight(class_weight)
         check_labels_for_class_weight(class_weight, y is not None)
         self._first_batch.value.check_kind(x, y)
+        x, sample_weight, class_weight = self._weigh_positions(
+            x, y, sample_weight, class_weight
+        )
         return super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict
         )
+
+    def _weigh_positions(self, x, y, sample_weight, class_weight):
+        shape = self._networks().student_output_shape
+        return weigh_positions(x, y, sample_weight, class_weight, shape)
 
     def _during_training(self):
         """A context around the training of `fit`."""

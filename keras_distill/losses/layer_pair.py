@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.reductions import without_void
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import checked_weights
 from keras_distill.losses.structures import in_order
@@ -20,12 +21,17 @@ class LayerPairLoss(DistillationLoss):
 
         loss = sum_l weight_l * pair_loss(teacher_l, student_l)
 
-    Subclasses implement `build_pair` (optional) and `pair_loss`.
+    Subclasses implement `build_pair` (optional) and `pair_loss`. The class
+    attribute `joins_positions` says whether a loss compares positions of a map
+    with each other. Then those of weight 0, such as void pixels, are zeros in
+    both maps.
 
     Args:
         layer_weights: One weight per pair of layers. Defaults to 1 each.
         **kwargs: See `DistillationLoss`.
     """
+
+    joins_positions = False
 
     def __init__(
         self, *, layer_weights: Sequence[float] | None = None, **kwargs: Any
@@ -80,6 +86,9 @@ class LayerPairLoss(DistillationLoss):
         for index, (teacher, student) in enumerate(zip(teachers, students)):
             teacher, student = same_precision(teacher, student)
             teacher = ops.stop_gradient(teacher)
+            if self.joins_positions:
+                teacher = without_void(teacher, sample_weight)
+                student = without_void(student, sample_weight)
             loss = self.pair_loss(index, teacher, student, sample_weight)
             total = total + weights[index] * loss
         return total

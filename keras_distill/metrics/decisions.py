@@ -134,6 +134,23 @@ class DecisionCounts:
         return _quotient(self.right, self.decided)
 
     @property
+    def intersection_over_union(self) -> np.ndarray:
+        """`(classes,)`: of the positions with a class as label or decision, the
+        share with both.
+
+        NaN for a class without either.
+        """
+        union = self.of_label + self.decided - self.right
+        return _quotient(self.right, union)
+
+    @property
+    def mean_intersection_over_union(self) -> float:
+        """Its mean over the classes that occur, as `keras.metrics.MeanIoU`."""
+        shares = self.intersection_over_union
+        shares = shares[~np.isnan(shares)]
+        return float(shares.mean()) if len(shares) else float("nan")
+
+    @property
     def balanced_accuracy(self) -> float:
         """The mean recall of the classes that have positions."""
         recall = self.recall[self.of_label > 0]

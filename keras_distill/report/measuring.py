@@ -262,6 +262,10 @@ class Measurement:
             return "images" if images else "samples"
         return "pixels" if images and axes == 4 else "positions"
 
+    def _of_map(self):
+        """Whether the networks decide on the pixels of maps."""
+        return len(self.classifiers["student"].output_shape) == 4
+
     def facts(self, key):
         """Accuracy, agreement with the teacher and calibration of a network."""
         tally = self._tallies[key]
@@ -270,7 +274,15 @@ class Measurement:
             agreement = float(
                 self._agreeing[key].sum() / tally.decisions.weight
             )
-        return {**tally.facts(), "agreement_with_teacher": agreement}
+        overlap = {}
+        if self._of_map():
+            share = tally.decisions.mean_intersection_over_union
+            overlap = {"mean_iou": share}
+        return {
+            **tally.facts(),
+            **overlap,
+            "agreement_with_teacher": agreement,
+        }
 
     def differences(self):
         """The student minus the others: a dict from network to facts."""
@@ -282,6 +294,8 @@ class Measurement:
 
     def classes(self):
         """One dict per class that has samples: recalls and precisions.
+
+        For maps of pixels also intersection over union.
 
         The classes on which student and teacher agree least come first;
         without a teacher, those that the student finds least.
@@ -298,6 +312,11 @@ class Measurement:
             row["precision"] = to_json(
                 {k: p[number] for k, p in precisions.items()}
             )
+            if self._of_map():
+                row["iou"] = {
+                    k: float(c.intersection_over_union[number])
+                    for k, c in counts.items()
+                }
             if self._disagreements is not None:
                 agreeing = self._agreeing["student"][number]
                 row["agreement"] = float(agreeing / of_label[number])

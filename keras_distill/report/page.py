@@ -74,6 +74,7 @@ def _part(facts, name, pictures):
         "calibration": list(_calibration(facts)),
         "classes": page_classes.recalls(facts),
         "precisions": page_classes.precisions(facts),
+        "overlaps": page_classes.overlaps(facts),
         "matrices": page_classes.matrices(facts),
         "confusions": page_classes.confusions(facts),
         "splits": page_classes.splits(facts),
@@ -169,6 +170,8 @@ def _shares(network, imbalanced):
         cells[f"95\u00a0% interval of {title}"] = bounds(
             network.get(f"{share}_interval")
         )
+    if "mean_iou" in network:
+        cells["mean IoU"] = percent(network["mean_iou"])
     area = network.get("area_under_curve")
     cells["AUC"] = "–" if area is None else f"{area:.3f}"
     return cells

@@ -59,6 +59,27 @@ def precisions(facts):
     return ["class", *(NAMES[key] for key in keys)], rows
 
 
+def overlaps(facts):
+    """Header and rows of the intersection over union by class.
+
+    `None` if the networks do not decide on the pixels of maps.
+    """
+    shown = facts["classes"][:_MOST_CLASSES]
+    if "iou" not in shown[0]:
+        return None
+    keys = [key for key in NAMES if key in shown[0]["iou"]]
+    rows = [
+        [
+            class_name(facts, row["class"]),
+            *(percent(row["iou"][key]) for key in keys),
+        ]
+        for row in shown
+    ]
+    means = [facts["networks"][key]["mean_iou"] for key in keys]
+    rows.append(["mean of the classes that occur", *map(percent, means)])
+    return ["class", *(NAMES[key] for key in keys)], rows
+
+
 def matrices(facts):
     """Name and rows of every network's confusion matrix.
 

@@ -10,6 +10,7 @@ _FILE_ANSWERS = (
     ("accuracy", "accuracy", lambda v: percent(v, 2)),
     ("accuracy_drop_points", "points lost", "{:.2f}".format),
     ("balanced_accuracy", "balanced accuracy", lambda v: percent(v, 2)),
+    ("mean_iou", "mean IoU", lambda v: percent(v, 2)),
     ("area_under_curve", "AUC", "{:.4f}".format),
     ("agreement", "agrees with student", lambda v: percent(v, 2)),
     ("teacher_agreement", "agrees with teacher", lambda v: percent(v, 2)),
@@ -37,6 +38,7 @@ _FILE_COSTS = (
 # Not for a table: the JSON file has them.
 _NOT_SHOWN = (
     "accuracy_interval",
+    "iou",
     "recall",
     "precision",
     "confusion_matrix",

@@ -19,6 +19,7 @@ def summary(facts):
         _imbalance_sentence(facts),
         _file_sentence(facts),
         _student_sentence(facts),
+        _overlap_sentence(facts),
         _aware_sentence(facts),
         _alone_sentence(facts),
         _runs_sentence(facts),
@@ -142,6 +143,23 @@ def _student_sentence(facts):
             f"alike on {percent(student['agreement_with_teacher'])}"
         )
     return text + "."
+
+
+def _overlap_sentence(facts):
+    """Mean IoU of the student, the teacher and the smallest file."""
+    networks = facts["networks"]
+    share = networks["student"].get("mean_iou")
+    if share is None:
+        return None
+    text = f"Its mean intersection over union is {percent(share)}"
+    for key in ("teacher", "alone"):
+        other = networks.get(key, {}).get("mean_iou")
+        if other is not None:
+            text += f", the {NAMES[key]}'s {percent(other)}"
+    row = smallest_file(facts.get("verification"))
+    if row is not None and row.get("mean_iou") is not None:
+        text += f", that of the {row['file']} file {percent(row['mean_iou'])}"
+    return f"{text}."
 
 
 def _aware_sentence(facts):

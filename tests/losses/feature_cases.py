@@ -27,6 +27,13 @@ FACTOR = functools.partial(
 )
 REVIEW = functools.partial(features, losses.KnowledgeReview)
 CHANNEL_WISE = functools.partial(features, losses.ChannelWise)
+PEARSON = functools.partial(
+    features,
+    losses.PearsonFeature,
+    skip={"sample_weight": "in statistics; see test_pearson_feature.py"},
+)
+MASKED = functools.partial(features, losses.MaskedGenerative)
+BOXES = functools.partial(features, losses.LocalizationDistillation)
 SELF = functools.partial(
     features,
     losses.SelfAttention,
@@ -126,6 +133,17 @@ CASES = {
     "channel_wise_layers": CHANNEL_WISE(
         TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
     ),
+    "pearson_feature": PEARSON(MAP),
+    "pearson_feature_connector": PEARSON(MAP, NARROW_MAP),
+    "pearson_feature_layers": PEARSON(
+        TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3]
+    ),
+    "masked_generative": MASKED(MAP, NARROW_MAP, mask_ratio=0.4),
+    "masked_generative_layers": MASKED(
+        TEACHER_TAPS, STUDENT_TAPS, form="mean", layer_weights=[1.0, 0.3]
+    ),
+    "localization": BOXES((3, 5, 12), temperature=2.0),
+    "localization_sides": BOXES((3, 2, 5, 4, 3), form="code", bins=3),
     "self_attention": SELF(STUDENT_TAPS),
     "self_attention_mean": SELF(
         {"z": (3, 6, 6, 2), "b": (3, 4, 5, 3), "a": (3, 2, 3, 4)},

@@ -98,6 +98,9 @@ ROWS = [
         connector=None,
         **ONE,
     ),
+    maps(losses.PearsonFeature),
+    maps(losses.MaskedGenerative),
+    row(losses.LocalizationDistillation, SEQUENCE, SEQUENCE, LAYERS, **ONE),
     row(
         losses.VariationalInformation,
         MAP,

@@ -41,6 +41,8 @@ def test_counts_are_those_of_scikit_learn(data, weighted):
     )
     assert counts.accuracy == pytest.approx(accuracy, abs=1e-12)
     assert counts.balanced_accuracy == pytest.approx(balanced, abs=1e-12)
+    shares = metrics.jaccard_score(labels, decisions, average=None, **given)
+    np.testing.assert_allclose(counts.intersection_over_union, shares)
     np.testing.assert_allclose(counts.precision, precision)
     np.testing.assert_allclose(counts.recall, recall)
     np.testing.assert_allclose(

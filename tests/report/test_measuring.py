@@ -270,3 +270,26 @@ def test_unlike_positions_are_refused():
             {"student": student, "teacher": other},
             (np.zeros((2, 4, 1)), np.zeros((2, 4), int)),
         )
+
+
+def test_maps_have_intersection_over_union():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 5, 2)).astype("float32")
+    y = rng.integers(0, CLASSES, (3, 4, 5))
+    y[0] = 255
+    networks = {}
+    for seed, name in enumerate(("student", "teacher")):
+        keras.utils.set_random_seed(seed)
+        networks[name] = keras.Sequential(
+            [keras.Input((4, 5, 2)), keras.layers.Conv2D(CLASSES, 1)]
+        )
+    data, facts, classes, _ = everything(networks, (x, y), ignore_class=255)
+    assert data["kind"] in ("pixels", "positions")
+    for name, network in networks.items():
+        metric = keras.metrics.MeanIoU(
+            CLASSES, ignore_class=255, sparse_y_pred=False
+        )
+        metric.update_state(y, network(x))
+        assert facts[name]["mean_iou"] == pytest.approx(float(metric.result()))
+        shares = [row["iou"][name] for row in classes]
+        assert np.mean(shares) == pytest.approx(facts[name]["mean_iou"])

@@ -15,7 +15,7 @@ from keras_distill.distillers import checks
 class CohortBatch(FirstBatch):
     """Checks the data of a `MutualDistiller`, for each of its students."""
 
-    def check(self, x, y=None):
+    def check(self, x, y=None, sample_weight=None):
         cohort = self.distiller
         sample = unpacked(x)
         self._check_labels_are_there(y)

@@ -23,6 +23,8 @@ _ANSWERS = (
     "accuracy_drop_points",
     "accuracy_interval",
     "balanced_accuracy",
+    "mean_iou",
+    "iou",
     "recall",
     "precision",
     "confusion_matrix",
@@ -197,6 +199,7 @@ class Comparison:
             teacher = _by_position(teacher, counted)
         for network, value in zip(self.networks, values):
             _check_finite(value[counted], network.label)
+        shape = values[0].shape
         values = [_by_position(value, counted) for value in values]
         weights = weights.reshape(values[0].shape[:2])
         expected = [
@@ -209,7 +212,7 @@ class Comparison:
             difference.add(value, student, weights)
         # What ceased to fit is not counted any more.
         self._totals = {
-            kind: self._totals.get(kind) or self._new_totals(kind, values[0])
+            kind: self._totals.get(kind) or self._new_totals(kind, shape)
             for kind in read
         }
         for kind, y in read.items():
@@ -224,9 +227,11 @@ class Comparison:
             ):
                 total.add(value, student, teacher, y, weights)
 
-    def _new_totals(self, kind, value):
-        of_task = totals.OF_TASK[kind]
-        return [of_task(value.shape[-1]) for _ in self.networks]
+    def _new_totals(self, kind, shape):
+        new = [totals.OF_TASK[kind](shape[-1]) for _ in self.networks]
+        for total in new:
+            total.of_map = len(shape) == 4
+        return new
 
     def answers(self):
         """Returns the answers of each network: a list of dicts for rows."""

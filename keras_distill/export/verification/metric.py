@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_distill._keras.metrics import should_grow
 
-SHARES = ("accuracy", "balanced_accuracy")
+SHARES = ("accuracy", "balanced_accuracy", "mean_iou")
 # As in Keras: the logarithm of 0 is not a number.
 _EPSILON = 1e-7
 
@@ -50,12 +50,12 @@ class MetricOfNetworks:
             y = y.reshape((*outputs.shape[:-1], y.size // weights.size))
             if outputs.shape[-1] > 1:
                 y = y[..., 0]
-        if (weights == 1).all():
-            weights = None
-        else:
-            counted = weights != 0
+        counted = weights != 0
+        if not counted.all():
             y, outputs = y[counted], outputs[counted]
             weights = weights[counted]
+        if (weights == 1).all():
+            weights = None
         self._metric.reset_state()
         if key in self._states:
             self._restore(self._states[key])

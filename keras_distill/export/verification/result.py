@@ -20,13 +20,13 @@ class Verification:
         rows: One dict per network, the Keras student first. Shares are in
             [0, 1], latencies in milliseconds, sizes in bytes; `None` if a
             value does not apply (accuracy without labels, the recall of a
-            class without samples). `recall` and `precision` are lists by
-            class, `confusion_matrix` is a list of lists, by label and
-            decision, up to 1000 classes. `operators` is a dict name -> how
-            many, `builtin_operators_only` whether every build of the
-            interpreter has them. `size_parts` is what the bytes of a file are
-            for: `"weights"`, `"scales"` (of each channel), `"metadata"` and
-            `"graph"`.
+            class without samples). `recall`, `precision` and, for maps of
+            pixels, `iou` are lists by class, `confusion_matrix` is a list of
+            lists, by label and decision, up to 1000 classes. `operators` is a
+            dict name -> how many, `builtin_operators_only` whether every build
+            of the interpreter has them. `size_parts` is what the bytes of a
+            file are for: `"weights"`, `"scales"` (of each channel),
+            `"metadata"` and `"graph"`.
         samples: Number of samples.
         output: Name of the compared output.
         num_threads: Threads of the interpreters.
@@ -121,6 +121,12 @@ class Verification:
         name = metric or self.metric
         if name in SHARES:
             values = [row[name] for row in self.rows]
+            if None in values:
+                raise ValueError(
+                    f"`metric` '{name}' was not measured: the student does not "
+                    "decide on the pixels of a map (batch, height, width, "
+                    "classes)."
+                )
             drops = [100 * (values[0] - value) for value in values]
             return name, True, list(zip(values, drops))
         if name != self.metric:

@@ -12,6 +12,7 @@ _ANSWERS = (
     ("accuracy %", "accuracy", _percent),
     ("lost points", "accuracy_drop_points", "{:.2f}".format),
     ("balanced %", "balanced_accuracy", _percent),
+    ("mean IoU %", "mean_iou", _percent),
     ("AUC", "area_under_curve", "{:.4f}".format),
     ("mean error", "mean_absolute_error", "{:.4g}".format),
     ("RMS error", "root_mean_squared_error", "{:.4g}".format),

@@ -65,6 +65,9 @@ class ClassTotals:
     probabilities). Which one applies is known at the end of the data.
     """
 
+    # Whether a decision belongs to a pixel: how well areas overlap then counts.
+    of_map = False
+
     def __init__(self, units):
         self._units = units
         thresholds = 2 if self._binary else 1
@@ -152,8 +155,15 @@ class ClassTotals:
             area = area_under_curve(*scores)
         if counts.matrix is not None:
             matrix = counts.matrix.tolist()
+        overlap = {}
+        if self.of_map:
+            overlap = {
+                "mean_iou": counts.mean_intersection_over_union,
+                "iou": _listed(counts.intersection_over_union),
+            }
         return {
             **_shares_of(counts),
+            **overlap,
             "recall": _listed(counts.recall),
             "precision": _listed(counts.precision),
             "confusion_matrix": matrix,

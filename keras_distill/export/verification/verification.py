@@ -71,6 +71,8 @@ def verify(
         accuracy_drop_points      100 * (accuracy of z - accuracy of f)
         accuracy_interval         95 % interval that the number allows (Wilson)
         recall, precision         by class; balanced_accuracy is mean recall
+        iou, mean_iou             of pixels: intersection over union by class,
+                                  and its mean over the classes that occur
         confusion_matrix          positions by label (rows) and decision
         area_under_curve          of two classes, under the ROC curve
         agreement                 share with argmax f = argmax z
@@ -134,12 +136,12 @@ def verify(
             Keras student: percentage points, or, for a metric that should
             fall, its own unit. Defaults to `None`: no bound.
         metric: What `max_accuracy_drop` is about: `"accuracy"`,
-            `"balanced_accuracy"`, or a `keras.metrics.Metric`, which gets the
-            labels, the outputs (logits, if the student gives logits) and the
-            weights. It should grow or fall as Keras's callbacks take it; one
-            of your own should fall if its name holds "error", "loss" or
-            "false". Of several numbers, the largest loss counts. Defaults to
-            `None`: the accuracy.
+            `"balanced_accuracy"`, `"mean_iou"` or a `keras.metrics.Metric`,
+            which gets the labels, the outputs (logits, if the student gives
+            logits) and the weights. It should grow or fall as Keras's
+            callbacks take it; one of your own should fall if its name holds
+            "error", "loss" or "false". Of several numbers, the largest loss
+            counts. Defaults to `None`: the accuracy.
         per_class_drop: How many percentage points of recall a file may lose
             on any class. Defaults to `None`: no bound.
         num_threads: Threads per interpreter. Defaults to 1, the most

@@ -6,10 +6,12 @@ from keras_distill.losses.feature.channel_wise import ChannelWise
 from keras_distill.losses.feature.factor_transfer import FactorTransfer
 from keras_distill.losses.feature.hint import Hint
 from keras_distill.losses.feature.knowledge_review import KnowledgeReview
+from keras_distill.losses.feature.masked_generative import MaskedGenerative
 from keras_distill.losses.feature.neuron_selectivity import (
     NeuronSelectivityTransfer,
 )
 from keras_distill.losses.feature.overhauled_feature import OverhauledFeature
+from keras_distill.losses.feature.pearson_feature import PearsonFeature
 
 __all__ = [
     "ActivationBoundary",
@@ -18,6 +20,8 @@ __all__ = [
     "FactorTransfer",
     "Hint",
     "KnowledgeReview",
+    "MaskedGenerative",
     "NeuronSelectivityTransfer",
     "OverhauledFeature",
+    "PearsonFeature",
 ]

@@ -10,8 +10,7 @@ from keras_distill.losses.feature.feature_maps import PreActivationConnectors
 from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.pooling import match_spatial
-from keras_distill.losses.ops.reductions import sum_per_sample
-from keras_distill.losses.ops.reductions import weighted_mean
+from keras_distill.losses.ops.reductions import sum_of_positions
 
 
 def boundary_distance(teacher, student, margin=1.0):
@@ -63,7 +62,7 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged over each sample.
+        `(batch,)`, or one weight per position of a map.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -116,8 +115,8 @@ class ActivationBoundary(PreActivationConnectors, LayerPairLoss):
         student = self.connected(index, student)
         teacher, student = same_precision(teacher, student)
         distance = boundary_distance(teacher, student, self.margin)
-        values = sum_per_sample(ops.square(distance))
-        loss = weighted_mean(values, sample_weight)
+        values = ops.sum(ops.square(distance), axis=-1)
+        loss = sum_of_positions(values, sample_weight)
         return loss * self._scale(index)
 
     def _scale(self, index):

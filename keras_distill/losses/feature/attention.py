@@ -61,7 +61,8 @@ class AttentionTransfer(LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged over each sample.
+        `(batch,)`; weights per position are averaged over each sample, and
+        positions of weight 0 (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -87,6 +88,8 @@ class AttentionTransfer(LayerPairLoss):
         the Performance of Convolutional Neural Networks via Attention
         Transfer", 2017, eq. 2.
     """
+
+    joins_positions = True
 
     def __init__(
         self,

@@ -11,20 +11,28 @@ from keras_distill.losses.feature.feature_maps import check_maps
 from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.pooling import match_spatial
+from keras_distill.losses.ops.reductions import counted
 from keras_distill.losses.ops.reductions import weighted_mean
 
+# Of a position without weight: its probability is 0.
+NO_ACTIVITY = -1e30
 
-def log_position_probabilities(x, temperature=1.0):
+
+def log_position_probabilities(x, temperature=1.0, where=None):
     """Computes the log-softmax over positions, per channel.
 
     Args:
         x: `(batch, height, width, channels)`.
         temperature: A positive number.
+        where: `None`, or booleans `(batch, height, width, 1)`: the positions
+            that have a probability.
 
     Returns:
         `(batch, height * width, channels)`.
     """
     batch, height, width, channels = ops.shape(x)
+    if where is not None:
+        x = ops.where(where, x, NO_ACTIVITY * ops.ones_like(x))
     x = ops.reshape(x, (batch, height * width, channels))
     return ops.log_softmax(x / temperature, axis=1)
 
@@ -54,7 +62,8 @@ class ChannelWise(LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged over each sample.
+        `(batch,)`; weights per position are averaged over each sample, and
+        positions of weight 0 (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -120,8 +129,11 @@ class ChannelWise(LayerPairLoss):
         if self.connectors[index] is not None:
             student = self.connectors[index](student)
         teacher, student = same_precision(teacher, student)
-        log_p = log_position_probabilities(teacher, self.temperature)
-        log_q = log_position_probabilities(student, self.temperature)
+        where = counted(sample_weight, student)
+        log_p, log_q = (
+            log_position_probabilities(x, self.temperature, where)
+            for x in (teacher, student)
+        )
         divergence = ops.sum(ops.exp(log_p) * (log_p - log_q), axis=1)
         values = self.temperature**2 * ops.mean(divergence, axis=-1)
         return weighted_mean(values, sample_weight)

@@ -80,7 +80,7 @@ class KnowledgeReview(LayerPairLoss):
         Per pair `(batch, height, width, channels)` of known size. Give a
         vector one position with `keras.layers.Reshape`.
         `sample_weight`: `(batch,)`; weights per position are averaged per
-        sample.
+        sample, and positions of weight 0 (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -103,6 +103,8 @@ class KnowledgeReview(LayerPairLoss):
     Reference:
         Chen et al., "Distilling Knowledge via Knowledge Review", 2021.
     """
+
+    joins_positions = True
 
     def __init__(
         self,

@@ -102,7 +102,8 @@ class NeuronSelectivityTransfer(LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged over each sample.
+        `(batch,)`; weights per position are averaged over each sample, and
+        positions of weight 0 (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -127,6 +128,8 @@ class NeuronSelectivityTransfer(LayerPairLoss):
         Huang, Wang, "Like What You Like: Knowledge Distill via Neuron
         Selectivity Transfer", 2017.
     """
+
+    joins_positions = True
 
     def __init__(
         self,

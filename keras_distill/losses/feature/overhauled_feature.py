@@ -13,8 +13,7 @@ from keras_distill.losses.feature.feature_maps import PreActivationConnectors
 from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.pooling import match_spatial
-from keras_distill.losses.ops.reductions import sum_per_sample
-from keras_distill.losses.ops.reductions import weighted_mean
+from keras_distill.losses.ops.reductions import sum_of_positions
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import plain
 from keras_distill.losses.values import no_weights
@@ -110,7 +109,7 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged over each sample.
+        `(batch,)`, or one weight per position of a map.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is. NaN if the
@@ -223,8 +222,8 @@ class OverhauledFeature(PreActivationConnectors, LayerPairLoss):
         teacher, student, margin = same_precision(
             teacher, student, self.margins[index]
         )
-        values = sum_per_sample(partial_squares(teacher, student, margin))
-        return weighted_mean(values, sample_weight)
+        squares = partial_squares(teacher, student, margin)
+        return sum_of_positions(ops.sum(squares, axis=-1), sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         return {

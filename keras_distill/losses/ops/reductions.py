@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_distill.losses.ops.pooling import adaptive_average_pool
+
 
 def weighted_mean(values, sample_weight=None):
     """`sum(w * values) / number of values`: Keras's own reduction.
@@ -16,6 +18,44 @@ def weighted_mean(values, sample_weight=None):
     if sample_weight is None:
         return ops.mean(values)
     return ops.mean(values * fitting_weight(sample_weight, values))
+
+
+def sum_of_positions(values, sample_weight=None):
+    """`(1 / batch) sum_b sum over positions of w * values`.
+
+    Args:
+        values: `(batch, ...)`, one number per position.
+        sample_weight: `None`, or as in `fitting_weight`.
+
+    Returns:
+        A scalar.
+    """
+    if sample_weight is not None:
+        values = values * fitting_weight(sample_weight, values)
+    return ops.mean(sum_per_sample(values))
+
+
+def counted(sample_weight, x):
+    """Returns where a weight per position leaves something to count.
+
+    Args:
+        sample_weight: `None`, or as in `fitting_weight`.
+        x: A map or sequence `(batch, ..., channels)`.
+
+    Returns:
+        Booleans `(batch, ..., 1)`; `None` if there are no weights per position
+        of `x`.
+    """
+    shape = tuple(getattr(sample_weight, "shape", ()))
+    if len(shape) != len(x.shape) - 1 or set(shape[1:]) <= {1}:
+        return None
+    return fitting_weight(sample_weight, x[..., 0])[..., None] > 0.0
+
+
+def without_void(x, sample_weight):
+    """Sets the positions of `x` to 0 whose weight is 0, see `counted`."""
+    where = counted(sample_weight, x)
+    return x if where is None else ops.where(where, x, ops.zeros_like(x))
 
 
 def mean_per_sample(values):
@@ -36,7 +76,8 @@ def fitting_weight(sample_weight, values):
     Args:
         sample_weight: `(batch,)` or any leading part of the shape of `values`.
             One that has more axes than `values` (weights per position for a
-            loss per sample) is averaged over the extra axes.
+            loss per sample) is averaged over the extra axes, and one of a map
+            of another size is averaged (or repeated) to this size.
         values: `(batch, ...)`, one number per sample or per position.
 
     Returns:
@@ -47,13 +88,18 @@ def fitting_weight(sample_weight, values):
         extra = tuple(range(len(values.shape), len(weight.shape)))
         weight = ops.mean(weight, axis=extra)
     # A size that is not known while tracing (`None`) agrees with any other.
+    sizes = tuple(weight.shape)[1:], tuple(values.shape)[1:]
     if any(
-        w is not None and v is not None and w != v
-        for w, v in zip(tuple(weight.shape)[1:], tuple(values.shape)[1:])
+        w is not None and v is not None and w not in (v, 1)
+        for w, v in zip(*sizes)
     ):
-        # Weights per position of a sequence, values per position of a map:
-        # only the batch axis is common to both.
-        weight = ops.mean(weight, axis=tuple(range(1, len(weight.shape))))
+        if len(sizes[0]) == len(sizes[1]) == 2 and None not in sizes[0]:
+            weight = adaptive_average_pool(weight[..., None], *sizes[1])
+            weight = weight[..., 0]
+        else:
+            # Weights per position of a sequence, values per position of a map:
+            # only the batch axis is common to both.
+            weight = ops.mean(weight, axis=tuple(range(1, len(weight.shape))))
     missing = len(values.shape) - len(weight.shape)
     return ops.reshape(weight, tuple(ops.shape(weight)) + (1,) * missing)
 

@@ -59,6 +59,8 @@ class BatchCoupledLoss(BatchCoupled, LayerPairLoss):
         **kwargs: `cross_replica`, and those of `LayerPairLoss`.
     """
 
+    joins_positions = True
+
     def __init__(self, *, normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.normalize = checked_boolean("normalize", normalize)

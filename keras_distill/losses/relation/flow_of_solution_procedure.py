@@ -15,6 +15,7 @@ from keras_distill.losses.ops.pooling import adaptive_max_pool
 from keras_distill.losses.ops.pooling import match_spatial
 from keras_distill.losses.ops.reductions import mean_per_sample
 from keras_distill.losses.ops.reductions import weighted_mean
+from keras_distill.losses.ops.reductions import without_void
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import checked_weights
 from keras_distill.losses.structures import in_order
@@ -86,7 +87,8 @@ class FlowOfSolutionProcedure(DistillationLoss):
 
     Input shapes:
         Per layer `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged over each sample.
+        `(batch,)`; weights per position are averaged over each sample, and
+        positions of weight 0 (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -187,6 +189,10 @@ class FlowOfSolutionProcedure(DistillationLoss):
             x if regressor is None else regressor(x, training=True)
             for x, regressor in zip(maps[len(teachers) :], self.regressors)
         ]
+        teachers, students = (
+            [without_void(x, sample_weight) for x in maps]
+            for maps in (teachers, students)
+        )
         weights = self.layer_weights or [1.0] * len(self._pairs)
         total = 0.0
         for weight, (i, j) in zip(weights, self._pairs):

@@ -12,6 +12,7 @@ from keras_distill.losses.ops.gathering import samples_everywhere
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.reductions import mean_per_sample
 from keras_distill.losses.ops.reductions import weighted_mean
+from keras_distill.losses.ops.reductions import without_void
 
 
 def channel_similarity(x):
@@ -63,7 +64,8 @@ class InterChannelCorrelation(LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged over each sample.
+        `(batch,)`; weights per position are averaged over each sample, and
+        positions of weight 0 (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -89,6 +91,8 @@ class InterChannelCorrelation(LayerPairLoss):
         Liu et al., "Exploring Inter-Channel Correlation for
         Diversity-Preserved Knowledge Distillation", 2021 (ICKD-C).
     """
+
+    joins_positions = True
 
     def __init__(
         self,
@@ -129,6 +133,7 @@ class InterChannelCorrelation(LayerPairLoss):
     ) -> Any:
         if self.regressors[index] is not None:
             student = self.regressors[index](student, training=True)
+            student = without_void(student, sample_weight)
         difference = channel_similarity(student) - channel_similarity(teacher)
         values = mean_per_sample(ops.square(difference))
         loss = weighted_mean(values, sample_weight)

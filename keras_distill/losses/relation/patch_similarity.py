@@ -36,7 +36,8 @@ class PatchSimilarity(LayerPairLoss):
     Input shapes:
         Per pair maps `(batch, height, width, channels)`, or sequences
         `(batch, positions, channels)` of equal length.
-        `sample_weight`: `(batch,)`; weights per position are averaged.
+        `sample_weight`: `(batch,)`; weights per position are averaged, and
+        positions of weight 0 (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -58,6 +59,8 @@ class PatchSimilarity(LayerPairLoss):
         Liu et al., "Structured Knowledge Distillation for Semantic
         Segmentation", 2019, eq. 2: "pair-wise distillation".
     """
+
+    joins_positions = True
 
     def build_pair(
         self, index: int, teacher_shape: Any, student_shape: Any

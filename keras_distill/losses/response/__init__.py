@@ -6,6 +6,7 @@ from keras_distill.losses.response.confidence_weighting import (
 from keras_distill.losses.response.decoupled_kd import DecoupledKD
 from keras_distill.losses.response.dist import DIST
 from keras_distill.losses.response.hard_labels import HardLabels
+from keras_distill.losses.response.localization import LocalizationDistillation
 from keras_distill.losses.response.logits_mse import LogitsMSE
 from keras_distill.losses.response.permuted_predictions import (
     DarkKnowledgeWithPermutedPredictions,
@@ -18,6 +19,7 @@ __all__ = [
     "DarkKnowledgeWithPermutedPredictions",
     "DecoupledKD",
     "HardLabels",
+    "LocalizationDistillation",
     "LogitsMSE",
     "SoftTargets",
 ]

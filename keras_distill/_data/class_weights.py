@@ -1,0 +1,90 @@
+"""Weights of classes for labels with positions: tokens, pixels.
+
+Keras weighs samples by their label, and takes one label per sample only.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_distill._shapes import is_one_shape
+
+
+def weigh_positions(x, y, sample_weight, class_weight, output_shape):
+    """Turns weights of classes into weights of positions, where there are some.
+
+    Args:
+        x, y, sample_weight, class_weight: As in `fit`.
+        output_shape: The shape of the student's output, or a structure.
+
+    Returns:
+        `x`, `sample_weight` and `class_weight`, of which Keras weighs what is
+        left.
+    """
+    import tensorflow as tf
+
+    one = is_one_shape(output_shape)
+    if class_weight is None or not one or len(output_shape) < 3:
+        return x, sample_weight, class_weight
+    if isinstance(x, tf.data.Dataset):
+        return weighed_dataset(x, class_weight, output_shape), None, None
+    if y is None or keras.tree.is_nested(y):
+        raise ValueError(
+            "class_weight for labels with positions (tokens, pixels) takes "
+            "arrays or a tf.data.Dataset. Received: x of "
+            f"{type(x).__name__}. Give the weight of each position in the "
+            "batches: (x, y, sample_weight)."
+        )
+    weight = weighed_arrays(y, sample_weight, class_weight, output_shape)
+    return x, weight, None
+
+
+def weighed_arrays(y, sample_weight, class_weight, output_shape):
+    """Returns `sample_weight` times the weight of each position's class."""
+    weight = np.asarray(weights_of_labels(y, class_weight, output_shape))
+    if sample_weight is None:
+        return weight
+    sample_weight = np.asarray(sample_weight, weight.dtype)
+    if sample_weight.shape == (*weight.shape, 1):
+        sample_weight = sample_weight[..., 0]
+    missing = (1,) * (weight.ndim - sample_weight.ndim)
+    return weight * sample_weight.reshape(*sample_weight.shape, *missing)
+
+
+def weighed_dataset(dataset, class_weight, output_shape):
+    """Returns a `tf.data.Dataset` with the weights in its batches."""
+    import tensorflow as tf
+
+    def weighed(x, y, sample_weight=None):
+        weight = weights_of_labels(y, class_weight, output_shape)
+        if sample_weight is not None:
+            given = tf.cast(sample_weight, weight.dtype)
+            if given.shape.rank > weight.shape.rank:
+                given = given[..., 0]
+            while given.shape.rank < weight.shape.rank:
+                given = given[..., None]
+            weight = weight * given
+        return x, y, weight
+
+    return dataset.map(weighed, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def weights_of_labels(y, class_weight, output_shape):
+    """Returns the weight of each position's class, 1 for other labels.
+
+    Args:
+        y: Labels `(batch, ...)`, `(batch, ..., 1)` or, one-hot,
+            `(batch, ..., classes)`.
+        class_weight: A dict class -> weight.
+        output_shape: The shape of the student's output.
+
+    Returns:
+        `(batch, ...)` in Keras's float type.
+    """
+    if len(y.shape) == len(output_shape):
+        one_hot = y.shape[-1] != 1
+        y = ops.argmax(y, axis=-1) if one_hot else ops.squeeze(y, axis=-1)
+    weight = ops.ones_like(y, dtype=keras.config.floatx())
+    for label, value in class_weight.items():
+        weight = ops.where(ops.equal(y, label), float(value), weight)
+    return weight
