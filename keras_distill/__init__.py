@@ -8,6 +8,7 @@ from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
 from keras_distill import models
+from keras_distill import multitask
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
@@ -46,6 +47,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "multitask",
     "pretrain",
     "quantization",
     "recipes",

@@ -13,6 +13,7 @@ from functools import partial
 
 import feature_groups
 import keras
+import multitask_groups
 import numpy as np
 import relation_groups
 import reuse_groups
@@ -279,4 +280,5 @@ GROUPS = {
     **relation_groups.GROUPS,
     **feature_groups.GROUPS,
     **reuse_groups.GROUPS,
+    **multitask_groups.GROUPS,
 }

@@ -6,6 +6,7 @@ from keras_distill.losses.feature.channel_wise import ChannelWise
 from keras_distill.losses.feature.factor_transfer import FactorTransfer
 from keras_distill.losses.feature.hint import Hint
 from keras_distill.losses.feature.knowledge_review import KnowledgeReview
+from keras_distill.losses.feature.multi_task_feature import MultiTaskFeature
 from keras_distill.losses.feature.neuron_selectivity import (
     NeuronSelectivityTransfer,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "FactorTransfer",
     "Hint",
     "KnowledgeReview",
+    "MultiTaskFeature",
     "NeuronSelectivityTransfer",
     "OverhauledFeature",
 ]
