@@ -11,6 +11,7 @@ from marks import nightly
         "clipped",
         "accumulated_averages",
         "several_optimizers",
+        "shared_heads",
         *nightly(
             "accumulated",
             "accumulated_with_adam",
