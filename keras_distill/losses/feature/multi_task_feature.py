@@ -7,14 +7,15 @@ from keras import ops
 
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import checked_numbers
-from keras_distill._arguments import checked_string
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.pooling import match_spatial
 from keras_distill.losses.ops.reductions import weighted_mean
+from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
 from keras_distill.losses.structures import shapes_of
+from keras_distill.taps import places
 
 
 def over_smooth_norm(x, epsilon):
@@ -94,22 +95,21 @@ class MultiTaskFeature(DistillationLoss):
         **kwargs: Any,
     ):
         tasks = None
+        teacher_layer_name = places.from_config(teacher_layer_name)
         if isinstance(teacher_layer_name, Mapping):
             tasks = list(teacher_layer_name)
             teacher_layer_name = list(teacher_layer_name.values())
-        elif isinstance(teacher_layer_name, str):
-            teacher_layer_name = [teacher_layer_name]
-        if student_layer_name is not None:
-            checked_string("student_layer_name", student_layer_name)
+        if isinstance(student_layer_name, list) and len(student_layer_name) > 1:
+            raise ValueError(
+                "student_layer_name must be one layer, which all tasks share. "
+                f"Received: {student_layer_name}"
+            )
         super().__init__(
             teacher_layer_name=teacher_layer_name,
             student_layer_name=student_layer_name,
             **kwargs,
         )
-        layers = self.teacher_layer_name
-        if layers is None:
-            layers = [None]
-        self.tasks = tasks or list(layers)
+        self.tasks = tasks or as_list(self.teacher_layer_name)
         self.task_weights = _checked_weights(task_weights, self.tasks)
         self.epsilon = checked_number("epsilon", epsilon)
         self.adaptors: list = []  # One per task.
