@@ -195,9 +195,10 @@ class Distiller(BaseDistiller):
         Returns:
             The student, with a `Dense` per task in the place of
             `kd.multitask.Heads`. With a loss that deploys more
-            (`ReusedClassifier`, `IdealJointClassifier`), one model of the student's trunk, the
-            connector and the teacher's classifier. It shares the trunk with
-            the student, whose own head was never trained.
+            (`ReusedClassifier`, `IdealJointClassifier`), one model of the
+            student's trunk, the connector and the teacher's classifier. It
+            shares the trunk with the student, whose own head was never
+            trained.
 
         Raises:
             ValueError: If a subclassed student cannot be made such a model.

@@ -45,7 +45,7 @@ class MultiTaskFeature(DistillationLoss):
     Args:
         teacher_layer_name: A dict task -> layer of its teacher, such as
             `{"shape": "shape/conv4", "texture": "texture/conv4"}` with
-            `kd.Teachers`, or a list of layers.
+            `kd.Teachers`, a list of layers, or one layer.
         student_layer_name: One layer of the student.
         task_weights: A dict task -> weight, or a list of weights. Defaults to
             1 each (the authors': 1, 1 and 2 for three dense tasks).
@@ -88,7 +88,7 @@ class MultiTaskFeature(DistillationLoss):
     def __init__(
         self,
         *,
-        teacher_layer_name: Mapping[str, str] | Sequence[str],
+        teacher_layer_name: str | Mapping[str, str] | Sequence[str],
         student_layer_name: str,
         task_weights: Mapping[str, float] | Sequence[float] | None = None,
         epsilon: float = 1e-6,
