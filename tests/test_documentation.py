@@ -35,6 +35,7 @@ def public_objects():
         kd.losses,
         kd.metrics,
         kd.models,
+        kd.multitask,
         kd.quantization,
         kd.recipes,
         importlib.import_module("keras_distill.diagnosis"),
@@ -167,6 +168,7 @@ PAGES = {
         "docs/quantization.md",
         "docs/several_machines.md",
         "docs/on_the_device.md",
+        "docs/multitask.md",
     )
 }
 

@@ -30,19 +30,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 from _shared import reporting
 
 OUT = pathlib.Path(__file__).parents[2] / "saved_models" / "multitask"
-FULL = {"seeds": 6, "shuffles": 2, "networks": 5, "steps": 200, "epochs": 60}
-QUICK = {"seeds": 2, "shuffles": 1, "networks": 1, "steps": 20, "epochs": 2}
+FULL = {"seeds": 6, "folds": 5, "networks": 4, "steps": 200, "epochs": 60}
+QUICK = {"seeds": 2, "folds": 2, "networks": 1, "steps": 20, "epochs": 2}
 PAIRS = ("linf+l1", "rows+columns", "nuclear+l1", "nuclear+columns")
 NETWORKS = {
     "no structure": [None],
-    "feature": [("feature", (), s) for s in (1e-4, 3e-4, 1e-3, 3e-3)],
+    "feature": [("feature", (), s) for s in (1e-4, 5e-4, 2e-3)],
     "clustering": [
-        ("clustering", (groups,), s)
-        for groups in (4, 8)
-        for s in (1e-4, 1e-3, 1e-2)
+        ("clustering", (groups,), s) for groups in (4, 8) for s in (3e-4, 3e-3)
     ],
-    "nuclear+l1": [("nuclear+l1", (0.3,), s) for s in (3e-4, 1e-3, 3e-3, 1e-2)],
-    "linf+l1": [("linf+l1", (2.0,), s) for s in (3e-4, 1e-3, 3e-3, 1e-2)],
+    "nuclear+l1": [("nuclear+l1", (0.3,), s) for s in (5e-4, 2e-3, 1e-2)],
+    "linf+l1": [("linf+l1", (2.0,), s) for s in (5e-4, 2e-3, 1e-2)],
 }
 
 
@@ -72,10 +70,9 @@ def digits(settings):
     names = ("feature", "clustering", "nuclear+l1", "linf+l1", "rows+columns")
     rows = []
     for images in (6, 16):
-        jobs = [(s, f) for s in range(settings["shuffles"]) for f in range(5)]
         runs = [
-            experiment.digit_pairs(*job, images, names, settings["steps"])
-            for job in tqdm(jobs, f"{images} images")
+            experiment.digit_pairs(fold, images, names, settings["steps"] // 2)
+            for fold in tqdm(range(settings["folds"]), f"{images} images")
         ]
         row = {"images per task": f"{images} (+{images} to choose)"}
         for name in ("teacher", "ridge"):
