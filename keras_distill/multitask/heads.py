@@ -199,10 +199,14 @@ class Heads(keras.layers.Layer):
                 f"kernel must be of shape {expected}. Received: "
                 f"{tuple(ops.shape(kernel))}"
             )
+        if bias is not None and self.bias is None:
+            raise ValueError(
+                f"bias cannot be assigned: '{self.name}' has use_bias=False."
+            )
         parts = self._structure().parts(at_least_float32(kernel))
         for name, value in parts.items():
             self._parts[name].assign(value)
-        if bias is not None:
+        if self.bias is not None and bias is not None:
             self.bias.assign(bias)
 
     def parts(self) -> dict[str, Any]:
