@@ -107,29 +107,24 @@ class Heads(keras.layers.Layer):
             )
         structure = self._structure()
         structure.check(features, columns)
-        # As independent layers start. With its seed it gives the same twice.
-        glorot = keras.initializers.GlorotUniform()
-        seeds = range(len(self.tasks))
-        glorots = [
-            keras.initializers.GlorotUniform(seed=(glorot.seed + i) % 2**31)
-            for i in seeds
-        ]
+        # As independent layers start. Each draws the same whenever asked, and
+        # parts made of one kernel agree.
+        glorots = [keras.initializers.GlorotUniform() for _ in self.tasks]
 
-        def part(name, dtype):
+        def start(name, dtype):
             blocks = [
-                one((features, units), dtype=dtype)
-                for one, units in zip(glorots, self.tasks.values())
+                glorot((features, units), dtype="float32")
+                for glorot, units in zip(glorots, self.tasks.values())
             ]
-            return structure.parts(ops.concatenate(blocks, axis=1))[name]
+            kernel = ops.concatenate(blocks, axis=1)
+            return ops.cast(structure.parts(kernel)[name], dtype)
 
         parts = structure.parts(ops.zeros((features, columns)))
         regularizers = structure.regularizers()
         self._parts = {
             name: self.add_weight(
                 shape=tuple(value.shape),
-                initializer=lambda shape, dtype, name=name: ops.cast(
-                    part(name, "float32"), dtype
-                ),
+                initializer=lambda shape, dtype, name=name: start(name, dtype),
                 regularizer=regularizers.get(name),
                 name=name,
             )
