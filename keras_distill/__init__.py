@@ -8,6 +8,7 @@ from keras_distill import cost
 from keras_distill import losses
 from keras_distill import metrics
 from keras_distill import models
+from keras_distill import multitask
 from keras_distill import optimizers
 from keras_distill import taps
 from keras_distill import views
@@ -50,6 +51,7 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "multitask",
     "pretrain",
     "quantization",
     "recipes",

@@ -51,7 +51,7 @@ MAY_BE_0 = (
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
     "per_class_drop share unlabelled start_step initial_epsilon "
-    "layer_weights weights mask_ratio"
+    "decay sparsity strength layer_weights weights mask_ratio"
 ).split()
 FREE_TEXT = (
     "batch_norm_layer_name branch_from command exits feature_layer_name "
@@ -123,6 +123,11 @@ NEEDED = {
     "confidence": lambda: [0.5, 0.6],
     "correct": lambda: [True, False],
     "kernel": lambda: np.zeros((2, 2)),
+    "tasks": lambda: {"one": 1, "another": 2},
+    "groups": lambda: 2,
+    "sparsity": lambda: 0.1,
+    "decay": lambda: 0.1,
+    "strength": lambda: 0.1,
     "names": lambda: ["conv1"],
     "name": lambda: "name",
     "alpha": lambda: 1.0,
@@ -175,6 +180,7 @@ NOT_CALLED = {
     "kd.datasets.Split": "a result",
     "kd.calibration.Reliability": "a result",
     "kd.export.Verification": "a result",
+    "kd.multitask.Inspection": "a result",
     "kd.export.ExportError": "an error",
     "kd.export.VerificationError": "an error",
     "kd.views.View": "a result",
@@ -205,6 +211,7 @@ ALSO_RIGHT = {
     "kd.quantization.fine_tune.distillation_losses": {"None"},
     "kd.born_again.shared_layers": {"a text"},  # One layer.
     "mixup": {"None"},  # As `False`.
+    "kd.multitask.FeatureTransformation.epsilon": {"0"},
     "ignore_class": {"-1", "0"},  # Any class number.
     "kd.datasets.batches.seed": {"-1"},  # tf.data takes it.
     "kd.views.grouped_batches.seed": {"-1"},

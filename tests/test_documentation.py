@@ -35,6 +35,7 @@ def public_objects():
         kd.losses,
         kd.metrics,
         kd.models,
+        kd.multitask,
         kd.quantization,
         kd.recipes,
         importlib.import_module("keras_distill.diagnosis"),
@@ -170,6 +171,7 @@ PAGES = {
         "docs/on_the_device.md",
         "docs/several_tasks.md",
         "docs/several_teachers.md",
+        "docs/multitask.md",
     )
 }
 

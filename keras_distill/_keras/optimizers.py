@@ -7,6 +7,7 @@ Relies on, in Keras 3.12.4 and 3.15.1: `Optimizer._iterations`,
 `Optimizer._backend_apply_gradients`,
 `Optimizer._backend_update_step`, `Optimizer._all_reduce_sum_gradients`,
 `Optimizer._update_model_variables_moving_average`,
+`MultiOptimizer._var_to_optimizer_idx`, `Optimizer._var_key`,
 `Optimizer._overwrite_model_variables_with_average_value`.
 """
 
@@ -28,6 +29,21 @@ def optimizers_in(optimizer):
     `MultiOptimizer`."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return [inner, *getattr(inner, "optimizers", [])]
+
+
+def optimizer_of(optimizer, variable):
+    """The optimizer that moves a variable: its rate, and its steps.
+
+    Args:
+        optimizer: A built Keras optimizer, with loss scaling or without. Of a
+            `MultiOptimizer` it is a part.
+        variable: A variable that it trains.
+    """
+    optimizer = optimizers_in(optimizer)[0]
+    if not hasattr(optimizer, "optimizers"):
+        return optimizer
+    parts = optimizer._var_to_optimizer_idx
+    return optimizer.optimizers[parts[optimizer._var_key(variable)]]
 
 
 @contextlib.contextmanager

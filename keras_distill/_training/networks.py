@@ -25,6 +25,7 @@ from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import shape_list
 from keras_distill.metrics.agreement import decision_threshold
 from keras_distill.metrics.agreement import same_decision
+from keras_distill.multitask.merging import merged
 from keras_distill.taps.taps import Shape
 from keras_distill.taps.taps import Taps
 from keras_distill.teachers.roles import moving_teacher
@@ -148,8 +149,10 @@ class TeacherStudent:
     def deployable_student(self):
         """Returns what ships as one plain `keras.Model`."""
         if self.deployment is None:
-            return self.student
-        return self.deployment.model(self.student, self.student_taps.layers)
+            return merged(self.student)
+        return merged(
+            self.deployment.model(self.student, self.student_taps.layers)
+        )
 
     def teacher_pass(
         self, x, outputs=None, own_precision=False, y=None, step=None

@@ -30,6 +30,7 @@ from keras_distill._training.deployment import untrained_head
 from keras_distill._training.evaluation import check_results
 from keras_distill._training.evaluation import distills_in_evaluation
 from keras_distill._training.loss_inputs import labels_and_weight
+from keras_distill._training.proximal import followed_by_proximal_steps
 from keras_distill.losses.ops.gathering import gathering
 from keras_distill.views.base import View
 
@@ -101,7 +102,11 @@ def update(distiller, gradients):
         )
         return
     networks, optimizer = distiller._networks(), distiller.optimizer
-    with untrained_head(networks.deployment), networks.followed(optimizer):
+    with (
+        untrained_head(networks.deployment),
+        networks.followed(optimizer),
+        followed_by_proximal_steps(distiller, optimizer),
+    ):
         apply_gradients(optimizer, gradients, variables)
 
 

@@ -207,10 +207,12 @@ class Distiller(BaseDistiller):
         """Returns the model that ships. It needs nothing of this package.
 
         Returns:
-            The student. With a loss that deploys more (`ReusedClassifier`,
-            `IdealJointClassifier`), one model of the student's trunk, the
-            connector and the teacher's classifier. It shares the trunk with
-            the student, whose own head was never trained.
+            The student, with a `Dense` per task in the place of
+            `kd.multitask.Heads`. With a loss that deploys more
+            (`ReusedClassifier`, `IdealJointClassifier`), one model of the
+            student's trunk, the connector and the teacher's classifier. It
+            shares the trunk with the student, whose own head was never
+            trained.
 
         Raises:
             ValueError: If a subclassed student cannot be made such a model.

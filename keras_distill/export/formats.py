@@ -8,7 +8,6 @@ from typing import Any
 import keras
 
 from keras_distill._arguments import checked_boolean
-from keras_distill._arguments import checked_model
 from keras_distill.export import aware
 from keras_distill.export import quiet
 from keras_distill.export.paths import checked_path
@@ -16,6 +15,7 @@ from keras_distill.export.paths import chosen_format
 from keras_distill.export.paths import written_whole
 from keras_distill.export.request import Interface
 from keras_distill.export.writing import tflite
+from keras_distill.multitask.merging import merged
 
 
 def export_model(
@@ -58,7 +58,7 @@ def export_model(
     kd.export.export_model(student, "student")  # SavedModel
     ```
     """
-    checked_model("model", model)
+    model = merged(model)
     checked_boolean("`overwrite`", overwrite)
     format = chosen_format(filepath, format)
     if format == "litert":

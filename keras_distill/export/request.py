@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
-from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_string
 from keras_distill._arguments import one_of
 from keras_distill.export import aware
@@ -26,6 +25,7 @@ from keras_distill.export.network import Network
 from keras_distill.export.network import check_activation
 from keras_distill.export.network import check_preprocessing
 from keras_distill.export.paths import checked_path
+from keras_distill.multitask.merging import merged
 
 QUANTIZATIONS = recipes.CONVERTED
 # What the activations of an integer file are.
@@ -166,7 +166,7 @@ class ExportRequest:
         metadata=None,
         overwrite=False,
     ):
-        checked_model("model", model)
+        model = merged(model)
         check_preprocessing(preprocessing)
         self.model = model
         self.has_preprocessing = preprocessing is not None

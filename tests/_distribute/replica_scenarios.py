@@ -184,6 +184,13 @@ SCENARIOS = {
             "gradient_accumulation_steps": 2,
         },
     },
+    # Each replica takes the proximal step on its copy of the weights.
+    "shared_heads": {
+        "samples": 22,
+        "network": "shared_heads",
+        "losses": "soft",
+        "optimizer": {"gradient_accumulation_steps": 2},
+    },
     "feature_losses": {
         "samples": 17,
         "losses": "feature_losses",
@@ -381,8 +388,19 @@ def four_outputs(width=4, **kwargs):
     return keras.Model(trunk.input, heads)
 
 
+def shared_heads(width=4, **kwargs):
+    trunk = convnet(width)
+    heads = kd.multitask.Heads(
+        {"first": 2, "second": 2}, kd.multitask.FeatureTransformation(0.05)
+    )
+    logits = heads(trunk.get_layer("pool").output)
+    logits = keras.layers.Concatenate()([logits["first"], logits["second"]])
+    return keras.Model(trunk.input, logits)
+
+
 NETWORKS = {
     None: convnet,
+    "shared_heads": shared_heads,
     "sequences": sequences,
     "two_outputs": two_outputs,
     "tasks": tasks,

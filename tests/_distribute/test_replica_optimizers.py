@@ -11,6 +11,7 @@ from marks import nightly
         "clipped",
         "accumulated_averages",
         "shampoo",
+        "shared_heads",
         *nightly(
             "several_optimizers",
             "accumulated",

@@ -280,6 +280,16 @@ def noisy():
     )
 
 
+def shared_heads():
+    inputs = keras.Input((6,))
+    heads = kd.multitask.Heads(
+        {"one": 1, "two": 2}, kd.multitask.TaskClustering(2, 0.02, 0.1)
+    )
+    logits = heads(layers.Dense(5, name="hidden")(inputs))
+    joined = layers.Concatenate()([logits["one"], logits["two"]])
+    return keras.Model(inputs, joined)
+
+
 def hint():
     return kd.losses.Hint(
         teacher_layer_name="hidden", student_layer_name="hidden"
@@ -343,6 +353,7 @@ NETWORKS = {
         "data": whole_batches,
     },
     "noise without a seed": {"student": noisy},
+    "shared heads": {"student": shared_heads},
     "steps per execution": {"steps_per_execution": 2},
     "eagerly": {"run_eagerly": True},
     "mutual": {"make": mutual},

@@ -25,6 +25,7 @@ OVERHAULED = functools.partial(features, losses.OverhauledFeature, margin=-0.5)
 FACTOR = functools.partial(
     features, losses.FactorTransfer, paraphraser_epochs=0
 )
+MULTI_TASK = functools.partial(features, losses.MultiTaskFeature)
 REVIEW = functools.partial(features, losses.KnowledgeReview)
 CHANNEL_WISE = functools.partial(features, losses.ChannelWise)
 PEARSON = functools.partial(
@@ -117,6 +118,11 @@ CASES = {
     ),
     "factor_transfer_layers": FACTOR(
         TEACHER_TAPS, STUDENT_TAPS, layer_weights=[1.0, 0.3], coupled=True
+    ),
+    "multi_task_feature": MULTI_TASK(MAP, NARROW_MAP),
+    "multi_task_feature_vector": MULTI_TASK((3, 7), (3, 4)),
+    "multi_task_feature_taps": MULTI_TASK(
+        TEACHER_TAPS, {"deep": (3, 4, 4, 3)}, task_weights=[1.0, 0.3]
     ),
     "knowledge_review": REVIEW(MAP, NARROW_MAP, coupled=True),
     "knowledge_review_plain": REVIEW((3, 7, 5, 2), fusion=None),

@@ -13,6 +13,7 @@ from functools import partial
 
 import feature_groups
 import keras
+import multitask_groups
 import numpy as np
 import optimizer_groups
 import relation_groups
@@ -281,4 +282,5 @@ GROUPS = {
     **feature_groups.GROUPS,
     **reuse_groups.GROUPS,
     **optimizer_groups.GROUPS,
+    **multitask_groups.GROUPS,
 }

@@ -8,18 +8,23 @@ import numpy as np
 import pytest
 
 KEPT = check.HERE / "cases"
-SHARED = check.HERE.parents[2] / "shared" / "reference"
-FOLDER = SHARED if (SHARED / "manifest.json").exists() else KEPT
+SHARED = check.HERE.parents[2] / "shared"
+WHOLE = [SHARED / "reference", SHARED / "reference-tasks"]
+WHOLE = all((folder / "manifest.json").exists() for folder in WHOLE) and WHOLE
+FOLDERS = WHOLE or [KEPT]
 
 
 @pytest.mark.parametrize("dtype", check.DTYPES)
 @pytest.mark.parametrize(
-    "case",
-    check.load_cases(FOLDER, check.adapter.GROUPS),
-    ids=lambda case: case["id"],
+    "folder, case",
+    [
+        pytest.param(folder, case, id=case["id"])
+        for folder in FOLDERS
+        for case in check.load_cases(folder, check.adapter.GROUPS)
+    ],
 )
-def test_case(case, dtype):
-    result = check.check_case(case, FOLDER, dtype)
+def test_case(folder, case, dtype):
+    result = check.check_case(case, folder, dtype)
     assert result.status == "ok", str(result)
 
 

@@ -7,6 +7,7 @@ from keras_distill.losses.feature.factor_transfer import FactorTransfer
 from keras_distill.losses.feature.hint import Hint
 from keras_distill.losses.feature.knowledge_review import KnowledgeReview
 from keras_distill.losses.feature.masked_generative import MaskedGenerative
+from keras_distill.losses.feature.multi_task_feature import MultiTaskFeature
 from keras_distill.losses.feature.neuron_selectivity import (
     NeuronSelectivityTransfer,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Hint",
     "KnowledgeReview",
     "MaskedGenerative",
+    "MultiTaskFeature",
     "NeuronSelectivityTransfer",
     "OverhauledFeature",
     "PearsonFeature",
