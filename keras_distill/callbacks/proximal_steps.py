@@ -16,9 +16,9 @@ class ProximalSteps(keras.callbacks.Callback):
 
     Raises:
         ValueError: When `fit` starts, if the model is not built, if no
-            trained layer has a `proximal_step`, if `steps_per_execution` is not 1 (the steps
-            between are out of reach), or on Keras's JAX backend, whose `fit`
-            does not see what a callback changes.
+            trained layer has a `proximal_step`, if `steps_per_execution` is
+            not 1 (the steps between are out of reach), or on Keras's JAX
+            backend, whose `fit` does not see what a callback changes.
 
     Example:
 
