@@ -310,7 +310,8 @@ def distilled(made, teacher, x, seed, epochs):
     steps = epochs * -(-len(x) // 50)
     rate = keras.optimizers.schedules.CosineDecay(0.2, steps)
     distiller.compile(keras.optimizers.SGD(rate, momentum=0.9))
-    distiller.fit(x, batch_size=50, epochs=epochs, verbose=0)
+    data = kd.datasets.batches(x, batch_size=50, seed=seed)
+    distiller.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
     return student
 
 

@@ -15,10 +15,10 @@ class ProximalSteps(keras.callbacks.Callback):
     step; there the callback does nothing.
 
     Raises:
-        ValueError: When `fit` starts, if no trained layer has a
-            `proximal_step`, if `steps_per_execution` is not 1 (the steps
-            between are out of reach), or on Keras's JAX backend, whose `fit`
-            does not see what a callback changes.
+        ValueError: When `fit` starts, if the model is not built, if no
+            trained layer has a `proximal_step`, if `steps_per_execution` is
+            not 1 (the steps between are out of reach), or on Keras's JAX
+            backend, whose `fit` does not see what a callback changes.
 
     Example:
 
@@ -58,6 +58,12 @@ class ProximalSteps(keras.callbacks.Callback):
                 "ProximalSteps follows each step of the optimizer, and "
                 f"steps_per_execution={steps} hides all but the last. Compile "
                 "with steps_per_execution=1, or train with kd.Distiller."
+            )
+        if not self.model.built:
+            raise ValueError(
+                f"'{self.model.name}' is not built: it has no weights yet, and "
+                "ProximalSteps must see them before the first step. Call the "
+                "model on a batch first."
             )
         self._layers = proximal_layers(self.model)
         if not self._layers:

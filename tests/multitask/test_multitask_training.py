@@ -213,6 +213,8 @@ def test_errors_of_the_callback():
 
     with pytest.raises(ValueError, match="steps_per_execution=2 hides"):
         fit(network(), steps_per_execution=2)
+    with pytest.raises(ValueError, match="is not built.*Call the model on"):
+        fit(keras.Sequential([keras.layers.Dense(5)]))
     plain = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
     with pytest.raises(ValueError, match="No trained layer of .* has a prox"):
         fit(plain)
