@@ -83,7 +83,7 @@ def results(seed, steps):
             network([128, 128]),
             batches(x[part], y[part]),
             steps,
-            crossentropy(),
+            loss(),
         )
         for part in (slice(0, 100), slice(100, 200))
     )
