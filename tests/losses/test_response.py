@@ -264,6 +264,22 @@ def test_class_map_picks_and_orders_the_teachers_classes(make_loss):
     np.testing.assert_allclose(value(mapped, teacher, student), expected)
 
 
+def test_a_teacher_of_some_classes_teaches_these_alone(make_loss):
+    teacher, student = logits(4, 3, seed=1), logits(4, 5, seed=2)
+    loss = make_loss()
+    config = {**loss.get_config(), "class_map": [None, 2, None, 0, 1]}
+    if loss.needs_labels:
+        with pytest.raises(ValueError, match="class_map: .* reads labels"):
+            type(loss).from_config(config)
+        return
+    expected = value(loss, teacher[:, [2, 0, 1]], student[:, [1, 3, 4]])
+    partial = type(loss).from_config(config)
+    partial.build((None, 3), (None, 5))
+    np.testing.assert_allclose(value(partial, teacher, student), expected)
+    with pytest.raises(ValueError, match="class_map must be a list"):
+        type(loss).from_config({**config, "class_map": [None, None]})
+
+
 # Positions, weights, masks.
 
 
