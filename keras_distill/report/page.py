@@ -29,15 +29,14 @@ _SHARES = (
 )
 
 
-def page(facts, parts, views):
+def page(facts, pictures):
     """Returns the HTML of a report.
 
     Args:
         facts: The numbers: what report.json holds.
-        parts: One tuple per output: its facts together with those that all
-            outputs share, its name (`None` if there is one output), and an
-            `<img>` or `None` for each disagreement.
-        views: A dict from role to a list of `<img>`.
+        pictures: `"disagreements"`: an `<img>` or `None` for each, in a dict
+            by output if there are several; `"views"`: a dict from role to a
+            list of `<img>`.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("keras_distill.report", "."),
@@ -47,14 +46,18 @@ def page(facts, parts, views):
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(percent=percent, count=count)
-    shared = parts[0][0]
+    disagreements = pictures["disagreements"]
+    if "outputs" in facts:
+        parts = [
+            _part({**facts, **of_output}, name, disagreements[name])
+            for name, of_output in facts["outputs"].items()
+        ]
+    else:
+        parts = [_part(facts, None, disagreements)]
     return environment.get_template("page.html.j2").render(
-        facts=shared,
-        parts=[
-            _part(part, name if len(parts) > 1 else None, pictures)
-            for part, name, pictures in parts
-        ],
-        pictures={"views": views},
+        facts=parts[0]["facts"],
+        parts=parts,
+        pictures=pictures,
         training=training(facts),
         views=_views(facts),
         settings=provenance.setting_rows(facts),

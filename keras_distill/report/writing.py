@@ -174,13 +174,13 @@ def write_report(
             *of_teacher,
         )
     measurements = measured(measurements, dataset, verbose)
-    several = len(measurements) > 1
-    pictures = {"views": {}}
+    pictures: dict = {"disagreements": {}, "views": {}}
     if evidence.train_dataset is not None:
         facts["views"], pictures["views"] = first_training_batch(
             evidence.train_dataset, views, models
         )
-    of_outputs, disagreements = {}, {}
+    facts = provenance.to_json(facts)
+    of_outputs = {}
     for output, measurement in measurements.items():
         of_output = evidence_of[output]
         of_output.check_data(
@@ -188,27 +188,23 @@ def write_report(
         )
         names = about.class_names
         names = names.get(output) if isinstance(names, dict) else names
-        of_outputs[output] = provenance.to_json(
+        found = provenance.to_json(
             _measured_facts(seen, measurement, of_output, about.seeds, names)
         )
-        disagreements[output] = _pictures(of_outputs[output], measurement)
-        sentences = summary({**facts, **of_outputs[output]})
-        of_outputs[output]["summary"] = [
-            sentence.replace("\u00a0", " ") for sentence in sentences
+        pictures["disagreements"][output] = _pictures(found, measurement)
+        found["summary"] = [
+            sentence.replace("\u00a0", " ")
+            for sentence in summary({**facts, **found})
         ]
-    parts = [
-        ({**facts, **of_outputs[output]}, output, disagreements[output])
-        for output in measurements
-    ]
-    if several:
+        of_outputs[output] = found
+    if len(measurements) > 1:
         facts["outputs"] = of_outputs
     else:
-        facts = parts[0][0]
-    facts = provenance.to_json(facts)
+        ((output, found),) = of_outputs.items()
+        facts |= found
+        pictures["disagreements"] = pictures["disagreements"][output]
     with written_whole(page_path, overwrite) as temporary:
-        temporary.write_text(
-            page(facts, parts, pictures["views"]), encoding="utf-8"
-        )
+        temporary.write_text(page(facts, pictures), encoding="utf-8")
         temporary.with_name(numbers_name).write_text(
             json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
         )

@@ -116,9 +116,11 @@ class ResponseLoss(DistillationLoss):
         if teacher is not None:
             self._check_head(teacher, "teacher")
             tap = self.teacher_layer_name
-            tap = (None,) if tap is None else find_layer(teacher, tap)
+            layer, call = None, None
+            if tap is not None:
+                layer, call = find_layer(teacher, tap)
             self._teacher_is_linear = gives_logits(
-                teacher, *tap, output=self.task
+                teacher, layer, call, self.task
             )
 
     def _check_head(self, model, role):
