@@ -5,12 +5,8 @@ import keras
 from keras import ops
 
 from keras_distill._arguments import checked_temperature
-from keras_distill._arguments import one_of
-from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.feature.feature_maps import check_maps
+from keras_distill.losses.feature.connected import Connected
 from keras_distill.losses.layer_pair import LayerPairLoss
-from keras_distill.losses.ops.elementwise import same_precision
-from keras_distill.losses.ops.pooling import match_spatial
 from keras_distill.losses.ops.reductions import counted
 from keras_distill.losses.ops.reductions import weighted_mean
 
@@ -38,7 +34,7 @@ def log_position_probabilities(x, temperature=1.0, where=None):
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class ChannelWise(LayerPairLoss):
+class ChannelWise(Connected, LayerPairLoss):
     """Matches how each channel's activity is spread over positions.
 
         phi(x_c) = softmax over positions of x_c / T
@@ -103,32 +99,15 @@ class ChannelWise(LayerPairLoss):
             teacher_layer_name=teacher_layer_name,
             student_layer_name=student_layer_name,
             layer_weights=layer_weights,
+            connector=connector,
             **kwargs,
         )
         self.temperature = checked_temperature(temperature)
-        self.connector = one_of(
-            "connector", connector, ("auto", "conv1x1", None)
-        )
-        self.connectors: list = []  # One per pair, or `None`.
-
-    def build_pair(
-        self, index: int, teacher_shape: Any, student_shape: Any
-    ) -> None:
-        way_out = 'Pass connector="auto".' if self.connector is None else None
-        check_maps(self, teacher_shape, student_shape, way_out)
-        self.connectors.append(
-            make_regressor(
-                self.connector, teacher_shape, student_shape, self.dtype
-            )
-        )
 
     def pair_loss(
         self, index: int, teacher: Any, student: Any, sample_weight: Any = None
     ) -> Any:
-        teacher, student = match_spatial(teacher, student)
-        if self.connectors[index] is not None:
-            student = self.connectors[index](student)
-        teacher, student = same_precision(teacher, student)
+        teacher, student = self.connected(index, teacher, student)
         where = counted(sample_weight, student)
         log_p, log_q = (
             log_position_probabilities(x, self.temperature, where)
@@ -139,8 +118,4 @@ class ChannelWise(LayerPairLoss):
         return weighted_mean(values, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "connector": self.connector,
-        }
+        return {**super().get_config(), "temperature": self.temperature}

@@ -7,19 +7,17 @@ from keras import ops
 
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
-from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.feature.feature_maps import check_maps
+from keras_distill.losses.feature.connected import Connected
 from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.gathering import draw_per_sample
-from keras_distill.losses.ops.pooling import match_spatial
 from keras_distill.losses.ops.reductions import sum_of_positions
 from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.ops.seeded import Seeded
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class MaskedGenerative(Seeded, LayerPairLoss):
+class MaskedGenerative(Seeded, Connected, LayerPairLoss):
     """Generates the teacher's map from a part of the student's (MGD).
 
         m_p = 0 with probability mask_ratio, else 1    at each position p
@@ -98,26 +96,17 @@ class MaskedGenerative(Seeded, LayerPairLoss):
             student_layer_name=student_layer_name,
             seed=seed,
             layer_weights=layer_weights,
+            connector=connector,
             **kwargs,
         )
         self.mask_ratio = checked_number("mask_ratio", mask_ratio, "[0, 1)")
         self.form = one_of("form", form, ("paper", "mean"))
-        self.connector = one_of(
-            "connector", connector, ("auto", "conv1x1", None)
-        )
-        self.connectors: list = []  # One per pair, or `None`.
         self.generators: list = []  # One per pair.
 
     def build_pair(
         self, index: int, teacher_shape: Any, student_shape: Any
     ) -> None:
-        way_out = 'Pass connector="auto".' if self.connector is None else None
-        check_maps(self, teacher_shape, student_shape, way_out)
-        self.connectors.append(
-            make_regressor(
-                self.connector, teacher_shape, student_shape, self.dtype
-            )
-        )
+        super().build_pair(index, teacher_shape, student_shape)
         self.generators.append(generator(teacher_shape[-1], self.dtype))
 
     def masks(self, x):
@@ -143,9 +132,7 @@ class MaskedGenerative(Seeded, LayerPairLoss):
     def pair_loss(
         self, index: int, teacher: Any, student: Any, sample_weight: Any = None
     ) -> Any:
-        teacher, student = match_spatial(teacher, student)
-        if self.connectors[index] is not None:
-            student = self.connectors[index](student)
+        teacher, student = self.connected(index, teacher, student)
         student = self.generators[index](student * self.masks(student))
         teacher, student = same_precision(teacher, student)
         squares = ops.square(teacher - student)
@@ -158,7 +145,6 @@ class MaskedGenerative(Seeded, LayerPairLoss):
             **super().get_config(),
             "mask_ratio": self.mask_ratio,
             "form": self.form,
-            "connector": self.connector,
         }
 
 

@@ -4,19 +4,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_distill._arguments import one_of
-from keras_distill.losses.connectors import make_regressor
-from keras_distill.losses.feature.feature_maps import check_maps
+from keras_distill.losses.feature.connected import Connected
 from keras_distill.losses.layer_pair import LayerPairLoss
-from keras_distill.losses.ops.elementwise import same_precision
-from keras_distill.losses.ops.pooling import match_spatial
 from keras_distill.losses.ops.reductions import flat_positions
 from keras_distill.losses.relation.coupled import BatchCoupled
 from keras_distill.losses.response.dist import pearson_correlation
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class PearsonFeature(BatchCoupled, LayerPairLoss):
+class PearsonFeature(Connected, BatchCoupled, LayerPairLoss):
     """Matches each channel up to its mean and its scale (PKD).
 
         r_c = Pearson's correlation of t_c and r(s)_c over batch and positions
@@ -89,31 +85,14 @@ class PearsonFeature(BatchCoupled, LayerPairLoss):
             student_layer_name=student_layer_name,
             cross_replica=cross_replica,
             layer_weights=layer_weights,
+            connector=connector,
             **kwargs,
-        )
-        self.connector = one_of(
-            "connector", connector, ("auto", "conv1x1", None)
-        )
-        self.connectors: list = []  # One per pair, or `None`.
-
-    def build_pair(
-        self, index: int, teacher_shape: Any, student_shape: Any
-    ) -> None:
-        way_out = 'Pass connector="auto".' if self.connector is None else None
-        check_maps(self, teacher_shape, student_shape, way_out)
-        self.connectors.append(
-            make_regressor(
-                self.connector, teacher_shape, student_shape, self.dtype
-            )
         )
 
     def pair_loss(
         self, index: int, teacher: Any, student: Any, sample_weight: Any = None
     ) -> Any:
-        teacher, student = match_spatial(teacher, student)
-        if self.connectors[index] is not None:
-            student = self.connectors[index](student)
-        teacher, student = same_precision(teacher, student)
+        teacher, student = self.connected(index, teacher, student)
         teacher, student, weight = flat_positions(
             *self.together(teacher, student, sample_weight)
         )
@@ -121,6 +100,3 @@ class PearsonFeature(BatchCoupled, LayerPairLoss):
             teacher, student, axis=0, weight=weight[:, None]
         )
         return ops.mean(weight) * (1.0 - ops.mean(correlation))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "connector": self.connector}
