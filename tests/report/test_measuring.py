@@ -13,7 +13,7 @@ from keras_distill.report.measuring import measured
 CLASSES = 3
 
 
-def measure(networks, dataset, **options):
+def measured_alone(networks, dataset, **options):
     found = {None: Measurement(networks, **options)}
     return measured(found, dataset, verbose=False)[None]
 
@@ -40,7 +40,7 @@ def measure(student, teacher, labels):
         "student": (half(True, "student"), lambda x: x),
         "teacher": (half(False, "teacher"), lambda x: x),
     }
-    return measure(networks, (x, np.array(labels)))
+    return measured_alone(networks, (x, np.array(labels)))
 
 
 def sure(decision, confidence):
@@ -106,7 +106,7 @@ def pictures(sizes):
         (rng.uniform(0.5, 1, (4, size, size, 1)).astype("float32"), np.zeros(4))
         for size in sizes
     ]
-    return measure(networks, batches)
+    return measured_alone(networks, batches)
 
 
 def test_kept_pictures_do_not_hold_their_batches():
@@ -160,7 +160,7 @@ def tokens(seed, name, masked=True):
 def everything(networks, dataset, **options):
     """All facts of a measurement, but those of the single samples."""
     seen = {key: (model, lambda x: x) for key, model in networks.items()}
-    found = measure(seen, dataset, **options)
+    found = measured_alone(seen, dataset, **options)
     facts = {key: found.facts(key) for key in networks}
     return found.data(), facts, found.classes(), found.splits()
 
@@ -225,7 +225,7 @@ def test_disagreements_are_among_what_counts(taggers):
     x = np.random.default_rng(0).integers(1, 8, (40, 6)).astype("int32")
     y = np.where(np.arange(6) < 2, 1, -1) * np.ones((40, 1), int)
     seen = {key: (model, lambda x: x) for key, model in taggers.items()}
-    found = measure(seen, (x, y), ignore_class=-1)
+    found = measured_alone(seen, (x, y), ignore_class=-1)
     rows = [row for row, _ in found.disagreements]
     assert rows and all(row["label"] == 1 for row in rows)
     assert all(row["position"][0] < 2 for row in rows)
