@@ -160,6 +160,11 @@ class Teachers(keras.Model):
         """The networks of these teachers."""
         return [member.layer for member in self.live.values()]
 
+    def output_activation(self, name):
+        """The activation that a teacher ends in, as `final_activation`."""
+        member = self.members.get(name)
+        return None if member is None else _head(member)
+
     # As of a Functional model, see `Ensemble`.
 
     @property

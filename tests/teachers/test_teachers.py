@@ -12,6 +12,7 @@ from networks import crossentropy
 from networks import data
 
 import keras_distill as kd
+from keras_distill._keras.heads import final_activation
 
 X, Y = data(24)
 Combination = kd.teachers.Combination
@@ -429,3 +430,17 @@ def test_two_replicas_learn_what_one_device_does(on_replicas):
     one, two = (on_replicas(n, trained_on) for n in (1, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_softmax_of_the_teacher_of_a_task_is_found():
+    image = keras.Input((6,))
+    scores = keras.layers.Dense(3, activation="softmax")(image)
+    teachers = kd.Teachers({"shape": keras.Model(image, scores)})
+    assert final_activation(teachers, "shape") == "softmax"
+    student = keras.Model(image, {"shape": keras.layers.Dense(3)(image)})
+    with pytest.raises(ValueError, match="ends in a softmax"):
+        kd.Distiller(
+            student=student,
+            teacher=teachers,
+            distillation_losses={"shape": kd.losses.LogitsMSE()},
+        )
