@@ -43,7 +43,8 @@ NETWORKS = {
 
 def mean(values, sign="", digits=3, scale=1.0):
     middle, half = reporting.interval(scale * np.asarray(values))
-    return f"{middle:{sign}.{digits}f} ± {half:.{digits}f}"
+    text = f"{middle:{sign}.{digits}f}"
+    return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
 
 
 def synthetic(settings):
