@@ -1,4 +1,4 @@
-"""Segmentation for phones: a U-Net teaches a student of 4,000 parameters.
+"""Segmentation for phones: a U-Net teaches a student of 15,000 parameters.
 
     python examples/segmentation.py
     python examples/segmentation.py --quick
@@ -156,7 +156,7 @@ def train(model, data, steps):
 
 def student_network(seed):
     keras.utils.set_random_seed(seed)
-    return u_net((4, 8, 16), 1, "student")
+    return u_net((8, 16, 32), 1, "student")
 
 
 def taught(way, batches, settings, seed, batch_seed):

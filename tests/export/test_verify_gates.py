@@ -134,7 +134,7 @@ def test_bounds_that_are_none(argument, bound, files, student, features):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"metric": "auc"}, r"'balanced_accuracy', or a keras.metrics.Metric"),
+        ({"metric": "auc"}, r"'mean_iou', or a keras.metrics.Metric"),
         ({"num_threads": 0}, "num_threads must be an integer of at least 1"),
         ({"latency_runs": -1}, "latency_runs must be an integer of at least 0"),
         ({"ignore_class": 0.5}, "ignore_class must be an integer"),
