@@ -173,6 +173,20 @@ def test_hits_and_misses_of_diagnose(example):
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize(
+    "path",
+    [
+        "papers/multitask.py",
+        "papers/shampoo.py",
+        "studies/several_tasks.py",
+        "studies/several_teachers.py",
+    ],
+)
+def test_tables_of_quick_runs(path):
+    assert "|--" in run(path, "--quick")
+
+
+@pytest.mark.nightly
 def test_diagnosis_quick():
     assert "1 pairs, 1 answers" in run("studies/diagnosis.py", "--quick")
 
