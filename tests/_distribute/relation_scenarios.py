@@ -54,6 +54,8 @@ LOSSES = {
     "channels": lambda: kd.losses.InterChannelCorrelation(
         form="code", regressor="conv1x1", **TAPS
     ),
+    "pearson": lambda: kd.losses.PearsonFeature(**ALL),
+    "sides": lambda: kd.losses.LocalizationDistillation(cross_replica=True),
     # All of these, for the price of one training.
     "maps": lambda: {
         name: LOSSES[name]()
@@ -65,6 +67,7 @@ LOSSES = {
             "transfer",
             "relation",
             "channels",
+            "pearson",
         )
     },
     "local": lambda: kd.losses.RelationalDistance(**TAPS),
@@ -98,10 +101,11 @@ def train(strategy, name, path):
     """Stores the weights, the logs and the state of the losses."""
     keras.utils.set_random_seed(0)
     losses = LOSSES[name]()  # What they hold is made later, inside the scope.
+    classes = 8 if name == "sides" else 4  # Sides of two bins.
     with strategy.scope():
         distiller = kd.Distiller(
-            student=convnet(),
-            teacher=convnet(8),
+            student=convnet(classes=classes),
+            teacher=convnet(8, classes),
             distillation_losses=losses,
             alpha=1.0,
         )

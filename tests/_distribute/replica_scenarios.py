@@ -258,6 +258,11 @@ def feature_losses(taps):
         ),
         "review": kd.losses.KnowledgeReview(**two),
         "channel_wise": kd.losses.ChannelWise(**taps),
+        "masked": kd.losses.MaskedGenerative(**taps, layer_weights=[0.001]),
+        "tasks": kd.losses.MultiTaskFeature(
+            teacher_layer_name=two["teacher_layer_name"],
+            student_layer_name="act1",
+        ),
         "aligned": kd.losses.LayerAlignedVariationalInformation(
             **two, reduction="mean"
         ),

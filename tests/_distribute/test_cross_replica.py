@@ -39,6 +39,8 @@ def largest_difference(trained):
             "transfer",
             "relation",
             "channels",
+            "pearson",
+            "sides",
         ),
         "queue",
     ],

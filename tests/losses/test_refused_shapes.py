@@ -100,6 +100,7 @@ ROWS = [
     ),
     maps(losses.PearsonFeature),
     maps(losses.MaskedGenerative),
+    row(losses.MultiTaskFeature, MAP, VECTOR, LAYERS, **ONE),
     row(losses.LocalizationDistillation, SEQUENCE, SEQUENCE, LAYERS, **ONE),
     row(
         losses.VariationalInformation,
