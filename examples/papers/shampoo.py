@@ -46,10 +46,10 @@ OPTIMIZERS = {
         RATES[:6],
         lambda: kd.optimizers.Shampoo(preconditioner_interval=10),
     ),
-    "Shampoo, RMSprop's length": (
-        RATES[2:],
+    "the same, merge_dims=128": (
+        RATES[:6],
         lambda: kd.optimizers.Shampoo(
-            grafting="rmsprop_normalized", preconditioner_interval=10
+            preconditioner_interval=10, merge_dims=128
         ),
     ),
     "Muon": (

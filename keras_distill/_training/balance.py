@@ -88,13 +88,14 @@ class DynamicWeights(keras.layers.Layer):
 
     def end_epoch(self, losses: dict[str, float]) -> None:
         """Takes the mean losses of an epoch, a dict."""
-        now = [float(losses.get(task, 0.0)) for task in self.tasks]
+        now = np.array([float(losses.get(task, 0.0)) for task in self.tasks])
         before = ops.convert_to_numpy(self.before)
         self.before.assign(now)
-        if not before.all() or not all(now):
-            return
-        shares = np.exp(np.asarray(now) / before / 2.0)
-        self.task_weights.assign(len(now) * shares / shares.sum())
+        known = (before > 0) & (now > 0)  # A task may have no objective.
+        weights = np.ones(len(now))
+        shares = np.exp(now[known] / before[known] / 2.0)
+        weights[known] = known.sum() * shares / max(shares.sum(), 1e-30)
+        self.task_weights.assign(weights)
 
 
 def balance_of(loss_weights, tasks):

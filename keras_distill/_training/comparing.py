@@ -90,6 +90,8 @@ def _threshold_of_teacher(teacher, loss, task):
         return decision_threshold(teacher, task)
     if teacher is None:  # The data carries its outputs.
         return 0.0
+    if loss.teacher_layer_name in getattr(teacher, "names", ()):
+        return decision_threshold(teacher, loss.teacher_layer_name)
     layer = find_layer(teacher, loss.teacher_layer_name, "teacher")
     return 0.5 if layer_activation(*layer) == "sigmoid" else 0.0
 

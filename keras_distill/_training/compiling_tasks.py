@@ -8,6 +8,7 @@ from keras_distill._training.tasks import TaskMetrics
 from keras_distill._training.tasks import Tasks
 from keras_distill._training.tasks import by_task
 from keras_distill._training.tasks import tasks_of
+from keras_distill.losses.keras_losses import RESERVED
 
 
 def is_by_task(distiller, loss, loss_weights):
@@ -49,6 +50,11 @@ def compiled_tasks(distiller, loss, loss_weights, metrics, weighted_metrics):
     if not is_by_task(distiller, loss, loss_weights):
         return None
     names = tasks_of(distiller.student, distiller.distillation_losses)
+    for name in set(RESERVED) & set(names):
+        raise ValueError(
+            f"The student has an output '{name}', but '{name}_loss' belongs to "
+            "the logs. Give the output another key."
+        )
     meant = loss if isinstance(loss, dict) else {}
     losses = by_task(loss, names, "compile(loss=...)")
     of_task = {

@@ -85,7 +85,12 @@ class TeachersPass(TeacherPass):
         outputs, taken = {}, {}
         if self.teacher.members:
             # The stored outputs go along with the samples, in pieces too.
-            given = x, {k: v["output"] for k, v in stored.items() if draws}
+            drawn_from = {
+                key: value["output"]
+                for key, value in stored.items()
+                if draws and "output" in value
+            }
+            given = x, drawn_from
             outputs, taken = self._run(given, own_precision, draws)
         outputs |= {k: v["output"] for k, v in stored.items() if "output" in v}
         drawn = {k: taken.pop(k) for k in draws if k in taken}
@@ -124,7 +129,9 @@ class TeachersPass(TeacherPass):
                 taken[name] = drawn[head.name]
             elif _is_combination(head):
                 if y is not None or not head.needs_labels:
-                    taken[name] = head(outputs, _one_label(head, y))
+                    taken[name] = head(
+                        self._outputs_of(head, outputs), _one_label(head, y)
+                    )
             else:
                 self._take(name, way, outputs, taken, stored)
         return self._answered(outputs, taken)
@@ -142,9 +149,14 @@ class TeachersPass(TeacherPass):
         combined = [n for n, w in self.ways.items() if _is_combination(w[0])]
         outputs = {**outputs, **{n: taken[n] for n in combined if n in taken}}
         answer = taken.get(self.answer)
-        if answer is None or getattr(answer, "shape", answer)[-1] == 1:
+        one = answer is not None and not isinstance(answer, dict)
+        if not one or getattr(answer, "shape", answer)[-1] == 1:
             return outputs, taken
         return answer, taken
+
+    def _outputs_of(self, combination, outputs):
+        """Returns the outputs that a combination mixes, by teacher."""
+        return {n: self._output(n, outputs) for n in combination.teachers}
 
     def _output(self, name, outputs):
         if name in outputs:
@@ -184,7 +196,9 @@ class TeachersPass(TeacherPass):
                 outputs[key] = output
         for name, way in self.ways.items():
             if _is_combination(way[0]):
-                taken[name] = Shape(way[0].check_shapes(outputs))
+                combination = way[0]
+                shapes = self._outputs_of(combination, outputs)
+                taken[name] = Shape(combination.check_shapes(shapes))
             else:
                 self._take(name, way, outputs, taken, stored)
         return self._answered(outputs, taken)

@@ -111,7 +111,9 @@ def inverse_root(statistics, power, epsilon, relative):
         # A quarter more time. TensorFlow's float32 eigenvalues near zero are
         # wrong by a part of the ridge.
         statistics = ops.cast(statistics, "float64")
-    values, vectors = ops.eigh(statistics)
+    # TensorFlow's raises for NaN; the steps shall be NaN, as with Adam.
+    finite = ops.all(ops.isfinite(statistics), (-2, -1), keepdims=True)
+    values, vectors = ops.eigh(ops.where(finite, statistics, 0.0))
     ridge = epsilon
     if relative:
         ridge = epsilon * ops.maximum(values[..., -1:], 1e-6)
@@ -121,7 +123,7 @@ def inverse_root(statistics, power, epsilon, relative):
         vectors * ops.expand_dims(values ** (-1.0 / power), -2),
         ops.swapaxes(vectors, -1, -2),
     )
-    return ops.cast(root, dtype)
+    return ops.cast(ops.where(finite, root, float("nan")), dtype)
 
 
 def preconditioned(blocks, roots):

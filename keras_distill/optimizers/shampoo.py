@@ -65,8 +65,9 @@ class Shampoo(keras.optimizers.Optimizer):
             into blocks. The cost of a root grows with its third power.
             Defaults to `128`.
         merge_dims: Neighbouring dimensions are joined while their product is
-            at most this: a `(3, 3, 16, 32)` kernel becomes a matrix. `None`
-            joins none. Defaults to `4096`.
+            at most this: a `(3, 3, 16, 32)` kernel becomes a matrix, and a
+            `(64, 64)` kernel a vector of 32 blocks. `None` joins none.
+            Defaults to `4096`.
         exponent: Statistics are raised to the power of `-1 / exponent`.
             Defaults to `None`, which is twice the number of (joined)
             dimensions.
@@ -99,8 +100,8 @@ class Shampoo(keras.optimizers.Optimizer):
 
     Raises:
         ValueError: If an argument is out of its range; if `grafting="none"`,
-            `relative_epsilon` and a `preconditioner_interval` above 1 meet: old
-            roots magnify directions that they have not seen, without a bound.
+            `relative_epsilon` and an interval above 1 meet: old roots magnify
+            directions that they have not seen, without a bound.
 
     Example:
 
@@ -173,14 +174,15 @@ class Shampoo(keras.optimizers.Optimizer):
         self.decoupled_weight_decay = decoupled_weight_decay
         # Keras applies `weight_decay`; this one is added to the step.
         self._added_decay = 0.0 if decoupled_weight_decay else weight_decay
-        if grafting == "none" and relative_epsilon:
-            if preconditioner_interval > 1:
-                raise ValueError(
-                    "grafting='none' needs preconditioner_interval=1, since "
-                    "old roots magnify directions that they have not seen. "
-                    f"Received: {preconditioner_interval}. Choose another "
-                    "grafting, or an absolute epsilon (relative_epsilon=False)."
-                )
+        intervals = statistics_interval, preconditioner_interval
+        if grafting == "none" and relative_epsilon and max(intervals) > 1:
+            raise ValueError(
+                "grafting='none' needs statistics_interval=1 and "
+                "preconditioner_interval=1, since old roots magnify "
+                f"directions that they have not seen. Received: {intervals}. "
+                "Choose another grafting, or an absolute epsilon "
+                "(relative_epsilon=False)."
+            )
 
     def build(self, variables: list) -> None:
         """Creates the statistics, roots and momenta of all variables."""
@@ -206,6 +208,8 @@ class Shampoo(keras.optimizers.Optimizer):
         """Updates one variable."""
         place = place_of(self, variable)
         dtype = _computed_in(variable)
+        # Dense, where an embedding gives rows.
+        gradient = ops.add(ops.zeros(variable.shape, gradient.dtype), gradient)
         gradient = ops.cast(gradient, dtype)
         graft = self._graft(gradient, self._squares[place])
         step = graft

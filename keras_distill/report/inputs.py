@@ -93,7 +93,7 @@ class Networks:
         if "teacher" not in models:
             return dict.fromkeys(keys, ())
         teacher = models["teacher"]
-        of_teacher = output_keys(teacher) or getattr(teacher, "names", None)
+        of_teacher = output_keys(teacher) or getattr(teacher, "live", None)
         if of_teacher is not None:
             return {key: (key,) if key in of_teacher else () for key in keys}
         # A teacher of one output answers the tasks whose losses look at it.

@@ -40,7 +40,12 @@ def measured(measurements, dataset, verbose):
         for output, measurement in measurements.items():
             labels = y[output] if isinstance(y, dict) else y
             weights = weight.get(output) if isinstance(weight, dict) else weight
-            measurement.add(x, labels, weights)
+            try:
+                measurement.add(x, labels, weights)
+            except ValueError as error:
+                where = f"Output '{output}': " if several else ""
+                way_out = " Leave its labels out." if several else ""
+                raise ValueError(f"{where}{error}{way_out}") from error
         steps += 1
         progress.update(steps)
     for measurement in measurements.values():

@@ -133,7 +133,6 @@ class Teachers(keras.Model):
         if self.inputs:
             # Called once, Keras knows the input shape.
             self(with_free_batch(self.input))
-        self.trainable = False
         self.built = True
 
     def only(self, names):

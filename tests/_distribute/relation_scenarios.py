@@ -55,7 +55,11 @@ LOSSES = {
         form="code", regressor="conv1x1", **TAPS
     ),
     "pearson": lambda: kd.losses.PearsonFeature(**ALL),
-    "sides": lambda: kd.losses.LocalizationDistillation(cross_replica=True),
+    "sides": lambda: kd.losses.LocalizationDistillation(
+        teacher_layer_name="conv2",
+        student_layer_name="conv2",
+        cross_replica=True,
+    ),
     # All of these, for the price of one training.
     "maps": lambda: {
         name: LOSSES[name]()
@@ -101,11 +105,10 @@ def train(strategy, name, path):
     """Stores the weights, the logs and the state of the losses."""
     keras.utils.set_random_seed(0)
     losses = LOSSES[name]()  # What they hold is made later, inside the scope.
-    classes = 8 if name == "sides" else 4  # Sides of two bins.
     with strategy.scope():
         distiller = kd.Distiller(
-            student=convnet(classes=classes),
-            teacher=convnet(8, classes),
+            student=convnet(),
+            teacher=convnet(4 if name == "sides" else 8),
             distillation_losses=losses,
             alpha=1.0,
         )

@@ -191,6 +191,7 @@ SCENARIOS = {
         "losses": "soft",
         "optimizer": {"gradient_accumulation_steps": 2},
     },
+    "generated_features": {"samples": 17, "losses": "generated_features"},
     "feature_losses": {
         "samples": 17,
         "losses": "feature_losses",
@@ -258,16 +259,21 @@ def feature_losses(taps):
         ),
         "review": kd.losses.KnowledgeReview(**two),
         "channel_wise": kd.losses.ChannelWise(**taps),
-        "masked": kd.losses.MaskedGenerative(**taps, layer_weights=[0.001]),
-        "tasks": kd.losses.MultiTaskFeature(
-            teacher_layer_name=two["teacher_layer_name"],
-            student_layer_name="act1",
-        ),
         "aligned": kd.losses.LayerAlignedVariationalInformation(
             **two, reduction="mean"
         ),
         "self": kd.losses.SelfAttention(
             student_layer_name=two["student_layer_name"]
+        ),
+    }
+
+
+def generated_features(taps):
+    """One with masks, whose draws the replicas share."""
+    return {
+        "masked": kd.losses.MaskedGenerative(**taps, layer_weights=[0.001]),
+        "tasks": kd.losses.MultiTaskFeature(
+            teacher_layer_name=["act1", "conv2"], student_layer_name="act1"
         ),
     }
 
@@ -321,6 +327,7 @@ def of_tasks(taps):
 FAMILIES = {
     "of_tasks": of_tasks,
     "feature_losses": feature_losses,
+    "generated_features": generated_features,
     "logits": logit_losses,
     "classifiers": classifier_losses,
     "reused": reused_classifier,

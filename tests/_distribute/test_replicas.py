@@ -53,6 +53,7 @@ def test_replicas_of_which_one_gets_nothing(compare):
             "summed_loss",
             "ignored_class",
             "two_outputs",
+            "generated_features",
             "masked_and_weighted",
             "masked_and_compiled",
         ),

@@ -167,7 +167,27 @@ def test_blocks_are_put_together_again(shape):
 def test_old_roots_need_grafting():
     with pytest.raises(ValueError, match="old roots magnify"):
         Shampoo(grafting="none", preconditioner_interval=3)
+    with pytest.raises(ValueError, match="old roots magnify"):
+        Shampoo(grafting="none", statistics_interval=3)
     Shampoo(grafting="none", preconditioner_interval=3, relative_epsilon=False)
+
+
+def test_rows_of_an_embedding_are_summed():
+    rows = tf.IndexedSlices(tf.ones((3, 2)), tf.constant([0, 2, 2]), (4, 2))
+    dense = ops.convert_to_tensor([[1.0, 1], [0, 0], [2, 2], [0, 0]])
+    found = []
+    for gradient in (rows, dense):
+        variable = keras.Variable(np.ones((4, 2)), dtype="float32")
+        Shampoo(0.1, start_step=0).apply([gradient], [variable])
+        found.append(ops.convert_to_numpy(variable))
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_gradient_of_nan_makes_nan():
+    variable = keras.Variable(np.ones((3, 2)))
+    gradient = np.full((3, 2), np.nan)
+    Shampoo(0.1, start_step=0).apply([gradient], [variable])
+    assert np.all(np.isnan(ops.convert_to_numpy(variable)))
 
 
 def test_a_gradient_of_zeros_moves_nothing():

@@ -73,6 +73,32 @@ class Gate:
                     "loss is then in its unit."
                 )
 
+    def is_for(self, task):
+        """Whether labels of this kind have such bounds."""
+        of_classes = self.per_class_drop is not None or (
+            self.metric in (None, *SHARES)
+        )
+        return task != NUMBERS or not of_classes
+
+    def check_all(self, verifications):
+        """Checks every output that has such a bound."""
+        judged = [
+            v
+            for v in verifications
+            if self.is_for(v.task)
+            and (
+                self.metric not in SHARES
+                or v.rows[0].get(self.metric) is not None
+            )
+        ]
+        for verification in judged or verifications:
+            try:
+                self.check(verification)
+            except (ValueError, VerificationError) as error:
+                raise type(error)(
+                    f"Output '{verification.output}': {error}"
+                ) from error
+
     def check(self, verification):
         """Raises a `VerificationError` if a file lost too much."""
         student = verification.rows[0]

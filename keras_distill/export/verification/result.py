@@ -8,7 +8,6 @@ import numpy as np
 
 from keras_distill.export.verification import table
 from keras_distill.export.verification.gate import Gate
-from keras_distill.export.verification.gate import VerificationError
 from keras_distill.export.verification.labels import CLASSES
 from keras_distill.export.verification.metric import SHARES
 
@@ -101,9 +100,7 @@ class Verification:
             VerificationError: If a file lost more; the message names each.
             ValueError: If the data had no labels, or labels without classes.
         """
-        if max_accuracy_drop is None and per_class_drop is None:
-            max_accuracy_drop = 0.5
-        Gate(max_accuracy_drop, metric, per_class_drop).check(self)
+        gate_of(max_accuracy_drop, metric, per_class_drop).check(self)
         return self
 
     def measured(self, metric=None):
@@ -167,6 +164,13 @@ class Verification:
         return table.text_of(self)
 
 
+def gate_of(max_accuracy_drop=None, metric=None, per_class_drop=None):
+    """Returns the `Gate` of `check`, whose bound is half a point by default."""
+    if max_accuracy_drop is None and per_class_drop is None:
+        max_accuracy_drop = 0.5
+    return Gate(max_accuracy_drop, metric, per_class_drop)
+
+
 class Verifications(dict):
     """A `Verification` for each output of a student of several.
 
@@ -174,18 +178,13 @@ class Verifications(dict):
     """
 
     def check(self, *args: Any, **kwargs: Any) -> "Verifications":
-        """Checks every output that has labels, see `Verification.check`.
+        """Checks every output that has such a bound, see `Verification.check`.
 
-        For bounds of one output: `verifications["output"].check(...)`.
+        Outputs without labels have none, and numbers have none of classes. For
+        bounds of one output: `verifications["output"].check(...)`.
         """
         labelled = [v for v in self.values() if v.data_fingerprint is not None]
-        for verification in labelled or self.values():
-            try:
-                verification.check(*args, **kwargs)
-            except VerificationError as error:
-                raise VerificationError(
-                    f"Output '{verification.output}': {error}"
-                ) from error
+        gate_of(*args, **kwargs).check_all(labelled or list(self.values()))
         return self
 
     def as_dict(self) -> dict[str, Any]:

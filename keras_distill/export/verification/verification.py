@@ -241,7 +241,7 @@ def verify(
             _check_labels_by_output(y, names)
         for comparison in comparisons:
             comparison.add(batch, y, sample_weight)
-        for comparison in _gated(comparisons):
+        for comparison in _gated(comparisons, gate):
             gate.check_task(comparison.reader.task, comparison.labelled)
         batch_count += 1
         progress.update(batch_count)
@@ -279,11 +279,13 @@ def verify(
             class_names=class_names if len(comparisons) == 1 else None,
             **facts,
         )
-    if not gate.is_open:
-        for comparison in _gated(comparisons):
-            gate.check(results[comparison.output])
+    judged = [results[c.output] for c in _gated(comparisons, gate)]
     if len(results) > 1:
+        if not gate.is_open:
+            gate.check_all(judged)
         return Verifications(results)
+    if not gate.is_open:
+        gate.check(*judged)
     return results[comparisons[0].output]
 
 
@@ -297,9 +299,11 @@ def _check_labels_by_output(y, names):
         )
 
 
-def _gated(comparisons):
-    """The comparisons that a gate judges: those with labels, if any has."""
-    return [c for c in comparisons if c.labelled] or comparisons[:1]
+def _gated(comparisons, gate):
+    """The comparisons that a gate judges: those with labels of its kind, if
+    any has."""
+    labelled = [c for c in comparisons if c.labelled] or comparisons[:1]
+    return [c for c in labelled if gate.is_for(c.reader.task)] or labelled
 
 
 def _costs(student, files, samples, comparison, latency_runs):

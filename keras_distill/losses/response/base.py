@@ -185,10 +185,17 @@ class ResponseLoss(DistillationLoss):
                 f"{type(self).__name__} compares one tensor (batch, ..., "
                 f"classes) per network. Received: the {role} has {problem}: "
                 f"{shape}. Name the layer to compare: "
-                f'{role}_layer_name="{_first_name(shape, role)}".'
+                f'{role}_layer_name="{self._first_name(shape, role)}".'
                 f"{_by_task(shape)}"
             )
         return tuple(shape)
+
+    def _first_name(self, shape, role):
+        """The name of the first of several outputs, or of any layer."""
+        if role != "teacher" or not isinstance(shape, dict):
+            return "head"
+        name, teacher = next(iter(shape)), self.teacher_layer_name
+        return name if teacher is None else f"{teacher}/{name}"
 
     def _check_classes(self, teacher, student, both):
         name = type(self).__name__
@@ -282,12 +289,6 @@ def _by_task(shape):
         return ""
     names = ", ".join(f"'{name}': ..." for name in shape)
     return f" For a loss of each output: distillation_losses={{{names}}}."
-
-
-def _first_name(shape, role):
-    """The name of the first of several teachers, or of any layer."""
-    named = role == "teacher" and isinstance(shape, dict)
-    return next(iter(shape)) if named else "head"
 
 
 def _of_a_black_box(model):

@@ -50,13 +50,7 @@ def joined(cache, dataset, part, first_epoch, check_inputs, name):
 def _with_cached_epoch(cache, dataset, knows_epochs, first_epoch):
     """Adds to every batch the number of the cached epoch it belongs to."""
     if knows_epochs:
-        return _mapped(
-            dataset,
-            lambda batch: batch_fields.with_epoch(
-                batch,
-                batch_fields.unpacked_batch(batch)[0].epoch % cache.epochs,
-            ),
-        )
+        return _mapped(dataset, lambda batch: _in_cached_epoch(cache, batch))
     if cache.epochs == 1:
         return _mapped(dataset, lambda batch: batch_fields.with_epoch(batch, 0))
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
@@ -75,6 +69,20 @@ def _with_cached_epoch(cache, dataset, knows_epochs, first_epoch):
     # flat_map forgets that there is no end.
     endless = tf.data.experimental.assert_cardinality(-1)
     return stream.apply(endless)
+
+
+def _in_cached_epoch(cache, batch):
+    sample = batch_fields.unpacked_batch(batch)[0]
+    epoch = sample.epoch % cache.epochs
+    if sample.teacher_outputs is not None:
+        tf.debugging.assert_equal(
+            epoch,
+            sample.epoch,
+            f"The cache '{cache.path}' holds {cache.epochs} epochs of views, "
+            "fewer than the cache that was joined before. Join the one with "
+            "the fewest epochs first.",
+        )
+    return batch_fields.with_epoch(batch, epoch)
 
 
 def _with_table_per_epoch(cache, part, dataset, name):
