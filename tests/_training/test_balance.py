@@ -78,3 +78,12 @@ def test_they_are_saved_and_forgotten_by_another_compile(tmp_path, kind):
     made.compile(loss=made.loss, loss_weights="uncertainty")
     assert isinstance(made._task_weights, UncertaintyWeights)
     assert len(made.variables) == count + 1
+
+
+def test_dynamic_weights_of_the_tasks_that_are_trained():
+    layer = DynamicWeights(["a", "b", "idle"])
+    for losses in ({"a": 2.0, "b": 4.0}, {"a": 1.0, "b": 4.0}):
+        layer.end_epoch(losses)
+    shares = np.exp([0.25, 0.5])
+    expected = [*(2 * shares / shares.sum()), 1.0]
+    np.testing.assert_allclose(layer.task_weights, expected, rtol=1e-6)

@@ -104,3 +104,18 @@ def test_what_does_not_fit(exported, options, y, message):
     path, student = exported
     with pytest.raises(ValueError, match=message):
         kd.export.verify(path, student, (X, y), **options, **OPTIONS)
+
+
+def test_numbers_have_no_bounds_of_classes(tmp_path):
+    student = network(4, a=3, b=1)
+    path = kd.export.tflite(student, tmp_path / "s.tflite", verbose=False)
+    y = {"a": Y["a"], "b": rng.normal(size=(20, 1)).astype("float32")}
+    result = kd.export.verify(
+        path, student, (X, y), max_accuracy_drop=1.0, **OPTIONS
+    )
+    result.check()
+    result["b"].rows[1]["metric"] = None
+    lost = result["a"].rows[1]
+    lost["accuracy"] = lost["accuracy"] - 0.5
+    with pytest.raises(kd.export.VerificationError, match="Output 'a'.*lost"):
+        result.check(max_accuracy_drop=1.0)

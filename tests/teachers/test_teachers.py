@@ -444,3 +444,59 @@ def test_a_softmax_of_the_teacher_of_a_task_is_found():
             teacher=teachers,
             distillation_losses={"shape": kd.losses.LogitsMSE()},
         )
+
+
+def test_teachers_stay_trainable():
+    teacher = convnet()
+    model = distiller({"shape": teacher}, soft("shape"))
+    assert len(model.trainable_variables) == len(teacher.trainable_variables)
+    model.fit(X, verbose=0)
+    assert teacher.trainable_variables and teacher.layers[1].trainable
+
+
+def test_one_of_several_outputs_of_a_teacher_is_named():
+    image = keras.Input((6,))
+    heads = {"p": layers.Dense(3)(image), "q": layers.Dense(3)(image)}
+    student = keras.Model(image, layers.Dense(3)(image))
+    with pytest.raises(ValueError, match='teacher_layer_name="shape/p"'):
+        distiller({"shape": keras.Model(image, heads)}, soft("shape"), student)
+
+
+def test_a_cache_of_layers_cannot_be_combined(tmp_path):
+    # Of a teacher of several outputs, a cache holds layers.
+    inner = convnet()
+    several = keras.Model(inner.input, {"p": inner.output, "q": inner.output})
+    keep = kd.teachers.StoredOutputs(layer_names=["conv1"])
+    cache = kd.TeacherCache.build(
+        several, X, tmp_path / "cache", outputs=keep, verbose=False
+    )
+    with pytest.raises(ValueError, match="cache holds layers only"):
+        distiller(
+            kd.Teachers(
+                {"shape": convnet(), "stored": cache},
+                combinations={"both": ["shape", "stored"]},
+            ),
+            soft("both"),
+        )
+
+
+@pytest.mark.slow
+def test_the_cache_of_the_fewest_epochs_is_joined_first(tmp_path):
+    views = kd.views.FunctionMatching((8, 8))
+    caches = {
+        name: kd.TeacherCache.build(
+            convnet(),
+            X,
+            tmp_path / name,
+            views=views,
+            epochs=epochs,
+            verbose=False,
+        )
+        for name, epochs in (("a", 2), ("b", 3))
+    }
+    samples = kd.views.indexed(tf.data.Dataset.from_tensor_slices(X)).batch(24)
+    right = caches["b"].join(caches["a"].join(samples, name="a"), name="b")
+    assert len(list(right.take(4))) == 4
+    wrong = caches["a"].join(caches["b"].join(samples, name="b"), name="a")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="fewest epochs"):
+        list(wrong.take(4))
