@@ -128,9 +128,8 @@ def test_names_of_merged_layers():
     assert not plain.get_layer("heads_c").trainable
 
 
-@every_structure
-def test_trained_for_int8(structure):
-    model, _ = network(structure)
+def test_the_network_of_an_int8_file():
+    model, _ = network(STRUCTURES["decomposition"])
     aware = kd.quantization.aware(model, calibration_data=X)
     assert_same(aware(X), model(X), atol=0.1)
 
