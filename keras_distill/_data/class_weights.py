@@ -3,6 +3,8 @@
 Keras weighs samples by their label, and takes one label per sample only.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,12 +12,16 @@ from keras import ops
 from keras_distill._shapes import is_one_shape
 
 
-def weigh_positions(x, y, sample_weight, class_weight, output_shape):
+def weigh_positions(
+    x, y, sample_weight, class_weight, output_shape, validation_split=0.0
+):
     """Turns weights of classes into weights of positions, where there are some.
 
     Args:
         x, y, sample_weight, class_weight: As in `fit`.
         output_shape: The shape of the student's output, or a structure.
+        validation_split: The part of the arrays, at their end, that classes
+            do not weigh.
 
     Returns:
         `x`, `sample_weight` and `class_weight`, of which Keras weighs what is
@@ -23,8 +29,17 @@ def weigh_positions(x, y, sample_weight, class_weight, output_shape):
     """
     import tensorflow as tf
 
-    one = is_one_shape(output_shape)
-    if class_weight is None or not one or len(output_shape) < 3:
+    if class_weight is None or output_shape is None:
+        return x, sample_weight, class_weight
+    if not is_one_shape(output_shape) and len(output_shape) > 1:
+        raise ValueError(
+            "class_weight weighs the classes of one output, and the student "
+            f"has {len(output_shape)}. Received: class_weight={class_weight}. "
+            "Give the weight of each label of an output instead, an array of "
+            "the shape of its sparse labels: sample_weight={'name of the "
+            "output': weights}."
+        )
+    if not is_one_shape(output_shape) or len(output_shape) < 3:
         return x, sample_weight, class_weight
     if isinstance(x, tf.data.Dataset):
         return weighed_dataset(x, class_weight, output_shape), None, None
@@ -35,13 +50,14 @@ def weigh_positions(x, y, sample_weight, class_weight, output_shape):
             f"{type(x).__name__}. Give the weight of each position in the "
             "batches: (x, y, sample_weight)."
         )
-    weight = weighed_arrays(y, sample_weight, class_weight, output_shape)
+    weight = np.array(weights_of_labels(y, class_weight, output_shape))
+    weight[math.floor(len(weight) * (1.0 - validation_split)) :] = 1.0
+    weight = weighed_arrays(weight, sample_weight)
     return x, weight, None
 
 
-def weighed_arrays(y, sample_weight, class_weight, output_shape):
-    """Returns `sample_weight` times the weight of each position's class."""
-    weight = np.asarray(weights_of_labels(y, class_weight, output_shape))
+def weighed_arrays(weight, sample_weight):
+    """Returns the weight of each position's class times `sample_weight`."""
     if sample_weight is None:
         return weight
     sample_weight = np.asarray(sample_weight, weight.dtype)

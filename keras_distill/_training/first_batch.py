@@ -18,6 +18,7 @@ from keras_distill._data.sources import are_arrays
 from keras_distill._data.sources import check_it_ends
 from keras_distill._data.sources import first_again
 from keras_distill._data.sources import first_batch
+from keras_distill._data.sources import leaves
 from keras_distill._data.sources import no_batch
 from keras_distill._data.sparse import as_tensor
 from keras_distill._data.sparse import first_rows
@@ -46,6 +47,17 @@ def check_labels_for_class_weight(class_weight, labelled):
             "class_weight weighs each sample by its label, but the data has no "
             f"labels. Received: class_weight={class_weight}. Pass labels, or "
             "leave class_weight out."
+        )
+
+
+def check_labels_for_sample_weight(x, y, sample_weight):
+    """Raises for weights of arrays without labels, which Keras leaves out."""
+    if y is None and are_arrays(x) and leaves(sample_weight):
+        raise ValueError(
+            "sample_weight comes with arrays that have no labels (y=None), "
+            "and Keras's fit and evaluate would leave the weights out. Give a "
+            "dataset with None for the labels: tf.data.Dataset"
+            ".from_tensor_slices((x, None, sample_weight)).batch(32)."
         )
 
 
@@ -117,7 +129,15 @@ class FirstBatch:
         elif isinstance(x, keras.utils.PyDataset):
             if x.num_batches == 0:
                 raise no_batch()
-            self._check_batch(x[0])
+            batch = x[0]
+            if any(part is None for part in keras.tree.flatten(batch)):
+                raise ValueError(
+                    "The batches of a keras.utils.PyDataset must hold arrays "
+                    "only: Keras cannot read None from them. Received: None "
+                    "in the first batch. Leave it out if it is the last part "
+                    "of the batch, or give a tf.data.Dataset or a generator."
+                )
+            self._check_batch(batch)
         elif isinstance(x, types.GeneratorType):
             batch = first_batch(x)
             self._check_batch(batch)
@@ -191,14 +211,10 @@ class FirstBatch:
             for name in networks.needs_teacher:
                 loss = networks.losses[name]
                 loss.validate_batch(teacher.taps_for(loss))
-        check_positions(
-            y,
-            sample_weight,
-            networks.student_output_shape,
-            self.distiller.loss,
-        )
         if y is not None:
             check_task_labels(self.distiller, y)
+        self._check_positions(y, sample_weight)
+        if y is not None:
             self._check_sparse_labels(y)
             self.distiller._view_schedule().check_labels(y)
 
@@ -311,6 +327,25 @@ class FirstBatch:
     def _check_index(self, index):
         for loss in self._needing_index().values():
             loss.validate_batch(sample_index=index)
+
+    def _check_positions(self, y, sample_weight):
+        shape = self.distiller._networks().student_output_shape
+        loss = self.distiller.loss
+        tasks = self.distiller._tasks()
+        if tasks is None or not isinstance(shape, dict):
+            check_positions(y, sample_weight, shape, loss)
+            return
+        # check_task_weights is for weights of each task.
+        each = keras.tree.is_nested(sample_weight)
+        losses = by_task(loss, tasks.names, "loss")
+        for task in tasks.names:
+            check_positions(
+                label_of(y, task, tasks.names),
+                None if each else sample_weight,
+                shape[task],
+                losses[task],
+                f"Output '{task}': ",
+            )
 
     def _check_sparse_labels(self, y):
         """Sparse labels must be classes of the student."""

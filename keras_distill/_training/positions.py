@@ -6,7 +6,6 @@ import numpy as np
 from keras_distill._shapes import is_one_shape
 from keras_distill._shapes import sizes_agree
 from keras_distill._training.loss_names import is_for_classes
-from keras_distill._training.loss_names import name_of
 
 _WAY_OUT = (
     "Bring them to the size of the output, labels with the nearest neighbour: "
@@ -14,7 +13,10 @@ _WAY_OUT = (
 )
 
 
-def check_positions(y, sample_weight, output_shape, loss):
+_OF_SAMPLES = ("circle", "ctc", "dice", "tversky")
+
+
+def check_positions(y, sample_weight, output_shape, loss, where=""):
     """Raises for labels or weights of other positions than the output's.
 
     Args:
@@ -22,6 +24,7 @@ def check_positions(y, sample_weight, output_shape, loss):
         sample_weight: Its weights, or `None`.
         output_shape: The shape of the student's output, or a structure.
         loss: The task loss of `compile`.
+        where: The beginning of the messages.
     """
     if not is_one_shape(output_shape) or len(output_shape) < 3:
         return
@@ -31,9 +34,10 @@ def check_positions(y, sample_weight, output_shape, loss):
         fitting = (positions, (*positions, 1), shape)
         if not any(sizes_agree(np.shape(y), other) for other in fitting):
             raise ValueError(
-                f"The student decides at positions {positions}, so labels "
-                f"must have the shape {positions}, or {shape} if they are "
-                f"one-hot. Received: labels of shape {np.shape(y)}. {_WAY_OUT}"
+                f"{where}The student decides at positions {positions}, so "
+                f"labels must have the shape {positions}, or {shape} if they "
+                f"are one-hot. Received: labels of shape {np.shape(y)}. "
+                f"{_WAY_OUT}"
             )
     if _is_one(sample_weight):
         given = np.shape(sample_weight)
@@ -44,7 +48,7 @@ def check_positions(y, sample_weight, output_shape, loss):
             None in sizes or sizes[0] in (sizes[1], 1) for sizes in ones
         ):
             raise ValueError(
-                f"The student decides at positions {positions}, so "
+                f"{where}The student decides at positions {positions}, so "
                 "sample_weight must have this shape, or (batch,). Received: "
                 f"sample_weight of shape {np.shape(sample_weight)}. {_WAY_OUT}"
             )
@@ -53,8 +57,8 @@ def check_positions(y, sample_weight, output_shape, loss):
 def weight_of_each_position(sample_weight, output_shape, loss):
     """Gives weights per sample the axes of positions, of size 1.
 
-    In Keras's cross-entropies the weights of images would meet the last axis of
-    a map.
+    In Keras's losses with a value for each position the weights of images would
+    meet the last axis of a map. A loss of your own may have reduced it.
 
     Args:
         sample_weight: One tensor, a structure, or `None`.
@@ -65,11 +69,21 @@ def weight_of_each_position(sample_weight, output_shape, loss):
         _is_one(sample_weight)
         and is_one_shape(output_shape)
         and _is_one(loss)
-        and "entropy" in name_of(loss)
+        and _is_for_each_position(loss)
     ):
         return sample_weight
     missing = len(output_shape) - 1 - len(sample_weight.shape)
     return sample_weight[(..., *[None] * missing)]
+
+
+def _is_for_each_position(loss):
+    """Whether this is a loss of Keras with a value for each position."""
+    loss = keras.losses.get(loss)
+    function = getattr(loss, "fn", loss)
+    module = getattr(function, "__module__", None) or ""
+    return (
+        module.split(".")[0] == "keras" and function.__name__ not in _OF_SAMPLES
+    )
 
 
 def _is_one(structure):

@@ -19,6 +19,7 @@ from keras_distill._keras.untracked import Untracked
 from keras_distill._training.evaluation import check_validation
 from keras_distill._training.first_batch import FirstBatch
 from keras_distill._training.first_batch import check_labels_for_class_weight
+from keras_distill._training.first_batch import check_labels_for_sample_weight
 from keras_distill._training.logged_model import LoggedModel
 from keras_distill._training.prepare import prepare_losses
 from keras_distill._training.task_checks import check_task_weights
@@ -128,6 +129,10 @@ class BaseDistiller(LoggedModel):
             "sample_weight": sample_weight,
         }
         check_sample_weight(sample_weight)
+        check_labels_for_sample_weight(x, y, sample_weight)
+        check_labels_for_sample_weight(
+            *keras.utils.unpack_x_y_sample_weight(validation_data)
+        )
         check_class_weight(class_weight)
         x = self._first_batch.value.prepare(x, y, arguments)
         check_task_weights(self, sample_weight)
@@ -141,7 +146,11 @@ class BaseDistiller(LoggedModel):
             check_validation(self, (x, y) if of_fit else validation_data)
         prepare_losses(self, x, arguments)
         x, sample_weight, class_weight = self._weigh_positions(
-            x, y, sample_weight, class_weight
+            x,
+            y,
+            sample_weight,
+            class_weight,
+            validation_split if validation_data is None else 0.0,
         )
         with self._during_training():
             return super().fit(
@@ -187,9 +196,9 @@ class BaseDistiller(LoggedModel):
             x, y, sample_weight, class_weight, return_dict
         )
 
-    def _weigh_positions(self, x, y, sample_weight, class_weight):
+    def _weigh_positions(self, x, y, sample_weight, class_weight, split=0.0):
         shape = self._networks().student_output_shape
-        return weigh_positions(x, y, sample_weight, class_weight, shape)
+        return weigh_positions(x, y, sample_weight, class_weight, shape, split)
 
     def _during_training(self):
         """A context around the training of `fit`."""
@@ -218,6 +227,7 @@ class BaseDistiller(LoggedModel):
         statistic changes.
         """
         check_sample_weight(sample_weight)
+        check_labels_for_sample_weight(x, y, sample_weight)
         with self._in_evaluation():
             sample_weight = completed_weights(self, sample_weight)
             if self._tasks() and self._tasks().note_weights(sample_weight):

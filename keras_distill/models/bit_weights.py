@@ -2,8 +2,10 @@
 
 import os
 import re
+import zipfile
 
 import keras
+import ml_dtypes
 import numpy as np
 
 from keras_distill._arguments import as_path
@@ -30,8 +32,10 @@ def load_bit_weights(
             `True`.
 
     Raises:
-        ValueError: If an array is missing, has another shape, or belongs to no
-            layer: the message names it. The network is as it was then.
+        ValueError: If the file is no `.npz` file; if an array is missing, has
+            another shape, holds other than finite numbers, or belongs to no
+            layer or to that of another array: the message names it. The
+            network is as it was then.
 
     Example:
 
@@ -46,35 +50,79 @@ def load_bit_weights(
     checked_model("model", model)
     checked_boolean("head", head)
     path = as_path("path", path)
-    with np.load(path) as file:
-        arrays = {_published_name(n): file[n] for n in file.files}
-    arrays.pop(None, None)
     expected = dict(_expected(model))
-    if not head:
-        for name in ("kernel", "bias"):
-            arrays.pop(f"resnet/head/conv2d/{name}", None)
-            expected.pop(f"resnet/head/conv2d/{name}", None)
-    missing = sorted(set(expected) - set(arrays))
-    extra = sorted(set(arrays) - set(expected))
-    if missing or extra:
-        raise ValueError(
-            f"{path} does not fit '{model.name}'. Missing in the file: "
-            f"{_few(missing)}. Without a layer in the network: {_few(extra)}. "
-            "Build the network with the file's depth."
-        )
-    values = {}
-    for name, variable in expected.items():
-        array = np.squeeze(arrays[name])
-        shape = tuple(variable.shape)
-        if array.shape != tuple(size for size in shape if size != 1):
+    with _opened(path) as file:
+        names = _names(path, file.files)
+        if not head:
+            for name in ("kernel", "bias"):
+                names.pop(f"resnet/head/conv2d/{name}", None)
+                expected.pop(f"resnet/head/conv2d/{name}", None)
+        missing = sorted(set(expected) - set(names))
+        extra = sorted(set(names) - set(expected))
+        if missing or extra:
             raise ValueError(
-                f"{path}: '{name}' is {arrays[name].shape}, but the weight of "
+                f"{path} does not fit '{model.name}'. Missing in the file: "
+                f"{_few(missing)}. Without a layer in the network: "
+                f"{_few(extra)}. Build the network with the file's depth."
+            )
+        arrays = {name: _floats(path, file, names[name]) for name in expected}
+    for name, variable in expected.items():
+        array, shape = arrays[name], tuple(variable.shape)
+        squeezed = np.squeeze(array)
+        if squeezed.shape != tuple(size for size in shape if size != 1):
+            raise ValueError(
+                f"{path}: '{name}' is {array.shape}, but the weight of "
                 f"'{model.name}' is {shape}. Build the network with the file's "
                 "width and classes, or keep its own head with head=False."
             )
-        values[name] = array.reshape(shape)
+        arrays[name] = squeezed.reshape(shape)
     for name, variable in expected.items():
-        variable.assign(values[name])
+        variable.assign(arrays[name])
+
+
+def _opened(path):
+    try:
+        file = np.load(path)
+    except (EOFError, ValueError, zipfile.BadZipFile):
+        file = None
+    if not hasattr(file, "files"):
+        raise ValueError(f"{path} is no .npz file of weights.")
+    return file
+
+
+def _names(path, names):
+    """A dict published name -> the name in the file."""
+    result = {}
+    for name in names:
+        published = _published_name(name)
+        if published in result:
+            raise ValueError(
+                f"{path}: '{result[published]}' and '{name}' are both "
+                f"'{published}'. Pass a file with one of them."
+            )
+        if published is not None:
+            result[published] = name
+    return result
+
+
+def _floats(path, file, name):
+    """An array of a file in float32."""
+    try:
+        array = np.asarray(file[name])
+    except ValueError as error:  # Objects.
+        raise ValueError(f"{path}: '{name}' cannot be read: {error}") from error
+    if array.dtype == "V2":  # So NumPy stores bfloat16.
+        array = array.view(ml_dtypes.bfloat16)
+    elif array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: '{name}' must be an array of numbers. Received: dtype "
+            f"{array.dtype}"
+        )
+    with np.errstate(over="ignore"):
+        array = array.astype("float32")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path}: '{name}' is not finite in float32.")
+    return array
 
 
 def _expected(model):

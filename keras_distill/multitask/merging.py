@@ -1,5 +1,7 @@
 """From heads of a structure to plain Keras layers."""
 
+import re
+
 import keras
 
 from keras_distill._arguments import checked_model
@@ -22,7 +24,8 @@ def merged(model: keras.Model) -> keras.Model:
 
     Returns:
         A `keras.Model`. The layers of the tasks are called
-        `"<name of the heads>_<task>"`.
+        `"<name of the heads>_<task>"`, with `_` for what no name of a layer
+        may hold, and a number behind it if another layer has the name.
 
     Example:
 
@@ -41,6 +44,7 @@ def merged(model: keras.Model) -> keras.Model:
         ends = symbolic_inputs(model), symbolic_outputs(model)
         model = keras.Model(*ends, name=model.name)
     layers: dict = {}
+    names = {layer.name for layer in model.layers}
 
     def inner(layer):
         return merged(layer) if isinstance(layer, keras.Model) else layer
@@ -49,7 +53,7 @@ def merged(model: keras.Model) -> keras.Model:
         if not isinstance(layer, Heads):
             return layer(*args, **kwargs)
         if layer not in layers:
-            layers[layer] = dense_layers(layer)
+            layers[layer] = dense_layers(layer, names)
         return {task: one(*args) for task, one in layers[layer].items()}
 
     return keras.models.clone_model(
@@ -57,15 +61,21 @@ def merged(model: keras.Model) -> keras.Model:
     )
 
 
-def dense_layers(heads):
-    """Returns a `Dense` with the weights of each task, by its name."""
+def dense_layers(heads, names):
+    """Returns a `Dense` with the weights of each task, by its name.
+
+    Args:
+        heads: The `Heads`.
+        names: The names of other layers, a set. Those of the new ones join.
+    """
     layers, kernel = {}, keras.ops.convert_to_numpy(heads.merged_kernel())
     for task, (first, end) in heads.columns().items():
         layer = keras.layers.Dense(
             heads.tasks[task],
             use_bias=heads.use_bias,
             dtype=heads.dtype_policy,
-            name=f"{heads.name}_{task}",
+            name=_new_name(f"{heads.name}_{task}", names),
+            trainable=heads.trainable,
         )
         layer.build((None, kernel.shape[0]))
         weights = [kernel[:, first:end]]
@@ -74,6 +84,16 @@ def dense_layers(heads):
         layer.set_weights(weights)
         layers[task] = layer
     return layers
+
+
+def _new_name(wanted, names):
+    wanted = name = re.sub(r"[^A-Za-z0-9_.-]", "_", wanted)
+    number = 0
+    while name in names:
+        number += 1
+        name = f"{wanted}_{number}"
+    names.add(name)
+    return name
 
 
 def _has_heads(model):

@@ -44,7 +44,7 @@ def prox(name, kernel, amount):
         amount: A scalar of at least 0.
     """
     kernel = at_least_float32(kernel)
-    amount = ops.cast(amount, kernel.dtype)
+    amount = ops.convert_to_tensor(amount, dtype=kernel.dtype)
     if name == "linf":
         bound = _largest_after(ops.abs(kernel), amount)
         return ops.clip(kernel, -bound, bound)
@@ -98,17 +98,6 @@ def _magnitudes(name, kernel):
     lengths = ops.sqrt(ops.sum(ops.square(kernel), axis=axis, keepdims=True))
     safe = ops.where(lengths > 0.0, lengths, 1.0)
     return lengths, lambda new: kernel * (new / safe)
-
-
-def covariance_root(kernel, epsilon):
-    """`(W W' + epsilon I)^(1/2)`, `(features, features)`."""
-    kernel = at_least_float32(kernel)
-    # Not from eigenvalues of W W': squares lose half of the digits.
-    left, values, _ = ops.svd(kernel, full_matrices=False)
-    least = epsilon**0.5
-    added = ops.sqrt(ops.square(values) + epsilon) - least
-    identity = ops.eye(kernel.shape[0], dtype=kernel.dtype)
-    return ops.matmul(left * added, ops.transpose(left)) + least * identity
 
 
 def smooth_nuclear_squared(kernel, epsilon):

@@ -7,6 +7,7 @@ import keras
 from keras_distill._arguments import checked_model
 from keras_distill._keras.graph import producer
 from keras_distill._keras.graph import shows_its_graph
+from keras_distill.multitask.merging import merged
 from keras_distill.quantization import folding
 from keras_distill.quantization import graph as graphs
 from keras_distill.quantization import rules
@@ -37,7 +38,8 @@ def aware(
 
     Args:
         student: A built Functional or Sequential model. It stays as it is, its
-            weights are copied. Nested models are flattened.
+            weights are copied. Nested models are flattened, and
+            `kd.multitask.Heads` are merged.
         weights: Number of bits of weights, from 2 to 8. Defaults to 8. Fewer
             are stored as int8 in the file. It is as large, its weights have
             fewer values.
@@ -94,7 +96,7 @@ def aware(
         checked_bits("`weights`", weights),
         checked_bits("`activations`", activations),
     )
-    graph = graphs.read(student)
+    graph = graphs.read(merged(student))
     folding.rewrite(graph)
     model = _Lowering(graph, quantizer).model(f"{student.name}_aware")
     if calibration_data is not None:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_distill as kd
 from keras_distill import losses
+from keras_distill._training.positions import weight_of_each_position
 
 VOID, CLASSES = 255, 3
 TAPS = {"teacher_layer_name": "logits", "student_layer_name": "logits"}
@@ -255,3 +256,118 @@ def test_class_weights_of_pixels_in_a_generator():
     batches = ((normal(4, 4, 6, 3), labels(4, 4, 6)) for _ in range(2))
     with pytest.raises(ValueError, match="weight of each position"):
         compiled().fit(batches, class_weight={0: 1.0}, steps_per_epoch=1)
+
+
+@pytest.mark.filterwarnings("ignore:class_weight moves")
+def test_class_weights_of_pixels_leave_the_validation_alone(monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", lambda self, *_, **options: options)
+    x, y = normal(5, 4, 6, 3), labels(5, 4, 6)
+    options = {"class_weight": {0: 0.1, 2: 9.0}, "validation_split": 0.5}
+    weight = compiled().fit(x, y, **options)["sample_weight"]
+    expected = np.select([y == 0, y == 2], [0.1, 9.0], 1.0)
+    expected[2:] = 1.0  # Keras validates on the last 3 of 5.
+    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.MeanSquaredError(),
+        keras.losses.Huber(name="mine"),
+        keras.losses.KLDivergence(),
+        keras.losses.CategoricalHinge(),
+        keras.losses.CategoricalCrossentropy(),
+    ],
+)
+def test_weights_of_images_where_the_batch_is_as_large_as_a_row(loss):
+    y = np.eye(CLASSES, dtype="float32")[labels(4, 4, 4) % CLASSES]
+    output = softmax(normal(4, 4, 4, CLASSES))
+    weight = np.array([0.0, 1.0, 2.0, 5.0], "float32")
+    expected = np.mean(
+        [w * loss(y[[i]], output[[i]]) for i, w in enumerate(weight)]
+    )
+    weight = weight_of_each_position(weight, output.shape, loss)
+    np.testing.assert_allclose(loss(y, output, weight), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.Dice(axis=(1, 2, 3)),
+        lambda y, output: keras.ops.mean(y - output, axis=(1, 2, 3)),
+    ],
+)
+def test_weights_of_images_for_a_loss_of_images(loss):
+    weight = weight_of_each_position(np.ones(4), (4, 4, 4, CLASSES), loss)
+    assert weight.shape == (4,)
+
+
+def of_two_outputs():
+    distiller = kd.Distiller(
+        student=network(2, "several"),
+        teacher=network(4, "several"),
+        distillation_losses={"map": losses.SoftTargets()},
+    )
+    loss = {"map": cross_entropy(ignore_class=VOID), "one": cross_entropy()}
+    distiller.compile(optimizer=keras.optimizers.SGD(0.0), loss=loss)
+    return distiller
+
+
+@pytest.mark.parametrize(
+    "size, options, message",
+    [
+        ((2, 3), {}, r"'map': .*labels must have the shape \(None, 4, 6\)"),
+        (
+            (4, 6),
+            {"class_weight": {0: 2.0}},
+            "one output, .* has 2.*sample_weight={'name of the output'",
+        ),
+    ],
+)
+def test_labels_and_class_weights_of_one_output_of_several(
+    size, options, message
+):
+    y = {"map": labels(4, *size), "one": np.arange(4) % 2}
+    with pytest.raises(ValueError, match=message):
+        of_two_outputs().fit(normal(4, 4, 6, 3), y, verbose=0, **options)
+
+
+def without_labels():
+    distiller = kd.Distiller(
+        student=network(2),
+        teacher=network(4),
+        distillation_losses=losses.SoftTargets(),
+        alpha=1.0,
+    )
+    distiller.compile(optimizer=keras.optimizers.SGD(0.0))
+    return distiller
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "validation"])
+def test_weights_of_arrays_without_labels(call):
+    x, weight = normal(4, 4, 6, 3), np.zeros((4, 4, 6))
+    distiller = without_labels()
+    with pytest.raises(ValueError, match=r"sample_weight.*\(x, None, sample"):
+        if call == "validation":
+            distiller.fit(x, validation_data=(x, None, weight))
+        else:
+            getattr(distiller, call)(x, sample_weight=weight)
+
+
+@pytest.mark.slow
+def test_weights_of_a_dataset_without_labels():
+    x, weight = normal(4, 4, 6, 3), np.zeros((4, 4, 6))
+    data = tf.data.Dataset.from_tensor_slices((x, None, weight)).batch(4)
+    assert without_labels().fit(data, verbose=0).history["loss"] == [0.0]
+
+
+def test_a_py_dataset_with_none():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return normal(4, 4, 6, 3), None, np.zeros((4, 4, 6))
+
+    with pytest.raises(ValueError, match="cannot read None"):
+        without_labels().fit(Batches())

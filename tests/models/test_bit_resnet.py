@@ -7,6 +7,7 @@ import tensorflow as tf
 from marks import nightly
 
 import keras_distill as kd
+from keras_distill.models import bit_weights
 from keras_distill.models.bit_resnet import UNITS
 
 
@@ -287,6 +288,12 @@ def test_the_head_is_kept_for_other_classes(tmp_path):
 
 
 NORM = "resnet/block2/unit02/b/group_norm/beta"
+LAST = "resnet/block4/unit01/c/standardized_conv2d/kernel"
+
+
+@pytest.fixture(scope="module")
+def untouched():
+    return small()
 
 
 @pytest.mark.parametrize(
@@ -295,15 +302,54 @@ NORM = "resnet/block2/unit02/b/group_norm/beta"
         (lambda a: a.pop(NORM), f"Missing in the file: {NORM}"),
         (lambda a: a.update({"resnet/x": NORM}), "network: resnet/x"),
         (lambda a: a.update({NORM: np.ones(3)}), rf"'{NORM}' is \(3,\), but"),
+        (
+            lambda a: a.update({NORM: a[NORM] + 1j}),
+            f"'{NORM}' must be an array",
+        ),
+        (lambda a: a.update({NORM: a[NORM].astype("U")}), f"'{NORM}' must be"),
+        (lambda a: a.update({NORM: a[NORM].astype("O")}), f"'{NORM}' cannot"),
+        (
+            lambda a: a.update({NORM: a[NORM] * np.inf}),
+            f"'{NORM}' is not finite",
+        ),
+        (
+            lambda a: a.update({numbered(LAST): a[LAST]}),
+            f"'{LAST}' and '{numbered(LAST)}' are both",
+        ),
     ],
 )
-def test_files_that_do_not_fit(tmp_path, change, message):
+def test_files_that_do_not_fit(tmp_path, change, message, untouched):
     arrays = published_arrays()
     change(arrays)
     np.savez(tmp_path / "bit.npz", **arrays)
-    model = small()
-    before = model.get_weights()
+    before = untouched.get_weights()
     with pytest.raises(ValueError, match=message):
-        kd.models.load_bit_weights(model, tmp_path / "bit.npz")
-    for value, old in zip(model.get_weights(), before):
+        kd.models.load_bit_weights(untouched, tmp_path / "bit.npz")
+    for value, old in zip(untouched.get_weights(), before):
         np.testing.assert_array_equal(value, old)
+
+
+def test_arrays_of_other_dtypes(tmp_path):
+    dtypes = np.float64, np.float16, tf.bfloat16.as_numpy_dtype
+    arrays = {
+        name: array.astype(dtypes[number % 3])
+        for number, (name, array) in enumerate(published_arrays().items())
+    }
+    np.savez(tmp_path / "bit.npz", **arrays)
+    model = small()
+    kd.models.load_bit_weights(model, tmp_path / "bit.npz")
+    for name, variable in bit_weights._expected(model):
+        array = arrays[name].astype("float32").reshape(variable.shape)
+        np.testing.assert_array_equal(variable, array)
+
+
+@pytest.mark.parametrize("content", [b"", b"weights", b"PK\x03\x04", None])
+def test_files_of_other_kinds(tmp_path, content, untouched):
+    path = tmp_path / "bit.npz"
+    if content is None:
+        with open(path, "wb") as file:
+            np.save(file, np.ones(3))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} is no .npz file of weights"):
+        kd.models.load_bit_weights(untouched, path)

@@ -110,6 +110,30 @@ def test_merged_is_plain_and_gives_the_same(structure, kind, tmp_path):
         assert plain.get_layer("heads_shape").units == 2
 
 
+def test_names_of_merged_layers():
+    """Names that no layer may have, or that others have."""
+    inputs = keras.Input((8,))
+    x = layers.Dense(6, name="heads_a_b")(inputs)
+    tasks = {"a/b": 1, "a b": 2, "c": 1}
+    heads = multitask.Heads(tasks, name="heads", trainable=False)
+    model = keras.Model(inputs, heads(x))
+    plain = multitask.merged(model)
+    assert_same(plain(X), model(X))
+    assert {layer.name: layer.units for layer in plain.layers[1:]} == {
+        "heads_a_b": 6,
+        "heads_a_b_1": 1,
+        "heads_a_b_2": 2,
+        "heads_c": 1,
+    }
+    assert not plain.get_layer("heads_c").trainable
+
+
+def test_the_network_of_an_int8_file():
+    model, _ = network(STRUCTURES["decomposition"])
+    aware = kd.quantization.aware(model, calibration_data=X)
+    assert_same(aware(X), model(X), atol=0.1)
+
+
 def test_merged_returns_what_has_no_heads():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(6)])
     assert multitask.merged(model) is model

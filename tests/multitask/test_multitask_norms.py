@@ -40,6 +40,13 @@ def test_prox_is_the_least(name, kernel):
             np.testing.assert_allclose(x, kernel, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["nuclear", "l1"])
+def test_a_float64_amount_is_not_rounded(name):
+    amount = 0.7  # In float32: 0.699999988.
+    x = norms.prox(name, np.eye(3), amount).numpy()
+    np.testing.assert_allclose(np.diag(x), 1.0 - amount, rtol=1e-14)
+
+
 def test_exact_zeros():
     kernel = KERNELS["tall"]
     left = norms.prox("l1", kernel, 0.7).numpy()
@@ -53,10 +60,9 @@ def test_exact_zeros():
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_the_smooth_form(kernel):
-    """Its root squares to W W' + epsilon I, also where W has no full rank."""
-    root = norms.covariance_root(kernel, 0.01).numpy()
-    expected = kernel @ kernel.T + 0.01 * np.eye(len(kernel))
-    np.testing.assert_allclose(root @ root, expected, atol=1e-12)
+    """Of the root of W W' + epsilon I, also where W has no full rank."""
+    squares, axes = np.linalg.eigh(kernel @ kernel.T)
+    root = axes * np.sqrt(squares + 0.01) @ axes.T
     x = tf.Variable(kernel)
     with tf.GradientTape() as tape:
         value = norms.smooth_nuclear_squared(x, 0.01)

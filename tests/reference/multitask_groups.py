@@ -11,6 +11,16 @@ from keras_distill import multitask
 from keras_distill.multitask import norms
 
 
+def covariance_root(kernel, epsilon):
+    """`(W W' + epsilon I)^(1/2)`, `(features, features)`."""
+    # Not from eigenvalues of W W': squares lose half of the digits.
+    left, values, _ = ops.svd(kernel, full_matrices=False)
+    least = epsilon**0.5
+    added = ops.sqrt(ops.square(values) + epsilon) - least
+    identity = ops.eye(kernel.shape[0], dtype=kernel.dtype)
+    return ops.matmul(left * added, ops.transpose(left)) + least * identity
+
+
 def feature_transformation(hyperparameters, inputs, dtype):
     """The squared nuclear norm, its smooth form, and both for rows."""
     strength, step, epsilon = (
@@ -26,7 +36,7 @@ def feature_transformation(hyperparameters, inputs, dtype):
         )
 
     smoothed = cost(smooth)
-    root = norms.covariance_root(inputs["kernel"], epsilon)
+    root = covariance_root(inputs["kernel"], epsilon)
     return {
         **cost(make()),
         "prox": make().shrink(parts, step)["kernel"],

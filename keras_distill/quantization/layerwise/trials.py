@@ -9,6 +9,8 @@ from keras_distill.export.request import ExportRequest
 from keras_distill.export.request import RepresentativeDataset
 from keras_distill.export.temporary import temporary_folder
 from keras_distill.export.verification.comparison import Comparison
+from keras_distill.export.verification.comparison import answers
+from keras_distill.export.verification.comparison import compared_outputs
 from keras_distill.export.verification.labels import CLASSES
 from keras_distill.export.verification.labels import LABELS
 from keras_distill.export.verification.labels import LabelReader
@@ -45,13 +47,13 @@ class Trials:
     def __init__(self, student, batches, output, ignore_class, verbose):
         self._student = student
         self._batches = batches
-        self._output = output
         self._ignore_class = ignore_class
         self._network = KerasNetwork("student", student, None, "student")
         _, self._inputs = model_inputs.input_signature(student)
         data = [(x, y) for x, y, _ in batches]
         samples = sum(len(_first(x)) for x, _ in data)
         model_inputs.representative_samples(data, samples, self._inputs, "data")
+        self._output = self._compared_output(output)
         request = ExportRequest(
             student,
             "student.tflite",
@@ -63,6 +65,17 @@ class Trials:
         self._file = conversion.float_file(request)
         self._file.calibrate(request.samples, [], verbose)
         self.operators = self._file.operators
+
+    def _compared_output(self, output):
+        """The name of the one output that damages are about."""
+        x = self._network.input(self._batches[0][0])
+        names = compared_outputs(self._network(x), output, None)
+        if len(names) > 1:
+            raise ValueError(
+                f"The student has the outputs {names}, and damages are those "
+                "of one of them: sensitivity(output=...)."
+            )
+        return names[0]
 
     def quantizes(self, recipe):
         """Whether a recipe quantizes anything."""
@@ -91,12 +104,13 @@ class Trials:
                 self._network,
                 [file],
                 None,
-                LabelReader(self._student, self._ignore_class),
+                LabelReader(self._student, self._ignore_class, self._output),
                 self._output,
                 None,
             )
-            for batch in self._batches:
-                comparison.add(*batch)
+            for x, y, sample_weight in self._batches:
+                answered = answers(self._network, [file], None, x)
+                comparison.add(answered, y, sample_weight)
             parts = flatbuffer.size_parts(path)
         row = {
             **comparison.answers()[1],

@@ -50,6 +50,21 @@ def result(student):
     return kd.quantization.sensitivity(student, (X, Y), verbose=False)
 
 
+def test_one_of_several_outputs():
+    inputs = keras.Input((8,))
+    outputs = {"a": layers.Dense(3)(inputs), "b": layers.Dense(2)(inputs)}
+    model = keras.Model(inputs, outputs)
+    x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+    labels = {"a": np.zeros(16, int), "b": np.ones(16, int)}
+    batches = [(x, labels, None)]
+    with pytest.raises(ValueError, match="'a', 'b'.*sensitivity.output="):
+        trials.Trials(model, batches, None, None, False)
+    row = trials.Trials(model, batches, "b", None, False).run([])
+    assert row["divergence"] < 1e-9
+    wanted = np.mean(model(x)["b"].numpy().argmax(-1))
+    assert row["accuracy"] == pytest.approx(wanted)
+
+
 @pytest.mark.slow
 def test_rows(result, student):
     layers_and_bits = [(r["layer"], r["quantization"]) for r in result.rows]
