@@ -72,8 +72,14 @@ def weight_of_each_position(sample_weight, output_shape, loss):
         and _is_for_each_position(loss)
     ):
         return sample_weight
-    missing = len(output_shape) - 1 - len(sample_weight.shape)
-    return sample_weight[(..., *[None] * missing)]
+    positions = output_shape[1:-1]
+    missing = 1 + len(positions) - len(sample_weight.shape)
+    weight = sample_weight[(..., *[None] * missing)]
+    divided = getattr(loss, "reduction", None) == "mean_with_sample_weight"
+    if divided and missing > 0 and None not in positions:
+        # Keras divides by the sum of the weights: each position has one.
+        weight = keras.ops.multiply(weight, keras.ops.ones((1, *positions)))
+    return weight
 
 
 def _is_for_each_position(loss):

@@ -290,6 +290,15 @@ def test_weights_of_images_where_the_batch_is_as_large_as_a_row(loss):
     np.testing.assert_allclose(loss(y, output, weight), expected, rtol=1e-5)
 
 
+def test_weights_of_images_that_the_loss_divides_by():
+    loss = cross_entropy(reduction="mean_with_sample_weight")
+    y, output = labels(2, 4, 6) % CLASSES, normal(2, 4, 6, CLASSES)
+    weight = np.array([1.0, 3.0], "float32")
+    expected = loss(y, output, weight[:, None, None] * np.ones((2, 4, 6)))
+    weight = weight_of_each_position(weight, output.shape, loss)
+    np.testing.assert_allclose(loss(y, output, weight), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "loss",
     [
