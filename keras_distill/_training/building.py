@@ -38,7 +38,11 @@ def run_teacher(distiller, x, cached, y=None):
         return None
 
     whole = cached is not None and OF_TEACHERS not in cached
-    y = distiller.views.evaluation_labels(_as_tensors(y))
+    combinations = getattr(networks.teacher, "combinations", {}).values()
+    if any(combination.needs_labels for combination in combinations):
+        y = distiller.views.evaluation_labels(_as_tensors(y))
+    else:
+        y = None  # Sparse labels cannot be blended, and need not be.
 
     def run(own_precision):
         def teacher_pass(x):
