@@ -36,6 +36,7 @@ def public_objects():
         kd.metrics,
         kd.models,
         kd.multitask,
+        kd.optimizers,
         kd.quantization,
         kd.recipes,
         importlib.import_module("keras_distill.diagnosis"),
@@ -132,7 +133,13 @@ def taken_for_granted(blocks):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(n for n, e in EXAMPLES.items() if e))
 def test_examples_in_docstrings_run(name, run):
-    needs_data = "datasets.fashion_mnist", "datasets.load", "diagnose", "glyphs"
+    needs_data = (
+        "datasets.fashion_mnist",
+        "datasets.load",
+        "diagnose",
+        "glyphs",
+        "load_bit_weights",
+    )
     if name.endswith(needs_data):
         pytest.skip("needs the data set; the module's own tests run it")
     run(f"docstring of {name}", *EXAMPLES[name])

@@ -39,7 +39,11 @@ class StandardizedConv2D(layers.Conv2D):
         return super().convolution_op(inputs, ops.cast(wide, kernel.dtype))
 
 
-UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+UNITS: dict[int, tuple[int, ...]] = {
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 
 
 def bit_resnet(
@@ -92,12 +96,12 @@ def bit_resnet(
           consistent", 2022, and its code, google-research/big_vision,
           `models/bit_paper.py`.
     """
-    if isinstance(depth, int) and not isinstance(depth, bool):
-        units = UNITS[one_of("depth", depth, tuple(UNITS))]
-    else:
+    if isinstance(depth, Sequence):
         hint = "units of each stage, or 50, 101 or 152"
         units = checked_integers("depth", depth, length=4, hint=hint)
         depth = sum(3 * n for n in units) + 2
+    else:
+        units = UNITS[one_of("depth", depth, tuple(UNITS))]
     checked_integer("width", width)
     one_of("stem_padding", stem_padding, ("infinite", "zeros"))
     image = image_input(input_shape, classes)

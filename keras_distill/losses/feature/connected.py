@@ -18,6 +18,8 @@ class Connected:
         **kwargs: See `LayerPairLoss`.
     """
 
+    dtype: Any
+
     def __init__(self, *, connector: str | None = "auto", **kwargs: Any):
         super().__init__(**kwargs)
         self.connector = one_of(
