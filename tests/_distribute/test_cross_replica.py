@@ -41,8 +41,8 @@ def largest_difference(trained):
             "channels",
             "pearson",
             "sides",
+            "queue",
         ),
-        "queue",
     ],
 )
 def test_two_replicas_give_what_one_device_gives(name, largest_difference):

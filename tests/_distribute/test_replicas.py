@@ -25,10 +25,8 @@ def test_replicas_of_which_one_gets_nothing(compare):
     "scenario",
     [
         "weighted",
-        "connector_batch_norm",
         "own_teacher",
         "moving_teacher",
-        "pieces",
         "reused",
         "left_over_steps",
         "task_losses",
@@ -36,6 +34,8 @@ def test_replicas_of_which_one_gets_nothing(compare):
         "uncertainty",
         *nightly(
             "dynamic",
+            "connector_batch_norm",
+            "pieces",
             "compiled",
             "stock",
             "deployed",
