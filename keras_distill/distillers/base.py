@@ -189,6 +189,8 @@ class BaseDistiller(LoggedModel):
         check_class_weight(class_weight)
         check_labels_for_class_weight(class_weight, y is not None)
         self._first_batch.value.check_kind(x, y)
+        if self._tasks() and self._tasks().note_weights(sample_weight):
+            self.train_function = None
         x, sample_weight, class_weight = self._weigh_positions(
             x, y, sample_weight, class_weight
         )

@@ -154,6 +154,9 @@ def test_weights_of_a_task_weigh_its_labels_and_one_weight_weighs_all():
     assert logs["b_soft_targets_loss"] == pytest.approx(of_teacher["b"])
     logs = step(made, sample_weight=np.zeros(8))
     assert logs["loss"] == logs["b_soft_targets_loss"] == 0.0
+    # The kind of weights is that of each call.
+    logs = made.train_on_batch(X, Y, {"b": mask}, return_dict=True)
+    assert logs["b_soft_targets_loss"] == pytest.approx(of_teacher["b"])
 
 
 def test_losses_of_no_task_have_the_share_alpha():
