@@ -297,6 +297,8 @@ def test_every_loss_has_a_cost(example):
         for name in kd.losses.__all__
         if isinstance(getattr(kd.losses, name), type)
     } - {"DistillationLoss", "LayerPairLoss"}
+    # Sides of boxes are as many in both networks; here no layer is as wide.
+    classes -= {"LocalizationDistillation"}
     assert {row.loss_class for row in benchmark.ROWS} == classes
     labels = [row.label for row in benchmark.ROWS]
     assert len(set(labels)) == len(labels)

@@ -113,6 +113,7 @@ ROWS = [
     Row(losses.ChannelWise, LAST),
     Row(losses.PearsonFeature, LAST),
     Row(losses.MaskedGenerative, LAST),
+    Row(losses.MultiTaskFeature, LAST),
     Row(losses.VariationalInformation, STAGES),
     Row(losses.LayerAlignedVariationalInformation, STAGES, "all to all"),
     Row(
