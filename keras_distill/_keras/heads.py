@@ -98,8 +98,8 @@ def final_activation(model, output=None):
         return None
     if getattr(model, "is_black_box", False):
         return model.output_activation
-    if callable(getattr(model, "output_activation", None)):  # `kd.Teachers`
-        return model.output_activation(output)
+    if hasattr(model, "activation_of"):  # `kd.Teachers`
+        return model.activation_of(output)
     outputs = _tensors(model, output)
     if outputs is not None:
         return activation_of(outputs[0]) if len(outputs) == 1 else None

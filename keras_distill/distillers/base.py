@@ -137,8 +137,7 @@ class BaseDistiller(LoggedModel):
         x = self._first_batch.value.prepare(x, y, arguments)
         check_task_weights(self, sample_weight)
         sample_weight = completed_weights(self, sample_weight)
-        if self._tasks() and self._tasks().note_weights(sample_weight):
-            self.train_function = None
+        self._note_weights(sample_weight, "train_function")
         checks.warn_of_class_weight(self, class_weight)
         if validation_data is not None or validation_split:
             checks.check_teacher_metrics(self)
@@ -189,14 +188,19 @@ class BaseDistiller(LoggedModel):
         check_class_weight(class_weight)
         check_labels_for_class_weight(class_weight, y is not None)
         self._first_batch.value.check_kind(x, y)
-        if self._tasks() and self._tasks().note_weights(sample_weight):
-            self.train_function = None
+        self._note_weights(sample_weight, "train_function")
         x, sample_weight, class_weight = self._weigh_positions(
             x, y, sample_weight, class_weight
         )
         return super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict
         )
+
+    def _note_weights(self, sample_weight, function):
+        """Forgets a function that was traced with weights of another kind."""
+        tasks = self._tasks()
+        if tasks is not None and tasks.note_weights(sample_weight):
+            setattr(self, function, None)
 
     def _weigh_positions(self, x, y, sample_weight, class_weight, split=0.0):
         shape = self._networks().student_output_shape
@@ -232,8 +236,7 @@ class BaseDistiller(LoggedModel):
         check_labels_for_sample_weight(x, y, sample_weight)
         with self._in_evaluation():
             sample_weight = completed_weights(self, sample_weight)
-            if self._tasks() and self._tasks().note_weights(sample_weight):
-                self.test_function = None
+            self._note_weights(sample_weight, "test_function")
             return super().evaluate(
                 x,
                 y,

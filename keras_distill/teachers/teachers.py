@@ -159,7 +159,7 @@ class Teachers(keras.Model):
         """The networks of these teachers."""
         return [member.layer for member in self.live.values()]
 
-    def output_activation(self, name):
+    def activation_of(self, name):
         """The activation that a teacher ends in, as `final_activation`."""
         member = self.members.get(name)
         return None if member is None else _head(member)
