@@ -52,19 +52,7 @@ def weigh_positions(
         )
     weight = np.array(weights_of_labels(y, class_weight, output_shape))
     weight[math.floor(len(weight) * (1.0 - validation_split)) :] = 1.0
-    weight = weighed_arrays(weight, sample_weight)
-    return x, weight, None
-
-
-def weighed_arrays(weight, sample_weight):
-    """Returns the weight of each position's class times `sample_weight`."""
-    if sample_weight is None:
-        return weight
-    sample_weight = np.asarray(sample_weight, weight.dtype)
-    if sample_weight.shape == (*weight.shape, 1):
-        sample_weight = sample_weight[..., 0]
-    missing = (1,) * (weight.ndim - sample_weight.ndim)
-    return weight * sample_weight.reshape(*sample_weight.shape, *missing)
+    return x, np.asarray(_times(weight, sample_weight)), None
 
 
 def weighed_dataset(dataset, class_weight, output_shape):
@@ -73,16 +61,20 @@ def weighed_dataset(dataset, class_weight, output_shape):
 
     def weighed(x, y, sample_weight=None):
         weight = weights_of_labels(y, class_weight, output_shape)
-        if sample_weight is not None:
-            given = tf.cast(sample_weight, weight.dtype)
-            if given.shape.rank > weight.shape.rank:
-                given = given[..., 0]
-            while given.shape.rank < weight.shape.rank:
-                given = given[..., None]
-            weight = weight * given
-        return x, y, weight
+        return x, y, _times(weight, sample_weight)
 
     return dataset.map(weighed, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _times(weight, sample_weight):
+    """Multiplies weights of positions by those of samples or positions."""
+    if sample_weight is None:
+        return weight
+    given = ops.cast(sample_weight, keras.config.floatx())
+    if len(given.shape) > len(weight.shape):
+        given = ops.squeeze(given, axis=-1)
+    missing = len(weight.shape) - len(given.shape)
+    return weight * given[(..., *[None] * missing)]
 
 
 def weights_of_labels(y, class_weight, output_shape):
