@@ -614,6 +614,8 @@ def test_every_loss_is_compared(example):
     # Losses of maps and boxes: segmentation.py, docs/dense.md.
     elsewhere |= {"LocalizationDistillation"}
     elsewhere |= {"MaskedGenerative", "PearsonFeature"}
+    # Several tasks: docs/multitask.md.
+    elsewhere |= {"MultiTaskFeature"}
     assert compared == set(kd.losses.__all__) - bases - elsewhere
     # Each finds its layers in both networks, and has a weight for each loss.
     teacher = experiment.teacher_network()

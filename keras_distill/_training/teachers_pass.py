@@ -4,7 +4,7 @@ import warnings
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from keras_distill._training.teacher_pass import TeacherPass
 from keras_distill.losses.structures import as_list
@@ -119,7 +119,7 @@ class TeachersPass(TeacherPass):
 
             return run
 
-        return tf.switch_case(index, [branch(n) for n in combination.teachers])
+        return ops.switch(index, [branch(n) for n in combination.teachers])
 
     def _named(self, outputs, taken, drawn, stored, y):
         """Returns the output, and what losses read by its name."""
@@ -237,11 +237,13 @@ def _is_combination(layer):
 
 def _draw(combination, step):
     """Draws the place of one teacher, a function of seed and step."""
+    import tensorflow as tf
+
     seed = [combination.seed % 2**31, tf.cast(step, tf.int32)]
     draw = tf.random.stateless_uniform([], seed)
     bounds = np.cumsum(combination.weights_of_teachers)[:-1]
-    passed = draw >= tf.constant(bounds, tf.float32)
-    return tf.reduce_sum(tf.cast(passed, tf.int32))
+    passed = draw >= ops.convert_to_tensor(bounds, "float32")
+    return ops.sum(ops.cast(passed, "int32"))
 
 
 def _one_label(combination, y):
@@ -259,7 +261,7 @@ def _warn_of_unused(teachers, unused):
     for key in unused:
         model = teachers.members[key].layer
         size = sum(
-            int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size
+            int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
             for v in model.weights
         )
         warnings.warn(
