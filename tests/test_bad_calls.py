@@ -156,6 +156,8 @@ OF_ONE_CALL = {
     "kd.views.grouped_batches.batch_size": 16,
     "kd.report.write_report.path": f"{FOLDER.name}/report.html",
     "kd.datasets.load.split": "train",
+    "kd.datasets.published.name": "pets",
+    "kd.recipes.function_matching.samples": 8,
     "kd.recipes.Recipe.distillation_losses": {},
     "kd.Distiller.compile.loss": "mse",
     "kd.BlackBox.input_shape": (8, 8, 3),
@@ -177,6 +179,7 @@ ANY = {
 # Which calls are not made, and why.
 NOT_CALLED = {
     "kd.datasets.Images": "a result",
+    "kd.datasets.Published": "a result",
     "kd.datasets.Split": "a result",
     "kd.calibration.Reliability": "a result",
     "kd.export.Verification": "a result",

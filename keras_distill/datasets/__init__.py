@@ -12,9 +12,12 @@ from keras_distill.datasets.pipelines import batches
 from keras_distill.datasets.pipelines import steps_per_epoch
 from keras_distill.datasets.pipelines import subset
 from keras_distill.datasets.pipelines import with_fast_epoch_end
+from keras_distill.datasets.published_sets import Published
+from keras_distill.datasets.published_sets import published
 
 __all__ = [
     "Images",
+    "Published",
     "Split",
     "batches",
     "digits",
@@ -22,6 +25,7 @@ __all__ = [
     "fashion_mnist",
     "glyphs",
     "load",
+    "published",
     "read_images",
     "steps_per_epoch",
     "subset",

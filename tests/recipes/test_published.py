@@ -106,6 +106,31 @@ def test_defaults_are_those_of_the_configuration():
     assert made.views.mixup and made.views.flip
 
 
+def test_recipe_of_a_published_dataset():
+    made = kd.recipes.function_matching(dataset="pets", duration="long")
+    assert made.batch_size == 512 and made.warmup_steps == 1500
+    assert made.steps == 30_000 * 7  # 3312 images
+    assert made.learning_rate == 3e-3 and made.weight_decay == 1e-5
+    assert made.distillation_losses["soft_targets"].temperature == 2.0
+    # The images are crops already.
+    assert made.views.crop_area is None and made.views.mixup
+    assert made.views.image_size == (128, 128)
+    seen = made.views.student_preprocess(np.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(seen, [-1, 0, 1])
+    own = kd.recipes.function_matching(
+        160, dataset="sun397", epochs=7, warmup_steps=100
+    )
+    assert own.steps == 7 * 149 and own.views.image_size == (160, 160)
+    large = kd.recipes.function_matching(dataset="imagenet2012")
+    assert large.steps == 1200 * 307 and large.batch_size == 4096
+    assert large.views.image_size == (224, 224)
+
+
+def test_a_recipe_needs_the_number_of_images():
+    with pytest.raises(ValueError, match="`samples`.*`dataset`"):
+        kd.recipes.function_matching(32)
+
+
 @pytest.mark.parametrize(
     "scaling, factor", [("none", 1), ("linear", 1 / 64), ("square_root", 1 / 8)]
 )
