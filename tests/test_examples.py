@@ -392,6 +392,25 @@ def test_rows_of_function_matching(example):
     assert asked == named
 
 
+@pytest.mark.slow
+def test_published_function_matching_trains(example, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    recipe = kd.recipes.function_matching(
+        16, dataset="pets", samples=8, epochs=2, batch_size=4, warmup_steps=1
+    )
+    networks = [
+        kd.models.small_cnn((4, 4, 4), (16, 16, 3), 37, name=name)
+        for name in ("student", "teacher")
+    ]
+    with tfds.testing.mock_data(num_examples=5):
+        data = kd.datasets.published("pets", 16, batch_size=4)
+        found = example("papers/published_function_matching.py").train(
+            *networks, recipe, data, tmp_path, epochs=2
+        )
+    assert set(found) == {"accuracy", "loss"}
+    assert (tmp_path / "student.keras").exists()
+
+
 @pytest.mark.nightly
 def test_born_again_goes_on_where_it_stopped():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():

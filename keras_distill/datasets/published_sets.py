@@ -129,7 +129,7 @@ def published(
 
     Returns:
         A `Published`. Images are float32 `(batch, side, side, 3)` in [0, 1],
-        labels int32 `(batch,)`.
+        labels one-hot, float32 `(batch, classes)`: views blend them.
 
     Raises:
         ValueError: If the name is another, or a number is not positive.
@@ -151,7 +151,7 @@ def published(
     size = size or source.image_size
     batch_size = checked_integer("batch_size", batch_size)
     seed = checked_seed(seed, "`seed`")
-    files = [_files(source.builder, s, data_dir) for s in source.splits]
+    files = [_files(source, split, data_dir) for split in source.splits]
     side = round(size * source.shorter_side / source.image_size)
     centre = functools.partial(_centre, size=size, side=side)
     return Published(
@@ -163,15 +163,17 @@ def published(
     )
 
 
-def _files(builder, split, data_dir):
+def _files(source, split, data_dir):
     import tensorflow_datasets as tfds
 
     # Encoded images are shuffled: they take a tenth of the memory.
     decoders = tfds.decode.PartialDecoding(
         {"image": True, "label": True}, {"image": tfds.decode.SkipDecoding()}
     )
-    data = load(builder, split, data_dir, decoders=decoders)
-    return data.map(lambda e: (e["image"], tf.cast(e["label"], tf.int32)))
+    data = load(source.builder, split, data_dir, decoders=decoders)
+    return data.map(
+        lambda e: (e["image"], tf.one_hot(e["label"], source.classes))
+    )
 
 
 def _crops(files, size, batch_size, seed):

@@ -43,10 +43,11 @@ def test_batches_of_all_parts(name, monkeypatch):
         (x_test, y_test), *others = data.test
     assert x.shape == (2, 20, 20, 3) and x.dtype == tf.float32
     assert 0 <= np.min(x) and np.max(x) <= 1 and np.max(x) > 0.1
-    assert y.dtype == tf.int32 and y.shape == (2,)
+    assert y.dtype == tf.float32 and y.shape == (2, CLASSES[name])
+    np.testing.assert_array_equal(np.sum(y, axis=1), 1)
     np.testing.assert_array_equal(x, again[0])
     assert data.train.cardinality() == tf.data.INFINITE_CARDINALITY
-    assert x_test.shape == (2, 20, 20, 3) and y_test.shape == (2,)
+    assert x_test.shape == (2, 20, 20, 3) and y_test.shape == y.shape
     assert [len(label) for _, label in others] == [2, 1]
     source = SOURCES[name]
     assert asked[:3] == [(source.builder, split) for split in source.splits]
