@@ -69,7 +69,8 @@ class BornAgainExperiment:
             settings["home"], "generations", f"{data}_{seed}"
         )
         self.x, self.y, self.x_test, self.y_test = self.images()
-        self.steps = len(self.x) // BATCH_SIZE
+        self.batch_size = settings.get("batch_size", BATCH_SIZE)
+        self.steps = len(self.x) // self.batch_size
 
     def images(self):
         """All seeds have the same images of Fashion-MNIST; of the digits each
@@ -98,7 +99,7 @@ class BornAgainExperiment:
         return kd.datasets.batches(
             self.x,
             self.y,
-            BATCH_SIZE,
+            self.batch_size,
             seed=100 * self.seed + generation,
             first_epoch=first_epoch,
             drop_remainder=True,

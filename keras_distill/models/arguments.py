@@ -55,7 +55,7 @@ def blocks_of_depth(depth, per_block, others, stages=3):
     return (blocks,) * stages
 
 
-def blocks_per_stage(depth, blocks, default, per_block):
+def blocks_per_stage(depth, blocks, default, per_block, others=2):
     """Returns the blocks given, or those of `depth` or the default depth.
 
     Returns:
@@ -67,7 +67,7 @@ def blocks_per_stage(depth, blocks, default, per_block):
     """
     if blocks is None:
         depth = default if depth is None else depth
-        return blocks_of_depth(depth, per_block, 2), str(depth)
+        return blocks_of_depth(depth, per_block, others), str(depth)
     if depth is not None:
         raise ValueError(
             "Give depth or blocks, not both: the depth follows from the "

@@ -32,6 +32,24 @@ def test_has_the_weights_of_the_paper(depth, growth, millions):
     assert len(weighted) == depth
 
 
+# Table 1 of the born-again paper, and what is near its fourth.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "blocks, growth, classes, millions",
+    [
+        (15, 60, 100, "16.12"),
+        (13, 80, 10, "22.41"),
+        pytest.param(13, 120, 100, "50.47", marks=pytest.mark.nightly),
+        (18, 33, 10, "6.62"),
+    ],
+)
+def test_weights_of_born_again_networks(blocks, growth, classes, millions):
+    model = kd.models.densenet_bc(
+        blocks=(blocks,) * 3, growth=growth, stem_filters=16, classes=classes
+    )
+    assert f"{trainable(model) / 1e6:.2f}" == millions
+
+
 def test_blocks_add_maps_and_transitions_leave_half():
     model = kd.models.densenet_bc(16, 6)
     shapes = {layer.name: layer.output.shape[1:] for layer in model.layers}
@@ -42,6 +60,16 @@ def test_blocks_add_maps_and_transitions_leave_half():
     assert shapes["stage2_block1_2_conv"] == (16, 16, 6)
     assert shapes["stage2"] == (16, 16, 12)
     assert shapes["stage3"] == (8, 8, 24)
+
+
+def test_blocks_of_each_stage():
+    model = kd.models.densenet_bc(blocks=(1, 2), growth=4, stem_filters=6)
+    shapes = {layer.name: layer.output.shape[1:] for layer in model.layers}
+    assert shapes["stem_conv"] == (32, 32, 6)
+    assert shapes["stage1"] == (32, 32, 5)
+    assert shapes["stage2"] == (16, 16, 13)
+    with pytest.raises(ValueError, match="depth or blocks, not both"):
+        kd.models.densenet_bc(16, blocks=(2, 2, 2))
 
 
 @pytest.mark.parametrize("compression, maps", [(1, 24), (0.3, 7), (0.01, 1)])
