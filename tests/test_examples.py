@@ -411,6 +411,25 @@ def test_published_function_matching_trains(example, tmp_path):
     assert (tmp_path / "student.keras").exists()
 
 
+@pytest.mark.slow
+def test_residual_students_can_share_layers_of_their_dense_teacher(example):
+    tables = example("papers/born_again_tables.py")
+
+    def shapes(row):
+        model = row.small((14, 14, 1), 10)
+        return [model.get_layer(n).kernel.shape for n in row.shared or shared]
+
+    shared = ("stem_conv", "logits")
+    teacher = shapes(tables.OF_TEACHER)
+    students = [row for row in tables.TABLES[5] if row.shared]
+    assert len(students) == 6
+    assert all(shapes(row) == teacher for row in students)
+    # As published: the maps at the ends of the stages are the teacher's.
+    assert tables.stages_of_densenet(15, 60) == (458, 679, 1579)
+    columns = tables.columns_of(2)
+    assert columns[0] == "Teacher" and columns[-1] == "Ens*3"
+
+
 @pytest.mark.nightly
 def test_born_again_goes_on_where_it_stopped():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
