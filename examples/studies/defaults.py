@@ -83,6 +83,7 @@ def rule(setting, images):
         steps=setting.steps,
         batch_size=defaults_experiment.BATCH_SIZE,
         unlabelled=images - setting.images if setting.unlabelled else 0,
+        student=defaults_experiment.STUDENTS[setting.student]((14, 14, 1), 10),
     )
     return Configuration(chosen.temperature, chosen.alpha)
 

@@ -33,6 +33,17 @@ def batch_normalizations(model):
     ]
 
 
+def has_normalization(model):
+    """Whether a layer normalizes features between the others."""
+    kinds = (
+        keras.layers.BatchNormalization,
+        keras.layers.GroupNormalization,
+        keras.layers.LayerNormalization,
+        keras.layers.RMSNormalization,
+    )
+    return any(isinstance(x, kinds) for x in flatten_layers(model))
+
+
 def takes_training(model):
     """Whether the `call` of a model or layer has a `training` argument."""
     return model._call_has_training_arg

@@ -13,16 +13,14 @@ import keras
 from keras_distill import losses
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
+from keras_distill._arguments import checked_model
+from keras_distill._keras.layers import has_normalization
 
 # Adam with half a cosine; students of 2 000 to 200 000 parameters.
 LEARNING_RATE = 3e-3
-# (passes, steps, temperature): the first row that is reached.
-_TEMPERATURES = (
-    (100, 2000, 4.0),
-    (100, 600, 2.0),
-    (30, 2000, 2.0),
-    (0, 0, 1.0),
-)
+# From so many passes and steps on, the higher temperature.
+_PASSES, _STEPS = 30, 600
+_LOW, _HIGH = 1.0, 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,19 +73,25 @@ def settings(
     unlabelled: int = 0,
     labels: bool = True,
     random_views: bool = False,
+    student: keras.Model | None = None,
 ) -> Settings:
     """Chooses temperature and alpha by a rule, without training anything.
 
     The temperature depends on how often each image is seen,
 
-        passes = steps * batch_size / (samples + unlabelled)
+        normalized = True
+    if student is not None:
+        normalized = has_normalization(checked_model("student", student))
+    passes = steps * batch_size / (samples + unlabelled)
 
-    and on the steps: it is 4 from 100 passes and 2000 steps on, 2 from 100
-    passes and 600 steps or 30 passes and 2000 steps on, and 1 below. A student
-    that has seen each image a hundred times has learned the labels by heart.
-    At temperature 1 a teacher that is sure of itself says little more than the
+    and on the steps: it is 4 from 30 passes and 600 steps on, and 1 below. A
+    student that sees each image so often learns the labels by heart. At
+    temperature 1 a teacher that is sure of itself says little more than the
     labels, and at a higher one it says which other classes an image resembles.
     In a short training there is no time for that.
+
+    Students without normalization layers are an exception: those measured were
+    better at temperature 1 whatever the passes (docs/settings.md).
 
     With random crops no image is seen twice, nothing is learned by heart, and
     the label may not be right for the crop: temperature and alpha are 1. With
@@ -103,6 +107,8 @@ def settings(
         labels: Whether the `samples` have labels. Defaults to `True`.
         random_views: Whether both networks see random crops, as of
             `kd.views.FunctionMatching`. Defaults to `False`.
+        student: The student, to see whether it has normalization layers.
+            Defaults to `None`: it has.
 
     Returns:
         The `Settings`.
@@ -125,13 +131,17 @@ def settings(
     checked_integer("unlabelled", unlabelled, least=0)
     checked_boolean("labels", labels)
     checked_boolean("random_views", random_views)
+    normalized = True
+    if student is not None:
+        normalized = has_normalization(checked_model("student", student))
     passes = steps * batch_size / (samples + unlabelled)
-    temperature = next(
-        row[2] for row in _TEMPERATURES if passes >= row[0] and steps >= row[1]
-    )
+    temperature = _HIGH if passes >= _PASSES and steps >= _STEPS else _LOW
     why_temperature = (
         f"each image is seen {_rounded(passes)} times in {steps} steps"
     )
+    if temperature > _LOW and not normalized:
+        temperature = _LOW
+        why_temperature = "the student has no normalization layers"
     without = unlabelled or not labels
     why_alpha = (
         "the teacher labels the images that have no label"

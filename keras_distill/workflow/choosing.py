@@ -37,6 +37,7 @@ def choose(run, bar):
             batch_size=settings["batch_size"],
             unlabelled=0 if data.unlabelled is None else len(data.unlabelled),
             labels=labels,
+            student=run.student(),
         )
         for name in CHOSEN[:3]:
             why = rule.why.get(name, "the rule of kd.recipes.settings")

@@ -7,10 +7,10 @@ import keras_distill as kd
 @pytest.mark.parametrize(
     "samples, steps, temperature",
     [
-        (2000, 600, 1.0),
+        (2000, 400, 1.0),
         (20000, 2400, 1.0),
-        (20000, 8000, 2.0),
-        (500, 600, 2.0),
+        (2000, 600, 4.0),
+        (20000, 8000, 4.0),
         (2000, 2400, 4.0),
         (500, 8000, 4.0),
     ],
@@ -20,6 +20,21 @@ def test_temperature_follows_passes_and_steps(samples, steps, temperature):
     assert chosen.temperature == temperature
     assert chosen.alpha == 0.5
     assert chosen.passes == steps * 128 / samples
+
+
+@pytest.mark.parametrize("batch_norm, temperature", [(False, 1), (True, 4)])
+def test_a_student_without_normalization_takes_the_low_one(
+    batch_norm, temperature
+):
+    student = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    if batch_norm:
+        inner = keras.Sequential([keras.layers.BatchNormalization()])
+        student.add(inner)
+    chosen = kd.recipes.settings(
+        samples=2000, steps=2400, batch_size=128, student=student
+    )
+    assert chosen.temperature == temperature
+    assert ("normalization" in chosen.why["temperature"]) != batch_norm
 
 
 def test_images_without_labels_are_seen_less_often_and_need_no_alpha():

@@ -90,7 +90,6 @@ def candidates(rule, image_size, teacher, student, labels):
         rule.learning_rate,
         why="the rule of kd.recipes.settings",
     )
-    lower = max(1.0, first.temperature / 2)
     tried = [first]
     if image_size is not None and rule.passes >= PASSES_FOR_CROPS:
         views = FunctionMatching(
@@ -106,13 +105,12 @@ def candidates(rule, image_size, teacher, student, labels):
                 why=f"images are seen {rule.passes:.0f} times",
             )
         )
-    other = lower if lower < first.temperature else 2.0
     tried.append(
         dataclasses.replace(
             first,
             name="temperature",
-            temperature=other,
-            why="the neighbour of the rule's temperature",
+            temperature=1.0 if rule.temperature > 1 else 4.0,
+            why="the other temperature of the rule",
         )
     )
     if labels:

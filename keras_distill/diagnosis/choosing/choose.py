@@ -139,6 +139,7 @@ def choose(
         batch_size=batch_size,
         unlabelled=extra,
         labels=y is not None,
+        student=student,
     )
     of_student = Classifier(student, _same, x[:2], "student", "choose")
     if y is not None:

@@ -33,10 +33,10 @@ class SoftTargets(ResponseLoss):
     its two-outcome divergence (as in `keras.losses.BinaryCrossentropy`).
 
     Args:
-        temperature: T, a positive number. Defaults to 1, the best of 1, 2
-            and 4 for small students (README, "What to expect when") and the
-            value of Beyer et al. 2022. Tian et al. 2020 use 4 on CIFAR-100,
-            Sun et al. 2024 use 2.
+        temperature: T, a positive number. Defaults to 1, the value of Beyer et
+            al. 2022, for images that are seen a few times or have no label.
+            Take 4 (as Tian et al. 2020) if you have labels and train for 30
+            passes or more: `kd.recipes.settings` is the rule.
         form: `"kl"` or `"cross_entropy"`, which adds the teacher's entropy and
             has the same gradient. Defaults to `"kl"`.
         direction: `"forward"`, the paper's, or `"reverse"` (`"kl"` only).
