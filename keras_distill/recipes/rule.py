@@ -93,10 +93,10 @@ def settings(
     Students without normalization layers are an exception: those measured were
     better at temperature 1 whatever the passes (docs/settings.md).
 
-    With random crops no image is seen twice, nothing is learned by heart, and
-    the label may not be right for the crop: temperature and alpha are 1. With
-    unlabelled images alpha is 1 too: the teacher labels all of them. Otherwise
-    it is 0.5. `kd.choose` begins with this rule, and measures.
+    Alpha is 0.5. It is 1 with unlabelled images, since the teacher labels all
+    of them, and with random crops at temperature 1, since the label may not be
+    right for what is left of the image. `kd.choose` begins with this rule, and
+    measures.
 
     Args:
         samples: The number of labelled training images, or of all if none has
@@ -142,19 +142,14 @@ def settings(
     if temperature > _LOW and not normalized:
         temperature = _LOW
         why_temperature = "the student has no normalization layers"
-    without = unlabelled or not labels
-    why_alpha = (
-        "the teacher labels the images that have no label"
-        if without
-        else "labels and teacher count alike"
-    )
-    if random_views:
-        temperature = 1.0
-        why_temperature = "no crop is seen twice"
-        why_alpha = "the teacher labels what is in the crop"
+    alpha, why_alpha = 0.5, "labels and teacher count alike"
+    if unlabelled or not labels:
+        alpha, why_alpha = 1.0, "the teacher labels what has no label"
+    elif random_views and temperature == _LOW:
+        alpha, why_alpha = 1.0, "the teacher labels what is in the crop"
     return Settings(
         temperature=temperature,
-        alpha=1.0 if without or random_views else 0.5,
+        alpha=alpha,
         learning_rate=LEARNING_RATE,
         passes=passes,
         why={

@@ -44,6 +44,14 @@ def test_images_without_labels_are_seen_less_often_and_need_no_alpha():
     assert kd.recipes.settings(**numbers, labels=False).alpha == 1.0
 
 
+def test_labels_of_crops_count_at_the_high_temperature_only():
+    numbers = {"samples": 2000, "batch_size": 128, "random_views": True}
+    few = kd.recipes.settings(**numbers, steps=400)
+    many = kd.recipes.settings(**numbers, steps=2400)
+    assert (few.temperature, few.alpha) == (1.0, 1.0)
+    assert (many.temperature, many.alpha) == (4.0, 0.5)
+
+
 def test_what_the_distiller_takes():
     chosen = kd.recipes.settings(samples=500, steps=2400, batch_size=128)
     arguments = chosen.distiller_arguments()

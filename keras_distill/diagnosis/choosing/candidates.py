@@ -99,8 +99,7 @@ def candidates(rule, image_size, teacher, student, labels):
             dataclasses.replace(
                 first,
                 name="crops",
-                temperature=1.0,
-                alpha=1.0,
+                alpha=1.0 if first.temperature == 1 else first.alpha,
                 views=views,
                 why=f"images are seen {rule.passes:.0f} times",
             )
