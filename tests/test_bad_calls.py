@@ -147,6 +147,7 @@ NEEDED = {
     "budget": lambda: {"macs": 1e5},
     "input_shape": lambda: (8, 8, 1),
     "classes": lambda: 10,
+    "vocabulary": lambda: 10,
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],
