@@ -1,8 +1,8 @@
 """What attention layers compute inside: scores, and which positions count.
 
-Relies on, in Keras 3.12.4 and 3.15.1: the method `_compute_attention` of
-`MultiHeadAttention` and `GroupQueryAttention`, which gets projected queries and
-keys, and the mask that joins all others.
+Relies on, in Keras 3.12.4 and 3.15.1: `MultiHeadAttention._compute_attention`,
+`GroupedQueryAttention._compute_attention`. They get projected queries and keys,
+and the mask that joins all others.
 """
 
 import contextlib
@@ -104,6 +104,9 @@ def _scores_recorded(layer, record):
                 mask = _both(mask, ops.swapaxes(attended, 2, 3))
         if given.get("use_causal_mask"):
             mask = _both(mask, _causal(scores))
+        if mask is not None:  # For each sample: batches may be cut.
+            samples = ops.shape(scores)[0]
+            mask = _both(mask, ops.ones((samples, 1, 1, 1), "bool"))
         record(scores, lambda: _probabilities(scores, mask), mask)
         return method(*args, **kwargs)
 

@@ -149,8 +149,12 @@ class Taps:
             name: self._pick(name, layer, index, calls)
             for name, (layer, index) in self._layers.items()
         }
-        sequences = [x for n, x in taken.items() if n not in self._attention]
-        _mask_padding(sequences, inputs)
+        padding = None
+        if isinstance(inputs, dict):
+            padding = inputs.get("padding_mask")
+        if padding is not None:
+            for name, tensor in taken.items():
+                _mask_padding(tensor, padding, name in self._attention)
         return output, taken
 
     def shapes(self) -> tuple[Any, dict[str, tuple]] | None:
@@ -262,11 +266,18 @@ def _mask_recorder(outputs, layer):
     return record
 
 
-def _mask_padding(tensors, inputs):
+def _mask_padding(tensor, padding, is_attention):
     """Attaches an input `"padding_mask"`, as the networks of keras-hub have it,
-    to tensors of the same positions without a mask."""
-    padding = inputs.get("padding_mask") if isinstance(inputs, dict) else None
-    for tensor in tensors if padding is not None else ():
-        sequence = len(tensor.shape) > 2 and tensor.shape[1] == padding.shape[1]
-        if sequence and mask_of(tensor) is None:
-            masked(tensor, keras.ops.cast(padding, "bool"))
+    to a tensor of the same positions without a mask.
+
+    Of attention scores it is the padding of the queries; they have a mask.
+    """
+    axis, mask = 2 if is_attention else 1, mask_of(tensor)
+    fits = len(tensor.shape) > axis + 1
+    fits = fits and tensor.shape[axis] == padding.shape[1]
+    if not fits or (mask is None) == is_attention:
+        return
+    padding = keras.ops.cast(padding, "bool")
+    if is_attention:
+        padding = keras.ops.logical_and(mask, padding[:, None, :, None])
+    masked(tensor, padding)
