@@ -122,6 +122,8 @@ def _softmax_recorded(layer, record):
     def handler(softmax, method, inputs, mask=None):
         probabilities = method(inputs, mask)
         counted = inputs > _MASKED_OUT
+        if len(inputs.shape) == 4:
+            counted = ops.any(counted, axis=1, keepdims=True)
         counted = _both(mask, counted)
         record(inputs, lambda: probabilities, counted)
         return probabilities

@@ -255,69 +255,65 @@ def transformer(depth, width, heads, **options):
     )
 
 
-def logs(student, teacher, made, x=IDS, **options):
+def logs(student, teacher, made, x=IDS):
+    """The losses of one step that changes nothing."""
+    made = made if isinstance(made, dict) else {"d": made}
     distiller = kd.Distiller(
-        student=student,
-        teacher=teacher,
-        distillation_losses={"d": made},
-        alpha=0.5,
+        student=student, teacher=teacher, distillation_losses=made
     )
-    distiller.compile(keras.optimizers.SGD(0.0), crossentropy(), **options)
-    return distiller.fit(x, LABELS, verbose=0).history["d_loss"][0]
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy())
+    history = distiller.fit(x, LABELS, verbose=0).history
+    values = [history[f"{name}_loss"][0] for name in made]
+    return values if len(values) > 1 else values[0]
 
 
+@pytest.mark.slow
 def test_padding_is_in_no_term():
     # Without dropout a step sees what the taps see.
-    teacher = transformer(4, 8, 2, dropout=0.0)
-    student = transformer(2, 4, 2, dropout=0.0)
+    teacher = transformer(2, 8, 2, dropout=0.0)
+    student = transformer(1, 4, 2, dropout=0.0)
     found = kd.taps.suggest(teacher, student)
-    present = (IDS > 0).astype("float32")
-    last = {
-        "teacher_layer_name": found.teacher_attention_names[-1],
-        "student_layer_name": found.student_attention_names[-1],
+    assert found.teacher_layer_names == ["embeddings", "block2"]
+    layers = {
+        "teacher_layer_name": found.teacher_layer_names,
+        "student_layer_name": found.student_layer_names,
     }
+    attention = {
+        "teacher_layer_name": found.teacher_attention_names,
+        "student_layer_name": found.student_attention_names,
+    }
+    made = {
+        "hidden": losses.HiddenStates(**layers),
+        "scores": losses.AttentionProbabilities(**attention),
+        "probabilities": losses.AttentionProbabilities(
+            form="probabilities", **attention
+        ),
+        "relation": losses.AttentionRelation(heads=4, **attention),
+    }
+    values = logs(student, teacher, made)
+    kernel = made["hidden"].trainable_variables[0].numpy()
+    present = (IDS > 0).astype("float32")
 
-    def taken(model, names):
-        return {
-            n: np.asarray(x)
-            for n, x in kd.taps.Taps(model, names)(IDS)[1].items()
-        }
+    def of_hidden(t, s):
+        return np.mean((s @ kernel - t) ** 2, axis=-1)
 
-    loss = losses.HiddenStates(
-        teacher_layer_name=found.teacher_layer_names,
-        student_layer_name=found.student_layer_names,
-    )
-    value = logs(student, teacher, loss)
-    t = taken(teacher, found.teacher_layer_names)
-    s = taken(student, found.student_layer_names)
-    kernel = loss.trainable_variables[0].numpy()
-    expected = sum(
-        mean_where(np.mean((s[b] @ kernel - t[a]) ** 2, axis=-1), present)
-        for a, b in zip(t, s)
-    )
-    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    def of_relations(t, s):
+        return relations(t, s, 4, present)
 
-    for form in ("scores", "probabilities"):
-        value = logs(
-            student, teacher, losses.AttentionProbabilities(form=form, **last)
+    def of_attention(t, s):
+        return (t - s) ** 2
+
+    for (name, loss), value in zip(made.items(), values):
+        distance = of_hidden if name == "hidden" else of_attention
+        distance = of_relations if name == "relation" else distance
+        counted = pairs(present) if distance is of_attention else present
+        _, t = kd.taps.Taps(teacher, loss.teacher_layer_name)(IDS)
+        _, s = kd.taps.Taps(student, loss.student_layer_name)(IDS)
+        expected = sum(
+            mean_where(distance(np.asarray(t[a]), np.asarray(s[b])), counted)
+            for a, b in zip(t, s)
         )
-        name = f"attention/{form}"
-        t = taken(teacher, [f"block4/{name}"])[f"block4/{name}"]
-        s = taken(student, [f"block2/{name}"])[f"block2/{name}"]
-        expected = mean_where((t - s) ** 2, pairs(present))
-        np.testing.assert_allclose(value, expected, rtol=1e-4)
-
-    loss = losses.AttentionRelation(heads=4, **last)
-    value = logs(student, teacher, loss)
-    t, s = (
-        taken(teacher, loss.teacher_layer_name),
-        taken(student, loss.student_layer_name),
-    )
-    expected = sum(
-        mean_where(relations(t[a], s[b], 4, present), present)
-        for a, b in zip(t, s)
-    )
-    np.testing.assert_allclose(value, expected, rtol=1e-3)
+        np.testing.assert_allclose(value, expected, rtol=1e-3, err_msg=name)
 
 
 def without_mask(model):
@@ -328,6 +324,7 @@ def without_mask(model):
     return keras.Model.from_config(config)
 
 
+@pytest.mark.slow
 def test_the_teachers_padding_counts_where_the_student_has_none():
     teacher, student = transformer(2, 4, 2), transformer(1, 4, 2, dropout=0.0)
     student = without_mask(student)
@@ -345,6 +342,7 @@ def test_the_teachers_padding_counts_where_the_student_has_none():
     np.testing.assert_allclose(value, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_padding_that_differs():
     student = transformer(1, 4, 2)
     ids = keras.Input((6,), dtype="int32", name="other")
@@ -388,12 +386,11 @@ def test_other_heads_are_for_relations():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_and_xla(policy):
+def test_half_precision_and_xla():
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy("mixed_float16")
     try:
-        teacher, student = transformer(4, 8, 2), transformer(2, 8, 2)
+        teacher, student = transformer(2, 8, 2), transformer(1, 8, 2)
     finally:
         keras.config.set_dtype_policy(before)
     found = kd.taps.suggest(teacher, student)
@@ -421,17 +418,17 @@ def test_half_precision_and_xla(policy):
 
 @pytest.mark.slow
 def test_a_distiller_is_loaded_with_its_taps(tmp_path):
-    teacher, student = transformer(4, 8, 2), transformer(2, 4, 2)
+    teacher, student = transformer(2, 8, 2), transformer(1, 4, 2)
     attention = {
-        "teacher_layer_name": "block4/attention",
-        "student_layer_name": "block2/attention",
+        "teacher_layer_name": "block2/attention",
+        "student_layer_name": "block1/attention",
     }
     distiller = kd.Distiller(
         student=student,
         teacher=teacher,
         distillation_losses=[
             losses.HiddenStates(
-                teacher_layer_name="block4", student_layer_name="block2"
+                teacher_layer_name="block2", student_layer_name="block1"
             ),
             losses.AttentionProbabilities(**attention),
             losses.AttentionRelation(heads=4, **attention),

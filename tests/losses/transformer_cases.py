@@ -7,12 +7,11 @@ from feature_cases import features
 from keras_distill import losses
 
 HIDDEN = functools.partial(features, losses.HiddenStates)
+INSIDE = {"drop_in": "keras.distillation takes no taps inside of layers"}
 ATTENTION = functools.partial(
-    features,
-    losses.AttentionProbabilities,
-    skip={"drop_in": "keras.distillation takes no taps inside of layers"},
+    features, losses.AttentionProbabilities, skip=INSIDE
 )
-RELATION = functools.partial(features, losses.AttentionRelation)
+RELATION = functools.partial(features, losses.AttentionRelation, skip=INSIDE)
 
 
 def within(name, *shapes):

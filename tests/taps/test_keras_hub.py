@@ -7,7 +7,7 @@ from networks import crossentropy
 
 import keras_distill as kd
 
-keras_hub = pytest.importorskip("keras_hub")
+keras_hub = pytest.importorskip("keras_hub", exc_type=ImportError)
 pytestmark = pytest.mark.slow
 
 IDS = np.array([[3, 1, 4, 2, 0, 0], [5, 9, 0, 0, 0, 0]], "int32")
