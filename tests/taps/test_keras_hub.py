@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from networks import crossentropy
 
 import keras_distill as kd
@@ -133,7 +134,8 @@ def test_a_teacher_that_takes_the_text():
         ],
     )
     distiller.compile("sgd", crossentropy())
-    texts = np.array(["one two", "four"])
+    texts = ["one two", "four"]
     x = {"text": texts, "ids": np.asarray(words(texts))}
-    history = distiller.fit(x, LABELS, verbose=0).history
+    dataset = tf.data.Dataset.from_tensor_slices((x, LABELS)).batch(2)
+    history = distiller.fit(dataset, verbose=0).history
     assert np.isfinite(history["loss"]).all()
