@@ -58,7 +58,7 @@ FREE_TEXT = (
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
     "title data_dir class_names directory shared_layers font_directory "
-    "teacher_class_names version cache_directory"
+    "teacher_class_names version cache_directory projections"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
