@@ -35,8 +35,8 @@ class AttentionRelation(LayerPairLoss):
 
     Args:
         teacher_layer_name: An attention layer such as `"block4/attention"`, or
-            a list of them. The paper takes one: the last layer of a teacher of
-            12, and layer 21 of one of 24.
+            a list of them. The paper takes one: the last of a teacher of 12
+            layers, and an upper one (21 of BERT's, 19 of RoBERTa's) of 24.
         student_layer_name: The same, paired one to one; usually the last.
         heads: Number of relation heads; a divisor of both widths. The paper
             has 48 for a teacher of 12 heads (of 768) and 64 for one of 16 (of
@@ -75,7 +75,7 @@ class AttentionRelation(LayerPairLoss):
 
     Reference:
         Wang et al., "MiniLMv2: Multi-Head Self-Attention Relation Distillation
-        for Compressing Pretrained Transformers", 2021, eqs. 4 to 7.
+        for Compressing Pretrained Transformers", 2021, section 3.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class HiddenStates(LayerPairLoss):
             one; of a longer list of the teacher's, `layer_mapping` chooses.
         layer_mapping: Which of N layers teaches layer m of M. `"uniform"`:
             layer `m N / M`, rounded down. `"last"`: the last M. Defaults to
-            `"uniform"`, the best of the paper's three (table 5).
+            `"uniform"`, the paper's.
         embeddings: Whether both lists begin with the embeddings, which are
             paired and not counted as a layer. Only lists of unlike length
             need it. Defaults to `False`.
