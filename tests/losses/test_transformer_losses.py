@@ -360,6 +360,7 @@ def test_padding_that_differs():
     assert np.isfinite(logs(student, teacher, loss, {"ids": IDS, "other": IDS}))
 
 
+@pytest.mark.slow
 def test_sequences_of_unlike_length():
     longer = kd.models.transformer_classifier(
         20, 3, length=8, depth=1, width=4, heads=2
