@@ -386,7 +386,7 @@ def test_other_heads_are_for_relations():
         logs(*networks, losses.AttentionProbabilities(**names))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_half_precision_and_xla():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
