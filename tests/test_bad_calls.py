@@ -58,7 +58,7 @@ FREE_TEXT = (
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
     "title data_dir class_names directory shared_layers font_directory "
-    "teacher_class_names version cache_directory"
+    "teacher_class_names version cache_directory projections"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
@@ -147,6 +147,7 @@ NEEDED = {
     "budget": lambda: {"macs": 1e5},
     "input_shape": lambda: (8, 8, 1),
     "classes": lambda: 10,
+    "vocabulary": lambda: 10,
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],
