@@ -46,7 +46,7 @@ WRONG = {
 # Numbers of this name may be 0, and texts of this name are free.
 MAY_BE_0 = (
     "alpha beta brightness clip_norm epoch feature_weight first_epoch fold "
-    "gamma "
+    "gamma highways "
     "cross_entropy_weight dropout latency_runs logit_weight max_accuracy_drop "
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
@@ -159,6 +159,9 @@ OF_ONE_CALL = {
     "kd.recipes.Recipe.distillation_losses": {},
     "kd.Distiller.compile.loss": "mse",
     "kd.BlackBox.input_shape": (8, 8, 3),
+    "kd.models.with_distillation_token.model": kd.models.vision_transformer(
+        (8, 8, 1), 10, patch_size=4, width=4, depth=1, heads=2
+    ),
     "kd.Teachers.teachers": {"a": network("teacher"), "b": network()},
     "kd.teachers.Combination.teachers": ["a", "b"],
 }
