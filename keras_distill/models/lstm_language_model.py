@@ -95,7 +95,7 @@ def lstm_language_model(
     x = lstm_layers(x, units, layers, dropout, stateful)
     if tied:
         x = embedding(x, reverse=True)
-        logits = keras_layers.Identity(name="logits")(x)
+        logits = keras_layers.Activation("linear", name="logits")(x)
     else:
         logits = keras_layers.Dense(
             vocabulary, kernel_initializer=uniform(units), name="logits"
