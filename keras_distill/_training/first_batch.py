@@ -23,6 +23,9 @@ from keras_distill._data.sources import no_batch
 from keras_distill._data.sparse import as_tensor
 from keras_distill._data.sparse import first_rows
 from keras_distill._data.sparse import number_of_rows
+from keras_distill._data.streams import check_rows
+from keras_distill._data.streams import check_streams
+from keras_distill._data.streams import of_one_replica as first_streams
 from keras_distill._data.values import check_images
 from keras_distill._data.values import check_sample_weight
 from keras_distill._training.apart import check_apart
@@ -30,9 +33,6 @@ from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
 from keras_distill._training.positions import check_positions
 from keras_distill._training.positions import weight_of_each_position
-from keras_distill._training.streams import check_rows
-from keras_distill._training.streams import check_streams
-from keras_distill._training.streams import of_one_replica as first_streams
 from keras_distill._training.task_checks import check_compared
 from keras_distill._training.task_checks import check_sparse_labels
 from keras_distill._training.task_checks import check_task_labels

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_distill._keras.recurrent_states import RecurrentStates
 from keras_distill._keras.trainer import Trainer
-from keras_distill._training.recurrent_states import RecurrentStates
 
 
 class StreamTrainer(Trainer):
@@ -35,7 +35,7 @@ class StreamTrainer(Trainer):
 
     def _check_streams(self, data, batch_size=None):
         """Raises for data of an evaluation that are not whole streams."""
-        from keras_distill._training.streams import check_streams
+        from keras_distill._data.streams import check_streams
 
         networks = dict(self._trained_networks())
         networks.pop("teacher", None)

@@ -24,7 +24,10 @@ def network(units=5, streams=STREAMS, stateful=True, cell=None, **kwargs):
         inner.add(layers.RNN(layers.StackedRNNCells(cells), **options))
     inputs = keras.Input(batch_shape=(streams, None), dtype="int32")
     x = inner(layers.Embedding(WORDS, 4)(inputs))
-    return keras.Model(inputs, layers.Dense(WORDS)(x), **kwargs)
+    model = keras.Model(inputs, layers.Dense(WORDS)(x), **kwargs)
+    # So that the words before matter.
+    model.set_weights([3 * weight for weight in model.get_weights()])
+    return model
 
 
 def streams(text=0, streams=STREAMS):

@@ -9,8 +9,8 @@ from keras_distill._data.sources import leaves
 from keras_distill._data.sparse import first_rows
 from keras_distill._data.sparse import number_of_rows
 from keras_distill._keras.dataset_order import shuffling
-from keras_distill._training.recurrent_states import is_stateful
-from keras_distill._training.recurrent_states import number_of_streams
+from keras_distill._keras.recurrent_states import is_stateful
+from keras_distill._keras.recurrent_states import number_of_streams
 
 _WAY_OUT = (
     " Row b of each batch must go on where row b of the batch before ended, as "
