@@ -58,7 +58,7 @@ FREE_TEXT = (
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
     "title data_dir class_names directory shared_layers font_directory "
-    "teacher_class_names version cache_directory"
+    "teacher_class_names version cache_directory training validation test"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
@@ -147,6 +147,7 @@ NEEDED = {
     "budget": lambda: {"macs": 1e5},
     "input_shape": lambda: (8, 8, 1),
     "classes": lambda: 10,
+    "training": lambda: "a text\n" * 600,
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],
@@ -180,7 +181,9 @@ ANY = {
 # Which calls are not made, and why.
 NOT_CALLED = {
     "kd.datasets.Images": "a result",
+    "kd.datasets.LanguageModelData": "a result",
     "kd.datasets.Split": "a result",
+    "kd.datasets.Text": "a result",
     "kd.calibration.Reliability": "a result",
     "kd.export.Verification": "a result",
     "kd.multitask.Inspection": "a result",

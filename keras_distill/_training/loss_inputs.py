@@ -7,18 +7,20 @@ import keras
 import tensorflow as tf
 
 from keras_distill._keras.masks import mask_of
+from keras_distill._shapes import sizes_agree
 from keras_distill._training.tasks import label_of
 from keras_distill._training.tasks import loss_of_task
 from keras_distill._training.void import not_void
 from keras_distill.losses.ops.reductions import fitting_weight
 
 
-def labels_and_weight(distiller, name, student, view, replica):
+def labels_and_weight(distiller, name, teacher, student, view, replica):
     """Selects the labels and weights for one distillation loss.
 
     Args:
         distiller: The `Distiller`.
         name: Name of the loss.
+        teacher: What `TeacherStudent.teacher_pass` returned, or `None`.
         student: What `TeacherStudent.student_pass` returned.
         view: The batch, a `View`.
         replica: The `Replica` that has these samples.
@@ -33,6 +35,8 @@ def labels_and_weight(distiller, name, student, view, replica):
     loss = distiller.distillation_losses[name]
     tap = student.select(loss.student_layer_name, loss.task)
     y, weight = view.y, view.sample_weight
+    taught = teacher.taps_for(loss) if teacher and loss.needs_teacher else None
+    mask = _both(_mask(tap), _mask(taught))
     if loss.task is not None:
         tasks = distiller._tasks()
         y = label_of(y, loss.task, tasks.names)
@@ -40,7 +44,7 @@ def labels_and_weight(distiller, name, student, view, replica):
         task_loss, output = loss_of_task(distiller, loss.task), tap
         if isinstance(student.output, dict):
             output = student.output[loss.task]
-        return y, _counted(weight, tap, task_loss, y, output, replica)
+        return y, _counted(weight, mask, task_loss, y, output, replica)
     outputs = keras.tree.flatten(student.output)
     output, task_loss = outputs[0], distiller.loss
     if len(outputs) > 1:
@@ -63,22 +67,22 @@ def labels_and_weight(distiller, name, student, view, replica):
             y = _part(y, place[0], names)
             weight = _part(weight, place[0], names)
             task_loss = _part(distiller.loss, place[0], names)
-    return y, _counted(weight, tap, task_loss, y, output, replica)
+    return y, _counted(weight, mask, task_loss, y, output, replica)
 
 
-def _counted(weight, tap, task_loss, y, output, replica):
-    """Weights of a tap, 0 where it is masked or the label is void."""
+def _counted(weight, mask, task_loss, y, output, replica):
+    """Weights, 0 where a tap is masked or the label is void."""
     valid = not_void(task_loss, y, tf.shape(output)[:-1])
-    return _with_mask(weight, _both(_mask(tap), valid), replica)
+    return _with_mask(weight, _both(mask, valid), replica)
 
 
 def _both(mask, valid):
     """Joins two masks; of two that do not fit, the first counts."""
     if mask is None or valid is None:
         return valid if mask is None else mask
-    if len(mask.shape) != len(valid.shape):
+    if not sizes_agree(mask.shape, valid.shape):
         return mask
-    return tf.cast(mask, "bool") & valid
+    return tf.cast(mask, "bool") & tf.cast(valid, "bool")
 
 
 def _part(structure, place, names):
@@ -91,6 +95,8 @@ def _part(structure, place, names):
 
 def _mask(tap):
     """Returns the mask of a tap, or the first of several if all have one."""
+    if tap is None:
+        return None
     masks = [mask_of(tensor) for tensor in keras.tree.flatten(tap)]
     return None if any(mask is None for mask in masks) else masks[0]
 

@@ -64,6 +64,10 @@ class BaseDistiller(LoggedModel):
         """The networks of a step and their taps, a `TeacherStudent`."""
         raise NotImplementedError
 
+    def _trained_networks(self):
+        networks = self._networks()
+        return {"student": networks.student, "teacher": networks.teacher}
+
     def _tasks(self):
         """The `Tasks` of the student, or `None`."""
         return None
@@ -127,6 +131,7 @@ class BaseDistiller(LoggedModel):
             "steps_per_epoch": steps_per_epoch,
             "class_weight": class_weight,
             "sample_weight": sample_weight,
+            "validation_split": 0 if validation_data else validation_split,
         }
         check_sample_weight(sample_weight)
         check_labels_for_sample_weight(x, y, sample_weight)
@@ -143,6 +148,8 @@ class BaseDistiller(LoggedModel):
             checks.check_teacher_metrics(self)
             of_fit = validation_data is None
             check_validation(self, (x, y) if of_fit else validation_data)
+            size = validation_batch_size or batch_size
+            self._check_streams(validation_data, size)
         prepare_losses(self, x, arguments)
         x, sample_weight, class_weight = self._weigh_positions(
             x,
