@@ -104,7 +104,7 @@ def settings_of(args):
     settings["verbose"] = 2 if args.full else 0
     settings["data"] = args.data
     if not args.full:
-        settings |= {"every": [4, 1, 1], "vocabulary": 1000}
+        settings |= {"every": [6, 1, 1], "vocabulary": 1000}
         for network, smaller in SMALL.items():
             settings["networks"][network] |= smaller
     if args.quick:
