@@ -13,8 +13,11 @@ from keras_distill._data.sparse import as_tensor
 from keras_distill._data.sparse import first_rows
 from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.layers import left_as_found
+from keras_distill._keras.masks import makes_masks
+from keras_distill._keras.masks import mask_of
 from keras_distill._keras.precision import run_first
 from keras_distill._keras.symbolic_pass import with_free_batch
+from keras_distill._shapes import is_one_shape
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Shape
@@ -127,10 +130,59 @@ def build_student(student, x):
 def _compare_positions(networks, x, teacher):
     """Compares sizes that the networks show only on data."""
     shape = networks.student_output_shape
-    if teacher is None or not networks.comparable or None not in shape[1:]:
+    if teacher is None or not is_one_shape(shape) or None not in shape[1:]:
         return
-    output, _ = networks.student_taps.shapes_on(with_free_batch(x))
-    networks.compare_positions(Shape(np.shape(teacher.output)), output)
+    student = ForwardOutputs(
+        *networks.student_taps.shapes_on(with_free_batch(x))
+    )
+    for loss in networks.losses.values():
+        if loss.needs_teacher:
+            taps = (
+                teacher.taps_for(loss),
+                student.select(loss.student_layer_name, loss.task),
+            )
+            loss.validate_shapes(
+                *keras.tree.map_structure(lambda a: Shape(a.shape), taps)
+            )
+    if networks.comparable:
+        networks.compare_positions(
+            Shape(np.shape(teacher.output)), student.output
+        )
+
+
+def check_masks(distiller, x):
+    """Raises if teacher and student leave out different positions.
+
+    Args:
+        distiller: The `Distiller`; its networks are built.
+        x: Inputs, a structure of tensors.
+    """
+    networks = distiller._networks()
+    both = networks.teacher, distiller.student
+    if not networks.comparable or not all(map(makes_masks, both)):
+        return
+
+    def masks(x):
+        views = distiller.views
+        outputs = (
+            networks.teacher_pass(views.teacher_evaluation(x)).output,
+            networks.student_pass(views.evaluation(x), training=False).output,
+        )
+        return keras.tree.map_structure(mask_of, outputs)
+
+    with distiller.distribute_strategy.scope(), left_as_found(*both):
+        teacher, student = _as_numpy(_once_in_graph(masks, x))
+    if teacher is None or student is None or teacher.shape != student.shape:
+        return
+    different = int(np.sum(teacher != student))
+    if different:
+        raise ValueError(
+            f"The masks of the teacher '{both[0].name}' and the student "
+            f"'{both[1].name}' differ at {different} of {teacher.size} "
+            "positions of the first batch: one reads a word where the other "
+            "reads padding. Give both the same input and the same padding, or "
+            "let only one of them mask (mask_zero=False)."
+        )
 
 
 def _student_threshold(distiller):
@@ -177,4 +229,6 @@ def _as_tensors(structure):
 
 
 def _as_numpy(structure):
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, structure)
+    return keras.tree.map_structure(
+        lambda a: a if a is None else keras.ops.convert_to_numpy(a), structure
+    )

@@ -30,6 +30,7 @@ from keras_distill._data.values import check_images
 from keras_distill._data.values import check_sample_weight
 from keras_distill._training.apart import check_apart
 from keras_distill._training.building import build_networks
+from keras_distill._training.building import check_masks
 from keras_distill._training.building import run_teacher
 from keras_distill._training.positions import check_positions
 from keras_distill._training.positions import weight_of_each_position
@@ -218,6 +219,8 @@ class FirstBatch:
         x = keras.tree.map_structure(as_tensor, x)
         teacher = run_teacher(self.distiller, x, cached, y)
         build_networks(self.distiller, x, teacher, cached)
+        if cached is None:
+            check_masks(self.distiller, x)
         check_apart(networks.teacher, networks.student)
         if teacher is not None and networks.bound:
             self._check_metrics(teacher.output)
