@@ -92,24 +92,6 @@ def left_as_found(*models):
             variable.assign(value)
 
 
-@contextlib.contextmanager
-def from_zero_states(layers):
-    """A context in which stateful recurrent layers begin each call from zero
-    states, and keep none.
-
-    Args:
-        layers: A list of layers.
-    """
-    stateful = [layer for layer in layers if getattr(layer, "stateful", False)]
-    for layer in stateful:
-        layer.stateful = False
-    try:
-        yield
-    finally:
-        for layer in stateful:
-            layer.stateful = True
-
-
 def is_rematerialized(layer):
     """Whether a layer was made in a `keras.RematScope`."""
     return bool(getattr(layer, "_remat_mode", None))

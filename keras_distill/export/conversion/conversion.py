@@ -17,7 +17,6 @@ import sys
 
 import keras
 
-from keras_distill._keras.layers import from_zero_states
 from keras_distill._keras.precision import compute_in
 from keras_distill._keras.precision import set_policy
 from keras_distill._progress import ProgressBar
@@ -124,8 +123,7 @@ def convertible(layers, unroll):
 
     TFLite has no half-precision arithmetic of its own, so layers compute in
     float32 from the weights they have. cuDNN's recurrent operator, which Keras
-    uses on a GPU, is not an operator of TFLite. Stateful layers begin each
-    call of the file from zero states.
+    uses on a GPU, is not an operator of TFLite.
 
     Args:
         layers: A list of layers; they are left as they were.
@@ -134,7 +132,6 @@ def convertible(layers, unroll):
             builtin operator.
     """
     with contextlib.ExitStack() as undo:
-        undo.enter_context(from_zero_states(layers))
         for layer in layers:
             if layer.compute_dtype in ("float16", "bfloat16", "float64"):
                 undo.callback(set_policy, layer, compute_in(layer, "float32"))

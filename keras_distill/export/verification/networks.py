@@ -4,8 +4,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_distill._keras.layers import flatten_layers
-from keras_distill._keras.layers import from_zero_states
 from keras_distill._keras.masks import mask_of
 from keras_distill.cost import count_parameters
 from keras_distill.export import model_inputs
@@ -100,10 +98,8 @@ class KerasNetwork(ComparedNetwork):
         self._function = _Traced(self._outputs_and_masks)
 
     def _outputs_and_masks(self, x):
-        # The end of a traced function takes the masks from the tensors. States
-        # are those of a file.
-        with from_zero_states(flatten_layers(self.model)):
-            outputs = model_inputs.named_outputs(self.model(x, training=False))
+        # The end of a traced function takes the masks from the tensors.
+        outputs = model_inputs.named_outputs(self.model(x, training=False))
         return outputs, {name: mask_of(v) for name, v in outputs.items()}
 
     def input(self, x):
