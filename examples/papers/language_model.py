@@ -69,7 +69,7 @@ SMALL = {
     "LSTM": {
         "options": {"units": 96, "dropout": 0.3},
         "clip_norm": 5.0,
-        "epochs": 12,
+        "epochs": 10,
     },
     "CNN-LSTM": {
         "options": {
@@ -80,7 +80,7 @@ SMALL = {
             "highways": 1,
         },
         "word_length": 14,
-        "epochs": 12,
+        "epochs": 10,
     },
 }
 TINY = {
