@@ -42,9 +42,9 @@ def tflite(
             in float32. Recurrent layers are unrolled if representative data
             is used, and for an open batch size. The states of `stateful=True`
             layers stay behind: in the file, every sequence begins with zeros.
-            The model itself does not change. One of `kd.quantization.aware` has its ranges: it needs
-            `"int8"` and no representative data, and every operator of its file
-            is integer.
+            The model itself does not change. One of `kd.quantization.aware`
+            has its ranges: it needs `"int8"` and no representative data, and
+            every operator of its file is integer.
         filepath: Where to write, ending in `.tflite`. Missing folders are
             created.
         quantization: What the file computes with. Defaults to `None`.
