@@ -66,7 +66,8 @@ class BaseDistiller(LoggedModel):
 
     def _trained_networks(self):
         networks = self._networks()
-        return {"student": networks.student, "teacher": networks.teacher}
+        pair = {"student": networks.student, "teacher": networks.teacher}
+        return getattr(self, "students", pair)  # A cohort has several.
 
     def _tasks(self):
         """The `Tasks` of the student, or `None`."""
