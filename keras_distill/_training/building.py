@@ -137,12 +137,11 @@ def _compare_positions(networks, x, teacher):
     )
     for loss in networks.losses.values():
         if loss.needs_teacher:
-            taps = (
-                teacher.taps_for(loss),
-                student.select(loss.student_layer_name, loss.task),
-            )
             loss.validate_shapes(
-                *keras.tree.map_structure(lambda a: Shape(a.shape), taps)
+                keras.tree.map_structure(
+                    lambda a: Shape(a.shape), teacher.taps_for(loss)
+                ),
+                student.select(loss.student_layer_name, loss.task),
             )
     if networks.comparable:
         networks.compare_positions(

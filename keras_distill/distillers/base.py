@@ -66,7 +66,8 @@ class BaseDistiller(LoggedModel):
 
     def _trained_networks(self):
         networks = self._networks()
-        return {"student": networks.student, "teacher": networks.teacher}
+        pair = {"student": networks.student, "teacher": networks.teacher}
+        return getattr(self, "students", pair)  # A cohort has several.
 
     def _tasks(self):
         """The `Tasks` of the student, or `None`."""
@@ -111,7 +112,7 @@ class BaseDistiller(LoggedModel):
     ) -> keras.callbacks.History:
         """Trains by distillation. The arguments are those of `keras.Model.fit`.
 
-        It differs from `keras.Model.fit` in three points:
+        It differs from `keras.Model.fit` in four points:
 
         - It looks at the first batch before the first step. A mistake in the
           data, or networks that do not fit it or each other, raise an error
@@ -121,6 +122,12 @@ class BaseDistiller(LoggedModel):
           (`kd.TeacherCache.join`).
         - Some losses have a stage before training, such as the paraphraser of
           `kd.losses.FactorTransfer`. It runs first, on `x`.
+        - The states of `stateful=True` layers, of student and teacher, are
+          zero at the start of each epoch and go on from batch to batch. The
+          data must be streams in order, such as those of
+          `kd.datasets.language_model`. Evaluation begins with zeros, and
+          leaves the states of training alone. Under `tf.distribute`, make the
+          networks for the streams of one replica.
         """
         from keras_distill._training.fit_callbacks import fit_callbacks
 

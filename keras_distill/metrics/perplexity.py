@@ -19,9 +19,10 @@ class Perplexity(keras.metrics.Mean):
 
     `i` counts the words (positions) of all batches and replicas. `w` is the
     sample weight, 1 without one. It is 0 where the mask of the predictions
-    leaves a word out, and for the label `ignore_class`. It is the exponential
-    of one mean over the words; the mean of the perplexities of batches is
-    larger, and so are means over batches with different numbers of words.
+    leaves a word out, and for the label `ignore_class`. The mean is one over
+    all words. (keras_hub.metrics.Perplexity takes a mean per batch and weighs
+    batches by their samples, which differs where batches have different
+    numbers of words.)
 
     As every Keras metric, it gets sample weights in `compile(weighted_metrics=
     [...])`, and none in `compile(metrics=[...])`. Callbacks such as

@@ -46,9 +46,7 @@ def test_a_file_begins_with_zeros_and_is_compared_with_the_same(tmp_path):
     again.set_weights(student.get_weights())
     for row in verification.rows:
         assert row["agreement"] == 1.0
-        np.testing.assert_allclose(
-            row["perplexity"], perplexity(again), rtol=1e-4
-        )
+        np.testing.assert_allclose(row["metric"], perplexity(again), rtol=1e-4)
 
 
 def test_a_copy_has_no_states_and_any_batch_size():

@@ -157,9 +157,6 @@ class MutualDistiller(BaseDistiller):
         """The first student and its taps. Each member has its own."""
         return next(iter(self._members.values()))._networks()
 
-    def _trained_networks(self):
-        return self.students
-
     def _bind_if_shapes_are_known(self):
         shapes = {
             name: member._networks().student_taps.shapes()

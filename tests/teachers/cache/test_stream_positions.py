@@ -46,7 +46,7 @@ def cached(dataset):
 def build(path, dataset=None, teacher=None, outputs=FLOAT32, **kwargs):
     return kd.TeacherCache.build(
         teacher or network(),
-        dataset or streams(),
+        streams() if dataset is None else dataset,
         path,
         outputs=outputs,
         verbose=False,
