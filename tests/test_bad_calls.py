@@ -46,7 +46,7 @@ WRONG = {
 # Numbers of this name may be 0, and texts of this name are free.
 MAY_BE_0 = (
     "alpha beta brightness clip_norm epoch feature_weight first_epoch fold "
-    "gamma "
+    "gamma highways "
     "cross_entropy_weight dropout latency_runs logit_weight max_accuracy_drop "
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
@@ -58,7 +58,8 @@ FREE_TEXT = (
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
     "title data_dir class_names directory shared_layers font_directory "
-    "teacher_class_names version cache_directory projections"
+    "teacher_class_names version cache_directory projections training "
+    "validation test"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
@@ -148,6 +149,7 @@ NEEDED = {
     "input_shape": lambda: (8, 8, 1),
     "classes": lambda: 10,
     "vocabulary": lambda: 10,
+    "training": lambda: "a text\n" * 600,
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],
@@ -162,6 +164,9 @@ OF_ONE_CALL = {
     "kd.recipes.Recipe.distillation_losses": {},
     "kd.Distiller.compile.loss": "mse",
     "kd.BlackBox.input_shape": (8, 8, 3),
+    "kd.models.with_distillation_token.model": kd.models.vision_transformer(
+        (8, 8, 1), 10, patch_size=4, width=4, depth=1, heads=2
+    ),
     "kd.Teachers.teachers": {"a": network("teacher"), "b": network()},
     "kd.teachers.Combination.teachers": ["a", "b"],
 }
@@ -181,7 +186,9 @@ ANY = {
 NOT_CALLED = {
     "kd.datasets.Images": "a result",
     "kd.datasets.Published": "a result",
+    "kd.datasets.LanguageModelData": "a result",
     "kd.datasets.Split": "a result",
+    "kd.datasets.Text": "a result",
     "kd.calibration.Reliability": "a result",
     "kd.export.Verification": "a result",
     "kd.multitask.Inspection": "a result",

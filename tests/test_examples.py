@@ -453,6 +453,29 @@ def test_born_again_goes_on_where_it_stopped():
 
 
 @pytest.mark.nightly
+def test_language_model_goes_on_where_it_stopped():
+    if shutil.which("bible") is None:
+        pytest.skip("Debian's package bible-kjv is not installed")
+    folder = SAVED / "language_model_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    run("papers/language_model.py", "--quick", "--jobs", "generations")
+    before = json.loads((folder / "results.json").read_text())
+    output = run("papers/language_model.py", "--quick")
+    after = json.loads((folder / "results.json").read_text())
+    assert {key: after[key] for key in before} == before
+    report = json.loads((folder / "report.json").read_text())
+    for row in [*report["table"], *report["differences"]]:
+        for cell in row.values():
+            assert str(cell) and str(cell) in output
+    assert len(report["differences"]) == 2 * 4
+    for result in (r for key, r in after.items() if "/" in key):
+        for perplexity in result["perplexity"].values():
+            # Better than a guess among all words.
+            assert perplexity["test"] < 200 and perplexity["validation"] < 200
+    assert (folder / "curves.png").stat().st_size > 10000
+
+
+@pytest.mark.nightly
 def test_self_and_online_goes_on_where_it_stopped():
     if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
@@ -617,6 +640,42 @@ def test_rows_of_born_again(example):
     # Of the seed that both have.
     assert rows["CWTM"]["difference from plain"] == "-4.0"
     assert rows["CWTM"]["seeds"] == 1
+
+
+def test_rows_of_language_model(example):
+    example = example("papers/language_model.py")
+
+    def perplexity(**rows):
+        return {
+            "perplexity": {
+                row: {"validation": 2 * value, "test": value}
+                for row, value in rows.items()
+            }
+        }
+
+    results = {
+        "generations/LSTM/0": perplexity(teacher=80.0, ensemble=70.0),
+        "generations/LSTM/1": perplexity(teacher=90.0, ensemble=82.0),
+        "BAN+L/LSTM/1": perplexity(**{"BAN+L": 85.5}),
+    }
+    first = {"LSTM": {"parameters": 1234}, "CNN-LSTM": {"parameters": 5}}
+    (row,) = example.table_rows(results, first)
+    assert row["parameters"] == "1,234"
+    assert row["teacher, test"].startswith("85.00 ±")
+    assert row["teacher, validation"].startswith("170.00 ±")
+    assert row["BAN+L, validation"] == "171.00"
+    rows = {r["student"]: r for r in example.differences(results, first)}
+    column = "test perplexity - teacher's"
+    assert rows["ensemble"][column].startswith("-9.00 ±")
+    # Of the seed that both have.
+    assert rows["BAN+L"][column] == "-4.50"
+
+
+def test_a_thinned_text_keeps_runs_of_lines(example):
+    example = example("papers/language_model_experiment.py")
+    text = "".join(f"{number}\n" for number in range(200))
+    kept = [int(line) for line in example.thinned(text, 2).splitlines()]
+    assert kept == [*range(50), *range(100, 150)]
 
 
 @pytest.mark.nightly

@@ -8,12 +8,22 @@ Relies on, in Keras 3.12.4 and 3.15.1: `Tensor._keras_mask`,
 
 import keras
 
+from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.method_patching import intercepted
 
 
 def mask_of(tensor):
     """Returns the mask of a tensor, or `None`."""
     return getattr(tensor, "_keras_mask", None)
+
+
+def makes_masks(model):
+    """Whether layers of a model (or `None`) leave positions out by mask."""
+    return model is not None and any(
+        isinstance(layer, keras.layers.Masking)
+        or getattr(layer, "mask_zero", False)
+        for layer in flatten_layers(model)
+    )
 
 
 def masks_of(structure):

@@ -15,6 +15,7 @@ from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.layers import left_as_found
 from keras_distill._keras.precision import run_first
 from keras_distill._keras.symbolic_pass import with_free_batch
+from keras_distill._shapes import is_one_shape
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.taps import Shape
@@ -127,10 +128,23 @@ def build_student(student, x):
 def _compare_positions(networks, x, teacher):
     """Compares sizes that the networks show only on data."""
     shape = networks.student_output_shape
-    if teacher is None or not networks.comparable or None not in shape[1:]:
+    if teacher is None or not is_one_shape(shape) or None not in shape[1:]:
         return
-    output, _ = networks.student_taps.shapes_on(with_free_batch(x))
-    networks.compare_positions(Shape(np.shape(teacher.output)), output)
+    student = ForwardOutputs(
+        *networks.student_taps.shapes_on(with_free_batch(x))
+    )
+    for loss in networks.losses.values():
+        if loss.needs_teacher:
+            loss.validate_shapes(
+                keras.tree.map_structure(
+                    lambda a: Shape(a.shape), teacher.taps_for(loss)
+                ),
+                student.select(loss.student_layer_name, loss.task),
+            )
+    if networks.comparable:
+        networks.compare_positions(
+            Shape(np.shape(teacher.output)), student.output
+        )
 
 
 def _student_threshold(distiller):
@@ -177,4 +191,6 @@ def _as_tensors(structure):
 
 
 def _as_numpy(structure):
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, structure)
+    return keras.tree.map_structure(
+        lambda a: a if a is None else keras.ops.convert_to_numpy(a), structure
+    )

@@ -23,6 +23,9 @@ from keras_distill._data.sources import no_batch
 from keras_distill._data.sparse import as_tensor
 from keras_distill._data.sparse import first_rows
 from keras_distill._data.sparse import number_of_rows
+from keras_distill._data.streams import check_rows
+from keras_distill._data.streams import check_streams
+from keras_distill._data.streams import of_one_replica as first_streams
 from keras_distill._data.values import check_images
 from keras_distill._data.values import check_sample_weight
 from keras_distill._training.apart import check_apart
@@ -104,6 +107,14 @@ class FirstBatch:
         import tensorflow as tf
 
         self._check_strategy()
+        check_streams(
+            self._running_networks(carries_teacher_outputs(x)),
+            x,
+            self.distiller.distribute_strategy.num_replicas_in_sync,
+            arguments.get("batch_size"),
+            arguments.get("shuffle", True),
+            arguments.get("validation_split", 0),
+        )
         if isinstance(x, tf.data.Dataset):
             if arguments.get("steps_per_epoch") is None:
                 check_it_ends(x)
@@ -181,6 +192,9 @@ class FirstBatch:
             origin_key(sample.teacher_outputs),
         )
         if kind not in self._checked:
+            cached = sample.teacher_outputs is not None
+            rows = number_of_rows(keras.tree.flatten(sample.inputs)[0])
+            check_rows(self._running_networks(cached), rows)
             self.check(x, y)
             self._checked.add(kind)
 
@@ -250,19 +264,30 @@ class FirstBatch:
         networks = self.distiller._networks()
         return (networks.student, "student"), (networks.teacher, "teacher")
 
+    def _running_networks(self, cached):
+        """A dict role -> network; `cached`: the teacher does not run."""
+        networks = dict(self.distiller._trained_networks())
+        if cached:
+            networks.pop("teacher", None)
+        return networks
+
     def _check_batch(self, batch, of_one_replica=False):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         check_sample_weight(sample_weight)
         check_images(unpacked(x).inputs, "x")
+        rows = number_of_rows(keras.tree.flatten(unpacked(x).inputs)[0])
+        strategy = self.distiller.distribute_strategy
+        replicas = 1 if of_one_replica else strategy.num_replicas_in_sync
+        networks = self._running_networks(unpacked(x).teacher_outputs)
+        check_rows(networks, rows, replicas)
+        batch = first_streams(networks, (x, y, sample_weight), rows, replicas)
+        x, y, sample_weight = batch
         self.check(x, y, sample_weight)
         check_task_weights(self.distiller, sample_weight)
         if not of_one_replica:
             from keras_distill._distribute import strategies
 
-            strategies.check_batch_size(
-                number_of_rows(keras.tree.flatten(unpacked(x).inputs)[0]),
-                self.distiller.distribute_strategy,
-            )
+            strategies.check_batch_size(rows, strategy)
         self.batch = self.standardized(batch)
 
     def standardized(self, batch):

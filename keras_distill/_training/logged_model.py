@@ -3,9 +3,9 @@
 from typing import Any
 from typing import NamedTuple
 
-from keras_distill._keras.trainer import Trainer
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
+from keras_distill._training.stream_trainer import StreamTrainer
 
 
 class Logs(NamedTuple):
@@ -22,7 +22,7 @@ class Logs(NamedTuple):
     of_teacher: list
 
 
-class LoggedModel(Trainer):
+class LoggedModel(StreamTrainer):
     """A model that logs all terms of its loss with one variable update.
 
     Training has one such variable and evaluation another one. The compiled

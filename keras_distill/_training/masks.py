@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from keras_distill._data.for_network import for_network
-from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.layers import left_as_found
+from keras_distill._keras.masks import makes_masks
 from keras_distill._training.building import once_in_graph
 from keras_distill._training.loss_inputs import mask_of_tap
 from keras_distill.teachers.teachers import Teachers
@@ -69,8 +69,4 @@ def _may_mask(network, x, role):
     x = for_network(network, x, role)
     if isinstance(x, dict) and "padding_mask" in x:
         return True
-    return any(
-        isinstance(layer, keras.layers.Masking)
-        or getattr(layer, "mask_zero", False)
-        for layer in flatten_layers(network)
-    )
+    return makes_masks(network)

@@ -14,19 +14,27 @@ from keras_distill.datasets.pipelines import subset
 from keras_distill.datasets.pipelines import with_fast_epoch_end
 from keras_distill.datasets.published_sets import Published
 from keras_distill.datasets.published_sets import published
+from keras_distill.datasets.texts import Text
+from keras_distill.datasets.texts import read_text
+from keras_distill.datasets.word_streams import LanguageModelData
+from keras_distill.datasets.word_streams import language_model
 
 __all__ = [
     "Images",
+    "LanguageModelData",
     "Published",
     "Split",
+    "Text",
     "batches",
     "digits",
     "drawings",
     "fashion_mnist",
     "glyphs",
+    "language_model",
     "load",
     "published",
     "read_images",
+    "read_text",
     "steps_per_epoch",
     "subset",
     "with_fast_epoch_end",

@@ -64,6 +64,11 @@ class BaseDistiller(LoggedModel):
         """The networks of a step and their taps, a `TeacherStudent`."""
         raise NotImplementedError
 
+    def _trained_networks(self):
+        networks = self._networks()
+        pair = {"student": networks.student, "teacher": networks.teacher}
+        return getattr(self, "students", pair)  # A cohort has several.
+
     def _tasks(self):
         """The `Tasks` of the student, or `None`."""
         return None
@@ -107,7 +112,7 @@ class BaseDistiller(LoggedModel):
     ) -> keras.callbacks.History:
         """Trains by distillation. The arguments are those of `keras.Model.fit`.
 
-        It differs from `keras.Model.fit` in three points:
+        It differs from `keras.Model.fit` in four points:
 
         - It looks at the first batch before the first step. A mistake in the
           data, or networks that do not fit it or each other, raise an error
@@ -117,6 +122,12 @@ class BaseDistiller(LoggedModel):
           (`kd.TeacherCache.join`).
         - Some losses have a stage before training, such as the paraphraser of
           `kd.losses.FactorTransfer`. It runs first, on `x`.
+        - The states of `stateful=True` layers, of student and teacher, are
+          zero at the start of each epoch and go on from batch to batch. The
+          data must be streams in order, such as those of
+          `kd.datasets.language_model`. Evaluation begins with zeros, and
+          leaves the states of training alone. Under `tf.distribute`, make the
+          networks for the streams of one replica.
         """
         from keras_distill._training.fit_callbacks import fit_callbacks
 
@@ -127,6 +138,7 @@ class BaseDistiller(LoggedModel):
             "steps_per_epoch": steps_per_epoch,
             "class_weight": class_weight,
             "sample_weight": sample_weight,
+            "validation_split": 0 if validation_data else validation_split,
         }
         check_sample_weight(sample_weight)
         check_labels_for_sample_weight(x, y, sample_weight)
@@ -143,6 +155,8 @@ class BaseDistiller(LoggedModel):
             checks.check_teacher_metrics(self)
             of_fit = validation_data is None
             check_validation(self, (x, y) if of_fit else validation_data)
+            size = validation_batch_size or batch_size
+            self._check_streams(validation_data, size)
         prepare_losses(self, x, arguments)
         x, sample_weight, class_weight = self._weigh_positions(
             x,

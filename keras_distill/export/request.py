@@ -14,6 +14,7 @@ from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_string
 from keras_distill._arguments import one_of
+from keras_distill._keras.stateless import without_states
 from keras_distill.export import aware
 from keras_distill.export import model_inputs
 from keras_distill.export import recipes
@@ -166,7 +167,7 @@ class ExportRequest:
         metadata=None,
         overwrite=False,
     ):
-        model = merged(model)
+        model = without_states(merged(model))
         check_preprocessing(preprocessing)
         self.model = model
         self.has_preprocessing = preprocessing is not None

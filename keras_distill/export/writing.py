@@ -40,10 +40,11 @@ def tflite(
     Args:
         model: A built `keras.Model`. Layers in half precision are converted
             in float32. Recurrent layers are unrolled if representative data
-            is used, and for an open batch size. The model itself does not
-            change. One of `kd.quantization.aware` has its ranges: it needs
-            `"int8"` and no representative data, and every operator of its file
-            is integer.
+            is used, and for an open batch size. The states of `stateful=True`
+            layers stay behind: in the file, every sequence begins with zeros.
+            The model itself does not change. One of `kd.quantization.aware`
+            has its ranges: it needs `"int8"` and no representative data, and
+            every operator of its file is integer.
         filepath: Where to write, ending in `.tflite`. Missing folders are
             created.
         quantization: What the file computes with. Defaults to `None`.

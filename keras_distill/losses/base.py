@@ -177,6 +177,16 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
         for name, values in named:
             check_finite(values, name)
 
+    def validate_shapes(self, teacher_shape: Any, student_shape: Any) -> None:
+        """Checks sizes that `build` did not know, such as a batch shows them.
+
+        The default does nothing.
+
+        Args:
+            teacher_shape: The shape of the teacher's tap, or a dict of them.
+            student_shape: The same of the student.
+        """
+
     def _remember_places(self, role: str, model: Any) -> None:
         """Remembers where the layers are that have no name of their own.
 

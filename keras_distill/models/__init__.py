@@ -3,8 +3,13 @@
 from keras_distill.models.bit_resnet import StandardizedConv2D
 from keras_distill.models.bit_resnet import bit_resnet
 from keras_distill.models.bit_weights import load_bit_weights
+from keras_distill.models.char_cnn_lstm_language_model import (
+    char_cnn_lstm_language_model,
+)
 from keras_distill.models.cifar_resnet import cifar_resnet
 from keras_distill.models.densenet_bc import densenet_bc
+from keras_distill.models.distillation_token import with_distillation_token
+from keras_distill.models.lstm_language_model import lstm_language_model
 from keras_distill.models.mobile import mobile
 from keras_distill.models.mobile_within import Fitted
 from keras_distill.models.mobile_within import mobile_within
@@ -14,20 +19,25 @@ from keras_distill.models.transformer_classifier import transformer_classifier
 from keras_distill.models.transformer_language_model import (
     transformer_language_model,
 )
+from keras_distill.models.vision_transformer import vision_transformer
 from keras_distill.models.wide_resnet import wide_resnet
 
 __all__ = [
     "Fitted",
     "StandardizedConv2D",
     "bit_resnet",
+    "char_cnn_lstm_language_model",
     "cifar_resnet",
     "densenet_bc",
     "load_bit_weights",
+    "lstm_language_model",
     "mobile",
     "mobile_within",
     "preactivation_resnet",
     "small_cnn",
     "transformer_classifier",
     "transformer_language_model",
+    "vision_transformer",
     "wide_resnet",
+    "with_distillation_token",
 ]

@@ -86,14 +86,18 @@ def test_it_leaves_no_trace_in_states_seeds_and_counts(make):
         distillation_losses=kd.losses.SoftTargets(),
     )
     distiller.compile("sgd", crossentropy())
-    distiller._first_batch.value.prepare(x, np.zeros(8, "int32"), {})
+    distiller._first_batch.value.prepare(
+        x, np.zeros(8, "int32"), {"batch_size": 8, "shuffle": False}
+    )
     for a, b in zip(networks[0].state(), before, strict=True):
         np.testing.assert_array_equal(a, b)
     student = networks[1].state()
     if make is Stateful:  # The seed's state is (seed, calls).
         assert student.pop().tolist() == [1, 0]
     assert all(not value.any() for value in student)
-    distiller.fit(x, np.zeros(8, "int32"), batch_size=8, verbose=0)
+    distiller.fit(
+        x, np.zeros(8, "int32"), batch_size=8, shuffle=False, verbose=0
+    )
 
 
 # Teachers that would change.

@@ -7,11 +7,11 @@ from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
-from keras_distill._keras.trainer import Trainer
+from keras_distill._training.stream_trainer import StreamTrainer
 from keras_distill.distillers import checks
 
 
-class SupervisedModel(Trainer):
+class SupervisedModel(StreamTrainer):
     """Trains a network from labels, or evaluates it.
 
     The network itself is not compiled and stays as it is otherwise.
@@ -37,6 +37,9 @@ class SupervisedModel(Trainer):
     def call(self, x, training=None):
         x = for_network(self.network, unpacked(x).inputs, self.role)
         return call_model(self.network, x, training)
+
+    def _trained_networks(self):
+        return {self.role: self.network}
 
     def compute_loss(self, *args, **kwargs):
         if self.loss is None:  # The caller wants metrics only.

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill._keras.layers import batch_normalizations
+from keras_distill._keras.layers import recurrent_states
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
 from keras_distill._training.logged_model import results_of
@@ -132,11 +133,19 @@ class Member(Distiller):
         """Returns the passes of the whole cohort as this student's `Peers`."""
         return Peers(outputs, self._peer_of)
 
-    def shown_again(self, x):
+    def states(self):
+        """Returns the values of recurrent states, which a pass changes."""
+        return [ops.copy(state) for state in recurrent_states(self.student)]
+
+    def shown_again(self, x, states):
         """Runs the student again after its update, for its peers.
 
         The pass runs in training mode, like the one before, but leaves the
-        moving statistics as they were.
+        moving statistics and the recurrent states as they were.
+
+        Args:
+            x: As for `student_pass`.
+            states: The recurrent states to begin with, see `states`.
 
         Returns:
             A `ForwardOutputs`.
@@ -146,7 +155,11 @@ class Member(Distiller):
             for layer in batch_normalizations(self.student)
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
+        recurrent = recurrent_states(self.student)
+        statistics += recurrent
         before = [ops.copy(variable) for variable in statistics]
+        for variable, value in zip(recurrent, states):
+            variable.assign(value)
         outputs = stopped(self._networks().student_pass(x, training=True))
         for variable, value in zip(statistics, before):
             variable.assign(value)

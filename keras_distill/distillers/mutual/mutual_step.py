@@ -30,6 +30,7 @@ def train_step(cohort, data):
     same_learning_rate(members)
 
     tapes, own, shown, logs = {}, {}, {}, {}
+    states = {name: member.states() for name, member in members.items()}
     with (
         replica.statistics_of_real_samples(cohort),
         gathering(None if replica.share is None else replica),
@@ -60,7 +61,7 @@ def train_step(cohort, data):
             step.update(member, gradients)
             logs.update(member.log(terms))
             if cohort.update == "alternating" and name != last:
-                shown[name] = member.shown_again(view.student)
+                shown[name] = member.shown_again(view.student, states[name])
 
     logs["loss"] = sum(logs[f"{name}_loss"] for name in members)
     cohort._current_logs().training.update_state(logs, replica.count)

@@ -24,6 +24,7 @@ from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_string
 from keras_distill._data.sources import number_of_batches
 from keras_distill._data.sources import weighted_batches
+from keras_distill._keras.stateless import without_states
 from keras_distill._progress import ProgressBar
 from keras_distill.export import model_inputs
 from keras_distill.export.aware import is_aware
@@ -193,9 +194,10 @@ def verify(
     verification.check(max_accuracy_drop=5.0)
     ```
     """
-    checked_model("student", student)
+    # A file has no state that goes on from batch to batch.
+    student = without_states(checked_model("student", student))
     if teacher is not None:
-        checked_model("teacher", teacher)
+        teacher = without_states(checked_model("teacher", teacher))
     checked_string("output", output, or_none=True)
     checked_integer("num_threads", num_threads)
     checked_integer("latency_runs", latency_runs, least=0)

@@ -162,6 +162,11 @@ class ResponseLoss(DistillationLoss):
     def build(self, teacher_shape: Any, student_shape: Any) -> None:
         teacher_shape = self._single_shape(teacher_shape, "teacher")
         student_shape = self._single_shape(student_shape, "student")
+        self.validate_shapes(teacher_shape, student_shape)
+        both = f"teacher {teacher_shape}, student {student_shape}"
+        self._check_classes(teacher_shape[-1], student_shape[-1], both)
+
+    def validate_shapes(self, teacher_shape: Any, student_shape: Any) -> None:
         both = f"teacher {teacher_shape}, student {student_shape}"
         if not sizes_agree(teacher_shape[1:-1], student_shape[1:-1]):
             raise ValueError(
@@ -170,7 +175,6 @@ class ResponseLoss(DistillationLoss):
                 "Expected equal shapes (batch, ..., classes): choose other "
                 "outputs with teacher_layer_name= and student_layer_name=."
             )
-        self._check_classes(teacher_shape[-1], student_shape[-1], both)
 
     def _single_shape(self, shape, role):
         several = several_outputs(shape)

@@ -14,10 +14,13 @@ import tensorflow as tf
 from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._data.values import check_images
+from keras_distill._keras.recurrent_states import RecurrentStates
+from keras_distill._keras.recurrent_states import number_of_streams
 from keras_distill._progress import ProgressBar
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
+from keras_distill.teachers.cache import stream_positions
 from keras_distill.teachers.cache.encoding import columns_of
 from keras_distill.teachers.cache.forward import Forward
 from keras_distill.teachers.cache.header import FORMAT
@@ -48,9 +51,13 @@ def build(
     checked_boolean("verbose", verbose)
     outputs = _checked("outputs", outputs, StoredOutputs)
     run = _checked("run", run, TeacherRun)
-    batch_size = run.batch_size_for(views)
+    streams = number_of_streams(teacher)
+    batch_size = run.batch_size_for(views, streams)
     forward = Forward(teacher, views, outputs, run.dtype)
-    batches, samples = source.ordered_batches(dataset, batch_size, teacher)
+    if streams is None:
+        batches, samples = source.ordered_batches(dataset, batch_size, teacher)
+    else:
+        batches, samples = stream_positions.ordered_batches(dataset, teacher)
     first = next(iter(batches), None)
     if first is None:
         raise ValueError("dataset is empty: there is not one sample.")
@@ -69,6 +76,7 @@ def build(
         "samples": samples,
         "epochs": epochs if views.teacher_varies else 1,
         "batch_size": batch_size,
+        "streams": streams,
         "samples_per_shard": run.samples_per_shard_for(
             batch_size, bytes_per_view
         ),
@@ -92,7 +100,8 @@ def build(
             print(f"TeacherCache: '{path}' is complete.")
         return
     builder = _Builder(path, header, batches, forward, bytes_per_view, verbose)
-    builder.build()
+    with builder.states.kept():
+        builder.build()
 
 
 class _Builder:
@@ -102,6 +111,7 @@ class _Builder:
         self.path, self.header = path, header
         self.batches, self.forward = batches, forward
         self.bytes_per_view, self.verbose = bytes_per_view, verbose
+        self.states = RecurrentStates(forward.teacher)
 
     def build(self):
         header, began = self.header, time.perf_counter()
@@ -136,9 +146,15 @@ class _Builder:
             return
         parts, rows, checksums = [], 0, []
         before = np.fromfile(self.path / folder.INPUTS, "<u4")
-        data = self.batches.skip(start // header["batch_size"]).prefetch(2)
-        position = start
+        self.states.zero()
+        # A state goes on: streams are read from their beginning.
+        position = 0 if header["streams"] else start
+        data = self.batches.skip(position // header["batch_size"]).prefetch(2)
         for inputs, index in data:
+            if position < start:
+                self.forward.stored(inputs, index, epoch, position)
+                position += len(index)
+                continue
             # A shard is written when it is known whether it is the last.
             if rows == size:
                 self._write_shard(epoch, parts, checksums)

@@ -133,6 +133,10 @@ class TeacherCache:
                 samples, `x` or `(x, y)`; arrays `x`; or batches in order that
                 carry their index (`kd.datasets.batches(x, y, indexed=True)`).
                 The index of a sample is its position here. Labels are ignored.
+                For a teacher with `stateful=True` layers: batches of streams
+                in order (`kd.datasets.language_model`), which begin with
+                states of zero. Row b of the k-th of batches of B has the index
+                k * B + b.
             path: The folder to write.
             views: The views that the Distiller will have. Defaults to `None`,
                 the samples as they are.
@@ -225,7 +229,8 @@ class TeacherCache:
                 samples carry their index in the data set that the cache was
                 built from: `kd.views.indexed(samples).shuffle(n).batch(b)`,
                 `kd.views.grouped_batches`, or `kd.datasets.batches(...,
-                indexed=True)`.
+                indexed=True)`. With a stateful teacher: the very batches that
+                the cache was built from, in order; they need no index.
             first_epoch: The epoch that a cache of several starts with: that of
                 `fit(initial_epoch=)`. Defaults to 0.
             samples: The samples that this pipeline can have, a `range` of

@@ -108,7 +108,7 @@ def _checksum(header):
 def _wrong(header):
     """Returns the first entry that is missing or cannot be, or `None`."""
     for name, is_right in _ENTRIES.items():
-        if name not in header and name != "teacher_dtype":  # Of old caches.
+        if name not in header and name not in _NOT_IN_OLD_CACHES:
             return name
         if not is_right(header.get(name)):
             return name
@@ -165,6 +165,7 @@ def _is_file(value):
     )
 
 
+_NOT_IN_OLD_CACHES = ("teacher_dtype", "streams")
 _ENTRIES = {
     "complete": lambda value: isinstance(value, bool),
     "teacher": _is_teacher,
@@ -174,6 +175,7 @@ _ENTRIES = {
     "samples": lambda value: value is None or _is_count(value),
     "epochs": _is_count,
     "batch_size": _is_count,
+    "streams": lambda value: value is None or _is_count(value),
     "samples_per_shard": _is_count,
     "dtype": lambda value: value in ("float16", "float32"),
     "top_k": lambda value: value is None or _is_count(value),

@@ -10,6 +10,7 @@ from keras_distill._data.sources import unsupported
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache import shards
 from keras_distill.teachers.cache import source
+from keras_distill.teachers.cache import stream_positions
 from keras_distill.teachers.cache.encoding import decoded
 from keras_distill.teachers.cache.origin import origin_of
 from keras_distill.views.mixup import advice
@@ -17,6 +18,7 @@ from keras_distill.views.mixup import advice
 
 def joined(cache, dataset, part, first_epoch, check_inputs, name):
     """See `TeacherCache.join`; `part`: a `Part` of the cache."""
+    dataset = stream_positions.of_cache(dataset, cache)
     _check_pipeline(dataset, name)
     if check_inputs or cache.epochs > 1:
         # Several passes over nothing would never end.

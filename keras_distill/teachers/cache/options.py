@@ -66,7 +66,8 @@ class TeacherRun:
             of `kd.Distiller`. Defaults to `None`, its own.
         batch_size: The number of samples in a forward pass, a multiple of the
             `group_size` of the views' mixup. Defaults to 128, or the next
-            multiple above.
+            multiple above; for a teacher with `stateful=True` layers, that of
+            its states.
         samples_per_shard: The number of samples in a file, a multiple of
             `batch_size`: at most so many are lost if the run is killed.
             Defaults to 16384, or fewer if they take more than 64 MiB.
@@ -84,8 +85,17 @@ class TeacherRun:
         for name in ("batch_size", "samples_per_shard"):
             checked_integer(name, getattr(self, name), or_none=True)
 
-    def batch_size_for(self, views):
-        """Returns the batch size: whole groups of samples that mixup blends."""
+    def batch_size_for(self, views, streams=None):
+        """Returns the batch size: whole groups of samples that mixup blends,
+        or the `streams` that a stateful teacher is made for."""
+        if streams is not None:
+            if self.batch_size not in (None, streams):
+                raise ValueError(
+                    f"batch_size must be {streams}, which the teacher's states "
+                    "(stateful=True) are made for, or left out. Received: "
+                    f"batch_size={self.batch_size}"
+                )
+            return streams
         group = 1 if views is None else views.group_size
         if self.batch_size is None:
             return -(-DEFAULT_BATCH_SIZE // group) * group
