@@ -32,6 +32,7 @@ def distilled(teacher, student):
     return distiller
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", [(True, True), (True, False), (False, True)])
 def test_padding_of_either_network_does_not_count(masks):
     teacher, student = map(network, masks)
