@@ -81,6 +81,7 @@ class EvaluatesWithin(keras.callbacks.Callback):
         self.model.test_on_batch(*next(iter(streams(1))))
 
 
+@pytest.mark.slow
 def test_both_networks_see_one_text_in_every_epoch():
     teacher, student = network(), network(3)
     distiller = distilled(teacher, student)
@@ -104,6 +105,7 @@ def test_both_networks_see_one_text_in_every_epoch():
     np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_stateful_teachers():
     teachers, student = [network(), network(4)], network(3)
     distiller = distilled(teachers, student)
@@ -117,6 +119,7 @@ def test_an_ensemble_of_stateful_teachers():
     )
 
 
+@pytest.mark.slow
 def test_nested_states_begin_at_zero():
     student = network(3, cell="stacked")
     distiller = distilled(student=student)
@@ -126,6 +129,7 @@ def test_nested_states_begin_at_zero():
     assert all(np.any(s.numpy()) for s in keras.tree.flatten(rnn.states))
 
 
+@pytest.mark.slow
 def test_students_of_a_cohort():
     students = {"a": network(), "b": network(3)}
     cohort = kd.MutualDistiller(students=students, update="alternating")
@@ -239,6 +243,7 @@ def test_evaluation_of_other_batches():
         distilled().evaluate(streams(0, 2))
 
 
+@pytest.mark.slow
 def test_arrays_in_order_are_streams():
     student = network(3)
     history = (

@@ -76,7 +76,6 @@ def build(
         "samples": samples,
         "epochs": epochs if views.teacher_varies else 1,
         "batch_size": batch_size,
-        "streams": streams,
         "samples_per_shard": run.samples_per_shard_for(
             batch_size, bytes_per_view
         ),
@@ -89,6 +88,8 @@ def build(
         "inputs": None,
         "shards": [],
     }
+    if streams is not None:
+        header["streams"] = streams
     in_memory = not isinstance(dataset, tf.data.Dataset)
 
     def parts(header):
@@ -148,7 +149,7 @@ class _Builder:
         before = np.fromfile(self.path / folder.INPUTS, "<u4")
         self.states.zero()
         # A state goes on: streams are read from their beginning.
-        position = 0 if header["streams"] else start
+        position = 0 if header.get("streams") else start
         data = self.batches.skip(position // header["batch_size"]).prefetch(2)
         for inputs, index in data:
             if position < start:

@@ -108,12 +108,14 @@ def _checksum(header):
 def _wrong(header):
     """Returns the first entry that is missing or cannot be, or `None`."""
     for name, is_right in _ENTRIES.items():
-        if name not in header and name not in _NOT_IN_OLD_CACHES:
+        if name not in header and name not in _MAY_LACK:
             return name
         if not is_right(header.get(name)):
             return name
     if header["epochs"] > 1 and not header["varies"]:
         return "varies"
+    if header.get("streams") not in (None, header["batch_size"]):
+        return "streams"
     if not _fits_top_k(header):
         return "top_k"
     if not _are_shards(header):
@@ -165,7 +167,8 @@ def _is_file(value):
     )
 
 
-_NOT_IN_OLD_CACHES = ("teacher_dtype", "streams")
+# Not in old caches, or of stateful teachers only.
+_MAY_LACK = ("teacher_dtype", "streams")
 _ENTRIES = {
     "complete": lambda value: isinstance(value, bool),
     "teacher": _is_teacher,

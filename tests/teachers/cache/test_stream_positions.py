@@ -70,6 +70,7 @@ def test_outputs_are_those_of_the_streams(tmp_path):
     assert sorted(cached(again).ravel()) == sorted(cached(joined).ravel())
 
 
+@pytest.mark.slow
 def test_a_stateful_student_learns_as_from_the_live_teacher(tmp_path):
     teacher = network()
     cache = build(tmp_path / "cache", teacher=teacher)
@@ -89,6 +90,7 @@ def test_a_stateful_student_learns_as_from_the_live_teacher(tmp_path):
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on_in_the_middle_of_the_streams(tmp_path):
     run = kd.teachers.TeacherRun(samples_per_shard=STREAMS)
 
@@ -107,6 +109,7 @@ def test_a_killed_build_goes_on_in_the_middle_of_the_streams(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_top_k_of_the_words_with_the_rest_of_the_mass(tmp_path):
     outputs = kd.teachers.StoredOutputs(top_k=2, dtype="float32")
     cache = build(tmp_path / "cache", outputs=outputs)
