@@ -51,7 +51,7 @@ MAY_BE_0 = (
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
     "per_class_drop share unlabelled start_step initial_epsilon "
-    "decay sparsity strength layer_weights weights mask_ratio"
+    "decay sparsity strength layer_weights weights mask_ratio skew fraction"
 ).split()
 FREE_TEXT = (
     "batch_norm_layer_name branch_from command exits feature_layer_name "
@@ -147,6 +147,7 @@ NEEDED = {
     "budget": lambda: {"macs": 1e5},
     "input_shape": lambda: (8, 8, 1),
     "classes": lambda: 10,
+    "sequences": lambda: np.zeros((8, 4), "int32"),
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],

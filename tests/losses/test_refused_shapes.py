@@ -46,6 +46,8 @@ def several(shape):
 
 ROWS = [
     *outputs(losses.SoftTargets),
+    *outputs(losses.JensenShannon),
+    *outputs(losses.SkewKL),
     *outputs(losses.LogitsMSE),
     *outputs(losses.HardLabels),
     *outputs(losses.DecoupledKD),
