@@ -148,6 +148,7 @@ NEEDED = {
     "input_shape": lambda: (8, 8, 1),
     "classes": lambda: 10,
     "sequences": lambda: np.zeros((8, 4), "int32"),
+    "vocabulary": lambda: 10,
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],

@@ -1,4 +1,4 @@
-"""Networks of the papers and for phones, readable, without weights."""
+"""Networks of the papers, for phones and for text, without weights."""
 
 from keras_distill.models.bit_resnet import StandardizedConv2D
 from keras_distill.models.bit_resnet import bit_resnet
@@ -10,6 +10,10 @@ from keras_distill.models.mobile_within import Fitted
 from keras_distill.models.mobile_within import mobile_within
 from keras_distill.models.preactivation_resnet import preactivation_resnet
 from keras_distill.models.small_cnn import small_cnn
+from keras_distill.models.transformer_classifier import transformer_classifier
+from keras_distill.models.transformer_language_model import (
+    transformer_language_model,
+)
 from keras_distill.models.wide_resnet import wide_resnet
 
 __all__ = [
@@ -23,5 +27,7 @@ __all__ = [
     "mobile_within",
     "preactivation_resnet",
     "small_cnn",
+    "transformer_classifier",
+    "transformer_language_model",
     "wide_resnet",
 ]

@@ -97,10 +97,9 @@ def on_policy(
 
     ```python
     def network(width):
-        ids = keras.Input((None,), dtype="int32")
-        x = keras.layers.Embedding(50, width)(ids)
-        x = keras.layers.GRU(width, return_sequences=True)(x)
-        return keras.Model(ids, keras.layers.Dense(50)(x))
+        return kd.models.transformer_language_model(
+            50, length=8, width=width, depth=1, heads=2
+        )
 
     text = np.random.default_rng(0).integers(0, 50, (64, 9))
     student = network(8)
