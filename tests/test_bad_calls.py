@@ -58,7 +58,7 @@ FREE_TEXT = (
     "filepath files layer_names monitor name output output_layer_name path "
     "role student_layer_name teacher_classifier_layer_name teacher_layer_name "
     "title data_dir class_names directory shared_layers font_directory "
-    "teacher_class_names version cache_directory"
+    "teacher_class_names version cache_directory training validation test"
 ).split()
 # Of these annotations, or parameters, only the data can judge.
 JUDGED_BY_DATA = "confidence correct custom_objects".split()
@@ -147,8 +147,9 @@ NEEDED = {
     "budget": lambda: {"macs": 1e5},
     "input_shape": lambda: (8, 8, 1),
     "classes": lambda: 10,
-    "sequences": lambda: np.zeros((8, 4), "int32"),
+    "sequences": lambda: np.zeros((32, 4), "int32"),
     "vocabulary": lambda: 10,
+    "training": lambda: "a text\n" * 600,
 }
 OF_ONE_CALL = {
     "kd.losses.EarlyExits.student_layer_name": ["act1", "conv2", "head"],
@@ -179,7 +180,9 @@ ANY = {
 # Which calls are not made, and why.
 NOT_CALLED = {
     "kd.datasets.Images": "a result",
+    "kd.datasets.LanguageModelData": "a result",
     "kd.datasets.Split": "a result",
+    "kd.datasets.Text": "a result",
     "kd.calibration.Reliability": "a result",
     "kd.export.Verification": "a result",
     "kd.multitask.Inspection": "a result",
@@ -213,6 +216,8 @@ ALSO_RIGHT = {
     "kd.quantization.fine_tune.distillation_losses": {"None"},
     "kd.born_again.shared_layers": {"a text"},  # One layer.
     "mixup": {"None"},  # As `False`.
+    "kd.recipes.on_policy.temperature": {"0"},  # The most probable token.
+    "kd.recipes.on_policy.end_token": {"0"},  # A token like others.
     "kd.multitask.FeatureTransformation.epsilon": {"0"},
     "ignore_class": {"-1", "0"},  # Any class number.
     "kd.datasets.batches.seed": {"-1"},  # tf.data takes it.

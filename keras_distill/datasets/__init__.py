@@ -12,17 +12,25 @@ from keras_distill.datasets.pipelines import batches
 from keras_distill.datasets.pipelines import steps_per_epoch
 from keras_distill.datasets.pipelines import subset
 from keras_distill.datasets.pipelines import with_fast_epoch_end
+from keras_distill.datasets.texts import Text
+from keras_distill.datasets.texts import read_text
+from keras_distill.datasets.word_streams import LanguageModelData
+from keras_distill.datasets.word_streams import language_model
 
 __all__ = [
     "Images",
+    "LanguageModelData",
     "Split",
+    "Text",
     "batches",
     "digits",
     "drawings",
     "fashion_mnist",
     "glyphs",
+    "language_model",
     "load",
     "read_images",
+    "read_text",
     "steps_per_epoch",
     "subset",
     "with_fast_epoch_end",
