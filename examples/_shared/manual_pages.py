@@ -6,6 +6,7 @@ A page, such as ls.1, is for training or for the test in all languages.
 """
 
 import collections
+import functools
 import gzip
 import pathlib
 import re
@@ -18,14 +19,16 @@ LANGUAGES = "cs da de es fi fr hu it nb nl pl pt-br ro sv tr".split()
 PACKAGES = [f"manpages-{language}" for language in LANGUAGES]
 _LISTS = pathlib.Path("/var/lib/dpkg/info")
 _PAGE = re.compile(r"/usr/share/man/[^/]+/man\d[^/]*/([^/]+)\.gz")
-# What roff writes for fonts, dashes and the like.
-_ESCAPE = re.compile(r"\\f(\[[^]]*\]|\(..|.)|\\\(..|\\\[[^]]*\]|\\.")
+# What roff writes for fonts; for options, dashes and the like.
+_FONT = re.compile(r"\\f(\[[^]]*\]|\(..|.)")
+_ESCAPE = re.compile(r"\\-\S*|\\\(..|\\\[[^]]*\]|\\.")
 # At least four words with nothing but commas between: no code, no options.
 _WORDS = re.compile(r"(?:[^\W\d_]+,? ){4,}")
 # Paragraphs that are not translated.
 _ENGLISH = {"and", "from", "the", "this", "with", "you"}
 
 
+@functools.cache
 def read(language):
     """The passages of a language: two lists, for training and for the test."""
     listed = _LISTS / f"manpages-{language}.list"
@@ -37,7 +40,9 @@ def read(language):
         if page and pathlib.Path(line).is_file():
             pages[page[1]] += _passages(pathlib.Path(line))
     # What several pages say, such as who translated them, would be in both.
-    counts = collections.Counter(p for each in pages.values() for p in set(each))
+    counts = collections.Counter(
+        p for each in pages.values() for p in set(each)
+    )
     parts = [], []
     for name, passages in sorted(pages.items()):
         for_test = zlib.crc32(name.encode()) % 4 == 0
@@ -47,8 +52,10 @@ def read(language):
 
 def _passages(path):
     source = gzip.decompress(path.read_bytes()).decode("utf-8", "ignore")
-    lines = (x for x in source.splitlines() if not x.startswith((".", "'")))
-    text = _ESCAPE.sub(" ", " ".join(lines)).lower()
+    lines = source.splitlines()
+    # A macro ends a passage.
+    text = " ".join("." if x.startswith((".", "'")) else x for x in lines)
+    text = _ESCAPE.sub(" . ", _FONT.sub("", text)).lower()
     found = (match.strip(", ") for match in _WORDS.findall(text))
     return [p for p in found if not _ENGLISH & set(p.split())]
 

@@ -215,7 +215,7 @@ def test_fit_on_what_the_student_writes():
     distiller.compile(keras.optimizers.Adam(0.03))
     samples = kd.recipes.on_policy(student, texts(64), **arguments)
     losses = distiller.fit(samples, epochs=6, verbose=0).history["loss"]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 # Errors.
