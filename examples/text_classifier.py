@@ -73,7 +73,7 @@ def transformer(vocabulary, name):
 def bag(vocabulary, name):
     """The mean of an embedding of each pair of neighbours."""
     ids = keras.Input((LENGTH,), dtype="int32", name="ids")
-    # A plain + is a BiasAdd at a batch of one, which TFLite has for floats only.
+    # A + is a BiasAdd at a batch of one, which TFLite has for floats only.
     pairs = ops.stack([vocabulary * ids[:, :-1], ids[:, 1:]], axis=-1)
     pairs = ops.sum(pairs, axis=-1)
     x = keras.layers.Embedding(vocabulary**2, 16, name="pairs")(pairs)

@@ -11,6 +11,10 @@ its gradient and the update. Of a loss, that part is measured which it adds:
 its value, and its gradient with respect to the student's taps and to the
 weights of its own connectors. The teacher's taps are computed beforehand.
 
+Losses of transformers have a pair and a plain step of their own: a student of
+four blocks of width 128 on 128 tokens, its batch 32 texts; the teacher is twice
+as wide.
+
 Rounds of one plain step and each loss, in an order drawn anew, so that all see
 the same disturbances. Shares are per round, of the same round's plain step:
 medians over the rounds, with quartiles. Time is given twice: by the clock, and
@@ -53,6 +57,8 @@ CLASSES = 100
 STAGES = ("stage1", "stage2", "stage3")
 BEFORE_RELU = ("add1", "add2", "add3")
 LAST, VECTOR, LOGITS = ("stage3",), ("pool",), ()
+BLOCKS = tuple(f"block{number}" for number in (1, 2, 3, 4))
+HEADS = tuple(f"{block}/attention" for block in BLOCKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +69,13 @@ class Row:
         loss: `Class` or `functools.partial(Class, ...)`.
         taps: Names of layers, the same in both networks; none: the outputs.
         note: What tells two rows of one class apart.
+        tokens: Whether it is one of transformers.
     """
 
     loss: Callable
     taps: tuple = LOGITS
     note: str = ""
+    tokens: bool = False
 
     @property
     def loss_class(self):
@@ -78,6 +86,15 @@ class Row:
         return (
             f"{self.loss_class}, {self.note}" if self.note else self.loss_class
         )
+
+    @property
+    def plain_step(self):
+        """The label of the step that it is compared with."""
+        return "plain step of tokens" if self.tokens else "plain step"
+
+    def make(self):
+        """A new loss with its taps."""
+        return self.loss(**self.named_taps())
 
     def named_taps(self):
         """The arguments that name the taps."""
@@ -146,6 +163,9 @@ ROWS = [
     Row(losses.IdealJointClassifier, LAST),
     Row(losses.SelfAttention, STAGES),
     Row(losses.EarlyExits, (*STAGES, "logits"), "two exits"),
+    Row(losses.HiddenStates, BLOCKS, "four blocks", tokens=True),
+    Row(losses.AttentionProbabilities, HEADS, "four blocks", tokens=True),
+    Row(losses.AttentionRelation, HEADS[-1:], "one block", tokens=True),
 ]
 
 
@@ -175,28 +195,39 @@ def resnet(width, blocks):
     return keras.Model(inputs, layers.Dense(CLASSES, name="logits")(x))
 
 
-def tapped(model):
-    """Name of a tap -> what the network computes there, on one batch."""
-    names = (*STAGES, *BEFORE_RELU, *VECTOR, "logits")
-    taps = {name: model.get_layer(name).output for name in names}
-    return keras.Model(model.input, {"": model.output, **taps})
+def transformer(width, length):
+    """Four blocks on `length` tokens."""
+    return kd.models.transformer_classifier(
+        1000, CLASSES, length=length, width=width
+    )
 
 
 class Bench:
-    """Two networks, one batch, and functions that take no arguments."""
+    """Two networks, one batch, and functions that take no arguments.
 
-    def __init__(self, width, blocks, batch):
-        keras.utils.set_random_seed(0)
-        self.student = resnet(width, blocks)
-        self.teacher = resnet(2 * width, blocks)
+    Args:
+        student: A `keras.Model`.
+        teacher: A `keras.Model`.
+        x: A batch of inputs.
+        rows: The losses between the two.
+    """
+
+    def __init__(self, student, teacher, x, rows):
+        self.student, self.teacher, self.rows = student, teacher, rows
         generator = np.random.default_rng(0)
-        x = generator.normal(size=(batch, 32, 32, 3)).astype("float32")
         self.x = tf.constant(x)
-        self.y = tf.constant(generator.integers(0, CLASSES, batch))
-        self.taps = [
-            tapped(model)(self.x, training=True)
-            for model in (self.teacher, self.student)
-        ]
+        self.y = tf.constant(generator.integers(0, CLASSES, len(x)))
+        self.taps = [self._taken(role) for role in ("teacher", "student")]
+
+    def _taken(self, role):
+        """Name of a tap -> what the network computes there, on one batch."""
+        names = []
+        for row in self.rows:
+            wanted = getattr(row.make(), f"{role}_layer_name")
+            names += [wanted] if isinstance(wanted, str) else wanted or []
+        taps = kd.taps.Taps(getattr(self, role), list(dict.fromkeys(names)))
+        output, taken = taps(self.x, training=True)
+        return {"": output, **taken}
 
     def plain_step(self):
         """Forward pass, gradient and update of the student alone."""
@@ -218,9 +249,10 @@ class Bench:
     def loss_step(self, row):
         """The loss, and its gradient for taps and connectors."""
         keras.utils.set_random_seed(0)
-        loss = row.loss(**row.named_taps())
+        loss = row.make()
         loss.bind(self.teacher, self.student)
-        teacher, student = (self._chosen(t, row.taps) for t in self.taps)
+        names = loss.teacher_layer_name, loss.student_layer_name
+        teacher, student = map(_chosen, self.taps, names)
         if not loss.needs_teacher:
             teacher = None
         loss.build(_shapes(teacher), _shapes(student))
@@ -238,20 +270,37 @@ class Bench:
 
         return functools.partial(step, teacher, student, extras)
 
-    def _chosen(self, taps, names):
-        if len(names) > 1:
-            return {name: taps[name] for name in names}
-        return taps["".join(names)]
-
-    def functions(self, rows):
+    def functions(self):
         """Label -> function, the plain step first; each was called once."""
-        made = {"plain step": self.plain_step()}
-        made.update({row.label: self.loss_step(row) for row in rows})
+        made = {self.rows[0].plain_step: self.plain_step()}
+        made.update({row.label: self.loss_step(row) for row in self.rows})
         for label, function in made.items():
             values = [np.mean(v) for v in tf.nest.flatten(function())[:1]]
             if not np.isfinite(values).all():
                 raise ValueError(f"{label} gives {values}")
         return made
+
+
+def _chosen(taps, names):
+    if isinstance(names, list):
+        return {name: taps[name] for name in names}
+    return taps[names or ""]
+
+
+def benches(rows, width, blocks, batch, length, texts):
+    """The `Bench`es that rows of losses need."""
+    keras.utils.set_random_seed(0)
+    generator = np.random.default_rng(0)
+    made = []
+    if of_images := [row for row in rows if not row.tokens]:
+        x = generator.normal(size=(batch, 32, 32, 3)).astype("float32")
+        pair = resnet(width, blocks), resnet(2 * width, blocks)
+        made.append(Bench(*pair, x, of_images))
+    if of_tokens := [row for row in rows if row.tokens]:
+        x = generator.integers(1, 1000, (texts, length)).astype("int32")
+        pair = transformer(4 * width, length), transformer(8 * width, length)
+        made.append(Bench(*pair, x, of_tokens))
+    return made
 
 
 def _shapes(taps):
@@ -324,12 +373,17 @@ def peaks_in_a_process(arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def report_rows(times, peaks):
-    """One dict per function, with numbers; the dearest first."""
-    step = times["plain step"]
+def report_rows(times, peaks, plain_steps):
+    """One dict per function, with numbers; the dearest first.
+
+    Args:
+        times: Label -> seconds, see `timed`.
+        peaks: Label -> peak bytes.
+        plain_steps: Label of a loss -> label of what it is compared with.
+    """
     rows = []
     for label, values in times.items():
-        shares = 100 * values / step
+        shares = 100 * values / times[plain_steps.get(label, label)]
         rows.append(
             {
                 "loss": label,
@@ -375,22 +429,28 @@ def main():
     rows = [r for r in ROWS if not args.losses or r.loss_class in args.losses]
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
-    size = {"width": 32, "blocks": 3, "batch": 128}
+    size = {"width": 32, "blocks": 3, "batch": 128, "length": 128, "texts": 32}
     if args.quick:
-        size, args.rounds = {"width": 8, "blocks": 1, "batch": 16}, 2
-    bench = Bench(**size)
-    functions = bench.functions(rows)
+        size = {"width": 8, "blocks": 1, "batch": 16, "length": 16, "texts": 4}
+        args.rounds = 2
+    made = benches(rows, **size)
+    functions = {k: f for bench in made for k, f in bench.functions().items()}
     if args.peaks_only:
         print(json.dumps({k: peak_bytes(f) for k, f in functions.items()}))
         return
     times = timed(functions, args.rounds)
-    numbers = report_rows(times, peaks_in_a_process(sys.argv[1:]))
-    print(
-        f"student: {bench.student.count_params():,} parameters, "
-        f"{kd.cost.multiply_accumulates(bench.student):,} multiply-accumulates "
-        f"an image; batch {size['batch']}, {THREADS} threads, "
-        f"{args.rounds} rounds\n"
+    numbers = report_rows(
+        times,
+        peaks_in_a_process(sys.argv[1:]),
+        {row.label: row.plain_step for row in rows},
     )
+    for bench in made:
+        print(
+            f"student: {bench.student.count_params():,} parameters, "
+            f"{kd.cost.multiply_accumulates(bench.student):,} "
+            f"multiply-accumulates a sample; batch {len(bench.x)}, {THREADS} "
+            f"threads, {args.rounds} rounds\n"
+        )
     print(table([printed(row) for row in numbers]))
     out = SAVED / ("benchmarks_quick" if args.quick else "benchmarks")
     out.mkdir(parents=True, exist_ok=True)

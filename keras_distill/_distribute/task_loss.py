@@ -70,8 +70,9 @@ def number(x):
 
 
 def exchanging(distiller):
-    """Names of the layers that mask positions and of the losses that divide by
-    what they count: for these, replicas exchange numbers."""
+    """Names of the layers that mask positions, of the losses that divide by
+    what they count and of attention scores, which have masks: for these,
+    replicas exchange numbers."""
     layers = [
         layer.name
         for layer in flatten_layers(distiller)
@@ -84,7 +85,9 @@ def exchanging(distiller):
         if getattr(loss, "ignore_class", None) is not None
         or getattr(loss, "reduction", None) == "mean_with_sample_weight"
     ]
-    return layers + losses
+    taps = distiller._networks().student_taps
+    scores = [name for name in taps.names if taps.gives_attention(name)]
+    return layers + losses + scores
 
 
 def _reductions_on(replica):

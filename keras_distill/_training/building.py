@@ -52,7 +52,7 @@ def run_teacher(distiller, x, cached, y=None):
             return _as_numpy(teacher_pass(x))
         # Eagerly, a Functional model holds the outputs of all its layers until
         # its end. That is more memory than the whole training step takes.
-        return _as_numpy(_once_in_graph(teacher_pass, x))
+        return _as_numpy(once_in_graph(teacher_pass, x))
 
     with distiller.distribute_strategy.scope():
         x = distiller.views.teacher_evaluation(x)
@@ -161,7 +161,7 @@ def _teacher_threshold(networks, outputs, cached):
     return None
 
 
-def _once_in_graph(function, x):
+def once_in_graph(function, x):
     """Returns `function(x)`, computed as a graph that XLA does not compile."""
     import tensorflow as tf
 

@@ -28,6 +28,7 @@ from keras_distill._data.values import check_sample_weight
 from keras_distill._training.apart import check_apart
 from keras_distill._training.building import build_networks
 from keras_distill._training.building import run_teacher
+from keras_distill._training.masks import check_masks
 from keras_distill._training.positions import check_positions
 from keras_distill._training.positions import weight_of_each_position
 from keras_distill._training.task_checks import check_compared
@@ -205,6 +206,8 @@ class FirstBatch:
         teacher = run_teacher(self.distiller, x, cached, y)
         build_networks(self.distiller, x, teacher, cached)
         check_apart(networks.teacher, networks.student)
+        if networks.bound and cached is None:
+            check_masks(self.distiller, x)
         if teacher is not None and networks.bound:
             self._check_metrics(teacher.output)
         if teacher is not None:

@@ -13,7 +13,7 @@ from keras_distill._training.void import not_void
 from keras_distill.losses.ops.reductions import fitting_weight
 
 
-def labels_and_weight(distiller, name, student, view, replica):
+def labels_and_weight(distiller, name, student, view, replica, teacher=None):
     """Selects the labels and weights for one distillation loss.
 
     Args:
@@ -22,6 +22,8 @@ def labels_and_weight(distiller, name, student, view, replica):
         student: What `TeacherStudent.student_pass` returned.
         view: The batch, a `View`.
         replica: The `Replica` that has these samples.
+        teacher: The teacher's `ForwardOutputs`, `None` without one. Its mask
+            counts where the student has none.
 
     Returns:
         Labels and weights, each `None` if there are none.
@@ -32,6 +34,9 @@ def labels_and_weight(distiller, name, student, view, replica):
     """
     loss = distiller.distillation_losses[name]
     tap = student.select(loss.student_layer_name, loss.task)
+    mask = mask_of_tap(tap)
+    if mask is None and teacher is not None and loss.needs_teacher:
+        mask = _fitting(mask_of_tap(teacher.taps_for(loss)), tap)
     y, weight = view.y, view.sample_weight
     if loss.task is not None:
         tasks = distiller._tasks()
@@ -40,7 +45,7 @@ def labels_and_weight(distiller, name, student, view, replica):
         task_loss, output = loss_of_task(distiller, loss.task), tap
         if isinstance(student.output, dict):
             output = student.output[loss.task]
-        return y, _counted(weight, tap, task_loss, y, output, replica)
+        return y, _counted(weight, mask, task_loss, y, output, replica)
     outputs = keras.tree.flatten(student.output)
     output, task_loss = outputs[0], distiller.loss
     if len(outputs) > 1:
@@ -63,13 +68,13 @@ def labels_and_weight(distiller, name, student, view, replica):
             y = _part(y, place[0], names)
             weight = _part(weight, place[0], names)
             task_loss = _part(distiller.loss, place[0], names)
-    return y, _counted(weight, tap, task_loss, y, output, replica)
+    return y, _counted(weight, mask, task_loss, y, output, replica)
 
 
-def _counted(weight, tap, task_loss, y, output, replica):
+def _counted(weight, mask, task_loss, y, output, replica):
     """Weights of a tap, 0 where it is masked or the label is void."""
     valid = not_void(task_loss, y, tf.shape(output)[:-1])
-    return _with_mask(weight, _both(_mask(tap), valid), replica)
+    return _with_mask(weight, _both(mask, valid), replica)
 
 
 def _both(mask, valid):
@@ -89,10 +94,20 @@ def _part(structure, place, names):
     return structure
 
 
-def _mask(tap):
+def mask_of_tap(tap):
     """Returns the mask of a tap, or the first of several if all have one."""
     masks = [mask_of(tensor) for tensor in keras.tree.flatten(tap)]
     return None if any(mask is None for mask in masks) else masks[0]
+
+
+def _fitting(mask, tap):
+    """A mask of another network, if it is one of the positions of a tap."""
+    shape = keras.tree.flatten(tap)[0].shape
+    if mask is None or len(mask.shape) > len(shape):
+        return None
+    sizes = zip(mask.shape[1:], shape[1:])
+    fits = all(m in (None, 1) or s in (None, m) for m, s in sizes)
+    return mask if fits else None
 
 
 def _with_mask(sample_weight, mask, replica):
@@ -106,4 +121,7 @@ def _with_mask(sample_weight, mask, replica):
     weight = mask * tf.math.divide_no_nan(size, counted)
     if sample_weight is None:
         return weight
+    if len(weight.shape) == 4 and len(sample_weight.shape) == 2:
+        # The weight of a position is that of the query, see `Taps`.
+        sample_weight = sample_weight[:, None, :, None]
     return weight * fitting_weight(sample_weight, weight)

@@ -254,8 +254,9 @@ class TeacherStudent:
                     f"{pair[0]}, with '{tapped[1]}' of the student, {pair[1]}. "
                     "Attention scores are (batch, heads, queries, keys), and "
                     "heads cannot be averaged like the rows of a map. Give "
-                    "both attention layers as many heads, or tap the outputs "
-                    "of the attention layers."
+                    "both attention layers as many heads, tap the outputs of "
+                    "the attention layers, or compare their queries, keys and "
+                    "values: kd.losses.AttentionRelation."
                 )
 
     def compare_positions(self, teacher_shape, student_shape):

@@ -190,7 +190,9 @@ def distillation_terms(
     """Computes the distillation losses, their sum and what they log: a dict."""
     terms, total = {}, number(0.0)
     for name, loss in distiller.distillation_losses.items():
-        y, weight = labels_and_weight(distiller, name, student, view, replica)
+        y, weight = labels_and_weight(
+            distiller, name, student, view, replica, teacher
+        )
         arguments = student.shared_with(loss)
         if loss.needs_sample_index:
             arguments["sample_index"] = sample_index

@@ -2,6 +2,8 @@
 
 A name is a layer's name, its path (`"backbone/conv4_block6_out"`), or either
 with the number of a call for a layer called several times (`"conv#1"`).
+`"attention/scores"` and `"attention/probabilities"` are no layers: they name
+what an attention layer computes inside.
 """
 
 import difflib
@@ -9,7 +11,9 @@ import difflib
 import keras
 
 from keras_distill._arguments import checked_instance
+from keras_distill._keras.attention import is_attention
 from keras_distill._keras.layers import flatten_layers
+from keras_distill.taps.places import ATTENTION_PARTS
 from keras_distill.taps.places import PlacedName
 from keras_distill.taps.places import way_to
 from keras_distill.taps.places import with_place
@@ -84,13 +88,15 @@ def find_way(model, name, role="model", paths=None):
 
     Returns:
         `(layers, call)`: the layers on the way from the model to the layer,
-        which is the last, and the number of the call or `None`.
+        which is the last, and the number of the call or `None`. Of
+        `"attention/scores"` it is the attention layer.
     """
     check_has_layers(model, role)
     paths = layer_paths(model) if paths is None else paths
     path, call = _path_and_call(name, paths)
     if isinstance(name, PlacedName):
         return way_to(model, name, role), call
+    path = _of_attention(path, paths, model.name, role)
     path = _whole_path(path, paths, model.name, role)
     parts = path.split("/")
     depths = range(1, len(parts) + 1)
@@ -126,15 +132,38 @@ def _path_and_call(name, paths):
     return path, int(number)
 
 
-def _whole_path(path, paths, model_name, role):
+def _matches(path, paths):
+    """The whole paths that a name or the end of a path may mean."""
     if path in paths:
-        return path
+        return [path]
     matches = [p for p in paths if p.endswith("/" + path)]
     if not matches and "/" in path:
         # One of several teachers may lie behind its own preprocessing.
         first, _, rest = path.partition("/")
         inside = [p for p in paths if p.startswith(first + "/")]
         matches = [p for p in inside if p.endswith("/" + rest)]
+    return matches
+
+
+def _of_attention(path, paths, model_name, role):
+    """The path of the attention layer that a part belongs to; other paths as
+    they are."""
+    owner, _, part = path.rpartition("/")
+    if part not in ATTENTION_PARTS or not owner or _matches(path, paths):
+        return path
+    owner = _whole_path(owner, paths, model_name, role)
+    if not is_attention(paths[owner]):
+        raise ValueError(
+            f"'{path}': the layer '{owner}' of the {role} '{model_name}' is a "
+            f"{type(paths[owner]).__name__}, which has no attention {part}. "
+            "Name a keras.layers.MultiHeadAttention or GroupQueryAttention, "
+            "or a layer with a keras.layers.Softmax of its own."
+        )
+    return owner
+
+
+def _whole_path(path, paths, model_name, role):
+    matches = _matches(path, paths)
     if len(matches) == 1:
         return matches[0]
     if matches:

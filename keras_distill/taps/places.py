@@ -13,6 +13,23 @@ import keras
 
 from keras_distill._keras.layers import flatten_layers
 
+# What can be tapped of an attention layer beside the layers inside of it.
+ATTENTION_PARTS = ("scores", "probabilities")
+
+
+def attention_part(name, layer):
+    """Returns which of `ATTENTION_PARTS` a name means.
+
+    Args:
+        name: The name of a tap.
+        layer: The layer that it was found to mean.
+
+    Returns:
+        `None` if the name means the layer itself.
+    """
+    part = name.partition("#")[0].rpartition("/")[2]
+    return part if part in ATTENTION_PARTS and part != layer.name else None
+
 
 class PlacedName(str):
     """The name of a layer that is found by its place.
@@ -103,7 +120,9 @@ def with_place(model, name, layers):
         name: A layer's name or path, with or without the number of a call.
         layers: The layers on the way to the layer, which is the last.
     """
-    written = layers[-1 - name.partition("#")[0].count("/") :]
+    depth = name.partition("#")[0].count("/")
+    depth -= attention_part(name, layers[-1]) is not None
+    written = layers[-1 - depth :]
     if not any(map(_is_named_by_keras, written)):
         return name
     place = _place(model, layers[-1])

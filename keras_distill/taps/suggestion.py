@@ -12,6 +12,7 @@ from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.symbolic_pass import symbolic_pass
 from keras_distill._keras.symbolic_pass import with_free_batch
+from keras_distill.taps.blocks import blocks
 from keras_distill.taps.paths import check_has_layers
 from keras_distill.taps.paths import layer_paths
 
@@ -37,11 +38,14 @@ class Stage(NamedTuple):
         name: The name of the layer, as a tap.
         shape: The shape of its output, batch axis first.
         octave: The number of times that the input's size was halved, rounded.
+            Of a transformer: the number of the block, 0 for the embeddings.
+        attention: The name of a block's attention layer, `None` of others.
     """
 
     name: str
     shape: tuple
     octave: int
+    attention: str | None = None
 
 
 class Suggestion:
@@ -53,12 +57,22 @@ class Suggestion:
     Attributes:
         teacher_layer_names: The `teacher_layer_name=` of a loss.
         student_layer_names: The `student_layer_name=` of a loss.
+        teacher_attention_names: The same, of a loss of attention: the attention
+            layers of the blocks. Empty for networks without.
+        student_attention_names: The same for the student.
     """
 
     def __init__(self, pairs):
         self.pairs = list(pairs)
         self.teacher_layer_names = [teacher.name for teacher, _ in self.pairs]
         self.student_layer_names = [student.name for _, student in self.pairs]
+        attentions = [
+            (teacher.attention, student.attention)
+            for teacher, student in self.pairs
+            if teacher.attention and student.attention
+        ]
+        self.teacher_attention_names = [teacher for teacher, _ in attentions]
+        self.student_attention_names = [student for _, student in attentions]
 
     def __len__(self):
         return len(self.pairs)
@@ -82,9 +96,14 @@ class Suggestion:
 
 
 def suggest(teacher: keras.Model, student: keras.Model) -> Suggestion:
-    """Proposes pairs of layers for losses that compare feature maps.
+    """Proposes pairs of layers for losses that compare feature maps or blocks.
 
-    In each network these are the last layers of each resolution: what the
+    Of two transformers these are the embeddings and the blocks: of the
+    teacher's N blocks, block `m N / M` (rounded down) for block m of the
+    student's M. `teacher_attention_names` and `student_attention_names` of the
+    suggestion are the attention layers of these blocks.
+
+    Of other networks these are the last layers of each resolution: what a
     network knows before it halves the map. If a network names the ends of its
     stages `"stage1"`, `"stage2"`, ... as those of `kd.models` do, it is these:
     with pre-activation, layers of the next stage follow at the same
@@ -105,8 +124,9 @@ def suggest(teacher: keras.Model, student: keras.Model) -> Suggestion:
         `student_layer_names`.
 
     Raises:
-        ValueError: If a model is subclassed, has free image sizes, or has no
-            maps `(batch, height, width, channels)`.
+        ValueError: If a model is subclassed, has free image sizes, or has
+            neither maps `(batch, height, width, channels)` nor attention; or
+            if a transformer has more blocks than its teacher.
 
     Example:
 
@@ -123,6 +143,9 @@ def suggest(teacher: keras.Model, student: keras.Model) -> Suggestion:
         checked_instance(
             argument, model, keras.Model, "keras.Model", or_none=False
         )
+    of_teacher, of_student = blocks(teacher), blocks(student)
+    if of_teacher and of_student:
+        return Suggestion(_paired_blocks(of_teacher, of_student))
     left, right = stages(teacher, "teacher"), stages(student, "student")
     pairs = [(left.pop(), right.pop())]
     while left and right:
@@ -133,6 +156,29 @@ def suggest(teacher: keras.Model, student: keras.Model) -> Suggestion:
         else:
             right.pop()
     return Suggestion(reversed(pairs))
+
+
+def _paired_blocks(teacher, student):
+    """Pairs of `Stage`s of two lists of blocks, see `suggest`."""
+    first = [found[0].attention is None for found in (teacher, student)]
+    teacher, student = (
+        [
+            Stage(block.name, block.shape, number, block.attention)
+            for number, block in enumerate(found, 0 if embedded else 1)
+        ]
+        for found, embedded in zip((teacher, student), first)
+    )
+    pairs = [(teacher[0], student[0])] if all(first) else []
+    teacher, student = teacher[first[0] :], student[first[1] :]
+    n, m = len(teacher), len(student)
+    if m > n:
+        raise ValueError(
+            f"The student has {m} blocks and the teacher {n}: name the pairs "
+            f"yourself. The teacher's are {[t.name for t in teacher]}, the "
+            f"student's {[s.name for s in student]}."
+        )
+    chosen = [teacher[k * n // m - 1] for k in range(1, m + 1)]
+    return pairs + list(zip(chosen, student))
 
 
 def stages(model, role="model"):

@@ -17,9 +17,15 @@ import keras
 
 from keras_distill._arguments import checked_string
 from keras_distill._arguments import checked_strings
+from keras_distill._keras.attention import ATTENTION
+from keras_distill._keras.attention import PROJECTIONS
+from keras_distill._keras.attention import attention_recorded
+from keras_distill._keras.attention import positions_recorded
+from keras_distill._keras.attention import takes_attention_mask
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import is_rematerialized
+from keras_distill._keras.masks import mask_of
 from keras_distill._keras.masks import masked
 from keras_distill._keras.masks import masking_intercepted
 from keras_distill._keras.masks import masks_of
@@ -28,6 +34,7 @@ from keras_distill._keras.symbolic_pass import symbolic_pass
 from keras_distill._keras.symbolic_pass import with_free_batch
 from keras_distill.taps.paths import find_way
 from keras_distill.taps.paths import layer_paths
+from keras_distill.taps.places import attention_part
 
 
 class Taps:
@@ -37,7 +44,12 @@ class Taps:
         model: A `keras.Model`.
         names: Layer names, paths (`"backbone/conv4_block6_out"`), or either
             with the number of the call for layers called several times
-            (`"conv#1"` is the second call). An empty list is allowed.
+            (`"conv#1"` is the second call). Of an attention layer
+            `"attention"`: `"attention/query"`, `"attention/key"` and
+            `"attention/value"`, `(batch, positions, heads, size)`, and
+            `"attention/scores"` and `"attention/probabilities"`, `(batch,
+            heads, queries, keys)`, before and after mask and softmax. An empty
+            list is allowed.
         role: `"teacher"` or `"student"`, for messages.
 
     Raises:
@@ -65,7 +77,14 @@ class Taps:
         for name, (way, _) in ways.items():
             _check_no_rematerialization(name, way, role)
         self._layers = {n: (way[-1], call) for n, (way, call) in ways.items()}
-        self._attention = {n for n, (way, _) in ways.items() if _scores(way)}
+        self._parts = {
+            n: attention_part(n, layer)
+            for n, (layer, _) in self._layers.items()
+        }
+        self._attention = {
+            n for n, (way, _) in ways.items() if self._parts[n] or _scores(way)
+        }
+        self._projections = [w for w, _ in ways.values() if _is_projection(w)]
 
     @property
     def names(self) -> list[str]:
@@ -97,30 +116,45 @@ class Taps:
         Raises:
             ValueError: If a tapped layer did not run exactly as the name says.
         """
-        layers = {id(layer): layer for layer, _ in self._layers.values()}
-        calls: dict[int, list] = {key: [] for key in layers}
+        targets = {}
+        for name, (layer, _) in self._layers.items():
+            targets[id(layer), self._parts[name]] = layer
+        calls: dict[tuple, list] = {key: [] for key in targets}
 
         def record(layer, method, *args, **kwargs):
             outputs = method(*args, **kwargs)
-            calls[id(layer)].append((outputs, masks_of(outputs)))
+            calls[id(layer), None].append((outputs, masks_of(outputs)))
             return outputs
 
         def record_masks(layer, method, inputs, outputs, mask):
             # Attention takes the masks off the tensors that it reads.
             method(inputs, outputs, mask)
-            calls[id(layer)][-1] = outputs, masks_of(outputs)
+            calls[id(layer), None][-1] = outputs, masks_of(outputs)
 
         with contextlib.ExitStack() as stack:
-            for layer in layers.values():
+            for (_, part), layer in targets.items():
+                if part is not None:
+                    recording = _recorder(calls[id(layer), part], part)
+                    stack.enter_context(attention_recorded(layer, recording))
+                    continue
                 quantized = getattr(layer, "quantization_mode", None)
                 method = "call" if quantized is None else "quantized_call"
                 stack.enter_context(intercepted([layer], method, record))
                 stack.enter_context(masking_intercepted([layer], record_masks))
+            for *_, attention, layer in self._projections:
+                recording = _mask_recorder(calls[id(layer), None], layer)
+                stack.enter_context(positions_recorded(attention, recording))
             output = call_model(self.model, inputs, training)
         taken = {
-            name: self._pick(name, layer, index, calls[id(layer)])
+            name: self._pick(name, layer, index, calls)
             for name, (layer, index) in self._layers.items()
         }
+        padding = None
+        if isinstance(inputs, dict):
+            padding = inputs.get("padding_mask")
+        if padding is not None:
+            for name, tensor in taken.items():
+                _mask_padding(tensor, padding, name in self._attention)
         return output, taken
 
     def shapes(self) -> tuple[Any, dict[str, tuple]] | None:
@@ -142,8 +176,18 @@ class Taps:
         outputs = symbolic_pass(self, inputs)
         return keras.tree.map_structure(lambda t: Shape(t.shape), outputs)
 
-    def _pick(self, name, layer, index, outputs):
+    def _pick(self, name, layer, index, calls):
+        outputs = calls[id(layer), self._parts[name]]
         where = f"Layer '{name}' of the {self.role} '{self.model.name}'"
+        if not outputs and self._parts[name]:
+            raise ValueError(
+                f"{where} did not come up in the forward pass: the layer did "
+                "not run, or it computes its attention fused (flash "
+                "attention), where scores never exist. Call "
+                "keras.config.disable_flash_attention() before the model is "
+                "made, or compare queries, keys and values: "
+                "kd.losses.AttentionRelation."
+            )
         if not outputs:
             raise ValueError(
                 f"{where} did not run in the forward pass, so it has no output "
@@ -185,13 +229,55 @@ def _check_no_rematerialization(name, way, role):
 
 def _scores(way):
     """Whether the last layer on the way gives the scores of an attention."""
-    attention = (
-        keras.layers.MultiHeadAttention,
-        keras.layers.GroupQueryAttention,
-    )
     scores = keras.layers.Softmax, keras.layers.Dropout
     return (
         len(way) > 1
-        and isinstance(way[-2], attention)
+        and isinstance(way[-2], ATTENTION)
         and isinstance(way[-1], scores)
     )
+
+
+def _is_projection(way):
+    """Whether the last layer on the way projects what an attention reads."""
+    return (
+        len(way) > 1
+        and way[-1].name in PROJECTIONS
+        and takes_attention_mask(way[-2])
+    )
+
+
+def _recorder(outputs, part):
+    def record(scores, probabilities, mask):
+        values = scores if part == "scores" else probabilities()
+        outputs.append((values, mask))
+
+    return record
+
+
+def _mask_recorder(outputs, layer):
+    """Gives the mask of its positions to what a projection has just given."""
+
+    def record(query_mask, key_mask):
+        values, mask = outputs[-1]
+        if mask is None:
+            mask = query_mask if layer.name == "query" else key_mask
+        outputs[-1] = values, mask
+
+    return record
+
+
+def _mask_padding(tensor, padding, is_attention):
+    """Attaches an input `"padding_mask"`, as the networks of keras-hub have it,
+    to a tensor of the same positions without a mask.
+
+    Of attention scores it is the padding of the queries; they have a mask.
+    """
+    axis, mask = 2 if is_attention else 1, mask_of(tensor)
+    fits = len(tensor.shape) > axis + 1
+    fits = fits and tensor.shape[axis] == padding.shape[1]
+    if not fits or (mask is None) == is_attention:
+        return
+    padding = keras.ops.cast(padding, "bool")
+    if is_attention:
+        padding = keras.ops.logical_and(mask, padding[:, None, :, None])
+    masked(tensor, padding)

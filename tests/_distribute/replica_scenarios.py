@@ -163,6 +163,11 @@ SCENARIOS = {
         "losses": "soft",
         "jit_compile": True,
     },
+    "transformer": {
+        "samples": 17,
+        "network": "transformer",
+        "losses": "transformer",
+    },
     "ignored_class": {"samples": 17, "task": "ignored"},
     "mean_of_weights": {"samples": 17, "task": "weights", "weighted": True},
     "several_optimizers": {
@@ -288,6 +293,16 @@ def of_one_output(taps):
     )
 
 
+def transformer_losses(taps):
+    blocks = {"teacher_layer_name": "block2", "student_layer_name": "block1"}
+    attention = {role: f"{name}/attention" for role, name in blocks.items()}
+    return {
+        "hidden": kd.losses.HiddenStates(**blocks),
+        "scores": kd.losses.AttentionProbabilities(**attention),
+        "relation": kd.losses.AttentionRelation(**attention),
+    }
+
+
 def logit_losses(taps):
     return {
         "attention": kd.losses.AttentionTransfer(**taps),
@@ -335,6 +350,7 @@ FAMILIES = {
     "reused": reused_classifier,
     "soft": soft_targets,
     "of_one_output": of_one_output,
+    "transformer": transformer_losses,
 }
 
 
@@ -381,6 +397,13 @@ def sequences(width=4, **kwargs):
     return keras.Model(inputs, keras.layers.Dense(4, name="head")(x))
 
 
+def transformer(width=4, **kwargs):
+    """Without dropout, whose masks replicas draw each for itself."""
+    return kd.models.transformer_classifier(
+        10, 4, length=6, width=width, depth=width // 4, heads=2, dropout=0.0
+    )
+
+
 def two_outputs(width=4, **kwargs):
     trunk = convnet(width)
     left = keras.layers.Dense(4, name="left")(trunk.output)
@@ -416,6 +439,7 @@ NETWORKS = {
     None: convnet,
     "shared_heads": shared_heads,
     "sequences": sequences,
+    "transformer": transformer,
     "two_outputs": two_outputs,
     "tasks": tasks,
     "four_outputs": four_outputs,
@@ -424,10 +448,11 @@ NETWORKS = {
 
 def samples_for(scenario):
     x, y = data(scenario["samples"])
-    if scenario.get("network") == "sequences":
-        y = np.random.default_rng(0).integers(0, 4, (len(x), 6))
+    if scenario.get("network") in ("sequences", "transformer"):
+        labels = np.random.default_rng(0).integers(0, 4, (len(x), 6))
         length = 1 + np.arange(len(x))[:, None] % 6
-        x = np.where(np.arange(6) < length, y + 1, 0).astype("int32")
+        x = np.where(np.arange(6) < length, labels + 1, 0).astype("int32")
+        y = labels if scenario["network"] == "sequences" else y
     if scenario.get("network") == "two_outputs":
         y = (y, 3 - y)
     if scenario.get("network") == "tasks":

@@ -56,6 +56,7 @@ def test_replicas_of_which_one_gets_nothing(compare):
             "generated_features",
             "masked_and_weighted",
             "masked_and_compiled",
+            "transformer",
         ),
     ],
 )

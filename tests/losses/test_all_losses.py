@@ -15,6 +15,7 @@ import pytest
 import relation_cases
 import reuse_cases
 import tensorflow as tf
+import transformer_cases
 from keras import ops
 from loss_checks import LossCase
 from loss_checks import check_loss
@@ -170,6 +171,7 @@ CASES = {
     **relation_cases.CASES,
     **feature_cases.CASES,
     **reuse_cases.CASES,
+    **transformer_cases.CASES,
 }
 
 

@@ -10,6 +10,7 @@ from keras_distill import losses
 
 MAP, OTHER, NARROW = (None, 8, 8, 4), (None, 6, 6, 4), (None, 8, 8, 3)
 VECTOR, SEQUENCE, LONGER = (None, 6), (None, 5, 4), (None, 7, 4)
+NARROW_KEYS = (None, 8, 8, 5)
 ONE = {"teacher_layer_name": "t", "student_layer_name": "s"}
 TWO = {"teacher_layer_name": ["t", "u"], "student_layer_name": ["s", "v"]}
 LAYERS = "teacher_layer_name="
@@ -39,9 +40,9 @@ def maps(loss, **kwargs):
     return row(loss, MAP, VECTOR, LAYERS, **ONE, **kwargs)
 
 
-def several(shape):
-    """The shape for both of two taps."""
-    return {"t": shape, "u": shape, "s": shape, "v": shape}
+def several(shape, names):
+    """The shape for each of several taps."""
+    return dict.fromkeys(names, shape)
 
 
 ROWS = [
@@ -153,6 +154,23 @@ ROWS = [
         sample_count=4,
         **ONE,
     ),
+    row(losses.HiddenStates, SEQUENCE, VECTOR, LAYERS, **ONE),
+    row(losses.HiddenStates, SEQUENCE, LONGER, LAYERS, **ONE),
+    row(losses.HiddenStates, MAP, MAP, "kd.taps.suggest", **ONE),
+    row(
+        losses.HiddenStates,
+        SEQUENCE,
+        (None, 5, 3),
+        'projection="shared"',
+        projection=None,
+        **ONE,
+    ),
+    row(losses.AttentionProbabilities, MAP, SEQUENCE, LAYERS, **ONE),
+    row(losses.AttentionProbabilities, MAP, OTHER, "AttentionRelation", **ONE),
+    row(losses.AttentionProbabilities, MAP, NARROW_KEYS, LAYERS, **ONE),
+    row(losses.AttentionRelation, SEQUENCE, VECTOR, LAYERS, heads=2, **ONE),
+    row(losses.AttentionRelation, SEQUENCE, LONGER, LAYERS, heads=2, **ONE),
+    row(losses.AttentionRelation, SEQUENCE, SEQUENCE, "heads=", **ONE),
     maps(losses.SoftmaxRegression, classes=3),
     maps(losses.ReusedClassifier, classes=3),
     maps(losses.IdealJointClassifier, classes=3),
@@ -170,7 +188,10 @@ def test_both_shapes_and_what_would_join_them(
     loss = make_loss()
     shapes = teacher, student
     if isinstance(loss.teacher_layer_name, list):
-        shapes = several(teacher), several(student)
+        shapes = (
+            several(teacher, loss.teacher_layer_name),
+            several(student, loss.student_layer_name),
+        )
     with pytest.raises(ValueError, match=re.escape(way_out)) as error:
         loss.build(*shapes)
     message = str(error.value)

@@ -140,3 +140,60 @@ def test_networks_that_cannot_be_looked_through():
     flat = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs)))
     with pytest.raises(ValueError, match="has no layer with an output"):
         kd.taps.suggest(convnet(), flat)
+
+
+# Transformers.
+
+
+def transformer(depth, **options):
+    options = {"length": 6, "width": 8, "heads": 2, **options}
+    return kd.models.transformer_classifier(20, 3, depth=depth, **options)
+
+
+def test_blocks_of_transformers():
+    teacher, student = transformer(5), transformer(2, width=4)
+    found = kd.taps.suggest(teacher, student)
+    embeddings = "embeddings_dropout"
+    assert found.teacher_layer_names == [embeddings, "block2", "block5"]
+    assert found.student_layer_names == [embeddings, "block1", "block2"]
+    assert found.teacher_attention_names == [
+        "block2/attention",
+        "block5/attention",
+    ]
+    assert found.student_attention_names[-1] == "block2/attention"
+    assert "block5              6 x 8" in str(found)
+    outer = keras.Sequential([keras.Input((6,), dtype="int32"), teacher])
+    inner = f"{teacher.name}/block5"
+    assert kd.taps.suggest(outer, student).teacher_layer_names[-1] == inner
+    with pytest.raises(ValueError, match="student has 5 blocks and.*2: name"):
+        kd.taps.suggest(student, teacher)
+    assert not kd.taps.suggest(convnet(), convnet()).teacher_attention_names
+
+
+def test_blocks_whose_layers_lie_side_by_side():
+    def flat(depth):
+        x = inputs = keras.Input((5, 8))
+        x = layers.Dense(8, name="patches")(x)
+        for k in range(depth):
+            y = layers.LayerNormalization()(x)
+            y = layers.MultiHeadAttention(2, 4, name=f"attention{k}")(y, y)
+            x = layers.Add(name=f"attended{k}")([x, y])
+            y = layers.Dense(8)(layers.LayerNormalization()(x))
+            x = layers.Add(name=f"added{k}")([x, y])
+        x = layers.Dense(3)(layers.GlobalAveragePooling1D()(x))
+        return keras.Model(inputs, x)
+
+    found = kd.taps.suggest(flat(3), flat(1))
+    assert found.teacher_layer_names == ["patches", "added2"]
+    assert found.student_layer_names == ["patches", "added0"]
+    assert found.teacher_attention_names == ["attention2"]
+
+
+def test_a_block_that_runs_again():
+    block = transformer(1).get_layer("block1")
+    x = inputs = keras.Input((6, 8))
+    for _ in range(3):
+        x = block(x)
+    found = kd.taps.suggest(keras.Model(inputs, x), transformer(1))
+    assert found.teacher_layer_names == ["block1#2"]
+    assert found.teacher_attention_names == ["block1/attention#2"]

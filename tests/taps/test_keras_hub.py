@@ -1,0 +1,139 @@
+"""keras-hub's backbones, with random weights, as teachers."""
+
+import keras
+import numpy as np
+import pytest
+from networks import crossentropy
+
+import keras_distill as kd
+
+keras_hub = pytest.importorskip("keras_hub")
+pytestmark = pytest.mark.slow
+
+IDS = np.array([[3, 1, 4, 2, 0, 0], [5, 9, 0, 0, 0, 0]], "int32")
+PRESENT = IDS > 0
+LABELS = np.array([0, 2])
+SIZES = {
+    "vocabulary_size": 20,
+    "num_layers": 2,
+    "intermediate_dim": 16,
+}
+
+
+def bert():
+    return keras_hub.models.BertBackbone(
+        num_heads=2, hidden_dim=8, max_sequence_length=6, **SIZES
+    )
+
+
+def gpt2():
+    return keras_hub.models.GPT2Backbone(
+        num_heads=2, hidden_dim=8, max_sequence_length=6, **SIZES
+    )
+
+
+def llama():
+    return keras_hub.models.LlamaBackbone(
+        num_query_heads=4, num_key_value_heads=2, hidden_dim=16, **SIZES
+    )
+
+
+def student():
+    return kd.models.transformer_classifier(
+        20, 3, length=6, width=8, depth=1, heads=2, dropout=0.0
+    )
+
+
+def batch():
+    return {
+        "ids": IDS,
+        "token_ids": IDS,
+        "segment_ids": np.zeros_like(IDS),
+        "padding_mask": PRESENT.astype("int32"),
+    }
+
+
+def inputs_of(model):
+    return {tensor.name: batch()[tensor.name] for tensor in model.inputs}
+
+
+@pytest.mark.parametrize("make, causal", [(bert, 0), (gpt2, 1), (llama, 1)])
+def test_attention_and_padding(make, causal):
+    teacher = make()
+    found = kd.taps.suggest(teacher, student())
+    attention = found.teacher_attention_names[-1]
+    block = found.teacher_layer_names[-1]
+    parts = "query", "key", "value", "scores", "probabilities"
+    names = [block, *(f"{attention}/{part}" for part in parts)]
+    _, taken = kd.taps.Taps(teacher, names)(inputs_of(teacher))
+    for name in names[:4]:
+        np.testing.assert_array_equal(taken[name]._keras_mask, PRESENT)
+    scores, probabilities = (taken[name] for name in names[4:])
+    pairs = PRESENT[:, None, :, None] & PRESENT[:, None, None, :]
+    if causal:
+        pairs = pairs & np.tri(6, dtype=bool)
+    np.testing.assert_array_equal(scores._keras_mask, pairs)
+    counted = np.broadcast_to(pairs, scores.shape)
+    p = np.exp(np.where(counted, scores, -np.inf))
+    with np.errstate(invalid="ignore"):
+        p = p / p.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(
+        np.asarray(probabilities)[counted], p[counted], rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("make", [bert, gpt2, llama])
+def test_backbones_teach(make):
+    teacher, small = make(), student()
+    found = kd.taps.suggest(teacher, small)
+    attention = {
+        "teacher_layer_name": found.teacher_attention_names[-1],
+        "student_layer_name": found.student_attention_names[-1],
+    }
+    distiller = kd.Distiller(
+        student=small,
+        teacher=teacher,
+        distillation_losses=[
+            kd.losses.HiddenStates(
+                teacher_layer_name=found.teacher_layer_names,
+                student_layer_name=found.student_layer_names,
+            ),
+            kd.losses.AttentionRelation(heads=4, **attention),
+        ],
+    )
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy())
+    x = batch()
+    before = distiller.fit(x, LABELS, verbose=0).history
+    assert all(np.isfinite(values).all() for values in before.values())
+    # What stands where the padding is does not matter.
+    x["token_ids"] = np.where(PRESENT, IDS, 7).astype("int32")
+    after = distiller.fit(x, LABELS, verbose=0).history
+    for name in before:
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-4)
+    x["padding_mask"] = np.ones_like(IDS)
+    with pytest.raises(ValueError, match="leave out different ones"):
+        distiller.fit(x, LABELS, verbose=0)
+
+
+def test_a_teacher_that_takes_the_text():
+    words = keras.layers.TextVectorization(output_sequence_length=6)
+    words.adapt(["one two three four"])
+    text = keras.Input((), dtype="string", name="text")
+    teacher = keras.Model(text, student()(words(text)))
+    small = student()
+    path = f"{teacher.layers[-1].name}/block1"
+    distiller = kd.Distiller(
+        student=small,
+        teacher=teacher,
+        distillation_losses=[
+            kd.losses.SoftTargets(),
+            kd.losses.HiddenStates(
+                teacher_layer_name=path, student_layer_name="block1"
+            ),
+        ],
+    )
+    distiller.compile("sgd", crossentropy())
+    texts = np.array(["one two", "four"])
+    x = {"text": texts, "ids": np.asarray(words(texts))}
+    history = distiller.fit(x, LABELS, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
