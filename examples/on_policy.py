@@ -36,6 +36,7 @@ SAVED = pathlib.Path(__file__).parents[1] / "saved_models"
 LENGTH, PROMPT, BATCH = 48, 16, 16
 FULL = {"teacher": 1500, "begin": 600, "go_on": 200, "test": 320, "seeds": 3}
 QUICK = {"teacher": 20, "begin": 10, "go_on": 3, "test": 32, "seeds": 1}
+FULL["depths"], QUICK["depths"] = (3, 2), (1, 1)  # Of teacher and student.
 DIVERGENCES = {
     "forward KL": kd.losses.SoftTargets,
     "Jensen-Shannon": kd.losses.JensenShannon,
@@ -69,13 +70,15 @@ class Text:
         return "".join(self.characters[i] for i in ids)
 
 
-def network(vocabulary, role):
-    size = {
-        "teacher": {"width": 96, "depth": 3, "heads": 4},
-        "student": {"width": 48, "depth": 2, "heads": 4},
-    }[role]
+def network(vocabulary, role, settings):
+    student = role == "student"
     return kd.models.transformer_language_model(
-        vocabulary, length=LENGTH, dropout=0.0, name=role, **size
+        vocabulary,
+        length=LENGTH,
+        width=48 if student else 96,
+        depth=settings["depths"][student],
+        dropout=0.0,
+        name=role,
     )
 
 
@@ -206,7 +209,7 @@ def main():
     vocabulary = len(text.characters)
     of_test = text.pieces(settings["test"], "test", 0)
     keras.utils.set_random_seed(0)
-    teacher = network(vocabulary, "teacher")
+    teacher = network(vocabulary, "teacher", settings)
     steps = settings["teacher"]
     pieces = text.pieces(32 * steps, "training", 1)
     train(teacher, of_people(pieces, 32), steps, 2e-3)
@@ -214,7 +217,7 @@ def main():
     results["teacher"].append(judged(teacher, teacher, of_test))
     for seed in range(settings["seeds"]):
         keras.utils.set_random_seed(seed)
-        begun = network(vocabulary, "student")
+        begun = network(vocabulary, "student", settings)
         pieces = text.pieces(BATCH * settings["begin"], "training", 2 + seed)
         train(begun, of_people(pieces), settings["begin"], 3e-3)
         results["student, at the beginning"].append(
