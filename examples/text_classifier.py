@@ -215,6 +215,7 @@ def exported(folder, student, x, y, teacher):
             folder / f"{kind or 'float32'}.tflite",
             quantization=kind,
             metadata={"class_names": manual_pages.LANGUAGES},
+            overwrite=True,
         )
         for kind in (None, "dynamic")
     }

@@ -17,6 +17,7 @@ import numpy as np
 
 LANGUAGES = "cs da de es fi fr hu it nb nl pl pt-br ro sv tr".split()
 PACKAGES = [f"manpages-{language}" for language in LANGUAGES]
+MOST_PAGES = 200
 _LISTS = pathlib.Path("/var/lib/dpkg/info")
 _PAGE = re.compile(r"/usr/share/man/[^/]+/man\d[^/]*/([^/]+)\.gz")
 # What roff writes for fonts; for options, dashes and the like.
@@ -35,10 +36,11 @@ def read(language):
     if not listed.exists():
         sys.exit(f"Install the pages: apt-get install {' '.join(PACKAGES)}")
     pages = collections.defaultdict(list)
-    for line in listed.read_text().splitlines():
-        page = _PAGE.fullmatch(line)
-        if page and pathlib.Path(line).is_file():
-            pages[page[1]] += _passages(pathlib.Path(line))
+    found = map(_PAGE.fullmatch, listed.read_text().splitlines())
+    found = [page for page in found if page]
+    # Some languages have a thousand pages, others fifty.
+    for page in found[:: -(-len(found) // MOST_PAGES)]:
+        pages[page[1]] += _passages(pathlib.Path(page[0]))
     # What several pages say, such as who translated them, would be in both.
     counts = collections.Counter(
         p for each in pages.values() for p in set(each)
@@ -56,8 +58,13 @@ def _passages(path):
     # A macro ends a passage.
     text = " ".join("." if x.startswith((".", "'")) else x for x in lines)
     text = _ESCAPE.sub(" . ", _FONT.sub("", text)).lower()
-    found = (match.strip(", ") for match in _WORDS.findall(text))
-    return [p for p in found if not _ENGLISH & set(p.split())]
+    passages = []
+    for match in _WORDS.findall(text):
+        words = match.split()
+        # Most lists of single letters are no text.
+        if len(match) > 4 * len(words) and not _ENGLISH & set(words):
+            passages.append(match.strip(", "))
+    return passages
 
 
 def snippets(count, length, test, seed):
