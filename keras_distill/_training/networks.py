@@ -254,9 +254,10 @@ class TeacherStudent:
                     f"{pair[0]}, with '{tapped[1]}' of the student, {pair[1]}. "
                     "Attention scores are (batch, heads, queries, keys), and "
                     "heads cannot be averaged like the rows of a map. Give "
-                    "both attention layers as many heads, tap the outputs of "
-                    "the attention layers, or compare their queries, keys and "
-                    "values: kd.losses.AttentionRelation."
+                    "both attention layers as many heads and positions, tap "
+                    "the outputs of the attention layers, or, for other heads, "
+                    "compare queries, keys and values: "
+                    "kd.losses.AttentionRelation."
                 )
 
     def compare_positions(self, teacher_shape, student_shape):

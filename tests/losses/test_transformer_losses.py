@@ -77,7 +77,7 @@ def test_one_map_or_one_for_each_pair():
         expected = sum(
             weight * np.mean((student[s] @ kernel - teacher[t]) ** 2)
             for weight, t, s, kernel in zip(
-                (1, 3), "ab", "cd", (kernels * 2)[:: 3 - maps]
+                (1, 3), "ab", "cd", kernels * (3 - maps)
             )
         )
         np.testing.assert_allclose(
@@ -239,7 +239,7 @@ def test_relations_by_hand(heads):
 def test_heads_that_do_not_divide_the_widths(heads, message):
     loss = losses.AttentionRelation(heads=heads, projections=["q"], **NAMES)
     with pytest.raises(ValueError, match=message):
-        loss.build({"t/q": (None, 4, 3, 8)}, {"s/q": (None, 4, 2, 8)})
+        loss.build((None, 4, 3, 8), (None, 4, 2, 8))
 
 
 # In training.
@@ -372,7 +372,9 @@ def test_sequences_of_unlike_length():
         (losses.AttentionRelation, "block1/attention"),
     ):
         loss = make(teacher_layer_name=name, student_layer_name=name)
-        with pytest.raises(ValueError, match="differ in length.*8.*6"):
+        with pytest.raises(
+            ValueError, match="(length|positions).*8.*6|8.*6.*positions"
+        ):
             logs(transformer(1, 4, 2), longer, loss)
 
 
@@ -439,7 +441,7 @@ def test_a_distiller_is_loaded_with_its_taps(tmp_path):
     distiller.fit(IDS, LABELS, verbose=0)
     distiller.save(tmp_path / "d.keras")
     loaded = kd.load_distiller(tmp_path / "d.keras", teacher=teacher)
-    for one, other in zip(distiller.variables, loaded.variables):
+    for one, other in zip(distiller.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     expected = distiller.evaluate(IDS, LABELS, verbose=0)
     np.testing.assert_allclose(

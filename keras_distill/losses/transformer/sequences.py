@@ -55,6 +55,7 @@ def weight_of_pairs(sample_weight, scores):
     Returns:
         Four axes, some of size 1.
     """
+    sample_weight = ops.convert_to_tensor(sample_weight)
     rank = len(sample_weight.shape)
     if rank > 2:
         weight = ops.cast(sample_weight, scores.dtype)
