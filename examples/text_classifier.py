@@ -40,6 +40,7 @@ FULL = {
     "seeds": 3,
 }
 QUICK = {"train": 40, "test": 10, "teacher": 20, "student": 10, "seeds": 1}
+FULL["files"], QUICK["files"] = (None, "dynamic"), ("dynamic",)
 PADDING, UNKNOWN = 0, 1
 
 
@@ -207,7 +208,7 @@ def draw(path, networks, x, y):
     plt.close(figure)
 
 
-def exported(folder, student, x, y, teacher):
+def exported(folder, kinds, student, x, y, teacher):
     """TFLite files of a student, and their verification."""
     files = {
         kind or "float32": kd.export.tflite(
@@ -217,7 +218,7 @@ def exported(folder, student, x, y, teacher):
             metadata={"class_names": manual_pages.LANGUAGES},
             overwrite=True,
         )
-        for kind in (None, "dynamic")
+        for kind in kinds
     }
     return kd.export.verify(files, student, (x, y), teacher=teacher)
 
@@ -265,7 +266,14 @@ def main():
     for kind in WAYS:
         student = first[kind, "soft targets"]
         (folder / kind).mkdir(exist_ok=True)
-        checked = exported(folder / kind, student, x_test, y_test, teacher)
+        checked = exported(
+            folder / kind,
+            settings["files"],
+            student,
+            x_test,
+            y_test,
+            teacher,
+        )
         print(f"\n{kind}, soft targets, seed 0:\n{checked}")
         report[kind] = checked.as_dict()
     (folder / "report.json").write_text(json.dumps(report, indent=2))
