@@ -179,7 +179,11 @@ def draw(path, networks, x, y):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        1, len(networks), figsize=(4.5 * len(networks), 4.6), sharey=True
+        1,
+        len(networks),
+        figsize=(4.5 * len(networks), 5.0),
+        sharey=True,
+        layout="constrained",
     )
     for axis, (name, network) in zip(axes, networks.items()):
         chosen = network.predict(x, batch_size=500, verbose=0).argmax(-1)
@@ -203,7 +207,6 @@ def draw(path, networks, x, y):
         axis.set_yticks(ticks, manual_pages.LANGUAGES, fontsize=7)
         axis.set(title=name, xlabel="taken for, %")
     axes[0].set_ylabel("language")
-    figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
