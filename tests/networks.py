@@ -69,3 +69,14 @@ class Subclassed(keras.Model):
 
 def crossentropy():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def token_network(vocabulary=11, width=8, seed=0, name=None):
+    """A causal network: ids `(batch, length)` to logits of the next ones."""
+    keras.utils.set_random_seed(seed)
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    x = layers.Embedding(vocabulary, width)(ids)
+    x = layers.Conv1D(width, 3, padding="causal", activation="relu")(x)
+    wide = keras.initializers.RandomNormal(stddev=9.0)
+    logits = layers.Dense(vocabulary, kernel_initializer=wide, name="head")(x)
+    return keras.Model(ids, logits, name=name)

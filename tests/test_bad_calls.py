@@ -51,7 +51,7 @@ MAY_BE_0 = (
     "momentum paraphraser_epochs seed warm_up warmup_steps weight_decay "
     "distillation_loss_weight distillation_loss_weights indent reserved "
     "per_class_drop share unlabelled start_step initial_epsilon "
-    "decay sparsity strength layer_weights weights mask_ratio"
+    "decay sparsity strength layer_weights weights mask_ratio skew fraction"
 ).split()
 FREE_TEXT = (
     "batch_norm_layer_name branch_from command exits feature_layer_name "
@@ -148,6 +148,7 @@ NEEDED = {
     "budget": lambda: {"macs": 1e5},
     "input_shape": lambda: (8, 8, 1),
     "classes": lambda: 10,
+    "sequences": lambda: np.zeros((32, 4), "int32"),
     "vocabulary": lambda: 10,
     "training": lambda: "a text\n" * 600,
 }
@@ -222,6 +223,8 @@ ALSO_RIGHT = {
     "kd.quantization.fine_tune.distillation_losses": {"None"},
     "kd.born_again.shared_layers": {"a text"},  # One layer.
     "mixup": {"None"},  # As `False`.
+    "kd.recipes.on_policy.temperature": {"0"},  # The most probable token.
+    "kd.recipes.on_policy.end_token": {"0"},  # A token like others.
     "kd.multitask.FeatureTransformation.epsilon": {"0"},
     "ignore_class": {"-1", "0"},  # Any class number.
     "kd.datasets.batches.seed": {"-1"},  # tf.data takes it.

@@ -1,9 +1,11 @@
 """The examples, as a newcomer runs them."""
 
+import gzip
 import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -184,6 +186,53 @@ def test_hits_and_misses_of_diagnose(example):
 )
 def test_tables_of_quick_runs(path):
     assert "|--" in run(path, "--quick")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "path, data, files",
+    [
+        (
+            "text_classifier",
+            "/var/lib/dpkg/info/manpages-de.list",
+            ["languages.png", "bag/dynamic.tflite"],
+        ),
+        ("on_policy", "/usr/lib/bible.data", ["on_policy.png"]),
+    ],
+)
+def test_examples_with_text_quick(path, data, files):
+    if not pathlib.Path(data).exists():
+        pytest.skip(f"{data} is not installed")
+    output = run(f"{path}.py", "--quick")
+    folder = SAVED / f"{path}_quick"
+    for row in json.loads((folder / "report.json").read_text())["table"]:
+        for cell in row.values():
+            assert cell in output
+    for file in files:
+        assert (folder / file).stat().st_size > 0
+
+
+def test_passages_of_manual_pages(example, tmp_path, monkeypatch):
+    shared = example("_shared/manual_pages.py")
+    source = (
+        ".TH LS 1\n\\fBDies ist\\fP ein kurzer Satz, der steht\\-\\-hier\n"
+        ".PP\nand this one is not translated\nein zwei drei\n"
+        ".PP\nDiese Zeile steht in beiden Seiten.\n"
+    )
+    pages = {"man1/ls.1": source, "man3/puts.3": source.split("zwei drei")[1]}
+    listed = ["/usr/share/doc/manpages-de/changelog.gz"]
+    for name, text in pages.items():
+        path = tmp_path / f"usr/share/man/de/{name}.gz"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(gzip.compress(text.encode()))
+        listed.append(str(path))
+    (tmp_path / "manpages-de.list").write_text("\n".join(listed))
+    monkeypatch.setattr(shared, "_LISTS", tmp_path)
+    page = shared._PAGE.pattern.replace("/usr", f"{tmp_path}/usr")
+    monkeypatch.setattr(shared, "_PAGE", re.compile(page))
+    parts = shared.read("de")
+    assert sorted(map(len, parts)) == [0, 1]
+    assert sum(parts, []) == ["dies ist ein kurzer satz, der steht"]
 
 
 @pytest.mark.nightly
@@ -713,6 +762,8 @@ def test_every_loss_is_compared(example):
     elsewhere |= {"MaskedGenerative", "PearsonFeature"}
     # Several tasks: docs/multitask.md.
     elsewhere |= {"MultiTaskFeature"}
+    # Divergences for language models: on_policy.py.
+    elsewhere |= {"JensenShannon", "SkewKL"}
     # Transformers: docs/transformers.md.
     elsewhere |= {"AttentionProbabilities", "AttentionRelation"}
     elsewhere |= {"HiddenStates"}

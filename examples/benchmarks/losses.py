@@ -108,6 +108,8 @@ class Row:
 partial = functools.partial
 ROWS = [
     Row(losses.SoftTargets),
+    Row(losses.JensenShannon),
+    Row(losses.SkewKL),
     Row(losses.LogitsMSE),
     Row(losses.HardLabels),
     Row(partial(losses.DecoupledKD, alpha=1.0, beta=8.0, temperature=4.0)),

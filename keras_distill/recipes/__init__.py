@@ -1,5 +1,6 @@
 """Training recipes: what to give to Distiller, compile and fit."""
 
+from keras_distill.recipes.on_policy import on_policy
 from keras_distill.recipes.published import DecoupledAdam
 from keras_distill.recipes.published import Recipe
 from keras_distill.recipes.published import function_matching
@@ -11,5 +12,6 @@ __all__ = [
     "Recipe",
     "Settings",
     "function_matching",
+    "on_policy",
     "settings",
 ]

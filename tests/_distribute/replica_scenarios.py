@@ -307,6 +307,8 @@ def logit_losses(taps):
     return {
         "attention": kd.losses.AttentionTransfer(**taps),
         "mse": kd.losses.LogitsMSE(),
+        "jensen_shannon": kd.losses.JensenShannon(),
+        "skew_kl": kd.losses.SkewKL(),
         "hard": kd.losses.HardLabels(),
         "decoupled": kd.losses.DecoupledKD(),
         "permuted": kd.losses.DarkKnowledgeWithPermutedPredictions(),

@@ -60,6 +60,8 @@ def features(loss, teacher, student=None, coupled=None, **kwargs):
 
 
 SOFT = functools.partial(response, losses.SoftTargets)
+JSD = functools.partial(response, losses.JensenShannon)
+SKEW = functools.partial(response, losses.SkewKL)
 MSE = functools.partial(response, losses.LogitsMSE)
 HARD = functools.partial(response, losses.HardLabels)
 HINT = functools.partial(features, losses.Hint)
@@ -116,6 +118,18 @@ CASES = {
     ),
     "soft_targets_sequence": SOFT((3, 4, 5)),
     "soft_targets_map": SOFT((3, 2, 3, 4), form="cross_entropy"),
+    "jensen_shannon": JSD(),
+    "jensen_shannon_beta": JSD((3, 4, 5), beta=0.1, temperature=2.0),
+    "jensen_shannon_0": JSD(beta=0),
+    "jensen_shannon_1": JSD(beta=1),
+    "jensen_shannon_as_given": JSD(
+        values=softmax, teacher_probabilities="as_given"
+    ),
+    "jensen_shannon_sigmoid": JSD(activation="sigmoid"),
+    "skew_kl": SKEW(),
+    "skew_kl_reverse": SKEW((3, 4, 5), direction="reverse", temperature=2.0),
+    "skew_kl_0": SKEW(skew=0),
+    "skew_kl_class_map": SKEW((3, 7), (3, 4), class_map=[6, 0, 3, 2]),
     "logits_mse": MSE(),
     "logits_mse_mean": MSE(class_reduction="mean"),
     "logits_mse_regression": MSE((3, 1), regression=True),

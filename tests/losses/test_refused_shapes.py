@@ -47,6 +47,8 @@ def several(shape, names):
 
 ROWS = [
     *outputs(losses.SoftTargets),
+    *outputs(losses.JensenShannon),
+    *outputs(losses.SkewKL),
     *outputs(losses.LogitsMSE),
     *outputs(losses.HardLabels),
     *outputs(losses.DecoupledKD),

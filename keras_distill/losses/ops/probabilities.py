@@ -9,6 +9,8 @@ outcomes per class, on a last axis of size 2: `[on, off]`. The divergences below
 then serve both kinds of head.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -78,6 +80,29 @@ def standardized(logits, epsilon=1e-7):
 def kl_divergence(p, log_p, log_q):
     """`sum_c p_c (log p_c - log q_c)` over the last axis; `0 log 0 = 0`."""
     return ops.sum(p * (log_p - log_q), axis=-1)
+
+
+def skew_divergence(p, log_p, log_q, share):
+    """`KL(p || share * p + (1 - share) * q)` over the last axis.
+
+        sum_c p_c (log p_c - log(share * p_c + (1 - share) * q_c))
+        = sum_c p_c (-log(share) - softplus(log((1 - share) / share) - d_c))
+
+    with `d = log p - log q`. The second line has no logarithm of the mixture,
+    so nothing is lost where `p` and `q` are almost equal or far apart.
+
+    Args:
+        p: Probabilities.
+        log_p: Their logarithms.
+        log_q: The logarithms of the other probabilities.
+        share: The share of `p` in the mixture, a number in [0, 1). With 0 it
+            is the KL divergence.
+    """
+    if share == 0.0:
+        return kl_divergence(p, log_p, log_q)
+    odds = math.log1p(-share) - math.log(share)
+    ratio = -math.log(share) - ops.softplus(odds - (log_p - log_q))
+    return ops.sum(p * ratio, axis=-1)
 
 
 def cross_entropy(p, log_q):

@@ -164,7 +164,7 @@ class ResponseLoss(DistillationLoss):
         student_shape = self._single_shape(student_shape, "student")
         self.validate_shapes(teacher_shape, student_shape)
         both = f"teacher {teacher_shape}, student {student_shape}"
-        self._check_classes(teacher_shape[-1], student_shape[-1], both)
+        self._check_classes(teacher_shape, student_shape, both)
 
     def validate_shapes(self, teacher_shape: Any, student_shape: Any) -> None:
         both = f"teacher {teacher_shape}, student {student_shape}"
@@ -201,8 +201,10 @@ class ResponseLoss(DistillationLoss):
         name, teacher = next(iter(shape)), self.teacher_layer_name
         return name if teacher is None else f"{teacher}/{name}"
 
-    def _check_classes(self, teacher, student, both):
+    def _check_classes(self, teacher_shape, student_shape, both):
         name = type(self).__name__
+        teacher, student = teacher_shape[-1], student_shape[-1]
+        sequences = len(student_shape) == 3
         if self.class_map is None:
             if teacher != student:
                 raise ValueError(
@@ -211,6 +213,7 @@ class ResponseLoss(DistillationLoss):
                     f"{both}). If the student's classes are among the "
                     "teacher's, pass class_map=: a list with the teacher's "
                     f"index of each of the student's {student} classes."
+                    f"{_of_vocabularies(teacher, student) * sequences}"
                 )
         elif len(self.class_map) != student:
             raise ValueError(
@@ -293,6 +296,21 @@ def _by_task(shape):
         return ""
     names = ", ".join(f"'{name}': ..." for name in shape)
     return f" For a loss of each output: distillation_losses={{{names}}}."
+
+
+def _of_vocabularies(teacher, student):
+    """What to do with language models of unlike vocabularies."""
+    if teacher > student:
+        same = f"list(range({student}))"
+    else:
+        same = f"[*range({teacher}), *[None] * {student - teacher}]"
+    return (
+        " Language models are compared token by token, so a token must have "
+        "one number in both. If the longer vocabulary is the shorter one with "
+        f"more at its end, pass class_map={same}. Of two tokenizers no loss "
+        "can compare the outputs: let the teacher write text, and train the "
+        "student on it with labels, in tokens of its own."
+    )
 
 
 def _of_a_black_box(model):

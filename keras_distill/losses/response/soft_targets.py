@@ -5,21 +5,15 @@ import keras
 from keras import ops
 
 from keras_distill._arguments import checked_boolean
-from keras_distill._arguments import checked_temperature
 from keras_distill._arguments import one_of
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import kl_divergence
-from keras_distill.losses.ops.probabilities import log_outcomes
-from keras_distill.losses.ops.probabilities import log_probabilities
-from keras_distill.losses.ops.probabilities import logits_of_probabilities
-from keras_distill.losses.ops.probabilities import logits_of_sigmoid
-from keras_distill.losses.ops.probabilities import safe_log
 from keras_distill.losses.ops.probabilities import standardized
-from keras_distill.losses.response.base import ResponseLoss
+from keras_distill.losses.response.tempered import TemperedLoss
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class SoftTargets(ResponseLoss):
+class SoftTargets(TemperedLoss):
     """Matches the student's tempered class probabilities to the teacher's.
 
         p = softmax(teacher / T)        q = softmax(student / T)
@@ -107,23 +101,17 @@ class SoftTargets(ResponseLoss):
         class_map: Sequence[int | None] | None = None,
         **kwargs: Any,
     ):
-        super().__init__(class_map=class_map, **kwargs)
-        self.temperature = checked_temperature(temperature)
+        super().__init__(
+            temperature=temperature,
+            scale_by_temperature_squared=scale_by_temperature_squared,
+            teacher_probabilities=teacher_probabilities,
+            activation=activation,
+            class_map=class_map,
+            **kwargs,
+        )
         self.form = one_of("form", form, ("kl", "cross_entropy"))
         self.direction = one_of("direction", direction, ("forward", "reverse"))
-        self.scale_by_temperature_squared = checked_boolean(
-            "scale_by_temperature_squared", scale_by_temperature_squared
-        )
         self.standardize = checked_boolean("standardize", standardize)
-        self.teacher_probabilities = one_of(
-            "teacher_probabilities",
-            teacher_probabilities,
-            (None, False, True, "as_given"),
-        )
-        self.activation = one_of(
-            "activation", activation, ("softmax", "sigmoid")
-        )
-        self.reads_teacher_logits = not teacher_probabilities
         self._check_combination()
 
     def _check_combination(self):
@@ -144,69 +132,22 @@ class SoftTargets(ResponseLoss):
                 'activation="sigmoid". Drop one of the two.'
             )
 
-    def position_loss(self, teacher: Any, student: Any) -> Any:
-        p, log_p = self._teacher_distribution(teacher)
-        log_q = self._log_distribution(student)
+    def divergence(self, p: Any, log_p: Any, log_q: Any) -> Any:
         if self.form == "cross_entropy":
-            loss = cross_entropy(p, log_q)
-        elif self.direction == "forward":
-            loss = kl_divergence(p, log_p, log_q)
-        else:
-            loss = kl_divergence(ops.exp(log_q), log_q, log_p)
-        if self.activation == "sigmoid":
-            loss = ops.mean(loss, axis=-1)
-        if self.scale_by_temperature_squared:
-            loss = loss * self.temperature**2
-        return loss
+            return cross_entropy(p, log_q)
+        if self.direction == "forward":
+            return kl_divergence(p, log_p, log_q)
+        return kl_divergence(ops.exp(log_q), log_q, log_p)
 
     def _log_distribution(self, logits):
         if self.standardize:
             logits = standardized(logits)
-        if self.activation == "sigmoid":
-            return log_outcomes(logits, self.temperature)
-        return log_probabilities(logits, self.temperature)
-
-    def _teacher_distribution(self, teacher):
-        """The teacher's probabilities and their logarithms."""
-        sigmoid = self.activation == "sigmoid"
-        if self.teacher_probabilities == "as_given":
-            if sigmoid:
-                teacher = ops.stack([teacher, 1.0 - teacher], axis=-1)
-            elif self.class_map is not None:
-                chosen = ops.sum(teacher, axis=-1, keepdims=True)
-                teacher = teacher / ops.maximum(chosen, 1e-12)
-            return teacher, safe_log(teacher)
-        if self.teacher_probabilities:
-            to_logits = (
-                logits_of_sigmoid if sigmoid else logits_of_probabilities
-            )
-            teacher = to_logits(teacher)
-        log_p = self._log_distribution(teacher)
-        return ops.exp(log_p), log_p
-
-    def how_to_get_logits(self, role):
-        advice = super().how_to_get_logits(role)
-        if role == "teacher":
-            advice += (
-                " Or keep the teacher as it is and tell the loss: "
-                "SoftTargets(teacher_probabilities=True)."
-            )
-        return advice
-
-    def how_to_say_logits(self):
-        return (
-            " If these are logits, say so: "
-            "SoftTargets(teacher_probabilities=False)."
-        )
+        return super()._log_distribution(logits)
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "temperature": self.temperature,
             "form": self.form,
             "direction": self.direction,
-            "scale_by_temperature_squared": self.scale_by_temperature_squared,
             "standardize": self.standardize,
-            "teacher_probabilities": self.teacher_probabilities,
-            "activation": self.activation,
         }
