@@ -34,7 +34,7 @@ from _shared import reporting
 
 SAVED = pathlib.Path(__file__).parents[1] / "saved_models"
 LENGTH, PROMPT, BATCH = 48, 16, 16
-FULL = {"teacher": 1500, "begin": 600, "go_on": 200, "test": 320, "seeds": 3}
+FULL = {"teacher": 1200, "begin": 600, "go_on": 160, "test": 320, "seeds": 3}
 QUICK = {"teacher": 20, "begin": 10, "go_on": 3, "test": 32, "seeds": 1}
 FULL["depths"], QUICK["depths"] = (3, 2), (1, 1)  # Of teacher and student.
 DIVERGENCES = {
