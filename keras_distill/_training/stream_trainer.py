@@ -22,9 +22,9 @@ class StreamTrainer(Trainer):
     def _recurrent_states(self):
         return RecurrentStates(self, *self._trained_networks().values())
 
-    def fit(self, *args: Any, callbacks: Any = None, **options: Any) -> Any:
+    def fit(self, *args: Any, **options: Any) -> Any:
         # First: a callback that resumes an epoch restores states after it.
-        begin = BeginStreams()
+        begin, callbacks = BeginStreams(), options.pop("callbacks", None)
         if isinstance(callbacks, keras.callbacks.CallbackList):
             begin.set_model(self)
             callbacks.callbacks.insert(0, begin)

@@ -6,6 +6,7 @@ from keras_distill._data.sparse import is_sparse
 from keras_distill._keras import precision
 from keras_distill._keras.masks import masks_by_place
 from keras_distill._keras.masks import with_masks
+from keras_distill._keras.recurrent_states import is_stateful
 from keras_distill.taps.taps import Taps
 from keras_distill.teachers.devices import device_of
 from keras_distill.teachers.devices import devices_of
@@ -26,6 +27,12 @@ class TeacherPass:
 
     def __init__(self, teacher, student, names, dtype=None, batch_size=None):
         precision.check_remembers_nothing(teacher, dtype)
+        if batch_size is not None and is_stateful(teacher):
+            raise ValueError(
+                "teacher_batch_size cuts batches into pieces, and the teacher "
+                f"'{teacher.name}' has stateful=True layers, made for one "
+                "batch size. Leave teacher_batch_size out."
+            )
         self.teacher, self.student = teacher, student
         self.taps = Taps(teacher, names, "teacher")
         self.dtype, self.batch_size = dtype, batch_size

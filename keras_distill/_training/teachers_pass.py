@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._keras.recurrent_states import is_stateful
 from keras_distill._training.teacher_pass import TeacherPass
 from keras_distill.losses.structures import as_list
 from keras_distill.taps.paths import find_way
@@ -44,6 +45,13 @@ class TeachersPass(TeacherPass):
             for key, member in teachers.members.items()
             if key in either and key not in live
         }
+        if any(is_stateful(live[key].layer) for key in either if key in live):
+            for name in self.sampled:
+                raise ValueError(
+                    f"The combination '{name}' (rule=\"sample\") runs one "
+                    "teacher in each step, and one of them has stateful=True "
+                    "layers, which must read every batch. Choose another rule."
+                )
         inside = [
             name
             for name, way in self.ways.items()

@@ -137,7 +137,7 @@ def language_model(
     if characters is not None:
         alphabet = _alphabet(set(words["training"]).union(kept))
         table = _spelled(places, alphabet, characters)
-    datasets = [
+    train, held_out, last = (
         _streams(
             key,
             np.array([places[word] for word in words[key]], "int32"),
@@ -148,8 +148,8 @@ def language_model(
         if key in words
         else None
         for key in ("training", "validation", "test")
-    ]
-    return LanguageModelData(*datasets, kept, alphabet)
+    )
+    return LanguageModelData(train, held_out, last, kept, alphabet)
 
 
 def _texts(training, validation, test):

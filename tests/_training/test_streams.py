@@ -232,6 +232,25 @@ def test_data_that_are_no_streams(arguments, message):
         distilled().fit(**arguments, verbose=0)
 
 
+def test_teachers_that_do_not_read_every_batch():
+    with pytest.raises(ValueError, match="Leave teacher_batch_size out"):
+        distilled(teacher_batch_size=2)
+    teachers = kd.Teachers(
+        {"a": network(), "b": network(4)},
+        combinations={
+            "either": kd.teachers.Combination(["a", "b"], rule="sample")
+        },
+    )
+    with pytest.raises(ValueError, match="must read every batch"):
+        kd.Distiller(
+            student=network(3),
+            teacher=teachers,
+            distillation_losses=kd.losses.SoftTargets(
+                teacher_layer_name="either"
+            ),
+        )
+
+
 def test_networks_of_different_batch_sizes():
     distiller = distilled(teacher=network(streams=2))
     with pytest.raises(ValueError, match="'student': 4, 'teacher': 2"):
