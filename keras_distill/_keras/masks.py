@@ -17,6 +17,12 @@ def mask_of(tensor):
     return getattr(tensor, "_keras_mask", None)
 
 
+def mask_of_tap(tap):
+    """Returns the mask of a tap, or the first of several if all have one."""
+    masks = [mask_of(tensor) for tensor in keras.tree.flatten(tap)]
+    return None if any(mask is None for mask in masks) else masks[0]
+
+
 def makes_masks(model):
     """Whether layers of a model (or `None`) leave positions out by mask."""
     return model is not None and any(

@@ -6,7 +6,7 @@ import warnings
 import keras
 import tensorflow as tf
 
-from keras_distill._keras.masks import mask_of
+from keras_distill._keras.masks import mask_of_tap
 from keras_distill._training.tasks import label_of
 from keras_distill._training.tasks import loss_of_task
 from keras_distill._training.void import not_void
@@ -92,12 +92,6 @@ def _part(structure, place, names):
     if isinstance(structure, (list, tuple)):
         return structure[place]
     return structure
-
-
-def mask_of_tap(tap):
-    """Returns the mask of a tap, or the first of several if all have one."""
-    masks = [mask_of(tensor) for tensor in keras.tree.flatten(tap)]
-    return None if any(mask is None for mask in masks) else masks[0]
 
 
 def _fitting(mask, tap):

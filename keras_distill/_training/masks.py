@@ -6,8 +6,8 @@ import numpy as np
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import left_as_found
 from keras_distill._keras.masks import makes_masks
+from keras_distill._keras.masks import mask_of_tap
 from keras_distill._training.building import once_in_graph
-from keras_distill._training.loss_inputs import mask_of_tap
 from keras_distill.teachers.teachers import Teachers
 
 
