@@ -154,9 +154,13 @@ def published(
     files = [_files(source, split, data_dir) for split in source.splits]
     side = round(size * source.shorter_side / source.image_size)
     centre = functools.partial(_centre, size=size, side=side)
+    validation, test = (
+        _batched(each.map(centre, 8), batch_size) for each in files[1:]
+    )
     return Published(
-        _crops(files[0], size, batch_size, seed),
-        *(_batched(each.map(centre, 8), batch_size) for each in files[1:]),
+        train=_crops(files[0], size, batch_size, seed),
+        validation=validation,
+        test=test,
         classes=source.classes,
         samples=source.samples,
         steps_per_epoch=-(-source.samples // batch_size),

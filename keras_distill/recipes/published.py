@@ -275,7 +275,7 @@ def function_matching(
         distillation: A good teacher is patient and consistent", CVPR 2022.
     """
     durations = tuple(_IMAGENET_EPOCHS)
-    numbers = dict(_IMAGENET)
+    numbers: dict[str, Any] = dict(_IMAGENET)
     if one_of("duration", duration, durations) and dataset is not None:
         known, of_views = _of_dataset(dataset, duration)
         numbers |= known
