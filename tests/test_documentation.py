@@ -179,6 +179,7 @@ PAGES = {
         "docs/several_tasks.md",
         "docs/several_teachers.md",
         "docs/multitask.md",
+        "docs/language_models.md",
         "docs/transformers.md",
     )
 }
