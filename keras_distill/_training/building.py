@@ -97,7 +97,8 @@ def build_networks(distiller, x, teacher, cached):
         )
         if teacher is not None:
             teacher = keras.tree.map_structure(
-                lambda a: Shape((None, *a.shape[1:])), teacher
+                lambda a: None if a is None else Shape((None, *a.shape[1:])),
+                teacher,
             )
         networks.bind(teacher, shapes, thresholds)
     distiller.views.set_output_shape(networks.student_output_shape)

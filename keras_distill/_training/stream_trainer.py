@@ -52,9 +52,18 @@ class StreamTrainer(Trainer):
         with self._recurrent_states().apart():
             return super().evaluate(*args, **options)
 
-    def predict(self, *args: Any, **options: Any) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
         with self._recurrent_states().apart():
-            return super().predict(*args, **options)
+            return super().predict(
+                x, batch_size, verbose, steps=steps, callbacks=callbacks
+            )
 
     def test_on_batch(self, *args: Any, **options: Any) -> Any:
         with self._recurrent_states().apart():

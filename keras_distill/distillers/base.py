@@ -138,7 +138,9 @@ class BaseDistiller(LoggedModel):
             "steps_per_epoch": steps_per_epoch,
             "class_weight": class_weight,
             "sample_weight": sample_weight,
-            "validation_split": 0 if validation_data else validation_split,
+            "validation_split": (
+                validation_split if validation_data is None else 0
+            ),
         }
         check_sample_weight(sample_weight)
         check_labels_for_sample_weight(x, y, sample_weight)
