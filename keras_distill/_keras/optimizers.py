@@ -7,7 +7,6 @@ Relies on, in Keras 3.12.4 and 3.15.1: `Optimizer._iterations`,
 `Optimizer._backend_apply_gradients`,
 `Optimizer._backend_update_step`, `Optimizer._all_reduce_sum_gradients`,
 `Optimizer._update_model_variables_moving_average`,
-`MultiOptimizer._var_to_optimizer_idx`, `Optimizer._var_key`,
 `Optimizer._overwrite_model_variables_with_average_value`.
 """
 
@@ -42,8 +41,11 @@ def optimizer_of(optimizer, variable):
     optimizer = optimizers_in(optimizer)[0]
     if not hasattr(optimizer, "optimizers"):
         return optimizer
-    parts = optimizer._var_to_optimizer_idx
-    return optimizer.optimizers[parts[optimizer._var_key(variable)]]
+    return next(
+        part
+        for part in optimizer.optimizers
+        if any(v is variable for v in part._trainable_variables)
+    )
 
 
 @contextlib.contextmanager
