@@ -40,9 +40,10 @@ def char_cnn_lstm_language_model(
     million of the born-again paper.
 
     The layers are `"embedding"` (of characters), `"word"` (after the maximum),
-    `"highway1"`, ..., `"lstm1"`, ..., and `"logits"`. LSTMs and logits are
-    initialized as in `lstm_language_model`, the gates of the highways with
-    bias -2, so that they carry at first, and all else as Keras does.
+    `"highway1"`, ..., `"lstm1"`, ..., and `"logits"`. Embedding, LSTMs and
+    logits are initialized as in `lstm_language_model`, the gates of the
+    highways with bias -2, so that they carry at first, and all else as Keras
+    does.
 
     Args:
         vocabulary: Number of words to predict. Defaults to 10,000, PTB's.
@@ -118,9 +119,12 @@ def char_cnn_lstm_language_model(
     ids = stream_input(
         stateful, batch_size, steps, word_length, name="characters"
     )
-    x = keras_layers.Embedding(characters, character_units, name="embedding")(
-        ids
-    )
+    x = keras_layers.Embedding(
+        characters,
+        character_units,
+        embeddings_initializer=uniform(character_units),
+        name="embedding",
+    )(ids)
     # The vector of the padding is 0.
     x = x * ops.cast(ops.not_equal(ops.expand_dims(ids, -1), 0), x.dtype)
     x = _words(x, widths, filters)
