@@ -125,9 +125,9 @@ class BornAgainExperiment:
         logits = model.predict(self.x_test, batch_size=500, verbose=0)
         return float(np.mean(logits.argmax(-1) != self.y_test))
 
-    def born_again(self, **options):
+    def born_again(self, build=None, **options):
         return kd.born_again(
-            self.network,
+            build or self.network,
             self.batches,
             compile_options={"optimizer": self.optimizer, "loss": CROSSENTROPY},
             epochs=self.settings["epochs"],
@@ -163,9 +163,9 @@ class BornAgainExperiment:
         )
         return {name: self.error(found.models[1])}
 
-    def plainly_trained(self, number):
+    def plainly_trained(self, number, build=None):
         keras.utils.set_random_seed(1000 * number + self.seed)
-        model = self.network()
+        model = (build or self.network)()
         model.compile(self.optimizer(), CROSSENTROPY)
         model.fit(
             self.batches(10 + number),

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from born_again_experiment import BATCH_SIZE
-from born_again_experiment import CROSSENTROPY
 from born_again_experiment import OUT
 from born_again_experiment import VARIANTS
 from born_again_experiment import BornAgainExperiment
@@ -74,32 +73,15 @@ class RowExperiment(BornAgainExperiment):
         builder = row.full if self.full else row.small
         return lambda: builder(self.x.shape[1:], int(self.y.max()) + 1)
 
-    def alone(self, build, number=0):
+    def alone(self, build):
         """Trained from labels."""
-        keras.utils.set_random_seed(1000 * number + self.seed)
-        model = build()
-        model.compile(self.optimizer(), CROSSENTROPY)
-        model.fit(
-            self.batches(number),
-            epochs=self.settings["epochs"],
-            steps_per_epoch=self.steps,
-            shuffle=False,
-            verbose=0,
-        )
-        return model
+        return self.plainly_trained(0, build)
 
     def taught(self, build, teacher, seed=0, **options):
         """The generations that follow a teacher."""
-        found = kd.born_again(
-            build,
-            self.batches,
-            teacher=teacher,
-            compile_options={"optimizer": self.optimizer, "loss": CROSSENTROPY},
-            epochs=self.settings["epochs"],
-            steps_per_epoch=self.steps,
-            seed=10 * self.seed + seed,
-            verbose=0,
-            **{"generations": 1, **options},
+        options = {"generations": 1, **options}
+        found = self.born_again(
+            build, teacher=teacher, seed=10 * self.seed + seed, **options
         )
         return found.models[1:], found
 

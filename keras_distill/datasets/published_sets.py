@@ -10,9 +10,10 @@ from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_seed
 from keras_distill._arguments import one_of
 from keras_distill.datasets.loaders import load
+from keras_distill.datasets.pipelines import steps_per_epoch
 from keras_distill.datasets.pipelines import with_fast_epoch_end
-
-_AREA, _ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
+from keras_distill.views.images import INCEPTION_AREA
+from keras_distill.views.images import INCEPTION_ASPECT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +164,7 @@ def published(
         test=test,
         classes=source.classes,
         samples=source.samples,
-        steps_per_epoch=-(-source.samples // batch_size),
+        steps_per_epoch=steps_per_epoch(source.samples, batch_size),
     )
 
 
@@ -193,8 +194,8 @@ def _crops(files, size, batch_size, seed):
             tf.zeros([0, 0, 4]),
             seed=[seed, number],
             min_object_covered=0.0,
-            aspect_ratio_range=_ASPECT,
-            area_range=_AREA,
+            aspect_ratio_range=INCEPTION_ASPECT,
+            area_range=INCEPTION_AREA,
             use_image_if_no_bounding_boxes=True,
         )
         image = tf.slice(image, begin, extent)
