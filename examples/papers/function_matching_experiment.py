@@ -201,12 +201,13 @@ class FunctionMatchingExperiment:
         data = self.batches(self.x, y, seed, indexed=True, group_size=16)
         if not row.cached:
             return self.teacher, data
+        area, epochs = self.settings["crop_area"], self.settings[row.length]
         cache = kd.TeacherCache.build(
             self.teacher,
             self.x,
-            self.folder / f"cache_{self.settings['crop_area']:g}_{seed}",
+            self.folder / f"cache_{area:g}_{epochs}_{seed}",
             views=recipe.views,
-            epochs=recipe.steps * BATCH_SIZE // len(self.x),
+            epochs=epochs,
             verbose=False,
         )
         return None, cache.join(data)
@@ -328,7 +329,7 @@ class Curve(keras.callbacks.Callback):
 # Workers.
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def experiment_of(settings):
     long_runs.one_thread()
     return FunctionMatchingExperiment(json.loads(settings))
