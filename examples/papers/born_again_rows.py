@@ -10,6 +10,7 @@ from born_again_experiment import BATCH_SIZE
 from born_again_experiment import OUT
 from born_again_experiment import VARIANTS
 from born_again_experiment import BornAgainExperiment
+from born_again_experiment import long_runs
 from born_again_tables import FULL_TEACHER
 from born_again_tables import SMALL_TEACHER
 from born_again_tables import TABLES
@@ -146,6 +147,8 @@ def work(job):
     settings = json.loads(text)
     keras.backend.clear_session()
     tf.get_logger().setLevel("ERROR")
+    if not settings["full"]:
+        long_runs.one_thread()
     experiment = RowExperiment(settings, seed)
     row = next(r for r in TABLES[settings["table"]] if r.name == name)
     start = time.time()

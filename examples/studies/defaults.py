@@ -188,6 +188,7 @@ def main():
     data = sorted({setting.data for setting in settings_of_study})
     settings = {
         "folder": str(folder),
+        "seed": 0,
         "seeds": 2 if args.quick else args.seeds,
         "quick": args.quick,
         "teacher_steps": 60 if args.quick else 4000,

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import sys
+import time
 from typing import NamedTuple
 
 import keras
@@ -98,7 +99,7 @@ def _headed(model, shape, classes):
 
 
 @functools.cache
-def load(data, quick):
+def load(data, quick, seed=0):
     """Returns training images and labels, and those to judge by.
 
     The latter are training images too: the test set chooses nothing here.
@@ -116,8 +117,12 @@ def load(data, quick):
     else:
         # Other fonts than those of the training images.
         split = kd.datasets.glyphs(62, 30_000, size=14, verbose=False)
-        return split.x_train, split.y_train, split.x_test, split.y_test
-    order = np.random.default_rng(0).permutation(len(x))
+        order = np.random.default_rng(seed).permutation(len(split.x_train))
+        if not seed:
+            order.sort()
+        x, y = split.x_train[order], split.y_train[order]
+        return x, y, split.x_test, split.y_test
+    order = np.random.default_rng(seed).permutation(len(x))
     if quick:
         order, held_out = order[:1000], 200
     x, y = x[order], y[order]
@@ -129,9 +134,9 @@ def teacher_of(data, settings):
     path = pathlib.Path(settings["folder"]) / f"{data}.keras"
     if path.exists():
         return keras.models.load_model(path)
-    x, y, _, _ = load(data, settings["quick"])
+    x, y, _, _ = load(data, settings["quick"], settings["seed"])
     x, y = x[:20_000], y[:20_000]
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(settings["seed"])
     widths = [(24, 1), (48, 2), (64, 1)]
     teacher = network(residual_block, widths, x.shape[1:], int(y.max()) + 1)
     steps = settings["teacher_steps"]
@@ -146,7 +151,7 @@ def prepare(settings):
     accuracies = {}
     for data in settings["data"]:
         teacher = teacher_of(data, settings)
-        _, _, x, y = load(data, settings["quick"])
+        _, _, x, y = load(data, settings["quick"], settings["seed"])
         accuracies[data] = accuracy(teacher, x, y)
     return accuracies
 
@@ -155,9 +160,12 @@ def work(job):
     """Trains one configuration of one setting, with all seeds."""
     key, setting, configuration, settings = job
     long_runs.one_thread()
-    setting, configuration = Setting(*setting), Configuration(*configuration)
-    x, y, x_val, y_val = load(setting.data, settings["quick"])
+    setting = Setting(*setting)
+    x, y, x_val, y_val = load(setting.data, settings["quick"], settings["seed"])
     labelled = min(setting.images, len(x))
+    if configuration is None:
+        return key, _chosen(setting, settings, x, y[:labelled], x_val, y_val)
+    configuration = Configuration(*configuration)
     images = len(x) if setting.unlabelled else labelled
     if configuration.temperature is None:
         images = labelled
@@ -201,7 +209,7 @@ def work(job):
     accuracies = []
     variables = None
     for seed in range(settings["seeds"]):
-        keras.utils.set_random_seed(1000 + seed)
+        keras.utils.set_random_seed(_weights(settings, seed))
         fresh = STUDENTS[setting.student](x.shape[1:], int(y_val.max()) + 1)
         if variables is None:
             distiller.optimizer.build(student.trainable_variables)
@@ -221,6 +229,46 @@ def work(job):
         _fit(distiller, cache.join(stream), setting.steps)
         accuracies.append(accuracy(student, x_val, y_val))
     return key, accuracies
+
+
+def _weights(settings, seed):
+    """The seed of a student's initial weights."""
+    return 1000 * (1 + settings["seed"]) + seed
+
+
+def _chosen(setting, settings, x, y, x_val, y_val):
+    """Lets `kd.choose` choose and trains that, with all seeds."""
+    found = {"accuracies": [], "names": [], "choosing": [], "training": []}
+    for seed in range(settings["seeds"]):
+        keras.utils.set_random_seed(_weights(settings, seed))
+        student = STUDENTS[setting.student](x.shape[1:], int(y_val.max()) + 1)
+        start = time.time()
+        choice = kd.choose(
+            student=student,
+            teacher=teacher_of(setting.data, settings),
+            x=x[: len(y)],
+            y=y,
+            unlabelled=x[len(y) :] if setting.unlabelled else None,
+            steps=setting.steps,
+            batch_size=BATCH_SIZE,
+            seed=seed,
+            verbose=False,
+        )
+        found["choosing"].append(time.time() - start)
+        start = time.time()
+        choice.distiller.fit(**choice.fit_arguments(), verbose=0)
+        found["training"].append(time.time() - start)
+        found["accuracies"].append(accuracy(student, x_val, y_val))
+        values = {name: c["value"] for name, c in choice.settings.items()}
+        found["names"].append(
+            next(
+                row["name"]
+                for row in choice.table
+                if values.items() <= row.items()
+            )
+        )
+    found["share"] = sum(found["choosing"]) / sum(found["training"])
+    return found
 
 
 def _adam(steps, constant=False):

@@ -49,7 +49,7 @@ def choose(
     """Chooses the settings of a distillation by short races.
 
     It begins with the rule of `kd.recipes.settings`. Copies of the student
-    then race with that and other settings: crops, the neighbouring
+    then race with that and other settings: crops, the rule's other
     temperature, no teacher, a larger learning rate, attention maps beside the
     outputs. A race trains on fewer samples for fewer steps, so that each
     sample is seen as often as in the whole training and the learning rate goes

@@ -1,0 +1,157 @@
+"""Does `kd.choose` choose well? Against training alone and fixed settings.
+
+    python examples/studies/choosing.py  # all settings, 3 seeds
+    python examples/studies/choosing.py --table  # the tables of what is there
+    python examples/studies/choosing.py --quick  # small numbers
+
+Settings are like those of `defaults.py`, which the rule of
+`kd.recipes.settings` was read off, but none is among them, and images, weights
+and teachers are others. In each, `kd.choose` has the labelled images and
+nothing else: it holds out some of them by itself. What it chose is then trained
+and judged on images that no network has seen, beside fixed settings.
+"""
+
+import argparse
+import collections
+import pathlib
+import sys
+
+import defaults_experiment
+import numpy as np
+from defaults import ALONE
+from defaults import points
+from defaults_experiment import Configuration
+from defaults_experiment import Setting
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
+
+from _shared import long_runs
+from _shared import reporting
+
+SAVED = pathlib.Path(__file__).parents[2] / "saved_models"
+SETTINGS = [
+    Setting("fashion", "small", 1000, 6000),
+    Setting("fashion", "no batch norm", 4000, 6000),
+    Setting("glyphs", "wide", 5000, 6000),
+    Setting("fashion", "tiny", 4000, 6000),
+    Setting("fashion", "small", 30_000, 6000),
+    Setting("digits", "tiny", 700, 6000),
+    Setting("fashion", "wide", 1000, 3000),
+    Setting("fashion", "small", 1000, 6000, unlabelled=True),
+]
+FIXED = {
+    "T 1, 0.5": Configuration(1.0, 0.5),
+    "T 4, 0.5": Configuration(4.0, 0.5),
+    "T 4, 1": Configuration(4.0, 1.0),
+    "T 4, 0.5, weak crops": Configuration(4.0, 0.5, "weak"),
+}
+UNLABELLED = {
+    "T 1, 1": Configuration(1.0, 1.0),
+    "T 4, 1": Configuration(4.0, 1.0),
+}
+
+
+def fixed_of(setting):
+    return UNLABELLED if setting.unlabelled else FIXED
+
+
+def table(results, settings):
+    """Prints gains over training alone, in points, and what was chosen."""
+    names = list(dict.fromkeys([*FIXED, *UNLABELLED]))
+    lines, gains = [], collections.defaultdict(list)
+    for setting in settings:
+        alone = results.get(f"{setting.key}/{ALONE.key}")
+        chosen = results.get(f"{setting.key}/chosen")
+        if alone is None or chosen is None:
+            continue
+        gain = {
+            name: 100 * np.subtract(results[key], alone)
+            for name, configuration in fixed_of(setting).items()
+            if (key := f"{setting.key}/{configuration.key}") in results
+        }
+        gain["chosen"] = 100 * np.subtract(chosen["accuracies"], alone)
+        best = max(gain, key=lambda name: gain[name].mean())
+        lines.append(
+            {
+                "setting": setting.key,
+                "alone": points(alone),
+                **{
+                    name: f"{gain[name].mean():+.1f}" if name in gain else ""
+                    for name in names
+                },
+                "chosen": points(gain["chosen"] / 100),
+                "its names": ", ".join(chosen["names"]),
+                "its time": f"{100 * chosen['share']:.0f} %",
+            }
+        )
+        gains["chosen"].append(gain["chosen"].mean())
+        gains["best in hindsight"].append(max(gain[best].mean(), 0.0))
+        for name in FIXED:
+            if name in gain:
+                gains[name].append(gain[name].mean())
+    print(reporting.table(lines))
+    print()
+    best = gains["best in hindsight"]
+    rows = [
+        {
+            "": name,
+            "settings": len(values),
+            "mean gain": f"{np.mean(values):+.2f}",
+            "worst": f"{min(values):+.2f}",
+            "of the best": f"{100 * sum(values) / sum(best):.0f} %"
+            if len(values) == len(best)
+            else "",
+        }
+        for name, values in gains.items()
+    ]
+    print(reporting.table(rows))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    settings_of_study = SETTINGS
+    if args.quick:
+        settings_of_study = [Setting("digits", "tiny", 200, 60)]
+    folder = SAVED / ("choosing" + "_quick" * args.quick)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "folder": str(folder),
+        "seed": 1,
+        "seeds": 2 if args.quick else args.seeds,
+        "quick": args.quick,
+        "teacher_steps": 60 if args.quick else 4000,
+        "data": sorted({setting.data for setting in settings_of_study}),
+    }
+    path = folder / "results.json"
+    if not args.table:
+        jobs = [
+            (f"{setting.key}/{key}", tuple(setting), configuration, settings)
+            for setting in settings_of_study
+            for key, configuration in (
+                (ALONE.key, ALONE),
+                ("chosen", None),
+                *((c.key, c) for c in fixed_of(setting).values()),
+            )
+        ]
+        long_runs.run_jobs(
+            jobs,
+            path,
+            settings,
+            defaults_experiment.prepare,
+            defaults_experiment.work,
+            args.processes,
+        )
+    results = long_runs.saved(path)
+    for name, accuracy in results["first"].items():
+        print(f"teacher of {name}: {100 * accuracy:.1f} %")
+    print()
+    table(results, settings_of_study)
+
+
+if __name__ == "__main__":
+    main()
