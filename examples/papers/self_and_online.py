@@ -3,6 +3,7 @@
     python examples/papers/self_and_online.py  # all rows, 3 seeds
     python examples/papers/self_and_online.py --table  # table and picture
     python examples/papers/self_and_online.py --choose  # on held-out images
+    python examples/papers/self_and_online.py --long  # four times the epochs
     python examples/papers/self_and_online.py --quick  # all rows, tiny numbers
 
 One network, trained in six ways with the same images, epochs and optimizer:
@@ -40,6 +41,8 @@ FULL = {
     "consistency": 0.1,
     "momentum": 0.99,
 }
+LONG_IMAGES = {**FULL["data"]["fashion_mnist"], "epochs": 60}
+LONG = {**FULL, "data": {"fashion_mnist": LONG_IMAGES}}
 IMAGES = {**FULL["data"]["fashion_mnist"], **TINY, "widths": [4, 8, 8]}
 QUICK = {**FULL, "data": {"fashion_mnist": IMAGES}}
 # What is chosen on held-out training images, one seed.
@@ -178,12 +181,17 @@ def main():
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=JOBS)
     parser.add_argument("--seeds", type=int, help="default 3")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--choose", action="store_true")
+    lengths = parser.add_mutually_exclusive_group()
+    lengths.add_argument("--quick", action="store_true")
+    lengths.add_argument("--long", action="store_true", help="four times")
     args = parser.parse_args()
-    settings = {**(QUICK if args.quick else FULL), "held_out": False}
-    settings["home"] = "self_and_online" + "_quick" * args.quick
+    sizes = QUICK if args.quick else LONG if args.long else FULL
+    settings = {**sizes, "held_out": False}
+    settings["home"] = (
+        "self_and_online" + "_quick" * args.quick + "_long" * args.long
+    )
     folder = OUT / settings["home"]
     folder.mkdir(parents=True, exist_ok=True)
     if args.choose:
