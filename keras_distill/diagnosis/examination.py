@@ -23,6 +23,7 @@ from keras_distill.diagnosis.variables import assign
 from keras_distill.diagnosis.variables import values_of
 from keras_distill.diagnosis.views_in_training import are_random
 from keras_distill.diagnosis.views_in_training import left_as_they_were
+from keras_distill.diagnosis.views_in_training import named
 from keras_distill.diagnosis.views_in_training import seen_in_training
 from keras_distill.distillers import checks
 from keras_distill.teachers.roles import as_one_teacher
@@ -222,7 +223,7 @@ def _train(model, views, random, data, loss, steps, seconds, verbose):
             for sample, y, weight in batches
         )
     short = train(model, see, batches, loss, steps, seconds, verbose)._asdict()
-    short["views"] = type(views).__name__ if random else None
+    short["views"] = named(views) if random else None
     return short
 
 

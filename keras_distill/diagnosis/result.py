@@ -155,7 +155,7 @@ def _short_training(training, how):
     passes = training["passes"]
     times = "" if passes is None else f", each {passes:.1f} times"
     views = training["views"]
-    seen = f", as {views} shows them" if views else ""
+    seen = f", with {views}" if views else ""
     return (
         f"Student {how}: a copy, trained from its present weights for "
         f"{steps:,}{cut} steps of Adam on batches of {training['batch_size']}, "

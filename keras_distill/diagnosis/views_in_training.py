@@ -12,6 +12,19 @@ def are_random(views):
     return type(views).training is not Views.training
 
 
+def named(views):
+    """Returns the name of views, with how much they crop and mix."""
+    words = []
+    area = getattr(views, "crop_area", None)
+    if area is not None:
+        low, high = (100 * bound for bound in area)
+        words.append(f"crops of {low:g} to {high:g} %")
+    if getattr(views, "mixup", None) is not None:
+        words.append("mixup")
+    name = type(views).__name__
+    return f"{name} ({', '.join(words)})" if words else name
+
+
 def seen_in_training(views, batches):
     """Yields batches as the student sees them in training.
 
@@ -67,14 +80,15 @@ def finding(facts):
     if better is not facts.get("without_views"):
         return None
     steps = facts["short_training"]["steps"]
+    views = facts["short_training"]["views"]
     accuracies = [
         f"{100 * row['validation']['accuracy']:.1f} %"
         for row in (facts["student"], better)
     ]
     return "strong_views", (
         f"After {steps:,} steps the student is right on {accuracies[0]} of the "
-        "validation data with these views, and on "
-        f"{accuracies[1]} without their randomness. Strong crops and mixup "
+        f"validation data with {views}, and on {accuracies[1]} without "
+        "their randomness. Strong crops and mixup "
         "need long training, with a teacher too. Train much longer, take "
         "milder views (crop_area=(0.8, 1.0), mixup=False), and compare the "
         "distilled student with one that was trained alone without them."

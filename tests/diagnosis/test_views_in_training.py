@@ -86,7 +86,7 @@ def test_the_student_sees_what_training_will_show():
     assert f"{100 * blank:.1f} % of" in words
     assert f"{100 * plain:.1f} % without" in words
     text = " ".join(str(result).split())
-    assert "as Blank shows them" in text
+    assert "times, with Blank" in text
     assert "Headroom, teacher minus student without views, on 1,000" in text
     gain = numbers["without_views"]["gain"]
     assert gain["difference"] == pytest.approx(plain - blank)
@@ -135,7 +135,8 @@ def test_labels_are_mixed(units):
         views=kd.views.FunctionMatching(SIZE, crop_area=(0.8, 1.0)),
     )
     numbers = result.as_dict()
-    assert numbers["short_training"]["views"] == "FunctionMatching"
+    views = "FunctionMatching (crops of 80 to 100 %, mixup)"
+    assert numbers["short_training"]["views"] == views
     for name in "student", "without_views":
         assert numbers[name]["validation"]["accuracy"] > 0.9
 
