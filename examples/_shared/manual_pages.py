@@ -2,7 +2,8 @@
 
     apt-get install manpages-{cs,da,de,es,fi,fr,hu,it,nb,nl,pl,pt-br,ro,sv,tr}
 
-A page, such as ls.1, is for training or for the test in all languages.
+A page, such as ls.1, is for training, for choices or for the test, in all
+languages.
 """
 
 import collections
@@ -16,6 +17,7 @@ import zlib
 import numpy as np
 
 LANGUAGES = "cs da de es fi fr hu it nb nl pl pt-br ro sv tr".split()
+PARTS = ("training", "choices", "test")
 PACKAGES = [f"manpages-{language}" for language in LANGUAGES]
 MOST_PAGES = 200
 _LISTS = pathlib.Path("/var/lib/dpkg/info")
@@ -31,7 +33,7 @@ _ENGLISH = {"and", "from", "the", "this", "with", "you"}
 
 @functools.cache
 def read(language):
-    """The passages of a language: two lists, for training and for the test."""
+    """The passages of a language: a dict of lists, by part."""
     listed = _LISTS / f"manpages-{language}.list"
     if not listed.exists():
         sys.exit(f"Install the pages: apt-get install {' '.join(PACKAGES)}")
@@ -45,10 +47,13 @@ def read(language):
     counts = collections.Counter(
         p for each in pages.values() for p in set(each)
     )
-    parts = [], []
+    parts = {part: [] for part in PARTS}
     for name, passages in sorted(pages.items()):
-        for_test = zlib.crc32(name.encode()) % 4 == 0
-        parts[for_test].extend(p for p in passages if counts[p] == 1)
+        # A quarter for the test, an eighth for choices.
+        part = {0: "test", 4: "test", 1: "choices"}.get(
+            zlib.crc32(name.encode()) % 8, "training"
+        )
+        parts[part] += [p for p in passages if counts[p] == 1]
     return parts
 
 
@@ -67,14 +72,14 @@ def _passages(path):
     return passages
 
 
-def snippets(count, length, test, seed):
+def snippets(count, length, part, seed):
     """Pieces of passages, from the beginning of a word.
 
     Args:
         count: Number of pieces of each language.
         length: The number of characters of a piece, fewer at the end of a
             passage.
-        test: Whether they are of the pages for the test.
+        part: One of `PARTS`.
         seed: Of the choice.
 
     Returns:
@@ -83,7 +88,7 @@ def snippets(count, length, test, seed):
     generator = np.random.default_rng(seed)
     texts, labels = [], []
     for number, language in enumerate(LANGUAGES):
-        passages = read(language)[test]
+        passages = read(language)[part]
         for chosen in generator.integers(len(passages), size=count):
             words = passages[chosen].split()
             start = generator.integers(len(words) - 2)
