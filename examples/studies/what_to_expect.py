@@ -1,17 +1,20 @@
 """What to expect when: distillation against training alone, on Fashion-MNIST.
 
     python examples/studies/what_to_expect.py  # the table of the README
+    python examples/studies/what_to_expect.py --table  # what is there of it
     python examples/studies/what_to_expect.py --quick  # a minute, small numbers
 
 One teacher is trained on 20 000 images. Students of two sizes get 500, 2000 or
-all 20 000 of these, with labels, for a short or a long time. Accuracy is that
-on 10 000 other images of the training set: the test set chooses nothing here.
+all 20 000 of these, with labels, for a short or a long time: alone, distilled
+with the settings of `kd.recipes.settings`, and distilled on all 50 000 images,
+the others without labels. Accuracy is that on 10 000 other images of the
+training set: the test set chooses nothing here.
 
-The teacher's logits are computed once and travel with the data, as the input
-of a teacher that only passes them on.
+The run can be stopped and started again: what is there is not done again.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import sys
@@ -21,142 +24,206 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 
+from _shared import long_runs
+from _shared import reporting
 from _shared.small_networks import accuracy
-from _shared.small_networks import plain_student
-from _shared.small_networks import plain_teacher
+from _shared.small_networks import network
+from _shared.small_networks import residual_block
+from _shared.small_networks import separable_block
 
 import keras_distill as kd
 
-layers = keras.layers
 SAVED = pathlib.Path(__file__).parents[2] / "saved_models"
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def optimizer(steps, rate=4e-3):
-    return keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(rate, steps)
-    )
-
-
-def fit(model, x, y, steps, seed, batch_size=64):
-    model.fit(
-        kd.datasets.batches(x, y, batch_size=batch_size, seed=seed),
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose=0,
-    )
+BATCH_SIZE = 64
+TEACHER = [(24, 1), (48, 2), (64, 1)]
+STUDENTS = {
+    "small": [(16, 2), (24, 2), (32, 1)],
+    "large": [(48, 2), (96, 2), (96, 1)],
+}
+AMOUNTS = [(500, 1000), (2000, 1000), (20000, 1000), (2000, 4000)]
+AMOUNTS += [(20000, 4000)]
+WAYS = ("alone", "distilled", "with unlabelled")
+FULL = {
+    "taught": 20_000,
+    "held_out": 10_000,
+    "teacher_steps": 4000,
+    "amounts": AMOUNTS,
+    "home": "what_to_expect",
+}
+QUICK = {
+    "taught": 1000,
+    "held_out": 58_000,
+    "teacher_steps": 50,
+    "amounts": [(200, 60)],
+    "home": "what_to_expect_quick",
+}
 
 
 class Experiment:
-    """The data, the teacher, and one student at a time."""
+    """The data and the teacher, in every worker."""
 
-    def __init__(self, images, teacher_steps):
+    def __init__(self, settings):
+        self.folder = SAVED / settings["home"]
+        self.settings = settings
         data = kd.datasets.fashion_mnist()
         order = np.random.default_rng(0).permutation(len(data.x_train))
-        train, held_out = order[:images], order[-10000:]
+        train = order[: -settings["held_out"]]
+        held_out = order[-settings["held_out"] :][:10_000]
         self.x, self.y = data.x_train[train], data.y_train[train]
         self.x_val = data.x_train[held_out]
         self.y_val = data.y_train[held_out]
-        keras.utils.set_random_seed(0)
-        self.teacher = plain_teacher()
-        self.teacher.compile(optimizer(teacher_steps, 2e-3), CROSSENTROPY)
-        fit(self.teacher, self.x, self.y, teacher_steps, seed=0)
-        self.logits = self.teacher.predict(self.x, batch_size=500, verbose=0)
-        self.teacher_accuracy = accuracy(self.teacher, self.x_val, self.y_val)
-        given = keras.Input((10,), name="logits")
-        self.given_logits = keras.Model(given, layers.Identity()(given))
 
-    def student(self, width, seed):
+    def teacher(self):
+        path = self.folder / "teacher.keras"
+        if not path.exists():
+            keras.utils.set_random_seed(0)
+            teacher = network(residual_block, TEACHER)
+            taught = self.settings["taught"]
+            steps = self.settings["teacher_steps"]
+            schedule = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+            teacher.compile(keras.optimizers.Adam(schedule), CROSSENTROPY)
+            data = kd.datasets.batches(
+                self.x[:taught], self.y[:taught], BATCH_SIZE, seed=0
+            )
+            fit(teacher, data, steps)
+            teacher.save(path)
+        return keras.models.load_model(path)
+
+    def student(self, name, seed=0):
         keras.utils.set_random_seed(1000 + seed)
-        return plain_student(width)
+        return network(separable_block, STUDENTS[name])
 
-    def alone(self, width, labels, steps, seed):
-        student = self.student(width, seed)
-        student.compile(optimizer(steps), CROSSENTROPY)
-        fit(student, self.x[:labels], self.y[:labels], steps, seed)
-        return accuracy(student, self.x_val, self.y_val)
-
-    def distilled(self, width, labels, steps, seed):
-        student = self.student(width, seed)
-        distiller = kd.Distiller(
+    def train(self, name, labels, steps, way, seed):
+        """Returns the accuracy of a trained student."""
+        student = self.student(name, seed)
+        images = len(self.x) if way == "with unlabelled" else labels
+        chosen = kd.recipes.settings(
+            samples=labels,
+            steps=steps,
+            batch_size=BATCH_SIZE,
+            unlabelled=images - labels,
             student=student,
-            teacher=self.given_logits,
-            distillation_losses=kd.losses.SoftTargets(),
         )
-        distiller.compile(optimizer(steps), CROSSENTROPY)
-        x = {"image": self.x[:labels], "logits": self.logits[:labels]}
-        fit(distiller, x, self.y[:labels], steps, seed)
+        y = self.y[:labels] if images == labels else None
+        data = kd.datasets.batches(
+            self.x[:images], y, BATCH_SIZE, seed=seed, indexed=way != "alone"
+        )
+        model = student
+        if way != "alone":
+            model = kd.Distiller(
+                student=student, **chosen.distiller_arguments()
+            )
+            cache = kd.TeacherCache.build(
+                self.teacher(), self.x, self.folder / "cache", verbose=False
+            )
+            data = cache.join(data, samples=range(images))
+        model.compile(
+            chosen.optimizer(steps), None if y is None else CROSSENTROPY
+        )
+        fit(model, data, steps)
         return accuracy(student, self.x_val, self.y_val)
 
 
-def interval(values):
-    """Mean and half width of the 95 % interval (Student's t)."""
-    from scipy import stats
-
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return values.mean(), float("nan")
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return values.mean(), half
+def fit(model, data, steps):
+    model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
 
 
-def percent(values):
-    mean, half = interval(100 * np.asarray(values))
-    return f"{mean:5.1f} ± {half:.1f}" if half == half else f"{mean:5.1f}"
+# Workers.
 
 
-def regimes(experiment, grid, seeds):
-    """Alone against distilled with the package's defaults."""
-    rows = []
-    print("| student | images | steps | alone | distilled | difference |")
-    print("|---|---|---|---|---|---|")
-    for width, labels, steps in grid:
-        alone, distilled = [], []
-        for seed in range(seeds):
-            alone.append(experiment.alone(width, labels, steps, seed))
-            distilled.append(experiment.distilled(width, labels, steps, seed))
-        size = plain_student(width).count_params()
-        gain = np.subtract(distilled, alone)
-        rows.append(
-            {
-                "parameters": size,
-                "labels": labels,
-                "steps": steps,
-                "alone": alone,
-                "distilled": distilled,
+@functools.cache
+def experiment_of(settings):
+    long_runs.one_thread()
+    return Experiment(json.loads(settings))
+
+
+def first_numbers(settings):
+    experiment = experiment_of(json.dumps(settings))
+    teacher = experiment.teacher()
+    return {
+        "accuracy": accuracy(teacher, experiment.x_val, experiment.y_val),
+        "parameters": teacher.count_params(),
+        "students": {
+            name: experiment.student(name).count_params() for name in STUDENTS
+        },
+    }
+
+
+def work(job):
+    key, arguments, settings = job
+    keras.backend.clear_session()
+    return key, experiment_of(json.dumps(settings)).train(*arguments)
+
+
+def rows(results, settings, seeds):
+    lines = []
+    for name, size in results["first"]["students"].items():
+        for labels, steps in settings["amounts"]:
+            found = {
+                way: [
+                    results[key]
+                    for seed in seeds
+                    if (key := f"{name}/{labels}/{steps}/{way}/{seed}")
+                    in results
+                ]
+                for way in WAYS
             }
-        )
-        print(
-            f"| {size} | {labels} | {steps} | {percent(alone)} | "
-            f"{percent(distilled)} | {percent(gain)} |",
-            flush=True,
-        )
-    return rows
+            if len({len(values) for values in found.values()}) > 1:
+                continue
+            alone = found["alone"]
+            lines.append(
+                {
+                    "student": f"{size:,}",
+                    "images": f"{labels:,}",
+                    "steps": f"{steps:,}",
+                    "passes": f"{steps * BATCH_SIZE / labels:.0f}",
+                    "alone": reporting.percent(alone),
+                    "distilled": reporting.percent(found["distilled"]),
+                    **{
+                        f"gain, {way}": reporting.percent(
+                            np.subtract(found[way], alone), "+"
+                        )
+                        for way in WAYS[1:]
+                    },
+                }
+            )
+    return lines
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    if args.quick:
-        experiment = Experiment(images=2000, teacher_steps=100)
-        grid = [(4, 200, 60)]
-        seeds = 2
-    else:
-        experiment = Experiment(images=20000, teacher_steps=4000)
-        amounts = [(500, 1000), (2000, 1000), (20000, 1000)]
-        amounts += [(2000, 4000), (20000, 4000)]
-        grid = [(width, *amount) for width in (7, 16) for amount in amounts]
-        seeds = args.seeds
+    settings = QUICK if args.quick else FULL
+    seeds = range(2 if args.quick else args.seeds)
+    folder = SAVED / settings["home"]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+    jobs = [
+        (f"{'/'.join(map(str, arguments))}", arguments, settings)
+        for amount in settings["amounts"]
+        for name in STUDENTS
+        for seed in seeds
+        for way in WAYS
+        for arguments in [(name, *amount, way, seed)]
+    ]
+    if not args.table:
+        # As the file of results has it: without tuples.
+        settings = json.loads(json.dumps(settings))
+        long_runs.run_jobs(
+            jobs, path, settings, first_numbers, work, args.processes
+        )
+    results = long_runs.saved(path)
+    first = results["first"]
     print(
-        f"teacher: {experiment.teacher.count_params()} parameters, "
-        f"{100 * experiment.teacher_accuracy:.1f} % on 10 000 held-out images\n"
+        f"teacher: {first['parameters']:,} parameters, "
+        f"{100 * first['accuracy']:.1f} % on held-out images\n"
     )
-    out = SAVED / ("what_to_expect" + "_quick" * args.quick)
-    out.mkdir(parents=True, exist_ok=True)
-    rows = regimes(experiment, grid, seeds)
-    (out / "regimes.json").write_text(json.dumps(rows, indent=1))
+    print(reporting.table(rows(results, settings, seeds)))
 
 
 if __name__ == "__main__":

@@ -100,24 +100,29 @@ def test_the_two_regimes_of_fashion_mnist(monkeypatch):
     with 20 000 (5000 steps)."""
     monkeypatch.setattr(short_training, "LEARNING_RATES", LEARNING_RATES)
     monkeypatch.setattr(short_training, "TRIAL_STEPS", TRIAL_STEPS)
-    monkeypatch.syspath_prepend(ROOT / "examples" / "studies")
-    import what_to_expect as example
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from _shared import small_networks
 
     images = kd.datasets.fashion_mnist()
     order = np.random.default_rng(0).permutation(60000)
     x, y = images.x_train[order], images.y_train[order]
     keras.utils.set_random_seed(0)
-    teacher = example.plain_teacher()
+    teacher = small_networks.plain_teacher()
     # At a rate of 0.002 it is at 84 % after 2000 steps, as the student is.
-    teacher.compile(example.optimizer(2500, 1e-2), example.CROSSENTROPY)
-    example.fit(teacher, x[:20000], y[:20000], 2500, seed=0)
+    schedule = keras.optimizers.schedules.CosineDecay(1e-2, 2500)
+    teacher.compile(
+        keras.optimizers.Adam(schedule),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    batches = kd.datasets.batches(x[:20000], y[:20000], 64, seed=0)
+    teacher.fit(batches, steps_per_epoch=2500, shuffle=False, verbose=0)
     for labels, regime in (
         (2000, "limited_by_data"),
         (20000, "limited_by_capacity"),
     ):
         keras.utils.set_random_seed(1000)
         result = diagnose(
-            student=example.plain_student(7),
+            student=small_networks.plain_student(7),
             teacher=teacher,
             dataset=(x[:labels], y[:labels]),
             validation_data=(x[-10000:], y[-10000:]),
