@@ -16,8 +16,8 @@ for every stream that goes on from batch to batch.
 folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt. Without `--data`, the
 text is the King James Bible of Debian's packages bible-kjv and bible-kjv-text,
 and without `--full` a 24th of it, for networks that two cores can train until
-they are done: with Adam and a cosine, where SGD would want 30 000 steps. Rates,
-epochs and the part of the text were chosen by the validation perplexity.
+they are done: with Adam and a cosine, where SGD would want 30 000 steps. Units,
+rates, epochs and the part of the text were chosen by the validation perplexity.
 
 The run can be stopped and started again: results are saved job by job, and of
 the generations every epoch.
@@ -70,20 +70,20 @@ FULL = {
 }
 SMALL = {
     "LSTM": {
-        "options": {"units": 96, "dropout": 0.3},
-        "rate": 5e-3,
-        "epochs": 30,
+        "options": {"units": 200, "dropout": 0.3},
+        "rate": 4e-3,
+        "epochs": 24,
     },
     "CNN-LSTM": {
         "options": {
-            "units": 96,
+            "units": 200,
             "dropout": 0.3,
             "widths": [1, 2, 3],
             "filters": [16, 32, 48],
             "highways": 1,
         },
         "word_length": 14,
-        "rate": 5e-3,
+        "rate": 4e-3,
         "epochs": 20,
     },
 }
