@@ -90,7 +90,7 @@ def train(model, data, steps, rate):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    model.fit(data, verbose=2)
+    model.fit(data, shuffle=False, verbose=2)
 
 
 def of_people(pieces, batch=BATCH):

@@ -4,16 +4,18 @@
     python examples/text_classifier.py --choose  # weights, on other pages
     python examples/text_classifier.py --quick
 
-A transformer of four layers teaches one of two layers, and a bag of embeddings
-of pairs of characters, which needs next to no computation. The text is that of
-Debian's translated manual pages; a page is in the training or in the test, in
-all its languages. Needs `apt-get install manpages-de ...`, see
+A transformer of four layers teaches one of two layers, and a bag of embeddings,
+which needs next to no computation. Tokens are pairs of neighbouring characters.
+The teacher has many labelled texts; a student has the labels of a fifth of
+them, and may learn from what the teacher says of the others. The text is that
+of Debian's translated manual pages; a page is in the training or in the test,
+in all its languages. Needs `apt-get install manpages-de ...`, see
 `_shared/manual_pages.py`.
 
 Temperature and alpha are those of `kd.recipes.settings`; the weights of the
 losses on hidden states and attention were chosen on pages that are neither in
 the training nor in the test (`--choose`). What ships takes the numbers of
-characters, int32.
+pairs, int32.
 """
 
 import argparse
@@ -24,7 +26,6 @@ import sys
 
 import keras
 import numpy as np
-from keras import ops
 
 import keras_distill as kd
 
@@ -34,34 +35,51 @@ from _shared import manual_pages
 from _shared import reporting
 
 SAVED = pathlib.Path(__file__).parents[1] / "saved_models"
-CLASSES, LENGTH, BATCH = len(manual_pages.LANGUAGES), 20, 64
+CLASSES, BATCH = len(manual_pages.LANGUAGES), 64
+CHARACTERS = 20
+LENGTH = CHARACTERS - 1  # Pairs.
+# Texts of each language, and steps.
 FULL = {
-    "train": 1000,
+    "texts": 5000,
+    "labelled": 1000,
     "test": 300,
-    "teacher": 2500,
-    "student": 1500,
+    "teacher": 4000,
+    "student": 2000,
     "seeds": 3,
 }
-QUICK = {"train": 40, "test": 10, "teacher": 20, "student": 10, "seeds": 1}
+QUICK = {
+    "texts": 80,
+    "labelled": 40,
+    "test": 10,
+    "teacher": 20,
+    "student": 10,
+    "seeds": 1,
+}
 FULL["files"], QUICK["files"] = (None, "dynamic"), ("dynamic",)
 PADDING, UNKNOWN = 0, 1
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-class Characters:
-    """The numbers of the characters that a text has often."""
+class Pairs:
+    """The numbers of the pairs of characters that a text has often."""
 
     def __init__(self, texts, at_least=20):
-        counts = collections.Counter("".join(texts))
-        often = sorted(c for c, count in counts.items() if count >= at_least)
-        self.numbers = {c: n for n, c in enumerate(often, UNKNOWN + 1)}
+        counts = collections.Counter(p for text in texts for p in pairs(text))
+        often = sorted(p for p, count in counts.items() if count >= at_least)
+        self.numbers = {p: n for n, p in enumerate(often, UNKNOWN + 1)}
         self.size = len(often) + 2
 
     def ids(self, texts):
         """int32 `(texts, LENGTH)`, with padding at the end."""
         ids = np.full((len(texts), LENGTH), PADDING, "int32")
         for row, text in zip(ids, texts):
-            row[: len(text)] = [self.numbers.get(c, UNKNOWN) for c in text]
+            found = [self.numbers.get(p, UNKNOWN) for p in pairs(text)]
+            row[: len(found)] = found
         return ids
+
+
+def pairs(text):
+    return [a + b for a, b in zip(text, text[1:])]
 
 
 def transformer(vocabulary, name):
@@ -75,15 +93,10 @@ def transformer(vocabulary, name):
 
 
 def bag(vocabulary, name):
-    """The mean of an embedding of each pair of neighbours."""
+    """The mean of an embedding of each token."""
     ids = keras.Input((LENGTH,), dtype="int32", name="ids")
-    # A + is a BiasAdd at a batch of one, which TFLite has for floats only.
-    pairs = ops.stack([vocabulary * ids[:, :-1], ids[:, 1:]], axis=-1)
-    pairs = ops.sum(pairs, axis=-1)
-    x = keras.layers.Embedding(vocabulary**2, 16, name="pairs")(pairs)
-    present = ops.cast(ops.not_equal(ids[:, 1:], PADDING), "float32")
-    x = ops.sum(x * present[..., None], axis=1)
-    x = x / ops.maximum(ops.sum(present, axis=1, keepdims=True), 1.0)
+    x = keras.layers.Embedding(vocabulary, 16, mask_zero=True)(ids)
+    x = keras.layers.GlobalAveragePooling1D()(x)
     logits = keras.layers.Dense(CLASSES, name="logits")(x)
     return keras.Model(ids, logits, name=name)
 
@@ -91,24 +104,25 @@ def bag(vocabulary, name):
 STUDENTS = {"transformer": (transformer, 2e-3), "bag": (bag, 1e-2)}
 
 
-def train(model, rate, data, steps):
+def train(model, rate, data, steps, labels=True):
     rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     model.compile(
         optimizer=keras.optimizers.Adam(rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=CROSSENTROPY if labels else None,
         steps_per_execution=10,
         jit_compile=False,
     )
-    model.fit(data, steps_per_epoch=steps, epochs=1, verbose=2)
+    model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=2)
 
 
-# What is added to the soft targets.
+ALL = "soft targets on all texts"
+# What is added to these.
 MORE = {
-    "and HiddenStates": lambda: kd.losses.HiddenStates(
+    f"{ALL}, HiddenStates": lambda: kd.losses.HiddenStates(
         teacher_layer_name=["block1", "block2", "block3", "block4"],
         student_layer_name=["block1", "block2"],
     ),
-    "and AttentionRelation": lambda: kd.losses.AttentionRelation(
+    f"{ALL}, AttentionRelation": lambda: kd.losses.AttentionRelation(
         teacher_layer_name="block4/attention",
         student_layer_name="block2/attention",
         heads=8,
@@ -117,42 +131,72 @@ MORE = {
 WEIGHTS = dict.fromkeys(MORE, 1.0)
 TRIED_WEIGHTS = (0.1, 1.0, 10.0)
 WAYS = {
-    "transformer": ["alone", "soft targets", *MORE],
-    "bag": ["alone", "soft targets"],
+    "transformer": ["alone", "soft targets", ALL, *MORE],
+    "bag": ["alone", "soft targets", ALL],
 }
 
 
-def student_of(kind, way, seed, teacher, data, settings, vocabulary, weights):
-    """A trained student."""
-    build, rate = STUDENTS[kind]
-    keras.utils.set_random_seed(seed)
-    student = build(vocabulary, "student")
-    model = student
-    if way != "alone":
-        chosen = kd.recipes.settings(
-            samples=CLASSES * settings["train"],
-            steps=settings["student"],
-            batch_size=BATCH,
-        )
-        arguments = chosen.distiller_arguments()
-        losses = {"soft": arguments.pop("distillation_losses")}
-        loss_weights = {"soft": 1.0}
-        if way in MORE:
-            losses["more"], loss_weights["more"] = MORE[way](), weights[way]
-        model = kd.Distiller(
-            student=student,
-            teacher=teacher,
-            distillation_losses=losses,
-            distillation_loss_weights=loss_weights,
-            **arguments,
-        )
-    train(model, rate, data(10 + seed), settings["student"])
-    return student
+class Experiment:
+    """The texts, the teacher, and the training of students.
 
+    Args:
+        settings: `FULL` or `QUICK`.
+        part: The pages to judge by, "choices" or "test".
+    """
 
-def accuracy(model, x, y):
-    logits = model.predict(x, batch_size=500, verbose=0)
-    return float(np.mean(logits.argmax(-1) == y))
+    def __init__(self, settings, part):
+        self.settings = settings
+        texts, self.y = manual_pages.snippets(
+            settings["texts"], CHARACTERS, "training", 1
+        )
+        self.of_test, self.y_test = manual_pages.snippets(
+            settings["test"], CHARACTERS, part, 2
+        )
+        tokens = Pairs(texts)
+        self.vocabulary = tokens.size
+        self.x, self.x_test = tokens.ids(texts), tokens.ids(self.of_test)
+        keras.utils.set_random_seed(0)
+        self.teacher = transformer(self.vocabulary, "teacher")
+        data = kd.datasets.batches(self.x, self.y, BATCH, seed=0)
+        train(self.teacher, 1e-3, data, settings["teacher"])
+
+    def student(self, kind, way, seed, weights=WEIGHTS):
+        """A trained student."""
+        build, rate = STUDENTS[kind]
+        keras.utils.set_random_seed(seed)
+        student = build(self.vocabulary, "student")
+        labelled = CLASSES * self.settings["labelled"]
+        texts = len(self.x) if way.startswith(ALL) else labelled
+        steps = self.settings["student"]
+        y = self.y[:labelled] if texts == labelled else None
+        data = kd.datasets.batches(self.x[:texts], y, BATCH, seed=10 + seed)
+        model = student
+        if way != "alone":
+            arguments = kd.recipes.settings(
+                samples=labelled,
+                steps=steps,
+                batch_size=BATCH,
+                unlabelled=texts - labelled,
+                student=student,
+            ).distiller_arguments()
+            losses = {"soft": arguments.pop("distillation_losses")}
+            loss_weights = {"soft": 1.0}
+            if way in MORE:
+                losses["more"] = MORE[way]()
+                loss_weights["more"] = weights[way]
+            model = kd.Distiller(
+                student=student,
+                teacher=self.teacher,
+                distillation_losses=losses,
+                distillation_loss_weights=loss_weights,
+                **arguments,
+            )
+        train(model, rate, data, steps, labels=y is not None)
+        return student
+
+    def accuracy(self, model):
+        logits = model.predict(self.x_test, batch_size=500, verbose=0)
+        return float(np.mean(logits.argmax(-1) == self.y_test))
 
 
 def table(teacher, results, networks):
@@ -218,8 +262,8 @@ def draw(path, networks, x, y):
     plt.close(figure)
 
 
-def exported(folder, kinds, student, x, y, teacher):
-    """TFLite files of a student, and their verification."""
+def exported(folder, kinds, student, experiment):
+    """Writes TFLite files of a student, and verifies them."""
     files = {
         kind or "float32": kd.export.tflite(
             student,
@@ -230,25 +274,28 @@ def exported(folder, kinds, student, x, y, teacher):
         )
         for kind in kinds
     }
-    return kd.export.verify(files, student, (x, y), teacher=teacher)
+    data = experiment.x_test, experiment.y_test
+    return kd.export.verify(files, student, data, teacher=experiment.teacher)
 
 
-def choose(teacher, student_at, x, y):
-    """Prints accuracy on held-out pages by weight, one seed."""
+def choose(experiment):
+    """Prints accuracy on pages for choices by weight, one seed."""
+    found = experiment.accuracy(experiment.teacher)
+    print(f"teacher: {reporting.percent([found])} %")
     rows = []
-    for way in ("soft targets", *MORE):
+    for way in (ALL, *MORE):
         for weight in TRIED_WEIGHTS if way in MORE else ("",):
-            student = student_at(way, {way: weight})
+            student = experiment.student("transformer", way, 0, {way: weight})
             taken = " (taken)" * (weight == WEIGHTS.get(way))
-            value = reporting.percent([accuracy(student, x, y)])
             rows.append(
                 {
                     "way": way,
                     "weight": f"{weight}{taken}",
-                    "held-out accuracy %": value,
+                    "accuracy %": reporting.percent(
+                        [experiment.accuracy(student)]
+                    ),
                 }
             )
-    print(f"teacher: {reporting.percent([accuracy(teacher, x, y)])} %")
     print(reporting.table(rows))
 
 
@@ -259,67 +306,47 @@ def main():
     args = parser.parse_args()
     settings = QUICK if args.quick else FULL
     folder = SAVED / ("text_classifier" + "_quick" * args.quick)
-    texts, y = manual_pages.snippets(settings["train"], LENGTH, "training", 1)
-    part = "choices" if args.choose else "test"
-    of_test, y_test = manual_pages.snippets(settings["test"], LENGTH, part, 2)
-    characters = Characters(texts)
-    x, x_test = characters.ids(texts), characters.ids(of_test)
-    print(f"{len(x)} and {len(x_test)} texts of {characters.size} characters")
-    for language in range(CLASSES):
-        row = int(np.argmax(y_test == language))
-        print(f"  {manual_pages.LANGUAGES[language]:6}{of_test[row]}")
-
-    def data(seed):
-        return kd.datasets.batches(x, y, BATCH, seed=seed)
-
-    keras.utils.set_random_seed(0)
-    teacher = transformer(characters.size, "teacher")
-    train(teacher, 1e-3, data(0), settings["teacher"])
-
-    def student_at(way, weights=WEIGHTS, kind="transformer", seed=0):
-        return student_of(
-            *(kind, way, seed, teacher, data, settings, characters.size),
-            weights,
-        )
-
+    experiment = Experiment(settings, "choices" if args.choose else "test")
     if args.choose:
-        choose(teacher, student_at, x_test, y_test)
+        choose(experiment)
         return
-    of_teacher = accuracy(teacher, x_test, y_test)
+    teacher, y = experiment.teacher, experiment.y_test
+    print(
+        f"{len(experiment.x)} and {len(y)} texts, "
+        f"{experiment.vocabulary} tokens"
+    )
+    for language in range(CLASSES):
+        row = int(np.argmax(y == language))
+        print(
+            f"  {manual_pages.LANGUAGES[language]:6}{experiment.of_test[row]}"
+        )
+    of_teacher = experiment.accuracy(teacher)
     print(f"teacher: {100 * of_teacher:.1f} %")
     results, networks = collections.defaultdict(list), {"teacher": teacher}
-    first = {}
+    shipped = {}
     for seed in range(settings["seeds"]):
         for kind, ways in WAYS.items():
             for way in ways:
-                student = student_at(way, kind=kind, seed=seed)
-                results[kind, way].append(accuracy(student, x_test, y_test))
+                student = experiment.student(kind, way, seed)
+                results[kind, way].append(experiment.accuracy(student))
                 last = 100 * results[kind, way][-1]
                 print(f"seed {seed}, {kind}, {way}: {last:.1f} %", flush=True)
                 networks.setdefault(kind, student)
-                first.setdefault((kind, way), student)
+                if way == ALL:
+                    shipped.setdefault(kind, student)
     rows = table(of_teacher, results, networks)
     report = {"settings": settings, "table": rows}
     print(f"\n{reporting.table(rows)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in WAYS:
-        student = first[kind, "soft targets"]
-        (folder / kind).mkdir(exist_ok=True)
+    for kind, student in shipped.items():
+        (folder / kind).mkdir(parents=True, exist_ok=True)
         checked = exported(
-            folder / kind,
-            settings["files"],
-            student,
-            x_test,
-            y_test,
-            teacher,
+            folder / kind, settings["files"], student, experiment
         )
-        print(f"\n{kind}, soft targets, seed 0:\n{checked}")
+        print(f"\n{kind}, {ALL}, seed 0:\n{checked}")
         report[kind] = checked.as_dict()
     (folder / "report.json").write_text(json.dumps(report, indent=2))
-    shown = {kind: first[kind, "soft targets"] for kind in WAYS}
-    draw(
-        folder / "languages.png", {"teacher": teacher, **shown}, x_test, y_test
-    )
+    shown = {"teacher": teacher, **shipped}
+    draw(folder / "languages.png", shown, experiment.x_test, y)
     print(f"Saved '{folder}'.")
 
 
