@@ -129,7 +129,7 @@ MORE = {
     ),
 }
 WEIGHTS = dict.fromkeys(MORE, 1.0)
-TRIED_WEIGHTS = (0.1, 1.0, 10.0)
+TRIED_WEIGHTS = (0.1, 1.0)
 WAYS = {
     "transformer": ["alone", "soft targets", ALL, *MORE],
     "bag": ["alone", "soft targets", ALL],
