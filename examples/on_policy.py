@@ -6,7 +6,7 @@
 A transformer of three layers, trained on the characters of the King James
 Version, teaches one of two layers (Debian's packages `bible-kjv` and
 `bible-kjv-text`). Every student starts from the same training on the text,
-then learns as long again: from labels, or from the teacher by one of three
+then goes on: from labels, or from the teacher by one of three
 divergences, on the text or on continuations of its own (`kd.recipes.
 on_policy`).
 
@@ -34,7 +34,7 @@ from _shared import reporting
 
 SAVED = pathlib.Path(__file__).parents[1] / "saved_models"
 LENGTH, PROMPT, BATCH = 48, 16, 16
-FULL = {"teacher": 1200, "begin": 600, "go_on": 160, "test": 320, "seeds": 3}
+FULL = {"teacher": 2400, "begin": 2400, "go_on": 320, "test": 320, "seeds": 3}
 QUICK = {"teacher": 20, "begin": 10, "go_on": 3, "test": 32, "seeds": 1}
 FULL["depths"], QUICK["depths"] = (3, 2), (1, 1)  # Of teacher and student.
 DIVERGENCES = {
