@@ -179,7 +179,9 @@ def test_hits_and_misses_of_diagnose(example):
     "path",
     [
         "papers/multitask.py",
+        "papers/patience.py",
         "papers/shampoo.py",
+        "studies/choosing.py",
         "studies/several_tasks.py",
         "studies/several_teachers.py",
     ],
