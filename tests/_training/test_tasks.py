@@ -280,6 +280,32 @@ def test_a_task_without_teacher_and_labels():
     assert "b_objective" not in step(untrained, {"a": Y["a"]})
 
 
+def tapped(layer):
+    return lambda: kd.losses.Hint(
+        teacher_layer_name=layer, student_layer_name=layer
+    )
+
+
+@pytest.mark.parametrize("nested", (False, True))
+def test_losses_of_no_task_that_leave_a_task_untrained(nested):
+    def student():
+        if not nested:
+            return network()
+        x = keras.Input((5,))
+        outputs = network()(x)
+        outputs["b"] = layers.Activation("linear")(outputs["b"])
+        return keras.Model(x, outputs)
+
+    loss = {"a": crossentropy()}
+    with pytest.raises(ValueError, match="'b' has no teacher and no labels"):
+        distiller({"h": tapped("trunk")}, loss=loss, student=student())
+    with pytest.raises(ValueError, match="'b' are None.*no distillation"):
+        made = distiller({"h": tapped("trunk")}, student=student())
+        step(made, {"a": Y["a"], "b": None})
+    trained = distiller({"h": tapped("b_head")}, loss=loss, student=student())
+    assert "h_loss" in step(trained, {"a": Y["a"]})
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
