@@ -83,9 +83,18 @@ def step(made, y=Y, **options):
     return {name: values[0] for name, values in logs.items()}
 
 
-def test_the_objective_by_hand():
+def one_output(units):
+    x = keras.Input((5,))
+    return keras.Model(x, layers.Dense(units)(x))
+
+
+@pytest.mark.parametrize("named", (False, True))
+def test_the_objective_by_hand(named):
+    teachers = {"a": one_output(3), "b": one_output(2)}
     made = distiller(
-        weights={"a": 3.0, "b": 1.0}, loss_weights={"a": 2.0, "b": 0.5}
+        teacher=teachers if named else None,
+        weights={"a": 3.0, "b": 1.0},
+        loss_weights={"a": 2.0, "b": 0.5},
     )
     of_labels, of_teacher = by_hand(made)
     a = ALPHA * 3.0 * of_teacher["a"] + (1 - ALPHA) * of_labels["a"]

@@ -102,6 +102,17 @@ def test_a_softmax_is_seen():
     assert teachers.combinations["m"].probabilities == ("b",)
 
 
+def test_a_member_that_is_a_list_of_models():
+    x, _ = data(4)
+    first, second, third = (convnet(width) for width in (4, 5, 6))
+    teachers = kd.Teachers(
+        {"a": [first, second], "b": third}, combinations={"mean": NAMES}
+    )
+    found = np.exp(teachers.combinations["mean"](teachers(x)))
+    p, q, r = (keras.ops.softmax(model(x)) for model in (first, second, third))
+    np.testing.assert_allclose(found, (p + q) / 4 + r / 2, rtol=1e-4)
+
+
 def test_labels_choose_the_teacher_in_training():
     x, y = data(16)
     teachers = kd.Teachers(
