@@ -67,7 +67,9 @@ class TeachersPass(TeacherPass):
         self._taps_of_step.model = teachers.only(
             [key for key in live if key in needed]
         )
-        _warn_of_unused(teachers, [key for key in live if key not in either])
+        _warn_of_unused(
+            teachers, [key for key in teachers.members if key not in either]
+        )
 
     def __call__(self, x, own_precision=False, stored=None, y=None, step=None):
         """Runs the teachers.
@@ -286,16 +288,20 @@ def _draw(combination, step):
 
 def _warn_of_unused(teachers, unused):
     for key in unused:
-        model = teachers.members[key].layer
-        size = sum(
-            int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
-            for v in model.weights
-        )
+        costs = "Its cache is not read."
+        if key in teachers.live:
+            model = teachers.live[key].layer
+            size = sum(
+                int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
+                for v in model.weights
+            )
+            costs = (
+                f"It does not run, but its {model.count_params():,} weights "
+                f"take {size / 2**20:.3g} MiB of memory."
+            )
         warnings.warn(
             f"teacher: no loss reads the teacher '{key}' of "
-            f"{list(teachers.members)}. It does not run, but its "
-            f"{model.count_params():,} weights take {size / 2**20:.3g} MiB of "
-            f"memory. Name it in a loss, teacher_layer_name='{key}', or leave "
-            "it out.",
+            f"{list(teachers.members)}. {costs} Name it in a loss, "
+            f"teacher_layer_name='{key}', or leave it out.",
             stacklevel=2,
         )

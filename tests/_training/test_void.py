@@ -195,12 +195,12 @@ def test_void_of_one_output_of_several():
     )
 
 
-def compiled():
+def compiled(make=losses.SoftTargets):
     keras.utils.set_random_seed(0)
     distiller = kd.Distiller(
         student=network(2),
         teacher=network(4),
-        distillation_losses=losses.SoftTargets(),
+        distillation_losses=make(),
     )
     distiller.compile(
         optimizer=keras.optimizers.SGD(0.0),
@@ -211,15 +211,22 @@ def compiled():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:class_weight moves")
-@pytest.mark.parametrize("kind", ["arrays", "dataset", "one_hot", "batch"])
-def test_class_weights_of_pixels(kind):
+@pytest.mark.parametrize(
+    "kind, make",
+    [
+        *((k, "soft_targets") for k in ("arrays", "dataset", "one_hot")),
+        ("batch", "soft_targets"),
+        ("batch", "attention"),
+    ],
+)
+def test_class_weights_of_pixels(kind, make):
     x, y = normal(4, 4, 6, 3), labels(4, 4, 6)
     given = np.array([0.5, 1.0, 2.0, 1.0], "float32")
     weight = np.select([y == 0, y == 2], [0.5, 4.0], 1.0) * given[:, None, None]
-    expected = compiled().train_on_batch(
+    expected = compiled(LOSSES[make]).train_on_batch(
         x, y, sample_weight=weight, return_dict=True
     )["loss"]
-    distiller, weights = compiled(), {0: 0.5, 2: 4.0}
+    distiller, weights = compiled(LOSSES[make]), {0: 0.5, 2: 4.0}
     if kind == "batch":
         result = distiller.train_on_batch(
             x, y[..., None], given, weights, return_dict=True

@@ -342,6 +342,8 @@ def test_a_cached_teacher_beside_a_live_one(shape, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             model.fit(wrong, verbose=0)
+    with pytest.warns(UserWarning, match="'stored' of.*cache is not read"):
+        distiller({"live": convnet(), "stored": cache}, soft("live"))
     with pytest.raises(ValueError, match="already, of .'stored'."):
         cache.join(cache.join(batches, name="stored"), name="stored")
 
