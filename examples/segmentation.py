@@ -129,6 +129,12 @@ def u_net(widths, convolutions, name):
     return keras.Model(inputs, x, name=name)
 
 
+def iou_metric():
+    return keras.metrics.MeanIoU(
+        len(NAMES), ignore_class=VOID, sparse_y_pred=False, name="mean_iou"
+    )
+
+
 def compile_for(model, steps):
     rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
     model.compile(
@@ -136,15 +142,14 @@ def compile_for(model, steps):
         loss=keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, ignore_class=VOID
         ),
+        metrics=[iou_metric()],
         steps_per_execution=10,
         jit_compile=False,
     )
 
 
 def mean_iou(model, x, y):
-    metric = keras.metrics.MeanIoU(
-        len(NAMES), ignore_class=VOID, sparse_y_pred=False
-    )
+    metric = iou_metric()
     metric.update_state(y, model.predict(x, batch_size=100, verbose=0))
     return float(metric.result())
 
@@ -293,6 +298,17 @@ def main():
     report["verification"] = verification.as_dict()
     (folder / "report.json").write_text(json.dumps(report, indent=2))
     chosen = {k: shown[k] for k in ("teacher", "alone", "soft targets")}
+    kd.write_report(
+        folder / "student.html",
+        kd.report.Networks(student, teacher=teacher, alone=shown["alone"]),
+        (x_test, y_test),
+        evidence=kd.report.Evidence(verification=verification),
+        about=kd.report.About(
+            title="Student of seed 0, soft targets", class_names=NAMES, seeds=0
+        ),
+        ignore_class=VOID,
+        overwrite=True,
+    )
     draw(folder / "segmentation.png", x_test[:6], y_test[:6], chosen)
     print(f"Saved '{folder}'.")
 

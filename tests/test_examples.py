@@ -659,6 +659,7 @@ def test_segmentation_quick():
     folder = SAVED / "segmentation_quick"
     report = json.loads((folder / "report.json").read_text())
     assert (folder / "segmentation.png").is_file()
+    assert (folder / "student.html").is_file()
     for row in report["table"]:
         for cell in row.values():
             assert cell in output

@@ -42,11 +42,11 @@ def losses():
 
 
 def teacher_of(task, x, y):
-    model = network(32, {task: TASKS[task]}, name=f"teacher_{task}")
+    model = network(32, {task: TASKS[task]})
     model.compile("adam", {task: losses()[task]})
     data = kd.datasets.batches(x, {task: y}, 32, seed=0)
     model.fit(data, steps_per_epoch=STEPS, epochs=EPOCHS, verbose=0)
-    return model
+    return keras.Model(model.input, model.output[task], name=f"teacher_{task}")
 
 
 def student_of(initial, teacher, alpha, data, loss_weights=None):
@@ -95,13 +95,12 @@ def main():
         weights = {"digit": np.ones_like(mask), "even": mask}
         truth = {"digit": digits[test], "even": digits[test] % 2}
         few = x[:EVEN], labels["even"][:EVEN]
-        by_task = {
-            "digit": teacher_of("digit", x, y),
-            "even": teacher_of("even", *few),
-        }
-        image = keras.Input((8, 8, 1))
-        outputs = {t: model(image)[t] for t, model in by_task.items()}
-        teacher = keras.Model(image, outputs, name="teachers")
+        teacher = kd.Teachers(
+            {
+                "digit": teacher_of("digit", x, y),
+                "even": teacher_of("even", *few),
+            }
+        )
         initial = network(4).get_weights()
         labelled = x, labels, weights
         found = {

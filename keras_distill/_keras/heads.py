@@ -67,6 +67,31 @@ def _tensors(model, output):
     return getattr(model, "outputs", None)
 
 
+def last_layers(model, output):
+    """Finds the layers that make an output, back to one with weights.
+
+    Args:
+        model: A `keras.Model`.
+        output: The key of an output.
+
+    Returns:
+        A list of layers, the last one first; empty if they are hidden.
+    """
+    found = []
+    (tensor,) = _tensors(model, output)
+    while tensor is not None:
+        operation, inputs, index = producer(tensor)
+        if getattr(operation, "outputs", None) and isinstance(
+            operation, keras.Model
+        ):
+            tensor = operation.outputs[index]
+            continue
+        found.append(operation)
+        passed = len(inputs) == 1 and not getattr(operation, "weights", None)
+        tensor = inputs[0] if passed else None
+    return found
+
+
 def final_activation(model, output=None):
     """Finds the softmax or sigmoid that a model's output went through.
 

@@ -33,7 +33,7 @@ def check_task_labels(distiller, y):
                     f"labels. If there are none, say so: y={{'{task}': None}}, "
                     f"or compile(loss={{'{task}': None}})."
                 )
-            if tasks.taught and task not in tasks.taught:
+            if not tasks.has_teacher(task):
                 raise ValueError(
                     f"The labels of '{task}' are None, and no distillation "
                     "loss teaches it: it has no teacher and no labels. Give "

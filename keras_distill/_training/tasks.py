@@ -11,9 +11,11 @@ own, `L_D` teaches all of them, and every `alpha_t` is alpha.
 
 import keras
 
+from keras_distill._keras.heads import last_layers
 from keras_distill._keras.heads import output_keys
 from keras_distill._keras.untracked import Untracked
 from keras_distill.losses.structures import as_list
+from keras_distill.taps.paths import find_layer
 
 
 def tasks_of(student, losses):
@@ -86,20 +88,32 @@ class Tasks:
             names += [f"{task}_weight" for task in self.names]
         return [*names, *(f"{task}_agreement" for task in self.names)]
 
+    def has_teacher(self, task):
+        """Whether a distillation loss is for a task or looks at its output."""
+        if task in self.taught:
+            return True
+        student, names = self.distiller.student, []
+        for loss in self.distiller.distillation_losses.values():
+            if loss.student_layer_name is None and loss.task is None:
+                return True  # It looks at all outputs.
+            names += as_list(loss.student_layer_name)
+        layers = last_layers(student, task)
+        return any(
+            find_layer(student, name, "student")[0] is layer
+            for name in names
+            for layer in layers
+            if name is not None
+        )
+
     def check_taught(self, meant):
         """Raises for a task that nothing trains.
 
         Args:
             meant: The tasks whose loss is explicitly `None`.
         """
-        tapped = [
-            name
-            for loss in self.distiller.distillation_losses.values()
-            for name in as_list(loss.student_layer_name)
-        ]
-        for task in self.names if self.taught else ():
+        for task in self.names:
             if not (
-                self.losses[task] or task in (*self.taught, *tapped, *meant)
+                self.losses[task] or task in meant or self.has_teacher(task)
             ):
                 raise ValueError(
                     f"The task '{task}' has no teacher and no labels, so "

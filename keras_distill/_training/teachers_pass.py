@@ -6,7 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill._keras.heads import output_keys
 from keras_distill._keras.recurrent_states import is_stateful
+from keras_distill._training.tasks import label_of
 from keras_distill._training.teacher_pass import TeacherPass
 from keras_distill.losses.structures import as_list
 from keras_distill.taps.paths import find_way
@@ -27,8 +29,8 @@ class TeachersPass(TeacherPass):
     """
 
     def __init__(self, teachers, student, losses, **kwargs):
-        names, everything = _read_by(losses, teachers)
-        self.ways = {n: find_way(teachers, n, "teacher")[0] for n in names}
+        self.tasks, everything = _read_by(losses, teachers)
+        self.ways = {n: find_way(teachers, n, "teacher")[0] for n in self.tasks}
         self.answer = _answer(losses)
         heads = [way[0] for way in self.ways.values()]
         combinations = [x for x in heads if _is_combination(x)]
@@ -65,7 +67,9 @@ class TeachersPass(TeacherPass):
         self._taps_of_step.model = teachers.only(
             [key for key in live if key in needed]
         )
-        _warn_of_unused(teachers, [key for key in live if key not in either])
+        _warn_of_unused(
+            teachers, [key for key in teachers.members if key not in either]
+        )
 
     def __call__(self, x, own_precision=False, stored=None, y=None, step=None):
         """Runs the teachers.
@@ -136,13 +140,39 @@ class TeachersPass(TeacherPass):
             if head.name in drawn:
                 taken[name] = drawn[head.name]
             elif _is_combination(head):
-                if y is not None or not head.needs_labels:
-                    taken[name] = head(
-                        self._outputs_of(head, outputs), _one_label(head, y)
-                    )
+                label = self._label_for(name, y)
+                if label is not None or not head.needs_labels:
+                    taken[name] = head(self._outputs_of(head, outputs), label)
             else:
                 self._take(name, way, outputs, taken, stored)
         return self._answered(outputs, taken)
+
+    def _label_for(self, name, y):
+        """Returns the labels by which a combination chooses, or `None`."""
+        if not self.ways[name][0].needs_labels or not keras.tree.is_nested(y):
+            return y
+        tasks = self.tasks[name]
+        if len(tasks) == 1:
+            keys = output_keys(self.student) or tasks
+            return label_of(y, tasks[0], keys)
+        if tasks:
+            why = (
+                f"losses of several tasks read it: {tasks}. Give each task a "
+                "combination of its own"
+            )
+        else:
+            shapes = keras.tree.map_structure(
+                lambda a: a if a is None else tuple(a.shape), y
+            )
+            why = (
+                f"the data has several labels for each sample: {shapes}. Give "
+                "the loss that reads it by task, "
+                "distillation_losses={'<task>': loss}"
+            )
+        raise ValueError(
+            f"The combination '{name}' chooses teachers by the label, and "
+            f"{why}, or take another rule."
+        )
 
     def _take(self, name, way, outputs, taken, stored):
         """Adds the output of a teacher, or a tap of a cached one."""
@@ -213,16 +243,18 @@ class TeachersPass(TeacherPass):
 
 
 def _read_by(losses, teachers):
-    """Returns the names that losses read, and whether one reads all outputs."""
-    names, everything = [], False
+    """Returns what losses read, a dict name -> their tasks, and whether one
+    reads all outputs."""
+    tasks, everything = {}, False
     for loss in losses:
-        wanted = loss.teacher_layer_name
+        wanted, task = loss.teacher_layer_name, getattr(loss, "task", None)
         # A loss of one task reads the teacher of this name.
-        if wanted is None and getattr(loss, "task", None) in teachers.names:
-            wanted = loss.task
+        if wanted is None and task in teachers.names:
+            wanted = task
         everything = everything or (wanted is None and bool(loss.needs_teacher))
-        names += [] if wanted is None else as_list(wanted)
-    return list(dict.fromkeys(names)), everything
+        for name in [] if wanted is None else as_list(wanted):
+            tasks.setdefault(name, set()).add(task)
+    return {n: sorted(t - {None}) for n, t in tasks.items()}, everything
 
 
 def _answer(losses):
@@ -254,29 +286,22 @@ def _draw(combination, step):
     return ops.sum(ops.cast(passed, "int32"))
 
 
-def _one_label(combination, y):
-    if keras.tree.is_nested(y) and combination.needs_labels:
-        raise ValueError(
-            f"The combination '{combination.name}' chooses teachers by the "
-            "label, and the data has several labels for each sample: "
-            f"{keras.tree.map_structure(lambda a: tuple(a.shape), y)}. Take "
-            "another rule."
-        )
-    return y if combination.needs_labels else None
-
-
 def _warn_of_unused(teachers, unused):
     for key in unused:
-        model = teachers.members[key].layer
-        size = sum(
-            int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
-            for v in model.weights
-        )
+        costs = "Its cache is not read."
+        if key in teachers.live:
+            model = teachers.live[key].layer
+            size = sum(
+                int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
+                for v in model.weights
+            )
+            costs = (
+                f"It does not run, but its {model.count_params():,} weights "
+                f"take {size / 2**20:.3g} MiB of memory."
+            )
         warnings.warn(
             f"teacher: no loss reads the teacher '{key}' of "
-            f"{list(teachers.members)}. It does not run, but its "
-            f"{model.count_params():,} weights take {size / 2**20:.3g} MiB of "
-            f"memory. Name it in a loss, teacher_layer_name='{key}', or leave "
-            "it out.",
+            f"{list(teachers.members)}. {costs} Name it in a loss, "
+            f"teacher_layer_name='{key}', or leave it out.",
             stacklevel=2,
         )

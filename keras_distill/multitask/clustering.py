@@ -30,8 +30,9 @@ class TaskClustering(Structure):
     worse (docs/multitask.md).
 
     Args:
-        groups: Number of groups, at most the number of columns and of
-            features.
+        groups: Number of groups, at most the number of features and of
+            columns, which are the outputs of all tasks together: a task of
+            10 classes has 10.
         sparsity: Cost of the shares, 0 or more.
         decay: Cost of the groups' kernels, 0 or more. At 0 the sparsity means
             nothing: S shrinks while L grows.

@@ -23,7 +23,10 @@ from keras_distill.distillers.base import BaseDistiller
 from keras_distill.export.verification.verification import Verification
 from keras_distill.export.verification.verification import Verifications
 from keras_distill.report import provenance
+from keras_distill.teachers.answers import Answers
+from keras_distill.teachers.answers import can_answer
 from keras_distill.teachers.roles import as_teacher
+from keras_distill.teachers.teachers import Teachers
 from keras_distill.views import Views
 from keras_distill.views.augmented import checked_views
 
@@ -93,7 +96,9 @@ class Networks:
         if "teacher" not in models:
             return dict.fromkeys(keys, ())
         teacher = models["teacher"]
-        of_teacher = output_keys(teacher) or getattr(teacher, "live", None)
+        of_teacher = output_keys(teacher)
+        if isinstance(teacher, (Answers, Teachers)):
+            of_teacher = getattr(teacher, "answered", {})
         if of_teacher is not None:
             return {key: (key,) if key in of_teacher else () for key in keys}
         # A teacher of one output answers the tasks whose losses look at it.
@@ -135,8 +140,39 @@ class Networks:
         if self.alone is not None:
             checked_model("alone", self.alone)
         models = {"student": student, "teacher": teacher, "alone": self.alone}
+        if isinstance(teacher, Teachers):
+            models["teacher"] = self._answers(teacher, student, comparable)
         models = {k: model for k, model in models.items() if model is not None}
         return models, views or Views(), comparable, configuration
+
+    def _answers(self, teachers, student, comparable):
+        """Returns the teachers that answer what the student answers."""
+        networks = None
+        if isinstance(self.student, BaseDistiller):
+            networks = self.student._networks()
+        keys = output_keys(student)
+        if keys is None:
+            if not comparable:
+                return teachers
+            answer = None
+            if self.teacher is None:
+                answer = networks.run_teacher.answer
+            if not can_answer(teachers, answer):
+                raise ValueError(
+                    "A report compares the student with one teacher, and "
+                    f"these are {teachers.names}. Say which one: "
+                    "kd.report.Networks(distiller, teacher=one), with the "
+                    "trained keras.Model of one, or a list of models for the "
+                    "mean of their probabilities."
+                )
+            return Answers(teachers, answer)
+        names = {key: key for key in keys}
+        if networks is not None:
+            for key, task in networks.comparable_tasks.items():
+                name = task.loss and task.loss.teacher_layer_name
+                names[key] = name or key
+        names = {k: n for k, n in names.items() if can_answer(teachers, n)}
+        return Answers(teachers, names) if names else teachers
 
 
 @dataclasses.dataclass(kw_only=True)

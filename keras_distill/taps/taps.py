@@ -22,8 +22,10 @@ from keras_distill._keras.attention import PROJECTIONS
 from keras_distill._keras.attention import attention_recorded
 from keras_distill._keras.attention import positions_recorded
 from keras_distill._keras.attention import takes_attention_mask
+from keras_distill._keras.graph import producer
 from keras_distill._keras.graph import symbolic_inputs
 from keras_distill._keras.layers import call_model
+from keras_distill._keras.layers import flatten_layers
 from keras_distill._keras.layers import is_rematerialized
 from keras_distill._keras.masks import mask_of
 from keras_distill._keras.masks import masked
@@ -209,13 +211,27 @@ class Taps:
         if len(flat) != 1:
             raise ValueError(
                 f"{where} returns {len(flat)} tensors. Tap a layer that "
-                "returns one (for a recurrent layer: `return_state=False`)."
+                f"returns one{_advice(name, layer, len(flat))}."
             )
         return flat[0]
 
 
 class Shape(tuple):
     """A shape that `keras.tree` sees as a leaf."""
+
+
+def _advice(name, layer, count):
+    """Says what to tap instead of a layer of several outputs."""
+    recurrent = keras.layers.RNN, keras.layers.Bidirectional
+    if isinstance(layer, recurrent):
+        return ": make it with `return_state=False`"
+    if getattr(layer, "outputs", None):
+        inside = [producer(tensor).operation for tensor in layer.outputs]
+    else:
+        inside = flatten_layers(layer, include_self=False, recursive=False)
+        inside = [x for x in inside if x.weights][-count:]
+    names = [f"{name}/{x.name}" for x in inside if hasattr(x, "weights")]
+    return f", such as one inside of it: {names}" if names else ""
 
 
 def _check_no_rematerialization(name, way, role):

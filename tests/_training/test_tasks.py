@@ -83,9 +83,18 @@ def step(made, y=Y, **options):
     return {name: values[0] for name, values in logs.items()}
 
 
-def test_the_objective_by_hand():
+def one_output(units):
+    x = keras.Input((5,))
+    return keras.Model(x, layers.Dense(units)(x))
+
+
+@pytest.mark.parametrize("named", (False, True))
+def test_the_objective_by_hand(named):
+    teachers = {"a": one_output(3), "b": one_output(2)}
     made = distiller(
-        weights={"a": 3.0, "b": 1.0}, loss_weights={"a": 2.0, "b": 0.5}
+        teacher=teachers if named else None,
+        weights={"a": 3.0, "b": 1.0},
+        loss_weights={"a": 2.0, "b": 0.5},
     )
     of_labels, of_teacher = by_hand(made)
     a = ALPHA * 3.0 * of_teacher["a"] + (1 - ALPHA) * of_labels["a"]
@@ -278,6 +287,32 @@ def test_a_task_without_teacher_and_labels():
         step(distiller({"a": soft}), {"a": Y["a"], "b": None})
     untrained = distiller({"a": soft}, loss={"a": crossentropy(), "b": None})
     assert "b_objective" not in step(untrained, {"a": Y["a"]})
+
+
+def tapped(layer):
+    return lambda: kd.losses.Hint(
+        teacher_layer_name=layer, student_layer_name=layer
+    )
+
+
+@pytest.mark.parametrize("nested", (False, True))
+def test_losses_of_no_task_that_leave_a_task_untrained(nested):
+    def student():
+        if not nested:
+            return network()
+        x = keras.Input((5,))
+        outputs = network()(x)
+        outputs["b"] = layers.Activation("linear")(outputs["b"])
+        return keras.Model(x, outputs)
+
+    loss = {"a": crossentropy()}
+    with pytest.raises(ValueError, match="'b' has no teacher and no labels"):
+        distiller({"h": tapped("trunk")}, loss=loss, student=student())
+    with pytest.raises(ValueError, match="'b' are None.*no distillation"):
+        made = distiller({"h": tapped("trunk")}, student=student())
+        step(made, {"a": Y["a"], "b": None})
+    trained = distiller({"h": tapped("b_head")}, loss=loss, student=student())
+    assert "h_loss" in step(trained, {"a": Y["a"]})
 
 
 @pytest.mark.parametrize(

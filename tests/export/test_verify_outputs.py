@@ -92,6 +92,38 @@ def test_a_teacher_of_some_outputs_and_one_output(exported):
     assert one.output == "a" and one.task == "classification"
 
 
+def one_output(width, units):
+    x = keras.Input((5,))
+    return keras.Model(x, layers.Dense(units)(layers.Dense(width)(x)))
+
+
+def test_teachers_by_the_names_of_the_outputs(exported):
+    path, student = exported
+    teachers = {"a": one_output(8, 3), "b": one_output(8, 2)}
+    result = kd.export.verify(
+        path, student, (X, Y), teacher=teachers, **OPTIONS
+    )
+    _, same = shares(student, kd.Teachers(teachers))
+    for task, verification in result.items():
+        for row in verification.rows:
+            assert row["teacher_agreement"] == pytest.approx(same[task])
+
+
+def test_several_teachers_of_one_output(tmp_path):
+    student = one_output(4, 3)
+    teachers = [one_output(8, 3), one_output(6, 3)]
+    path = kd.export.tflite(student, tmp_path / "s.tflite", verbose=False)
+    named = dict(zip("st", teachers))
+    with pytest.raises(ValueError, match="received 2 by name.*Pass one"):
+        kd.export.verify(path, student, (X, Y["a"]), teacher=named, **OPTIONS)
+    result = kd.export.verify(
+        path, student, (X, Y["a"]), teacher=teachers, **OPTIONS
+    )
+    mean = np.argmax(kd.Ensemble(teachers)(X), -1)
+    same = np.mean(mean == np.argmax(student(X), -1))
+    assert result.rows[0]["teacher_agreement"] == pytest.approx(same)
+
+
 @pytest.mark.parametrize(
     "options, y, message",
     [

@@ -205,6 +205,37 @@ def test_what_ships_has_no_structure():
     np.testing.assert_allclose(plain(X), student(X), atol=1e-6)
 
 
+@pytest.mark.slow
+def test_losses_by_task_saved_and_exported(tmp_path):
+    def of_tasks():
+        inputs = keras.Input((6,))
+        heads = multitask.Heads(TASKS, STRUCTURES["clustering"]())
+        return keras.Model(inputs, heads(inputs))
+
+    student, teacher = of_tasks(), of_tasks()
+    made = kd.Distiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses={task: kd.losses.LogitsMSE() for task in TASKS},
+    )
+    made.compile(keras.optimizers.SGD(0.0), {task: "mse" for task in TASKS})
+    y = {"shape": Y[:, :2], "texture": Y[:, 2:]}
+    logs = made.fit(X, y, batch_size=24, verbose=0).history
+    answers, targets = student(X), teacher(X)
+    for task in TASKS:
+        squares = (answers[task] - targets[task]) ** 2
+        expected = np.sum(squares, -1).mean()
+        found = logs[f"{task}_logits_mse_loss"][0]
+        assert found == pytest.approx(expected, rel=1e-4)
+    made.save(tmp_path / "made.keras")
+    loaded = kd.load_distiller(tmp_path / "made.keras", teacher)
+    assert loaded.fit(X, y, batch_size=24, verbose=0).history == logs
+    path = made.export(tmp_path / "student.tflite", verbose=False)
+    exported = kd.export.load(path)(X)
+    for task in TASKS:
+        np.testing.assert_allclose(exported[task], answers[task], atol=1e-5)
+
+
 def test_errors_of_the_callback():
     def fit(model, **options):
         model.compile("sgd", "mse", **options)

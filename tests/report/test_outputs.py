@@ -77,6 +77,74 @@ def test_outputs_without_labels_and_teachers_of_some(tmp_path):
     assert "accuracy" not in of_a["teacher"]
 
 
+def one_output(units):
+    x = keras.Input((5,))
+    return keras.Model(x, layers.Dense(units)(x))
+
+
+def taught(losses, student=None):
+    teachers = {"ta": one_output(3), "tb": one_output(2), "tc": one_output(3)}
+    made = kd.Distiller(
+        student=student or network(4),
+        teacher=kd.Teachers(
+            teachers,
+            combinations={
+                "mean": ["ta", "tc"],
+                "right": kd.teachers.Combination(["ta", "tc"], rule="label"),
+            },
+        ),
+        distillation_losses={
+            key: kd.losses.SoftTargets(teacher_layer_name=name)
+            for key, name in losses.items()
+        },
+        alpha=1.0,
+    )
+    made.compile()
+    return made, teachers
+
+
+def agreement(facts):
+    return facts["networks"]["student"]["agreement_with_teacher"]
+
+
+@pytest.mark.parametrize("name", ("ta", "mean"))
+@pytest.mark.filterwarnings("ignore:teacher. no loss reads")
+def test_teachers_with_names_of_their_own(tmp_path, name):
+    made, teachers = taught({"a": name, "b": "tb"})
+    _, facts = write(tmp_path, made)
+    outputs = {key: model(X) for key, model in teachers.items()}
+    softmax = keras.ops.softmax
+    outputs["mean"] = softmax(outputs["ta"]) + softmax(outputs["tc"])
+    for task, of_output in facts["outputs"].items():
+        answer = outputs[name if task == "a" else "tb"]
+        decided = np.argmax(made.student(X)[task], -1)
+        same = np.mean(np.argmax(answer, -1) == decided)
+        assert agreement(of_output) == pytest.approx(same)
+    used = [teachers[key] for key in ("ta", "tb", "tc")]
+    used = used[:2] if name == "ta" else used
+    parameters = sum(model.count_params() for model in used)
+    networks = facts["outputs"]["a"]["networks"]
+    assert networks["teacher"]["parameters"] == parameters
+
+
+@pytest.mark.filterwarnings("ignore:teacher. no loss reads")
+def test_one_output_and_several_named_teachers(tmp_path):
+    student = one_output(3)
+    made, teachers = taught({"soft": "ta"}, student)
+    _, facts = write(tmp_path, made, Y["a"])
+    same = np.argmax(teachers["ta"](X), -1) == np.argmax(student(X), -1)
+    assert agreement(facts) == pytest.approx(np.mean(same))
+    assert facts["networks"]["teacher"]["name"] == "ta"
+    # What depends on the labels is no network.
+    made, teachers = taught({"soft": "right"}, student)
+    with pytest.raises(ValueError, match="Networks.distiller, teacher=one"):
+        write(tmp_path, made, Y["a"], overwrite=True)
+    networks = kd.report.Networks(made, teacher=teachers["tc"])
+    _, facts = write(tmp_path, networks, Y["a"], overwrite=True)
+    same = np.argmax(teachers["tc"](X), -1) == np.argmax(student(X), -1)
+    assert agreement(facts) == pytest.approx(np.mean(same))
+
+
 @pytest.mark.parametrize(
     "y, options, message",
     [

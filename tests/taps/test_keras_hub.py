@@ -139,3 +139,66 @@ def test_a_teacher_that_takes_the_text():
     dataset = tf.data.Dataset.from_tensor_slices((x, LABELS)).batch(2)
     history = distiller.fit(dataset, verbose=0).history
     assert np.isfinite(history["loss"]).all()
+
+
+def retina_net(filters):
+    """A detector of three classes for images of 64 x 64."""
+    encoder = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, filters, filters, filters],
+        stackwise_num_blocks=[1, 1, 1, 1],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+        image_shape=(64, 64, 3),
+    )
+    backbone = keras_hub.models.RetinaNetBackbone(
+        image_encoder=encoder,
+        min_level=3,
+        max_level=5,
+        use_p5=False,
+        image_shape=(64, 64, 3),
+    )
+    return keras_hub.models.RetinaNetObjectDetector(
+        backbone, num_classes=3, pre_logits_num_conv_layers=1
+    )
+
+
+def test_a_detector():
+    student, teacher = retina_net(8), retina_net(16)
+    x = np.random.default_rng(0).uniform(size=(2, 64, 64, 3))
+    answers, targets = student(x, training=True), teacher(x)
+    losses = {
+        "class": kd.losses.SoftTargets(
+            activation="sigmoid",
+            teacher_layer_name="cls_logits",
+            student_layer_name="cls_logits",
+        ),
+        "box": kd.losses.LogitsMSE(
+            regression=True,
+            teacher_layer_name="bbox_regression",
+            student_layer_name="bbox_regression",
+        ),
+        "level": kd.losses.PearsonFeature(
+            teacher_layer_name="fpn/output_conv_P3",
+            student_layer_name="fpn/output_conv_P3",
+        ),
+    }
+    distiller = kd.Distiller(
+        student=student,
+        teacher=teacher,
+        distillation_losses=losses,
+        alpha=1.0,
+    )
+    distiller.compile(keras.optimizers.SGD(0.0))
+    logs = distiller.fit(x, verbose=0).history
+    squares = (answers["bbox_regression"] - targets["bbox_regression"]) ** 2
+    expected = np.sum(squares, -1).mean()
+    assert logs["box_loss"] == [pytest.approx(expected, rel=1e-3)]
+    p = tf.sigmoid(targets["cls_logits"])
+    cross = tf.nn.sigmoid_cross_entropy_with_logits
+    expected = cross(p, answers["cls_logits"]) - cross(p, targets["cls_logits"])
+    expected = np.mean(expected)
+    assert logs["class_loss"] == [pytest.approx(expected, rel=1e-2, abs=1e-6)]
+    with pytest.raises(ValueError, match="3 tensors.*'fpn/output_conv_P3'"):
+        kd.taps.Taps(student, ["fpn"])(x)

@@ -207,8 +207,33 @@ def test_layer_that_does_not_run_and_layer_with_several_tensors():
     inputs = keras.Input((5, 3))
     out = layers.LSTM(4, return_state=True, name="lstm")(inputs)
     model = keras.Model(inputs, out[0])
-    with pytest.raises(ValueError, match="'lstm'.*returns 3 tensors"):
+    with pytest.raises(ValueError, match="'lstm'.*returns 3 .*return_state"):
         Taps(model, ["lstm"])(np.ones((1, 5, 3)))
+
+
+@pytest.mark.parametrize("nested", (False, True))
+def test_a_layer_of_several_outputs_names_those_inside(nested):
+    class Pair(layers.Layer):
+        def __init__(self):
+            super().__init__(name="pair")
+            self.first = layers.Dense(2, name="first")
+            self.low = layers.Dense(2, name="low")
+            self.high = layers.Dense(2, name="high")
+
+        def call(self, x):
+            return self.low(self.first(x)), self.high(self.first(x))
+
+    x = keras.Input((3,))
+    pair = Pair()
+    if nested:
+        x_inside = keras.Input((3,))
+        pair = keras.Model(x_inside, Pair.call(pair, x_inside), name="pair")
+    model = keras.Model(x, layers.Add()(list(pair(x))))
+    expected = r"2 tensors.*\['pair/low', 'pair/high'\]"
+    with pytest.raises(ValueError, match=expected):
+        Taps(model, ["pair"])(np.ones((1, 3)))
+    _, taken = Taps(model, ["pair/low"])(np.ones((1, 3)))
+    assert taken["pair/low"].shape == (1, 2)
 
 
 def test_rematerialized_layer_is_refused():

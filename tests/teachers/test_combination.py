@@ -102,6 +102,17 @@ def test_a_softmax_is_seen():
     assert teachers.combinations["m"].probabilities == ("b",)
 
 
+def test_a_member_that_is_a_list_of_models():
+    x, _ = data(4)
+    first, second, third = (convnet(width) for width in (4, 5, 6))
+    teachers = kd.Teachers(
+        {"a": [first, second], "b": third}, combinations={"mean": NAMES}
+    )
+    found = np.exp(teachers.combinations["mean"](teachers(x)))
+    p, q, r = (keras.ops.softmax(model(x)) for model in (first, second, third))
+    np.testing.assert_allclose(found, (p + q) / 4 + r / 2, rtol=1e-4)
+
+
 def test_labels_choose_the_teacher_in_training():
     x, y = data(16)
     teachers = kd.Teachers(
@@ -127,6 +138,66 @@ def test_labels_choose_the_teacher_in_training():
     without.compile("sgd")
     with pytest.raises(ValueError, match="'right'.*needs labels"):
         without.fit(x, verbose=0)
+
+
+TASK_Y = {"a": np.arange(8) % 3, "b": np.arange(8) % 2}
+
+
+def of_tasks(**losses):
+    """A student of two tasks, whose losses read `right`: mixed by label."""
+    x, units = keras.Input((5,)), {"a": 3, "b": 2}
+    heads = {t: keras.layers.Dense(n, name=t)(x) for t, n in units.items()}
+    members = {n: keras.Model(x, keras.layers.Dense(3)(x)) for n in "st"}
+    teachers = kd.Teachers(
+        members, combinations={"right": Combination(["s", "t"], rule="label")}
+    )
+    made = kd.Distiller(
+        student=keras.Model(x, heads),
+        teacher=teachers,
+        distillation_losses={
+            name: kd.losses.SoftTargets(
+                teacher_layer_name="right", student_layer_name=layer
+            )
+            for name, layer in losses.items()
+        },
+    )
+    loss = {"a": crossentropy(), "b": crossentropy()}
+    made.compile(keras.optimizers.SGD(0.0), loss)
+    return made, teachers
+
+
+TASK_X = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+
+
+@pytest.mark.parametrize("as_list", (False, True))
+def test_the_label_of_the_task_chooses_the_teacher(as_list):
+    made, teachers = of_tasks(a=None)
+    y = list(TASK_Y.values()) if as_list else TASK_Y
+    logs = made.fit(TASK_X, y, batch_size=8, verbose=0).history
+    p = {k: np.exp(z) for k, z in teachers.predict(TASK_X, verbose=0).items()}
+    p = {k: z / z.sum(-1, keepdims=True) for k, z in p.items()}
+    right = [np.argmax(p[k], -1) == TASK_Y["a"] for k in "st"]
+    trust = np.where(right[0] | right[1], right, 1.0)
+    share = (trust[0] / trust.sum(0))[:, None]
+    target = share * p["s"] + (1 - share) * p["t"]
+    z = np.asarray(made.student(TASK_X)["a"], "float64")
+    log_q = z - np.log(np.exp(z).sum(-1, keepdims=True))
+    expected = np.sum(target * (np.log(target) - log_q), -1).mean()
+    assert logs["a_soft_targets_loss"] == [pytest.approx(expected, rel=1e-4)]
+
+
+@pytest.mark.parametrize(
+    "losses, y, message",
+    [
+        ({"a": None, "b": "a"}, TASK_Y, r"several tasks read it: \['a', 'b'"),
+        ({"any": "a"}, TASK_Y, "has several labels.*by task"),
+        ({"a": None}, {**TASK_Y, "a": None}, "'right'.*needs labels"),
+    ],
+)
+def test_labels_of_several_tasks_that_do_not_choose(losses, y, message):
+    made, _ = of_tasks(**losses)
+    with pytest.raises(ValueError, match=message):
+        made.fit(TASK_X, y, verbose=0)
 
 
 @pytest.mark.parametrize(

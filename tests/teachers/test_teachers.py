@@ -76,6 +76,14 @@ def test_each_teacher_sees_its_own_input(teachers, shape, texture):
     np.testing.assert_allclose(outputs["texture"], texture(resized), atol=1e-5)
 
 
+def test_all_teachers_see_the_same_view_in_their_size():
+    members = {name: convnet(6, size=12) for name in "ab"}
+    members["b"].set_weights(members["a"].get_weights())
+    views = kd.views.FunctionMatching(8, teacher_image_size=12)
+    found = terms(members, {"a": soft("a"), "b": soft("b")}, views=views)
+    assert found["a_loss"] == pytest.approx(found["b_loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     "batch_size", [None, pytest.param(7, marks=pytest.mark.slow)]
 )
@@ -334,6 +342,8 @@ def test_a_cached_teacher_beside_a_live_one(shape, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             model.fit(wrong, verbose=0)
+    with pytest.warns(UserWarning, match="'stored' of.*cache is not read"):
+        distiller({"live": convnet(), "stored": cache}, soft("live"))
     with pytest.raises(ValueError, match="already, of .'stored'."):
         cache.join(cache.join(batches, name="stored"), name="stored")
 

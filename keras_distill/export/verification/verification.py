@@ -41,6 +41,8 @@ from keras_distill.export.verification.networks import File
 from keras_distill.export.verification.networks import KerasNetwork
 from keras_distill.export.verification.result import Verification
 from keras_distill.export.verification.result import Verifications
+from keras_distill.teachers.roles import as_one_teacher
+from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
 
 FilePath = str | os.PathLike
@@ -51,7 +53,7 @@ def verify(
     student: keras.Model,
     dataset: Any,
     *,
-    teacher: keras.Model | None = None,
+    teacher: keras.Model | Sequence | Mapping | None = None,
     preprocessing: Views | Callable | None = None,
     output: str | None = None,
     ignore_class: int | None = None,
@@ -120,8 +122,9 @@ def verify(
             batches, any iterable of such batches, or a tuple `(x, y)` of
             arrays. Sparse inputs become dense, as files have no others. Read
             once.
-        teacher: A `keras.Model` with the inputs and classes of the student.
-            Defaults to `None`.
+        teacher: A `keras.Model` with the inputs and classes of the student,
+            a list of them, or a dict with the names of the outputs that they
+            answer, as `kd.Distiller` takes them. Defaults to `None`.
         preprocessing: What turns the dataset's `x` into the input of a
             network: a `kd.views.Views` (such as `distiller.views`; the teacher
             gets its `teacher_evaluation`), a Keras layer or model, or a
@@ -197,7 +200,8 @@ def verify(
     # A file has no state that goes on from batch to batch.
     student = without_states(checked_model("student", student))
     if teacher is not None:
-        teacher = without_states(checked_model("teacher", teacher))
+        teacher = checked_model("teacher", as_teacher(teacher))
+        teacher = without_states(teacher)
     checked_string("output", output, or_none=True)
     checked_integer("num_threads", num_threads)
     checked_integer("latency_runs", latency_runs, least=0)
@@ -228,6 +232,9 @@ def verify(
         batch = answers(keras_student, opened, teacher, x)
         if not comparisons:
             names = compared_outputs(batch.outputs[0], output, batch.teacher)
+            if len(names) == 1 and len(batch.teacher or ()) > 1:
+                if names[0] not in batch.teacher:
+                    as_one_teacher(teacher.model)
             comparisons = [
                 Comparison(
                     keras_student,

@@ -73,7 +73,8 @@ class FactorTransfer(LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`; weights per position are averaged over each sample.
+        `(batch,)`; weights per position are averaged per sample, and
+        positions of weight 0 (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -101,6 +102,8 @@ class FactorTransfer(LayerPairLoss):
         Kim, Park, Kwak, "Paraphrasing Complex Network: Network Compression
         via Factor Transfer", 2018.
     """
+
+    joins_positions = True
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.pooling import adaptive_average_pool
 from keras_distill.losses.ops.reductions import mean_per_sample
 from keras_distill.losses.ops.reductions import weighted_mean
+from keras_distill.losses.ops.reductions import without_void
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
@@ -168,7 +169,10 @@ class KnowledgeReview(LayerPairLoss):
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         students = in_order(student_outputs, self.student_layer_name)
         if self.fusion is not None:
-            students = self._review(students)
+            # Before the convolutions, which join positions.
+            students = self._review(
+                [without_void(x, sample_weight) for x in students]
+            )
         return super().compute_loss(
             teacher_outputs, students, y, sample_weight, sample_index
         )

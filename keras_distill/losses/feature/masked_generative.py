@@ -55,7 +55,8 @@ class MaskedGenerative(Seeded, Connected, LayerPairLoss):
 
     Input shapes:
         Per pair `(batch, height, width, channels)`. `sample_weight`:
-        `(batch,)`, or one weight per position of a map.
+        `(batch,)`, or one weight per position of a map; positions of weight 0
+        (void pixels) are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -78,6 +79,8 @@ class MaskedGenerative(Seeded, Connected, LayerPairLoss):
     Reference:
         Yang et al., "Masked Generative Distillation", 2022.
     """
+
+    joins_positions = True
 
     def __init__(
         self,
