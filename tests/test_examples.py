@@ -711,13 +711,14 @@ def test_rows_of_language_model(example):
         "BAN+L/LSTM/1": perplexity(**{"BAN+L": 85.5}),
     }
     first = {"LSTM": {"parameters": 1234}, "CNN-LSTM": {"parameters": 5}}
-    (row,) = example.table_rows(results, first)
-    assert row["parameters"] == "1,234"
-    assert row["teacher, test"].startswith("85.00 ±")
-    assert row["teacher, validation"].startswith("170.00 ±")
-    assert row["BAN+L, validation"] == "171.00"
-    rows = {r["student"]: r for r in example.differences(results, first)}
-    column = "test perplexity - teacher's"
+    rows = {row["row"]: row for row in example.table_rows(results, first)}
+    assert list(rows) == ["teacher", "BAN+L", "ensemble"]
+    assert rows["teacher"]["test"].startswith("85.00 ±")
+    assert rows["teacher"]["validation"].startswith("170.00 ±")
+    assert rows["BAN+L"]["validation"] == "171.00"
+    assert rows["BAN+L"]["test, published"] == 68.56
+    column = "test - teacher's"
+    assert rows["teacher"][column] == ""
     assert rows["ensemble"][column].startswith("-9.00 ±")
     # Of the seed that both have.
     assert rows["BAN+L"][column] == "-4.50"
