@@ -210,7 +210,7 @@ NOT_TRIED = {
     "name": KERAS,
     "trainable": KERAS,
     "kd.losses.OverhauledFeature.margin": "a number up to 0",
-    "kd.recipes.DecoupledAdam.learning_rate": "0 at the start of a schedule",
+    "kd.optimizers.DecoupledAdam.learning_rate": "0 at the start of a schedule",
     "confidence": "data",
     "correct": "data",
     "custom_objects": KERAS,
