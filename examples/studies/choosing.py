@@ -11,24 +11,22 @@ nothing else: it holds out some of them by itself. What it chose is then trained
 and judged on images that no network has seen, beside fixed settings.
 """
 
-import argparse
 import collections
 import pathlib
 import sys
 
-import defaults_experiment
 import numpy as np
 from defaults import ALONE
+from defaults import arguments
 from defaults import points
+from defaults import results_of
 from defaults_experiment import Configuration
 from defaults_experiment import Setting
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 
-from _shared import long_runs
 from _shared import reporting
 
-SAVED = pathlib.Path(__file__).parents[2] / "saved_models"
 SETTINGS = [
     Setting("fashion", "small", 1000, 6000),
     Setting("fashion", "no batch norm", 4000, 6000),
@@ -108,49 +106,20 @@ def table(results, settings):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=2)
-    args = parser.parse_args()
-    settings_of_study = SETTINGS
+    args = arguments(__doc__.splitlines()[0])
+    settings = SETTINGS
     if args.quick:
-        settings_of_study = [Setting("digits", "tiny", 200, 60)]
-    folder = SAVED / ("choosing" + "_quick" * args.quick)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "folder": str(folder),
-        "seed": 1,
-        "seeds": 2 if args.quick else args.seeds,
-        "quick": args.quick,
-        "teacher_steps": 60 if args.quick else 4000,
-        "data": sorted({setting.data for setting in settings_of_study}),
-    }
-    path = folder / "results.json"
-    if not args.table:
-        jobs = [
-            (f"{setting.key}/{key}", tuple(setting), configuration, settings)
-            for setting in settings_of_study
-            for key, configuration in (
-                (ALONE.key, ALONE),
-                ("chosen", None),
-                *((c.key, c) for c in fixed_of(setting).values()),
-            )
-        ]
-        long_runs.run_jobs(
-            jobs,
-            path,
-            settings,
-            defaults_experiment.prepare,
-            defaults_experiment.work,
-            args.processes,
+        settings = [Setting("digits", "tiny", 200, 60)]
+    tried = [
+        (setting, key, configuration)
+        for setting in settings
+        for key, configuration in (
+            (ALONE.key, ALONE),
+            ("chosen", None),
+            *((c.key, c) for c in fixed_of(setting).values()),
         )
-    results = long_runs.saved(path)
-    for name, accuracy in results["first"].items():
-        print(f"teacher of {name}: {100 * accuracy:.1f} %")
-    print()
-    table(results, settings_of_study)
+    ]
+    table(results_of(args, "choosing", 1, tried), settings)
 
 
 if __name__ == "__main__":

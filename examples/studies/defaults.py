@@ -171,34 +171,40 @@ def _views_table(results, settings):
             print(f"| {setting.key} | " + " | ".join(cells) + " |")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    args = parser.parse_args()
-    settings_of_study, with_views = SETTINGS, WITH_VIEWS
-    if args.quick:
-        settings_of_study = [Setting("digits", "small", 200, 60)]
-        with_views = (0,)
-    folder = SAVED / ("defaults" + "_quick" * args.quick)
+    return parser.parse_args()
+
+
+def results_of(args, home, seed, tried):
+    """Runs what a study lacks, prints its teachers' accuracies, and returns
+    all its results.
+
+    Args:
+        args: Those of `arguments`.
+        home: The name of its folder.
+        seed: That of images, teachers and students.
+        tried: A list of `(setting, key, configuration)`.
+    """
+    folder = SAVED / (home + "_quick" * args.quick)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
-    data = sorted({setting.data for setting in settings_of_study})
     settings = {
         "folder": str(folder),
-        "seed": 0,
+        "seed": seed,
         "seeds": 2 if args.quick else args.seeds,
         "quick": args.quick,
         "teacher_steps": 60 if args.quick else 4000,
-        "data": data,
+        "data": sorted({setting.data for setting, _, _ in tried}),
     }
     if not args.table:
         jobs = [
-            (f"{setting.key}/{c.key}", tuple(setting), tuple(c), settings)
-            for number, setting in enumerate(settings_of_study)
-            for c in configurations(setting, number in with_views)
+            (f"{setting.key}/{key}", tuple(setting), configuration, settings)
+            for setting, key, configuration in tried
         ]
         long_runs.run_jobs(
             jobs,
@@ -209,14 +215,29 @@ def main():
             args.processes,
         )
     results = long_runs.saved(path)
-    sizes = {
-        name: len(defaults_experiment.load(name, args.quick)[0])
-        for name in data
-    }
     for name, accuracy in results["first"].items():
         print(f"teacher of {name}: {100 * accuracy:.1f} %")
     print()
-    tables(results, settings_of_study, sizes)
+    return results
+
+
+def main():
+    args = arguments(__doc__.splitlines()[0])
+    settings, with_views = SETTINGS, WITH_VIEWS
+    if args.quick:
+        settings = [Setting("digits", "small", 200, 60)]
+        with_views = (0,)
+    tried = [
+        (setting, c.key, tuple(c))
+        for number, setting in enumerate(settings)
+        for c in configurations(setting, number in with_views)
+    ]
+    results = results_of(args, "defaults", 0, tried)
+    sizes = {
+        name: len(defaults_experiment.load(name, args.quick)[0])
+        for name in results["first"]
+    }
+    tables(results, settings, sizes)
 
 
 if __name__ == "__main__":
