@@ -10,6 +10,8 @@ from keras_distill import metrics
 from keras_distill import models
 from keras_distill import multitask
 from keras_distill import optimizers
+from keras_distill import quantization
+from keras_distill import recipes
 from keras_distill import taps
 from keras_distill import views
 from keras_distill._version import __version__
@@ -63,12 +65,11 @@ __all__ = [
 
 # These import tensorflow, which the losses do not need, or take time: they are
 # there when first used, and the losses run where tensorflow is not installed.
+# They register no class: a saved model loads where the package is imported.
 _LATER = (
     "callbacks",
     "datasets",
     "export",
-    "quantization",
-    "recipes",
     "report",
 )
 # Names that live in such a module.

@@ -70,6 +70,26 @@ def test_import_without_tensorflow():
     assert python(code, environment) == ["soft_targets", "Ensemble"]
 
 
+@pytest.mark.slow
+def test_saved_models_load_where_the_package_alone_is_imported():
+    """What is imported late registers no class, but these two sources.
+
+    `BlackBox` imports those before it is loaded.
+    """
+    code = (
+        "import importlib, pkgutil, keras, keras_distill; "
+        "names = keras.saving.get_custom_objects; before = set(names()); "
+        "modules = pkgutil.walk_packages("
+        "keras_distill.__path__, 'keras_distill.'); "
+        "[importlib.import_module(x.name) for x in modules "
+        "if not x.name.endswith('__main__')]; "
+        "print(*sorted(set(names()) - before))"
+    )
+    assert python(code) == [
+        f"keras_distill>{name}" for name in ("ONNXFile", "TFLiteFile")
+    ]
+
+
 def test_top_level_layout_and_version():
     for name in (
         "pyproject.toml",

@@ -12,7 +12,6 @@ from keras_distill._arguments import one_of
 BALANCES = ("uncertainty", "dynamic")
 
 
-@keras.saving.register_keras_serializable(package="keras_distill")
 class UncertaintyWeights(keras.layers.Layer):
     """One trained weight per task.
 
@@ -48,7 +47,6 @@ class UncertaintyWeights(keras.layers.Layer):
         return total, weights
 
 
-@keras.saving.register_keras_serializable(package="keras_distill")
 class DynamicWeights(keras.layers.Layer):
     """Weights that grow for tasks whose loss falls slowly.
 

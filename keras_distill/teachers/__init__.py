@@ -11,6 +11,7 @@ from keras_distill.teachers.input_scale import InputScale
 from keras_distill.teachers.input_scale import best_input_scale
 from keras_distill.teachers.input_scale import input_scaling
 from keras_distill.teachers.loading import load_teacher
+from keras_distill.teachers.logits import Logits as Logits  # A saved class.
 from keras_distill.teachers.moving_average import MovingAverageTeacher
 from keras_distill.teachers.teachers import Teachers
 

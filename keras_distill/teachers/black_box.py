@@ -1,5 +1,6 @@
 """A teacher of which only the output is known."""
 
+import importlib
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -21,6 +22,11 @@ from keras_distill.teachers.sources.function import PythonFunction
 _TRIAL_SAMPLES = 4
 # Of a free image size.
 _TRIAL_SIZE = 224
+# Sources that need another library, by class. Their modules are imported late.
+_FILES = {
+    "ONNXFile": "keras_distill.teachers.sources.onnx",
+    "TFLiteFile": "keras_distill.teachers.sources.tflite",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -240,8 +246,11 @@ class BlackBox(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "BlackBox":
-        deserialize = keras.saving.deserialize_keras_object
-        return cls(**{**config, "function": deserialize(config["function"])})
+        function = config["function"]
+        if function["class_name"] in _FILES:
+            importlib.import_module(_FILES[function["class_name"]])
+        function = keras.saving.deserialize_keras_object(function)
+        return cls(**{**config, "function": function})
 
 
 def _symbols(known, input_shape):

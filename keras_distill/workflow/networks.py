@@ -8,52 +8,10 @@ from keras_distill.teachers.class_names import class_map
 from keras_distill.teachers.input_scale import SCALES
 from keras_distill.teachers.input_scale import best_input_scale
 from keras_distill.teachers.input_scale import input_scaling
+from keras_distill.teachers.logits import Logits
 
 # So many images say what a teacher takes and gives.
 LOOKED_AT = 512
-# The smallest probability whose logarithm is taken.
-_LEAST = 1e-7
-
-
-@keras.saving.register_keras_serializable(package="keras_distill")
-class Logits(keras.layers.Layer):
-    """Makes the logits of classes of what a teacher gives.
-
-    Args:
-        gives: `"probabilities"` or `"logits"`.
-        units: The units of the teacher's output; 1 stands for two classes.
-        class_map: The teacher's number of each class; `None`: the same.
-    """
-
-    def __init__(self, gives, units, class_map=None, **kwargs):
-        super().__init__(**kwargs)
-        self.gives, self.units, self.class_map = gives, units, class_map
-
-    @property
-    def changes_nothing(self):
-        return (
-            self.gives == "logits" and self.units > 1 and self.class_map is None
-        )
-
-    def call(self, outputs):
-        ops = keras.ops
-        probabilities = self.gives == "probabilities"
-        if self.units == 1:
-            other = 1 - outputs if probabilities else 0 * outputs
-            outputs = ops.concatenate([other, outputs], axis=-1)
-        if self.class_map is not None:
-            outputs = ops.take(outputs, self.class_map, axis=-1)
-        return (
-            ops.log(ops.maximum(outputs, _LEAST)) if probabilities else outputs
-        )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "gives": self.gives,
-            "units": self.units,
-            "class_map": self.class_map,
-        }
 
 
 def input_shape(model):

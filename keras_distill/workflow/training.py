@@ -71,7 +71,6 @@ def _parts(steps):
     return max(1, min(PARTS, steps // LEAST_STEPS))
 
 
-@keras.saving.register_keras_serializable(package="keras_distill")
 class NoTeacher(DistillationLoss):
     """Teaches nothing: a Distiller with it trains the student alone.
 
