@@ -37,12 +37,13 @@ def python(code, env=None):
 @pytest.mark.slow
 def test_import_is_light():
     # Processor time, and as a share of what tensorflow and keras take: 7 s on a
-    # slow machine. 240 modules, 0.8 ms each. And the best of up to three.
+    # slow machine. 260 modules, 0.8 ms each. And the best of up to three. A
+    # collection of tensorflow's garbage, due now or later, is not ours.
     code = (
-        "import sys, time; start = time.process_time(); "
+        "import gc, sys, time; start = time.process_time(); "
         "import tensorflow, keras; before = set(sys.modules); "
         "theirs = time.process_time() - start; "
-        "start = time.process_time(); import keras_distill; "
+        "gc.disable(); start = time.process_time(); import keras_distill; "
         "print(7 * (time.process_time() - start) / theirs); "
         "import keras_distill.export; "
         f"print(sorted(set({HEAVY}) & set(sys.modules) - before))"

@@ -14,7 +14,7 @@ def agreement(model, student, x):
 
 
 @pytest.mark.slow
-def test_it_wins_back_what_three_bits_lose():
+def test_it_wins_back_what_two_bits_lose():
     split = kd.datasets.digits()
     keras.utils.set_random_seed(0)
     student = keras.Sequential(
@@ -35,10 +35,10 @@ def test_it_wins_back_what_three_bits_lose():
     )
     student.fit(split.x_train, split.y_train, epochs=10, verbose=0)
     calibrated = kd.quantization.aware(
-        student, weights=3, calibration_data=split.x_train
+        student, weights=2, calibration_data=split.x_train
     )
     tuned = kd.quantization.fine_tune(
-        student, split.x_train, weights=3, epochs=6, verbose=0
+        student, split.x_train, weights=2, epochs=6, verbose=0
     )
     before = agreement(calibrated, student, split.x_test)
     after = agreement(tuned, student, split.x_test)
