@@ -30,7 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # _shared
 from _shared import reporting
 
 OUT = pathlib.Path(__file__).parents[2] / "saved_models" / "multitask"
-FULL = {"seeds": 6, "folds": 5, "networks": 3, "steps": 200, "epochs": 60}
+FULL = {"seeds": 10, "folds": 20, "networks": 3, "steps": 200, "epochs": 60}
 QUICK = {"seeds": 2, "folds": 2, "networks": 1, "steps": 20, "epochs": 2}
 PAIRS = ("linf+l1", "rows+columns", "nuclear+l1", "nuclear+columns")
 NETWORKS = {
@@ -67,7 +67,7 @@ def synthetic(settings):
 def digits(settings):
     names = ("feature", "clustering", "nuclear+l1", "linf+l1", "rows+columns")
     rows = []
-    for images in (6, 16):
+    for images in (6, 15):
         runs = [
             experiment.digit_pairs(fold, images, names, settings["steps"] // 2)
             for fold in tqdm(range(settings["folds"]), f"{images} images")

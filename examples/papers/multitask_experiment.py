@@ -160,7 +160,7 @@ def synthetic(name, seed, names, steps):
 
     def samples(count=12):
         x = random.normal(size=(kernel.shape[1], count, kernel.shape[0]))
-        noise = 0.3 * random.normal(size=x.shape[:2])
+        noise = 0.1 * random.normal(size=x.shape[:2])
         return x, np.einsum("tnd,dt->tn", x, kernel) + noise
 
     strengths = {name: np.geomspace(1e-3, 0.5, 8) for name in names}
@@ -195,8 +195,8 @@ def digit_pairs(fold, images, names, steps):
 
     x, labels = digits()
     random = np.random.default_rng([fold, images])
-    split = StratifiedKFold(5, shuffle=True, random_state=0)
-    train, test = list(split.split(x, labels))[fold]
+    split = StratifiedKFold(5, shuffle=True, random_state=fold // 5)
+    train, test = list(split.split(x, labels))[fold % 5]
     few, held_out, tests, means = [], [], [], []
     accuracies = {"teacher": []}
     for pair in itertools.combinations(range(10), 2):
@@ -206,14 +206,15 @@ def digit_pairs(fold, images, names, steps):
         def outputs(rows, teacher=teacher):
             return np.clip(teacher.decision_function(x[rows]), -1, 1)
 
-        # As many of both digits.
-        rows = [
-            random.permutation(mine[labels[mine] == digit])[:images]
-            for digit in pair
-        ]
-        half = images // 2
-        seen = np.concatenate([r[:half] for r in rows])
-        choosing = np.concatenate([r[half : 2 * half] for r in rows])
+        # The digits in turn: as many of both, or one more.
+        rows = np.ravel(
+            [
+                random.permutation(mine[labels[mine] == digit])[:images]
+                for digit in pair
+            ],
+            order="F",
+        )
+        seen, choosing = rows[:images], rows[images:]
         mean, middle = x[seen].mean(axis=0), outputs(seen).mean()
         few.append((x[seen] - mean, outputs(seen) - middle))
         held_out.append((x[choosing] - mean, outputs(choosing) - middle))

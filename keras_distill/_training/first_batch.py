@@ -221,7 +221,7 @@ class FirstBatch:
         build_networks(self.distiller, x, teacher, cached)
         check_apart(networks.teacher, networks.student)
         if networks.bound and cached is None:
-            check_masks(self.distiller, x)
+            check_masks(self.distiller, x, y)
         if teacher is not None and networks.bound:
             self._check_metrics(teacher.output)
         if teacher is not None:

@@ -8,10 +8,9 @@ from keras_distill._keras.layers import left_as_found
 from keras_distill._keras.masks import makes_masks
 from keras_distill._keras.masks import mask_of_tap
 from keras_distill._training.building import once_in_graph
-from keras_distill.teachers.teachers import Teachers
 
 
-def check_masks(distiller, x):
+def check_masks(distiller, x, y=None):
     """Raises if a loss compares positions that one network alone leaves out.
 
     The networks run only if both may mask positions.
@@ -19,10 +18,11 @@ def check_masks(distiller, x):
     Args:
         distiller: The `Distiller`, whose losses are built.
         x: Inputs of the first batch, a structure of tensors.
+        y: Its labels, or `None`.
     """
     networks, views = distiller._networks(), distiller.views
     student, teacher = networks.student, networks.teacher
-    if teacher is None or isinstance(teacher, Teachers):
+    if teacher is None:
         return
     seen = views.teacher_evaluation(x), views.evaluation(x)
     if not _may_mask(teacher, seen[0], "teacher"):
@@ -31,7 +31,7 @@ def check_masks(distiller, x):
         return
 
     def masks(seen):
-        outputs = networks.teacher_pass(seen[0], own_precision=True)
+        outputs = networks.teacher_pass(seen[0], own_precision=True, y=y)
         taps = networks.student_pass(seen[1], training=False)
         found = {}
         for name in networks.needs_teacher:

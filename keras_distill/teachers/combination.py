@@ -1,5 +1,6 @@
 """Several teachers' outputs as one."""
 
+import functools
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -118,6 +119,7 @@ class Combination(keras.layers.Layer):
         self.class_maps = self._checked_class_maps(class_maps)
         self.probabilities = self._checked_names("probabilities", probabilities)
         self.seed = checked_seed(seed)
+        self.supports_masking = True
 
     @property
     def needs_labels(self) -> bool:
@@ -144,6 +146,12 @@ class Combination(keras.layers.Layer):
             for w, t in zip(self.weights_of_teachers, trust)
         ]
         return mixed(p, shares)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """A position counts that counts for each teacher."""
+        masks = [(previous_mask or {}).get(name) for name in self.teachers]
+        masks = [mask for mask in masks if mask is not None]
+        return functools.reduce(ops.logical_and, masks) if masks else None
 
     def of_one(self, name, output):
         """Returns one teacher's output as the combination gives it."""
