@@ -90,8 +90,9 @@ def distill(
     Args:
         teacher: The path of a `.keras`, `.tflite` or `.onnx` file, a name in
             keras.applications, a `keras.Model`, a list of them, or a function
-            (see `kd.load_teacher`). The scale of the images that it expects,
-            and whether it gives logits, is found out on images.
+            from a NumPy array of images to an array (for images in files, say
+            their `image_size` in `settings`). The scale of the images that it
+            expects, and whether it gives logits, is found out on images.
         data: A folder with a folder of images per class, or without (then
             there are no labels), a CSV file of path,label, a name of
             tensorflow-datasets, arrays `(x, y)`, or a `tf.data.Dataset` of

@@ -63,7 +63,7 @@ def _lines(run, verified, measured):
     folder, which = run.folder, shipping.shipped(run)[0]
     what = "the student distilled from the teacher"
     if which == "alone":
-        what = "the student trained alone (distilling did not pay)"
+        what = "the student trained alone (distilled it was no better)"
     if measured is not None:
         low, high = (round(100 * share) for share in measured["interval"])
         right = measured["accuracy"][which]

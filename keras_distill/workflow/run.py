@@ -71,7 +71,16 @@ class Run:
             return as_one_teacher(teacher)
         from keras_distill.teachers import load_teacher
 
+        if self._teacher_is_function:
+            shape = self.data.train[0].shape[1:]
+            return load_teacher(teacher, input_shape=shape)
         return load_teacher(teacher)
+
+    @property
+    def _teacher_is_function(self):
+        """Whether the teacher does not tell what images it takes."""
+        teacher = self.arguments.teacher
+        return callable(teacher) and not isinstance(teacher, keras.Model)
 
     @functools.cached_property
     def given_student(self):
@@ -177,7 +186,8 @@ class Run:
             height, width, channels = self.arguments.data.x.shape[1:]
             return (height, width), channels
         size = channels = None
-        for model in self.given_student, self.given_teacher:
+        teacher = None if self._teacher_is_function else self.given_teacher
+        for model in self.given_student, teacher:
             shape = networks.input_shape(model)
             if shape is not None and len(shape) == 3:
                 size = size or (None not in shape[:2] and shape[:2]) or None

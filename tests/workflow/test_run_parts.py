@@ -260,6 +260,28 @@ def test_probabilities_become_logits(units):
     np.testing.assert_allclose(logits, np.log(p), atol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_function_takes_the_images_of_the_data(tmp_path):
+    y = np.arange(30) % 3
+    x = np.zeros((30, 8, 8, 3), "uint8")
+    x[np.arange(30), :, :, y] = 200  # each class has its channel
+
+    def teacher(images):
+        return images.mean(axis=(1, 2))
+
+    folder = tmp_path / "images"
+    for i, label in enumerate(y):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(folder / str(label) / f"{i}.png", x[i])
+    options = {"until": "look", "output": tmp_path / "run", "verbose": False}
+    scale = {"teacher_scale": "[0, 255]"}
+    with pytest.raises(ValueError, match="fixed input size.*image_size"):
+        kd.distill(teacher, folder, settings=scale, **options)
+    kd.distill(teacher, folder, settings={**scale, "image_size": 8}, **options)
+    state = json.loads((tmp_path / "run" / "state.json").read_text())
+    assert state["steps"]["look"]["result"]["teacher"]["units"] == 3
+
+
 def test_a_black_box_has_no_layers_to_compare(tmp_path):
     run = fake_run(tmp_path, fixed={"attention": True})
     run.teacher = run.given_teacher = kd.BlackBox(
