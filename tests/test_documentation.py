@@ -182,6 +182,7 @@ PAGES = {
         "docs/multitask.md",
         "docs/language_models.md",
         "docs/transformers.md",
+        "docs/without_a_larger_teacher.md",
     )
 }
 

@@ -68,9 +68,8 @@ class Distiller(BaseDistiller):
             Defaults to 1 each.
         alpha: The share of distillation in the objective: a float in [0, 1],
             or a `keras.optimizers.schedules.LearningRateSchedule` of the step.
-            At 1 you need no labels. Defaults to 0.5, which was the best of
-            0.5, 0.9 and 1 over sizes of student and data and lengths of
-            training (README, "What to expect when").
+            At 1 you need no labels. Defaults to 0.5; docs/settings.md says
+            when 1 is better.
         views: What each network sees of the batch: a `kd.views.Views`, or
             augmentation layers of Keras or keras-cv (`kd.views.Augmented`).
             Defaults to the batch as it is.

@@ -33,7 +33,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     """Base class of all distillation losses.
 
     A subclass implements `compute_loss` and, if it trains connectors, `build`.
-    Four class attributes say what it needs; a subclass may also set them in
+    Six class attributes say what it needs; a subclass may also set them in
     its constructor:
 
     - `needs_teacher`: `True` (the default); `False` for a loss of the student

@@ -79,10 +79,7 @@ def settings(
 
     The temperature depends on how often each image is seen,
 
-        normalized = True
-    if student is not None:
-        normalized = has_normalization(checked_model("student", student))
-    passes = steps * batch_size / (samples + unlabelled)
+        passes = steps * batch_size / (samples + unlabelled)
 
     and on the steps: it is 4 from 30 passes and 600 steps on, and 1 below. A
     student that sees each image so often learns the labels by heart. At

@@ -236,8 +236,7 @@ class TeacherCache:
             samples: The samples that this pipeline can have, a `range` of
                 indices: only their files are read, and only their rows are
                 kept. For one of several workers that have a part of the data
-                each (README, "Several devices, several machines"). Defaults to
-                all.
+                each (docs/several_machines.md). Defaults to all.
             teacher: The teacher to compare with that of the cache. A
                 Distiller with a teacher compares it in `fit`; one without a
                 teacher cannot. Defaults to `None`: not compared.
