@@ -39,7 +39,8 @@ class _Group(click.Group):
             raise click.ClickException(values.wrapped(error)) from error
         except KeyboardInterrupt:
             raise click.ClickException(
-                "Stopped. The same line goes on where it was."
+                "Stopped. The same line goes on where it was (leave out "
+                "--overwrite)."
             ) from None
 
 

@@ -143,10 +143,11 @@ def _predicted(teacher, x, name, class_map):
             "teacher must give (batch, classes). Received: outputs of shape "
             f"{scores.shape}"
         )
+    if scores.shape[1] == 1:
+        yes = scores > decision_threshold(teacher)
+        scores = np.concatenate([~yes, yes], axis=-1)
     if class_map is not None:
         scores = scores[:, list(class_map)]
-    if scores.shape[1] == 1:
-        return scores[:, 0] > decision_threshold(teacher)
     return scores.argmax(-1)
 
 

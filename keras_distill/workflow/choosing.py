@@ -37,6 +37,7 @@ def choose(run, bar):
             batch_size=settings["batch_size"],
             unlabelled=0 if data.unlabelled is None else len(data.unlabelled),
             labels=labels,
+            random_views=settings.fixed.get("crop_area") is not None,
             student=run.student(),
         )
         for name in CHOSEN[:3]:
@@ -44,8 +45,24 @@ def choose(run, bar):
             settings.settle(name, getattr(rule, name), f"the rule: {why}")
         settings.settle("crop_area", None, "the rule: images as they are")
         settings.settle("attention", False, "the rule: outputs alone")
+    _check(settings, labels, data.unlabelled is None)
     bar.note(_words(settings))
     return {"text": text}
+
+
+def _check(settings, labels, all_labelled):
+    """Raises if the settings need labels that are not there."""
+    if not labels and not distils(settings):
+        raise ValueError(
+            "settings['temperature']=None trains the student alone, which "
+            "needs labels, and data has none."
+        )
+    alpha = settings["alpha"]
+    if alpha < 1 and distils(settings) and not (labels and all_labelled):
+        raise ValueError(
+            "settings['alpha'] must be 1 where images have no label: the "
+            f"teacher labels them. Received: {alpha}"
+        )
 
 
 def distils(settings):

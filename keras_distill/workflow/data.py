@@ -121,6 +121,16 @@ def checksum(source):
     return f"{source.x.dtype}{list(source.x.shape)} CRC-32 {sums}"
 
 
+def checksum_of(data):
+    """What tells the images of a run, a `Data`, from others."""
+    sums = [
+        zlib.crc32(np.ascontiguousarray(array))
+        for array in keras.tree.flatten(tuple(data[:4]))
+        if array is not None
+    ]
+    return f"CRC-32 {sums}"
+
+
 def divided(labelled, validation, unlabelled, seed):
     """Divides images into those that train, that choose and that test.
 

@@ -18,16 +18,19 @@ from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill._keras.fingerprint import fingerprint
 from keras_distill.teachers.applications import application_names
+from keras_distill.teachers.sources.function import PythonFunction
 from keras_distill.workflow import choosing
 from keras_distill.workflow import data as images
 from keras_distill.workflow import looking
 from keras_distill.workflow import shipping
 from keras_distill.workflow import teaching
 from keras_distill.workflow import training
+from keras_distill.workflow.folder import OURS
 from keras_distill.workflow.folder import RunFolder
 from keras_distill.workflow.result import Distilled
 from keras_distill.workflow.result import result_of
 from keras_distill.workflow.run import NEEDED
+from keras_distill.workflow.run import SHIPPING
 from keras_distill.workflow.run import STEPS
 from keras_distill.workflow.run import Arguments
 from keras_distill.workflow.run import Run
@@ -171,6 +174,7 @@ def distill(
     checked_boolean("overwrite", overwrite)
     checked_boolean("verbose", verbose)
     fixed, _ = read(settings)
+    _check_inputs_stay(arguments, as_path("output", output))
     folder = RunFolder(
         as_path("output", output),
         _told_apart(arguments, fixed),
@@ -186,6 +190,8 @@ def _go(run, until):
     """Does the steps that are not done yet."""
     folder, settings = run.folder, run.settings
     settings.restore(folder.state.get("settings"))
+    if folder.done("look") is not None:
+        looking.check_same_images(run)
     if folder.resumes:
         done = ", ".join(s for s in STEPS if folder.done(s) is not None)
         run.screen.line(f"{folder.path}: goes on after {done}")
@@ -200,6 +206,8 @@ def _go(run, until):
     if folder.done("measure") is None:
         began = time.perf_counter()
         folder.finish_step("measure", plain(shipping.measure(run)), began)
+    if folder.done("export") is None:
+        shipping.student(run).save(folder.path / "student.keras")
     result = result_of(run)
     folder.finish()
     shipping.clean(run)
@@ -217,6 +225,9 @@ def _do(run, step):
     with run.screen.step(step, expected) as bar:
         result = _FUNCTIONS[step](run, bar)
     folder.state["settings"] = settings.as_dict()
+    # What ships, and what is said of it, depends on all steps before.
+    later = STEPS[STEPS.index(step) + 1 :]
+    folder.forget(set(later) & set(SHIPPING) | {"measure"})
     folder.finish_step(step, plain(result), began)
     settings.write(folder.path / "settings.yaml", _for_settings(run.arguments))
     training.forget_backup(run, step)
@@ -290,6 +301,20 @@ def _checked_skip(skip):
     return tuple(sorted({one_of("skip", name, SKIPPABLE) for name in skip}))
 
 
+def _check_inputs_stay(arguments, output):
+    """Raises if the run would write over what it reads."""
+    output = pathlib.Path(output).resolve()
+    for name, value in arguments._asdict().items():
+        if not images.is_path(value):
+            continue
+        path = pathlib.Path(value).resolve()
+        if output in path.parents and path.relative_to(output).parts[0] in OURS:
+            raise ValueError(
+                f"{name}='{value}' is among the files that a run writes into "
+                f"output='{output}'. Copy it, or choose another output."
+            )
+
+
 def _told_apart(arguments, fixed):
     """What tells this run from another, for JSON. Skipped steps do not."""
 
@@ -299,7 +324,7 @@ def _told_apart(arguments, fixed):
         if isinstance(value, list):
             return [known(v) for v in value]
         if callable(value):
-            return f"{value.__module__}.{value.__qualname__}"
+            return f"function {PythonFunction(value).source_sha256[:12]}"
         return None if value is None else os.fspath(value)
 
     return plain(

@@ -46,9 +46,11 @@ class RunFolder:
         self.path = pathlib.Path(path)
         arguments = json.loads(json.dumps(arguments))
         state = self._read()
-        if overwrite:
+        if overwrite and (self.path / STATE).exists():
             self._clear()
             state = None
+        elif overwrite:
+            self._check_not_yours()
         elif state is None:
             self._check_free()
         elif not state["steps"]:
@@ -76,12 +78,9 @@ class RunFolder:
         entry = self.state["steps"].get(step)
         return None if entry is None else entry["result"]
 
-    def seconds(self, step=None):
-        """How long a step took, or all steps together."""
-        steps = self.state["steps"]
-        if step is not None:
-            return steps.get(step, {}).get("seconds", 0.0)
-        return sum(entry["seconds"] for entry in steps.values())
+    def seconds(self):
+        """How long all steps took together."""
+        return sum(entry["seconds"] for entry in self.state["steps"].values())
 
     def finish_step(self, step, result, began):
         """Remembers that a step was done and what came of it."""
@@ -90,6 +89,11 @@ class RunFolder:
             "result": result,
         }
         self._write()
+
+    def forget(self, steps):
+        """Has steps done again that were done before."""
+        for step in steps:
+            self.state["steps"].pop(step, None)
 
     def finish(self):
         """Remembers that the run is over."""
@@ -125,13 +129,22 @@ class RunFolder:
                 f"output='{self.path}' is a file. Choose another folder."
             )
 
+    def _check_not_yours(self):
+        self._check_is_folder()
+        taken = [name for name in OURS if (self.path / name).exists()]
+        if taken:
+            raise FileExistsError(
+                f"output='{self.path}' holds no run, but {taken}, which a run "
+                "would replace. Move them away, or choose another folder."
+            )
+
     def _check_free(self):
         self._check_is_folder()
         if self.path.is_dir() and any(os.scandir(self.path)):
             raise FileExistsError(
                 f"output='{self.path}' is not empty and holds no run. Choose "
                 "another folder, or pass overwrite=True (--overwrite) to "
-                "replace the files of a run in it."
+                "write into this one all the same; what is in it stays."
             )
 
     def _check_same(self, state, arguments, resume):

@@ -10,6 +10,7 @@ from keras_distill.cost import multiply_accumulates
 from keras_distill.distillers import Distiller
 from keras_distill.recipes.rule import cosine_adam
 from keras_distill.teachers.input_scale import scale_of_layers
+from keras_distill.workflow import data as images
 from keras_distill.workflow import networks
 from keras_distill.workflow import training
 from keras_distill.workflow.screen import duration
@@ -28,6 +29,11 @@ _ROOM_KIB, _PART_OF_MS = 1.5, 0.85
 _SMALLEST_FIRST = ("int8", "int16x8", "dynamic", "float16", "float32")
 # What export, verification and report take, in seconds.
 SHIPPING = 60
+# At most so often the teacher sees all images if settings race: as they are,
+# eight times cropped, and once for its attention maps.
+TEACHER_PASSES = 10
+# What diagnose tries before its own training.
+DIAGNOSIS_STEPS = 203
 
 
 def look(run, bar):
@@ -51,7 +57,7 @@ def look(run, bar):
         None if y is None else y[order],
         names,
         known,
-        settings.fixed.get("teacher_scale", "find") if is_bytes else None,
+        settings.fixed.get("teacher_scale", "find" if is_bytes else None),
     )
     units = max(2, taken["units"])
     names = names or known or [str(i) for i in range(units)]
@@ -99,9 +105,19 @@ def look(run, bar):
     return {
         "teacher": taken,
         "classes": [str(name) for name in names],
-        "seconds_per_step": per_step,
-        "seconds_per_teacher_image": per_image,
+        "images": images.checksum_of(data),
     }
+
+
+def check_same_images(run):
+    """Raises if a run that goes on has other images than it began with."""
+    if images.checksum_of(run.data) != run.folder.done("look")["images"]:
+        raise ValueError(
+            f"output='{run.folder.path}' holds a run on other images: files "
+            "came, went or changed since, and some that it has trained on "
+            "might test it now. Give the images as they were, choose another "
+            "folder, or pass overwrite=True (--overwrite)."
+        )
 
 
 def _class_names(run):
@@ -135,7 +151,7 @@ def _note_teacher(settings, taken, is_bytes, names):
         "units": taken["units"],
         "class_map": taken["class_map"],
     }
-    if is_bytes:
+    if taken["scale"] is not None:
         settings.settle(
             "teacher_scale",
             taken["scale"],
@@ -171,7 +187,9 @@ def _student(run, image, names, is_bytes):
     settings = run.settings
     options = {"width": 1.0, "depth": 3, "activation": "relu6"}
     why = "kd.models.mobile; there is no budget"
-    if budget is not None and not set(options) & set(settings.fixed):
+    if {"width", "depth"} & set(settings.fixed):
+        why = "kd.models.mobile; what the settings leave open is the default"
+    elif budget is not None:
         fitted = _fitted(run, image, names)
         options = fitted.options
         measured = ", ".join(f"{v:.4g} {k}" for k, v in fitted.measured.items())
@@ -206,6 +224,7 @@ def _fitted(run, image, names):
             budget,
             image,
             len(names),
+            activation=run.settings.fixed.get("activation", "relu6"),
             quantization=None if kind == "float32" else kind,
             seed=run.settings["seed"],
         )
@@ -258,15 +277,18 @@ def _plan(run, per_step, per_image):
     per_step *= STEP_FACTOR
     shares = _shares(run)
     if limit is not None and "steps" not in settings.fixed:
-        left = limit - run.seconds() - per_image * samples
+        passes = TEACHER_PASSES if "choose" in shares else 1
+        teacher = passes * per_image * samples
+        left = limit - run.seconds() - teacher
         left -= 0 if run.skips("export") else SHIPPING
+        left -= DIAGNOSIS_STEPS * per_step if "diagnose" in shares else 0
         possible = int(left / (per_step * sum(shares.values())))
         if possible < per_epoch:
             least = limit - left + per_epoch * per_step * sum(shares.values())
             raise ValueError(
                 f"time_limit={limit:g} is shorter than one epoch: so far the "
                 f"run took {duration(run.seconds())}, the teacher needs "
-                f"{duration(per_image * samples)} for its outputs, and one "
+                f"{duration(teacher)} for its outputs, and one "
                 f"pass over the {samples:,} images takes "
                 f"{duration(per_epoch * per_step)} per training. Give at least "
                 f"{math.ceil(least)} seconds, fewer images, a smaller student, "

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_distill._keras.heads import final_activation
 from keras_distill.losses.values import look_like_probabilities
 from keras_distill.teachers.class_names import class_map
 from keras_distill.teachers.input_scale import SCALES
@@ -56,6 +57,12 @@ def look_at_teacher(teacher, x, y, names, teacher_names, scale):
         )
     taken["units"] = units = outputs.shape[1]
     classes = max(2, units)
+    if teacher_names is not None and len(teacher_names) != classes:
+        raise ValueError(
+            f"The teacher '{teacher.name}' has {classes} classes. Received "
+            f"{len(teacher_names)} class_names{_some(teacher_names)}: give one "
+            "for each, in the order of its outputs."
+        )
     if teacher_names is not None and names is not None:
         taken["class_map"] = class_map(teacher_names, names)
     elif names is not None and len(names) != classes:
@@ -69,7 +76,8 @@ def look_at_teacher(teacher, x, y, names, teacher_names, scale):
         taken["scale"] = _scale(teacher, x, y, taken, names)
         outputs = scores(adapted(teacher, x.shape[1:], taken), x)
     kind = "sigmoid" if units == 1 else "softmax"
-    if look_like_probabilities(outputs, kind):
+    ends_so = final_activation(teacher) == kind
+    if ends_so or look_like_probabilities(outputs, kind):
         taken["gives"] = "probabilities"
     if y is not None and teacher_names is None:
         logits = scores(adapted(teacher, x.shape[1:], taken), x)
@@ -104,6 +112,11 @@ def adapted(teacher, image, taken):
         A `keras.Model`: the teacher itself if there is nothing to adapt.
     """
     shape = input_shape(teacher) or image
+    if len(shape) != 3:
+        raise ValueError(
+            f"The teacher '{teacher.name}' must take images (height, width, "
+            f"channels). It takes {shape}"
+        )
     size = tuple(a or b for a, b in zip(shape[:2], image[:2]))
     inputs = x = keras.Input(image, name="image")
     if size != tuple(image[:2]):

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_distill.metrics.decisions import accuracy_interval
 from keras_distill.workflow import shipping
 from keras_distill.workflow.screen import duration
 
@@ -63,28 +64,31 @@ def _lines(run, verified, measured):
     folder, which = run.folder, shipping.shipped(run)[0]
     what = "the student distilled from the teacher"
     if which == "alone":
-        what = "the student trained alone (distilled it was no better)"
+        what = "the student trained alone (so it was better)"
     if measured is not None:
-        low, high = (round(100 * share) for share in measured["interval"])
         right = measured["accuracy"][which]
-        what += f", {right:.1%} right ({low}-{high} %)"
+        if verified is not None:
+            right = verified["accuracy"]  # of the file
+        low, high = accuracy_interval(right, measured["images"])
+        what += f", {right:.1%} right ({100 * low:.0f}-{100 * high:.0f} %)"
     name = "student.keras"
     costs = f"{run.settings.facts['student_parameters']:,} parameters"
     if verified is not None:
         name = shipping.file_name(verified["best"])
         costs = (
-            f"{verified['kib']:.1f} KiB, {verified['milliseconds']:.2g} ms "
-            f"here (not on a phone), {costs}"
+            f"{verified['kib']:.1f} KiB, {verified['ms']:.2g} ms here (not on "
+            f"a phone), {costs}"
         )
+        if verified["over_budget"]:
+            costs += f", over budget: {', '.join(verified['over_budget'])}"
     elif folder.done("export") is not None:
-        name = "student.keras"
         costs += ", the .tflite files are not verified"
     return [
         f"What:  {what}",
         f"Where: {folder.path / name}",
         f"Costs: {costs}; {duration(folder.seconds())}",
         f"Gain:  {_gain(measured)}",
-        f"Next:  {_next(run, measured)}",
+        f"Next:  {_next(run, verified, measured)}",
     ]
 
 
@@ -102,17 +106,21 @@ def _gain(measured):
     of_gap = ""
     if closed is not None and gain["difference"] > 0:
         of_gap = f", {closed:.0%} of the gap"
-    return (
-        f"{middle:+.1f} points ({low:+.1f} to {high:+.1f}), {sure} on "
-        f"{measured['images']:,} test images{of_gap}"
-    )
+    points = f"{middle:+.1f} points ({low:+.1f} to {high:+.1f})"
+    images = f"{measured['images']:,} test images"
+    if measured["shipped"] == "alone":
+        return f"none; distilled it would be {points} on {images}"
+    return f"{points}, {sure} on {images}{of_gap}"
 
 
-def _next(run, measured):
+def _next(run, verified, measured):
     folder = run.folder
     report = folder.path / "report.html"
     look = f"look at {report.name}" if report.exists() else "skip fewer steps"
     gain = (measured or {}).get("gain")
+    if verified is not None and verified["loses_too_much"]:
+        kind = verified["best"]
+        return f"{look}; {kind} loses too much: try kd.quantization.fine_tune"
     if gain is not None and gain["gap"] <= 0:
         return f"{look}; take a better teacher, this one is not better"
     if gain is not None and gain["low"] <= 0 and run.data.unlabelled is None:

@@ -24,6 +24,8 @@ STEPS = (
 )
 # Without them nothing ships.
 NEEDED = ("look", "train")
+# They follow from what the others left.
+SHIPPING = ("export", "verify", "report")
 
 
 class Arguments(NamedTuple):
@@ -183,8 +185,13 @@ class Run:
         """The size to read images in, and their channels if they are known."""
         fixed = self.settings.fixed.get("image_size")
         if isinstance(self.arguments.data, images.Source):
-            height, width, channels = self.arguments.data.x.shape[1:]
-            return (height, width), channels
+            *size, channels = self.arguments.data.x.shape[1:]
+            if fixed not in (None, size):
+                raise ValueError(
+                    "settings['image_size'] is for images in files. data holds "
+                    f"images of {size}. Received: {fixed}"
+                )
+            return tuple(size), channels
         size = channels = None
         teacher = None if self._teacher_is_function else self.given_teacher
         for model in self.given_student, teacher:

@@ -78,12 +78,6 @@ class Settings:
     def __getitem__(self, name):
         return self.entries[name]["value"]
 
-    def __contains__(self, name):
-        return name in self.entries
-
-    def get(self, name, default=None):
-        return self[name] if name in self else default
-
     def settle(self, name, value, why):
         """Notes a value unless it is fixed, and returns what holds."""
         if name in self.fixed:

@@ -1,5 +1,6 @@
 """One training of a run, which goes on where it was killed."""
 
+import math
 import shutil
 
 import keras
@@ -52,6 +53,7 @@ def fit(run, step, distiller, dataset, steps, validation, bar):
                 run.folder.path / "tensorboard" / step, write_graph=False
             ),
             _Bar(bar, per_part, steps),
+            _MustBeFinite(run.settings["learning_rate"]),
         ],
     ).history
     return plain(history)
@@ -88,6 +90,23 @@ class NoTeacher(DistillationLoss):
         sample_index=None,
     ):
         return keras.ops.zeros(())
+
+
+class _MustBeFinite(keras.callbacks.Callback):
+    """Ends a training that diverged, with a sentence."""
+
+    def __init__(self, learning_rate):
+        super().__init__()
+        self._rate = learning_rate
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            raise ValueError(
+                "The training diverged: the loss is no longer a number. Take a "
+                f"smaller rate than {self._rate:g}, settings="
+                "{'learning_rate': ...} (--set learning_rate=...), and see "
+                "that the images hold numbers."
+            )
 
 
 class _Bar(keras.callbacks.Callback):

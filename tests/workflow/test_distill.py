@@ -1,5 +1,6 @@
 """A run from a teacher to a file, killed and not."""
 
+import functools
 import json
 
 import keras
@@ -50,6 +51,9 @@ def test_a_run_and_what_it_leaves(arguments, capfd):
     ]
     assert result.lines == lines[-5:]
     output = arguments["output"]
+    state = json.loads((output / "state.json").read_text())
+    of_file = state["steps"]["verify"]["result"]["accuracy"]
+    assert f"{of_file:.1%} right" in result.lines[0]
     for line in lines:
         assert len(line.replace(str(output), "run")) <= 80, line
     for name in ("student.keras", "student.tflite", "report.html"):
@@ -72,6 +76,42 @@ def test_a_run_and_what_it_leaves(arguments, capfd):
         kd.distill(**arguments)
     again = kd.distill(**arguments, resume=True)
     assert again.lines[:2] == result.lines[:2]
+
+
+@pytest.mark.slow
+def test_a_step_done_late_has_what_ships_made_again(arguments):
+    output = arguments["output"]
+    late = arguments | {"skip": [*arguments["skip"], "compare"]}
+    kd.distill(**late, until="export")
+    first = (output / "student.keras").stat().st_mtime_ns
+    result = kd.distill(**arguments)
+    assert (output / "student.keras").stat().st_mtime_ns > first
+    state = json.loads((output / "state.json").read_text())["steps"]
+    assert state["export"]["result"]["shipped"] == result.shipped
+    assert {"distilled", "alone"} <= set(result.measured["accuracy"])
+
+
+@pytest.mark.slow
+def test_other_images_are_refused_by_a_run_that_goes_on(arguments):
+    folder = arguments["output"].with_name("images")
+    for i, (image, label) in enumerate(zip(*arguments["data"])):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(folder / str(label) / f"{i}.png", image)
+    arguments["data"] = folder
+    arguments["settings"] = SETTINGS | {"teacher_scale": "[0, 1]"}
+    kd.distill(**arguments, until="look")
+    next(folder.rglob("*.png")).unlink()
+    with pytest.raises(ValueError, match="a run on other images"):
+        kd.distill(**arguments)
+
+
+@pytest.mark.slow
+def test_without_the_export_the_student_is_there(arguments):
+    skip = ["diagnose", "compare", "export", "verify", "report"]
+    result = kd.distill(**arguments | {"skip": skip})
+    saved = keras.saving.load_model(arguments["output"] / "student.keras")
+    for one, other in zip(weights(result), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def weights(result):
@@ -128,7 +168,7 @@ def test_what_does_not_pay_ships_alone(arguments):
     settings = SETTINGS | {"temperature": None, "alpha": 0.0}
     result = kd.distill(**arguments | {"settings": settings})
     assert result.shipped == "alone"
-    assert "no better" in result.lines[0] and "races" in result.lines[3]
+    assert "trained alone" in result.lines[0] and "races" in result.lines[3]
     trained = kd.distill(
         **arguments
         | {"settings": arguments["output"] / "settings.yaml"}
@@ -147,8 +187,21 @@ def test_arguments_are_checked_first(arguments, tmp_path):
         ({"budget": {"mb": 3}, "student": "auto"}, "budget's key"),
         ({"time_limit": -1}, "time_limit"),
         ({"until": "the end"}, "until"),
+        ({"teacher": functools.partial(np.mean, axis=(1, 2))}, "version"),
     ):
         with pytest.raises(ValueError, match=message):
             kd.distill(**arguments | wrong)
-    assert not arguments["output"].exists()
+    kept = arguments["output"] / "student.keras"
+    assert not kept.exists()
+    arguments["output"].mkdir()
+    arguments["teacher"].save(kept)
+    for options in {}, {"overwrite": True}:
+        with pytest.raises(ValueError, match="teacher=.*Copy it"):
+            kd.distill(**arguments | options | {"teacher": kept})
+    with pytest.raises(FileExistsError, match="no run, but .*student.keras"):
+        kd.distill(**arguments, overwrite=True)
+    assert kept.exists()
+    other = {"settings": {"image_size": 96}, "output": tmp_path / "other"}
+    with pytest.raises(ValueError, match=r"image_size.*images of \[8, 8\]"):
+        kd.distill(**arguments | other)
     assert set(distilling._FUNCTIONS) == set(distilling.STEPS)

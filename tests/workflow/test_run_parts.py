@@ -19,8 +19,10 @@ from keras_distill.workflow import choosing
 from keras_distill.workflow import data as images
 from keras_distill.workflow import looking
 from keras_distill.workflow import networks
+from keras_distill.workflow import result
 from keras_distill.workflow import settings as settings_module
 from keras_distill.workflow import teaching
+from keras_distill.workflow import training
 from keras_distill.workflow.folder import RunFolder
 from keras_distill.workflow.screen import Screen
 from keras_distill.workflow.screen import duration
@@ -195,6 +197,71 @@ def test_a_budget_is_met_by_the_family(tmp_path, monkeypatch):
         looking._student(run, (8, 8, 3), list("abcd"), True)
 
 
+def test_a_budget_with_a_given_activation(tmp_path, monkeypatch):
+    from keras_distill import models
+
+    asked = []
+
+    def fitted(budget, shape, classes, **options):
+        asked.append(options["activation"])
+        chosen = {"width": 0.5, "depth": 1, "activation": asked[0]}
+        return types.SimpleNamespace(options=chosen, measured={})
+
+    monkeypatch.setattr(models, "mobile_within", fitted, raising=False)
+    fixed = {"activation": "hard_swish"}
+    run = fake_run(tmp_path, fixed=fixed, budget={"macs": 1e4})
+    run.settings.settle("quantization", ["int8"], "")
+    looking._student(run, (8, 8, 3), list("abcd"), True)
+    assert asked == ["hard_swish"] and run.settings["width"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "fixed, unlabelled, message",
+    [
+        ({"alpha": 0.5}, True, "alpha'. must be 1"),
+        ({"alpha": 0.5, "crop_area": [0.7, 1.0]}, False, None),
+        ({"crop_area": [0.7, 1.0]}, False, None),
+    ],
+)
+def test_settings_that_need_labels(tmp_path, fixed, unlabelled, message):
+    x, y = pictures()
+    more = images.Source(x, None) if unlabelled else None
+    data = images.divided(images.Source(x, y), None, more, 0)
+    run = fake_run(tmp_path, data, fixed)
+    run.student = convnet
+    run.settings.settle("steps", 10, "")
+    bar = types.SimpleNamespace(note=lambda text: None)
+    if message is not None:
+        with pytest.raises(ValueError, match=message):
+            choosing.choose(run, bar)
+        return
+    choosing.choose(run, bar)
+    assert run.settings["alpha"] == fixed.get("alpha", 1.0)
+
+
+def test_a_training_that_diverged(tmp_path):
+    callback = training._MustBeFinite(0.5)
+    callback.on_epoch_end(0, {"loss": 1.0})
+    with pytest.raises(ValueError, match="smaller rate than 0.5"):
+        callback.on_epoch_end(1, {"loss": float("nan")})
+
+
+@pytest.mark.parametrize("shipped", ["distilled", "alone"])
+def test_the_gain_of_what_ships(shipped):
+    gain = {"difference": 0.05, "low": 0.01, "high": 0.09, "gap_closed": 0.5}
+    measured = {
+        "accuracy": {"distilled": 0.9, "alone": 0.85},
+        "gain": gain,
+        "images": 100,
+        "shipped": shipped,
+    }
+    text = result._gain(measured)
+    if shipped == "alone":
+        assert text.startswith("none; distilled it would be +5.0 points")
+    else:
+        assert text.startswith("+5.0 points") and "50% of the gap" in text
+
+
 def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
     run = fake_run(tmp_path)
     run.settings.settle("temperature", 1.0, "")
@@ -244,6 +311,29 @@ def test_a_teacher_whose_classes_are_in_another_order():
     np.testing.assert_array_equal(networks.decided(adapted, x), y)
     with pytest.raises(ValueError, match="has 4 classes, the data 2"):
         networks.look_at_teacher(teacher, x, y, names[:2], None, None)
+    with pytest.raises(ValueError, match="Received 2 class_names"):
+        networks.look_at_teacher(teacher, x, y, names, names[:2], None)
+
+
+def test_one_unit_whose_names_are_in_another_order():
+    x, y = pictures(classes=2)
+    inputs = keras.Input((8, 8, 3))
+    distance = keras.ops.mean(inputs, axis=(1, 2, 3))[:, None] - 60 / 255
+    light = keras.ops.sigmoid(1000.0 * (0.1 - keras.ops.abs(distance)))
+    teacher = keras.Model(inputs, light)
+    taken = networks.look_at_teacher(
+        teacher, x, 1 - y, ["light", "dark"], ["dark", "light"], "find"
+    )
+    assert taken["scale"] == "[0, 1]" and taken["gives"] == "probabilities"
+    adapted = networks.adapted(teacher, (8, 8, 3), taken)
+    np.testing.assert_array_equal(networks.decided(adapted, x), 1 - y)
+
+
+def test_a_teacher_that_takes_no_images():
+    teacher = keras.Sequential([keras.Input((64,)), keras.layers.Dense(4)])
+    x, y = pictures()
+    with pytest.raises(ValueError, match="must take images"):
+        networks.look_at_teacher(teacher, x, y, list("abcd"), None, None)
 
 
 @pytest.mark.parametrize("units", [1, 4])
