@@ -147,19 +147,21 @@ def choose(
     order = fair_order(len(x) if y is None else y, extra, seed)
     everything = x if unlabelled is None else np.concatenate([x, unlabelled])
     labels = None if extra or y is None else y[order]
+    trainable = len(order)
     if validation_data is None:
         held_out = order[order < len(x)]
         held_out = held_out[-min(HELD_OUT, int(PART_HELD_OUT * len(x)) + 1) :]
         validation = x[held_out], y[held_out]
         # Races train on the beginning of the order, the held-out end last.
         first = order[~np.isin(order, held_out)]
-        order = np.concatenate([first, held_out])
+        order, trainable = np.concatenate([first, held_out]), len(first)
         labels = None if labels is None else y[order]
     races = Races(
         student=student,
         teacher=teacher,
         x=everything[order],
         y=labels,
+        trainable=trainable,
         validation=validation,
         batch_size=batch_size,
         task_loss=task_loss if labels is not None else None,
