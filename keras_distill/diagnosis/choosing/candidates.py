@@ -78,7 +78,7 @@ class Candidate:
         }
 
 
-def candidates(rule, image_size, teacher, student, labels):
+def candidates(rule, image_size, teacher, student, labels, units):
     """Returns a list of `Candidate`, the rule's first.
 
     Args:
@@ -88,13 +88,14 @@ def candidates(rule, image_size, teacher, student, labels):
         teacher: The teacher.
         student: The student.
         labels: Whether all samples have labels.
+        units: The number of the student's outputs.
     """
     first = Candidate(
         "rule",
         rule.temperature,
         rule.alpha,
         rule.learning_rate,
-        activation="sigmoid" if student.output_shape[-1] == 1 else "softmax",
+        activation="sigmoid" if units == 1 else "softmax",
         why="the rule of kd.recipes.settings",
     )
     tried = [first]

@@ -3,6 +3,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from networks import Subclassed
 from networks import convnet
 from networks import data
 
@@ -106,6 +107,22 @@ def test_races_do_not_train_on_what_judges_them(monkeypatch):
     assert [len(x) for x in in_races] == [19, 19] and len(in_the_end) == 24
     both = np.concatenate([in_races[0], *judging]).reshape(24, -1)
     assert len(np.unique(both, axis=0)) == 24
+
+
+@pytest.mark.parametrize("units, head", [(1, "sigmoid"), (4, "softmax")])
+def test_networks_that_return_probabilities(units, head):
+    given = arguments(teacher=convnet(classes=units, head=head), steps=10)
+    with pytest.raises(ValueError, match=f"ends in a {head}.*activation=None"):
+        kd.choose(**given)
+
+
+@pytest.mark.slow
+def test_a_student_that_hides_its_layers():
+    x, y = data(16)
+    student = Subclassed()
+    student(x)
+    choice = kd.choose(**arguments(student=student, x=x, y=y, steps=2))
+    choice.distiller.fit(**choice.fit_arguments(), verbose=0)
 
 
 @pytest.mark.slow
