@@ -1,5 +1,6 @@
 """Values of options, from their texts."""
 
+import os
 import re
 import textwrap
 
@@ -55,7 +56,17 @@ class Setting(click.ParamType):
             return name, sides[0] if len(sides) == 1 else sides
         if name == "teacher_scale":
             return name, text
-        return name, yaml.safe_load(text)
+        return name, _number(yaml.safe_load(text))
+
+
+def _number(value):
+    """Numbers such as 1e-3, texts for YAML 1.1; whole ones as integers."""
+    try:
+        value = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value
 
 
 def wrapped(error):
@@ -63,6 +74,8 @@ def wrapped(error):
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
         text = error.strerror or text
+        if error.filename is not None:
+            text = f"{text}: {os.fspath(error.filename)}"
     return "\n".join(
         textwrap.fill(line, WIDTH - len("Error: ")) for line in text.split("\n")
     )

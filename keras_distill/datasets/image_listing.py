@@ -14,6 +14,26 @@ FORMATS = (
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
+class NoLabels(ValueError):
+    """There are no labels, and they are needed."""
+
+
+class OneClass(ValueError):
+    """There is one class only."""
+
+
+class UnknownClasses(ValueError):
+    """Classes that are not among `class_names`.
+
+    Attributes:
+        proposal: Which is meant, for messages.
+    """
+
+    def __init__(self, message, proposal):
+        super().__init__(message)
+        self.proposal = proposal
+
+
 class Listing(NamedTuple):
     """Files in their order, labels or `None`, and what was passed over.
 
@@ -105,7 +125,7 @@ def ordered_classes(found: list, class_names: list | None) -> list:
             among `class_names`; the message proposes which is meant.
     """
     if len(found) < 2:
-        raise ValueError(
+        raise OneClass(
             f"`source` has one class only, {found[0]!r}: a classifier needs "
             "two or more. If these are images without labels, pass "
             "labels=None."
@@ -139,7 +159,7 @@ def ordered_classes(found: list, class_names: list | None) -> list:
             "Rename them in the data, or leave them out. `class_names` "
             f"without data: {free[:20]}"
         )
-    raise ValueError(message)
+    raise UnknownClasses(message, proposal)
 
 
 def _matches(unknown, free):

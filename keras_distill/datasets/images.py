@@ -139,7 +139,7 @@ def read_images(
             f"{', '.join(image_listing.FORMATS)}. {_summary(found.skipped)}"
         )
     if class_names and found.labels is None:
-        raise ValueError(
+        raise image_listing.NoLabels(
             f"`class_names` needs labels, and `source`, {os.fspath(source)!r}, "
             "has none."
         )

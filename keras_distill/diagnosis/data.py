@@ -1,12 +1,12 @@
 """Data as `kd.diagnose` reads it: some of it, and without end."""
 
 import itertools
-import reprlib
 
 import keras
 import numpy as np
 
 from keras_distill._data.batch_fields import unpacked_batch
+from keras_distill._data.labels import class_indices
 from keras_distill._data.sources import can_be_iterated_again
 from keras_distill._data.sources import iterate
 from keras_distill._data.sources import leaves
@@ -166,58 +166,3 @@ def labels_and_weights(
     )
     y[weights == 0] = 0 if sparse else np.eye(1, y.shape[-1])
     return class_indices(y, classes, argument), weights
-
-
-def class_indices(y, classes, argument, asked_by="diagnose"):
-    """Returns the labels of one batch as integers.
-
-    Args:
-        y: Class indices `(batch,)` or `(batch, 1)`, one-hot
-            `(batch, classes)`, or `None`.
-        classes: The number of classes of the student.
-        argument: The name of the user's argument, for messages.
-        asked_by: The name of the function that asks, for messages.
-
-    Returns:
-        A NumPy array `(batch,)`; `None` without labels.
-
-    Raises:
-        ValueError: If there are labels of several outputs or several classes
-            per sample, or numbers that are not classes of the student.
-    """
-    if y is None:
-        return None
-    what = f"{asked_by} is for one class per sample"
-    if keras.tree.is_nested(y):
-        raise ValueError(
-            f"{what}. The labels of {argument} are several tensors: "
-            f"{reprlib.repr(y)}"
-        )
-    y = keras.ops.convert_to_numpy(y)
-    if y.ndim == 2 and y.shape[-1] == classes and classes > 1:
-        if not np.allclose(y.astype("float64").sum(-1), 1.0, atol=1e-2):
-            raise ValueError(
-                f"{what}. The rows of the labels of {argument} do not sum to "
-                "1: these are several labels per sample."
-            )
-        return y.argmax(-1)
-    if y.ndim == 2 and y.shape[-1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1 or y.dtype.kind not in "iufb":
-        raise ValueError(
-            f"{what}: class indices or one-hot rows of {classes}. The labels "
-            f"of {argument} have shape {y.shape} and dtype {y.dtype}."
-        )
-    indices = y.astype("int64")
-    if np.any(indices != y):
-        raise ValueError(
-            f"{what}. The labels of {argument} are not class indices: one is "
-            f"{y[indices != y][0]}: is this a regression?"
-        )
-    wrong = indices[(indices < 0) | (indices >= classes)]
-    if wrong.size:
-        raise ValueError(
-            f"Labels must lie in [0, {classes - 1}]: the student has {classes} "
-            f"classes. {argument} has others, such as {wrong[0]}."
-        )
-    return indices

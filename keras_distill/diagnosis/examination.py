@@ -70,8 +70,9 @@ def diagnose(
             `keras.utils.PyDataset`, or arrays; `x`, `(x, y)` or
             `(x, y, sample_weight)`. Labels are class indices or one-hot.
             Random augmentation in it counts as part of the data. Give class
-            weights as sample weights. Without labels, the student's fit cannot
-            be known.
+            weights as sample weights. Without labels here or in
+            `validation_data` the student's fit cannot be known, and nothing is
+            trained.
         validation_data: The same for validation. Do not give the test data:
             you will act on the result. Samples of weight 0 do not count, nor
             those whose label is the task loss's `ignore_class`.
@@ -141,7 +142,7 @@ def diagnose(
         return for_network(student, views.evaluation(x), "student")
 
     x, y, weight = training.first()
-    held_out.first()
+    _, y_held_out, _ = held_out.first()
     _check_batched(teacher, teacher_sees(x))
     of_teacher = Classifier(teacher, teacher_sees, x, "teacher")
     ignore_class = getattr(task_loss, "ignore_class", None)
@@ -166,7 +167,8 @@ def diagnose(
         labels, _ = labels_and_weights(
             y, weight, size, of_student.classes, "dataset", ignore_class
         )
-        if labels is not None:
+        # Without labels in both, nothing can be compared.
+        if labels is not None and y_held_out is not None:
             views.set_output_shape((None, of_student.units))
             loss = task_loss or of_student.task_loss(views.evaluation_labels(y))
             check_blended_labels(views, loss, y)

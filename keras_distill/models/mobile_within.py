@@ -108,7 +108,7 @@ def mobile_within(
     """
     from keras_distill.export.request import QUANTIZATIONS
 
-    _check_budget(budget)
+    budget = checked_budget(budget)
     sized_image(input_shape, classes)
     one_of("activation", activation, ACTIVATIONS)
     one_of("quantization", quantization, QUANTIZATIONS)
@@ -131,7 +131,8 @@ def mobile_within(
     return Fitted(model, measured, options)
 
 
-def _check_budget(budget):
+def checked_budget(budget: Any) -> dict[str, float]:
+    """Checks the argument `budget` of `mobile_within`, and returns a dict."""
     hint = 'any of "kib", "ms" and "macs"'
     checked_mapping("budget", budget, hint=hint)
     unknown = [key for key in budget if key not in _KEYS]
@@ -139,8 +140,10 @@ def _check_budget(budget):
         raise ValueError(
             f"budget must be a dict with {hint}. Received: {dict(budget)!r}"
         )
-    for key, value in budget.items():
-        checked_number(f'budget["{key}"]', value)
+    return {
+        key: checked_number(f'budget["{key}"]', value)
+        for key, value in budget.items()
+    }
 
 
 def _ladders(input_shape, activation):

@@ -1,6 +1,9 @@
 """The images of a run: what was given, as arrays, in three parts."""
 
+import math
 import os
+import pathlib
+import re
 import zlib
 from typing import Any
 from typing import NamedTuple
@@ -8,14 +11,21 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_distill._data.labels import class_indices
+from keras_distill._data.labels import is_wide
 from keras_distill._data.sources import are_arrays
-from keras_distill._data.sources import batches
 from keras_distill._data.sources import to_arrays
+from keras_distill._data.sources import weighted_batches
+from keras_distill.datasets import image_listing
 from keras_distill.datasets import subset
 
 # The part of the labelled images that chooses, and the part that tests.
 HELD_OUT = 0.1
 FEWEST_IMAGES = 20
+_NO_LABELS = (
+    "validation_data has no labels: they measure what a network is worth. Give "
+    "labelled images, or none."
+)
 
 
 class Source(NamedTuple):
@@ -26,12 +36,14 @@ class Source(NamedTuple):
         y: `(n,)` class numbers, or `None`.
         class_names: The names of the classes, or `None`.
         skipped: A list of `(file, reason)`.
+        classes: The number of columns of one-hot labels; else `None`.
     """
 
     x: Any
     y: Any = None
     class_names: Any = None
     skipped: Any = ()
+    classes: int | None = None
 
 
 class Data(NamedTuple):
@@ -42,7 +54,9 @@ class Data(NamedTuple):
         unlabelled: `(n, ...)` images, or `None`.
         class_names: A list of names.
         where: How the parts came about, a sentence.
-        skipped: How many files could not be read.
+        skipped: A list of `(file, reason)`.
+        classes: The number of columns of one-hot labels; else `None`. There
+            may be classes without an image.
     """
 
     train: tuple
@@ -52,6 +66,7 @@ class Data(NamedTuple):
     class_names: list
     where: str
     skipped: list
+    classes: int | None
 
 
 def is_path(data):
@@ -71,7 +86,10 @@ def in_memory(data, argument):
         return data
     if are_arrays(data) and not isinstance(data, dict):
         arrays = to_arrays(data, argument)
-        x, y = arrays if isinstance(arrays, tuple) else (arrays, None)
+        arrays = arrays if isinstance(arrays, tuple) else (arrays,)
+        if len(arrays) > 2:
+            raise _weighted(argument)
+        x, y = (*arrays, None)[:2]
     else:
         x, y = _all_batches(data, argument)
     if (
@@ -89,7 +107,10 @@ def in_memory(data, argument):
         raise ValueError(f"{argument} has no image.")
     if x.dtype != "uint8":
         x = x.astype("float32")
-    return Source(x, None if y is None else _class_numbers(y, argument))
+    if y is None:
+        return Source(x)
+    numbers = class_indices(y, None, argument, "distill").astype("int32")
+    return Source(x, numbers, classes=np.shape(y)[1] if is_wide(y) else None)
 
 
 def read(source, argument, *, image_size, channels, class_names, directory):
@@ -98,15 +119,39 @@ def read(source, argument, *, image_size, channels, class_names, directory):
         return source
     from keras_distill import datasets
 
-    images = datasets.read_images(
-        source,
-        image_size,
-        channels=channels,
-        class_names=class_names,
-        labels=None if argument == "unlabelled" else "inferred",
-        directory=directory,
-    )
+    try:
+        images = datasets.read_images(
+            source,
+            image_size,
+            channels=channels,
+            class_names=class_names,
+            labels=None if argument == "unlabelled" else "inferred",
+            directory=directory,
+        )
+    except ValueError as error:
+        raise ValueError(_in_terms_of(argument, source, error)) from error
     return Source(images.x, images.y, images.class_names, list(images.skipped))
+
+
+def _in_terms_of(argument, source, error):
+    """The text of an error of `read_images`, without its arguments."""
+    if isinstance(error, image_listing.NoLabels):
+        return _NO_LABELS
+    if isinstance(error, image_listing.OneClass):
+        text = (
+            f"{argument}='{source}' has one class only: there is nothing to "
+            "tell apart. Give a folder with a folder of images for each class."
+        )
+        if argument == "data":
+            text += " Images without labels: give the folder of their files."
+        return text
+    if isinstance(error, image_listing.UnknownClasses):
+        return (
+            f"{argument}='{source}' must have the classes of data. Others are "
+            f"there. Proposed: {error.proposal}. Give the classes the same "
+            "names in both."
+        )
+    return str(error).replace("`source`", argument)
 
 
 def checksum(source):
@@ -163,10 +208,7 @@ def divided(labelled, validation, unlabelled, seed):
         where = "all images of data train"
     if others is not None:
         if others.y is None:
-            raise ValueError(
-                "validation_data has no labels: they measure what a network "
-                "is worth. Give labelled images, or none."
-            )
+            raise ValueError(_NO_LABELS)
         tested, chosen = (
             (others.x[part], others.y[part])
             for part in _parts(others.y, [0.5], seed)
@@ -178,12 +220,9 @@ def divided(labelled, validation, unlabelled, seed):
         names = names or others.class_names
     elif labelled.y is None:
         chosen = tested = (labelled.x[:0], None)
-    skipped = [
-        file
-        for source in (labelled, validation, unlabelled)
-        if source is not None
-        for file in source.skipped
-    ]
+    sources = [s for s in (labelled, validation, unlabelled) if s is not None]
+    skipped = [file for source in sources for file in source.skipped]
+    widths = [s.classes for s in sources if s.classes and s is not unlabelled]
     return Data(
         train,
         chosen,
@@ -192,6 +231,7 @@ def divided(labelled, validation, unlabelled, seed):
         names,
         where,
         skipped,
+        max(widths, default=None),
     )
 
 
@@ -229,15 +269,17 @@ def _all_batches(data, argument):
                 f"Give one pass: {argument}.take(batches), without .repeat()."
             )
     most, size, parts = _memory(), 0, []
-    for batch in batches(data, argument):
+    for *batch, weights in weighted_batches(data, argument):
+        if weights is not None:
+            raise _weighted(argument)
         parts.append(batch)
         size += sum(a.nbytes for a in batch if hasattr(a, "nbytes"))
         if size > most:
             raise ValueError(
                 f"{argument} takes more than {most / 1e9:.1f} GB, half of the "
-                "free memory. Write the images to a folder and give its path: "
-                "they are then read as bytes and kept on the disk. Or give "
-                f"fewer: {argument}.take(batches)."
+                "free memory, and all images have to fit into it. Give fewer, "
+                f"{argument}.take(batches), or smaller ones. Bytes (uint8) "
+                "take a quarter of what float32 takes."
             )
     if not parts:
         raise ValueError(f"{argument} has no image.")
@@ -248,18 +290,15 @@ def _all_batches(data, argument):
 
 
 def _memory():
-    """Half of the memory that is free, in bytes."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    """Half of the free memory in bytes; infinite where Linux does not say."""
+    file = pathlib.Path("/proc/meminfo")
+    text = file.read_text() if file.exists() else ""
+    found = re.search(r"MemAvailable:\s*(\d+) kB", text)
+    return 1024 * int(found[1]) / 2 if found else math.inf
 
 
-def _class_numbers(y, argument):
-    y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] > 1:  # One-hot.
-        y = y.argmax(axis=-1)
-    y = y.reshape(len(y), -1)
-    if y.shape[1] != 1 or y.dtype.kind not in "uif" or (y < 0).any():
-        raise ValueError(
-            f"{argument} must have class numbers (n,) or one-hot labels "
-            f"(n, classes). Received: y of dtype {y.dtype}, shape {y.shape}"
-        )
-    return y[:, 0].astype("int32")
+def _weighted(argument):
+    return ValueError(
+        f"{argument} must be x or (x, y): distill takes no sample weights. "
+        "Received: (x, y, sample_weight)"
+    )

@@ -107,6 +107,36 @@ def test_options_reach_the_call(calls):
     }
 
 
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1e-3", 1e-3),
+        ("0.001", 1e-3),
+        ("1e4", 10_000),
+        ("1.0e+4", 10_000),
+        ("7", 7),
+        ("relu6", "relu6"),
+        ("true", True),
+        ("null", None),
+        ("[0.7, 1.0]", [0.7, 1.0]),
+    ],
+)
+def test_values_that_are_set(text, value):
+    name, found = values.Setting().convert(f"name={text}", None, None)
+    assert name == "name" and found == value and type(found) is type(value)
+
+
+def test_an_error_of_a_file_names_it(tmp_path):
+    file = tmp_path / "none.txt"
+    with pytest.raises(OSError) as raised:
+        file.read_text()
+    text = values.wrapped(raised.value).replace("\n", "")
+    assert "No such file or directory" in text and "none.txt" in text
+    assert values.wrapped(OSError(28, "The disk is full.")) == (
+        "The disk is full."
+    )
+
+
 def test_a_settings_file_repeats_the_run(calls, tmp_path):
     settings = Settings()
     settings.settle("steps", 7, "so")

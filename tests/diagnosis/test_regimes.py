@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +17,7 @@ from diagnosis_cases import kinds
 from diagnosis_cases import look
 from diagnosis_cases import normalized_student
 
+import keras_distill as kd
 from keras_distill.diagnosis import examination
 from keras_distill.diagnosis.regimes import find
 
@@ -167,7 +169,9 @@ def test_under_a_strategy_of_two_replicas():
 
 
 @pytest.mark.slow
-def test_without_labels():
+def test_without_labels(monkeypatch):
+    # Nothing can be compared: nothing is trained, random views or not.
+    monkeypatch.setattr(examination, "train", None)
     x, _ = data(300)
     result = look(dataset=tf.data.Dataset.from_tensor_slices(x).batch(50))
     assert kinds(result) == ["no_labels"]
@@ -176,8 +180,10 @@ def test_without_labels():
     assert numbers["teacher"]["validation"]["accuracy"] == 1.0
     assert "entropy" in numbers["teacher"]["training"]
     assert "validation" not in numbers["student"]
-    only = look(validation_data=VALIDATION[0])
-    assert "in the validation data" in only.findings[0][1]
+    for views in None, kd.views.Augmented(keras.layers.GaussianNoise(0.1)):
+        only = look(validation_data=VALIDATION[0], views=views)
+        assert kinds(only) == ["no_labels"]
+        assert "in the validation data" in only.findings[0][1]
     neither = facts()
     for part in ("training", "validation"):
         del neither["data"][f"{part}_classes_seen"]

@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from keras_distill._progress import ProgressBar
 from keras_distill.models.mobile_within import _initialize
 from keras_distill.models.mobile_within import _ladders
 from keras_distill.models.mobile_within import _search
+from keras_distill.models.mobile_within import checked_budget
 
 SHAPE = (8, 8, 1)
 ROOT = pathlib.Path(__file__).parents[2]
@@ -97,6 +99,8 @@ def test_the_nearest_is_named():
 def test_budgets_that_are_none(budget, message):
     with pytest.raises(ValueError, match=message):
         kd.models.mobile_within(budget, SHAPE, 10)
+    given = types.MappingProxyType({"kib": np.int64(3)})
+    assert repr(checked_budget(given)) == "{'kib': 3.0}"
 
 
 @pytest.mark.slow

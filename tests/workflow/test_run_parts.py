@@ -133,7 +133,7 @@ def test_a_pipeline_is_taken_into_memory_once(monkeypatch):
     with pytest.raises(ValueError, match="never ends.*take"):
         images.in_memory(samples.repeat(), "data")
     monkeypatch.setattr(images, "_memory", lambda: 100)
-    with pytest.raises(ValueError, match="half of the free memory.*folder"):
+    with pytest.raises(ValueError, match="half of the free memory.*take"):
         images.in_memory(samples, "data")
 
 
@@ -142,7 +142,7 @@ def test_a_pipeline_is_taken_into_memory_once(monkeypatch):
     [
         ((np.zeros((0, 8, 8, 3)), np.zeros(0)), "no image"),
         ((np.zeros((5, 8)), np.zeros(5)), "must hold images"),
-        ((np.zeros((5, 8, 8, 3)), -np.ones(5)), "class numbers"),
+        ((np.zeros((5, 8, 8, 3)), -np.ones(5)), "has others, such as -1"),
     ],
 )
 def test_data_that_hold_no_images(data, message):

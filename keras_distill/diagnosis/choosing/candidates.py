@@ -27,6 +27,7 @@ class Candidate:
         learning_rate: Adam's, before half a cosine.
         views: `kd.views.Views` or `None`.
         taps: `None` or a `kd.taps.Suggestion`: attention maps are compared too.
+        activation: That of `kd.losses.SoftTargets`: `"sigmoid"` for one unit.
         why: The reason to try it.
     """
 
@@ -36,16 +37,21 @@ class Candidate:
     learning_rate: float
     views: Views | None = None
     taps: object = None
+    activation: str = "softmax"
     why: str = ""
+
+    def soft_targets(self):
+        """The loss on the outputs."""
+        return losses.SoftTargets(
+            temperature=self.temperature or 1.0, activation=self.activation
+        )
 
     def distiller_arguments(self):
         """Arguments of `kd.Distiller` beside the student."""
         arguments = {"alpha": self.alpha, "views": self.views}
         if self.temperature is None:
             return {**arguments, "distillation_losses": []}
-        arguments["distillation_losses"] = {
-            "soft_targets": losses.SoftTargets(temperature=self.temperature)
-        }
+        arguments["distillation_losses"] = {"soft_targets": self.soft_targets()}
         if self.taps is not None:
             arguments["distillation_losses"]["attention"] = (
                 losses.AttentionTransfer(
@@ -72,7 +78,7 @@ class Candidate:
         }
 
 
-def candidates(rule, image_size, teacher, student, labels):
+def candidates(rule, image_size, teacher, student, labels, units):
     """Returns a list of `Candidate`, the rule's first.
 
     Args:
@@ -82,12 +88,14 @@ def candidates(rule, image_size, teacher, student, labels):
         teacher: The teacher.
         student: The student.
         labels: Whether all samples have labels.
+        units: The number of the student's outputs.
     """
     first = Candidate(
         "rule",
         rule.temperature,
         rule.alpha,
         rule.learning_rate,
+        activation="sigmoid" if units == 1 else "softmax",
         why="the rule of kd.recipes.settings",
     )
     tried = [first]

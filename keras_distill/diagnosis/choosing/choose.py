@@ -92,7 +92,7 @@ def choose(
         TypeError: If a network is not a `keras.Model`.
         ValueError: If there are no samples, arrays differ in length, there
             are neither labels nor validation data, or a network is not a
-            classifier with one output.
+            classifier with one output of logits.
 
     Example:
 
@@ -142,24 +142,34 @@ def choose(
         student=student,
     )
     of_student = Classifier(student, _same, x[:2], "student", "choose")
+    of_teacher = Classifier(teacher, _same, x[:2], "teacher", "choose")
+    for network in of_student, of_teacher:
+        if network.head != "logits":
+            raise ValueError(
+                f"choose is for networks that return logits. Received: "
+                f"'{network.model.name}', which ends in a {network.head}. Give "
+                "its last layer activation=None."
+            )
     if y is not None:
         task_loss = task_loss or of_student.task_loss(y[:2])
     order = fair_order(len(x) if y is None else y, extra, seed)
     everything = x if unlabelled is None else np.concatenate([x, unlabelled])
     labels = None if extra or y is None else y[order]
+    trainable = len(order)
     if validation_data is None:
         held_out = order[order < len(x)]
         held_out = held_out[-min(HELD_OUT, int(PART_HELD_OUT * len(x)) + 1) :]
         validation = x[held_out], y[held_out]
         # Races train on the beginning of the order, the held-out end last.
         first = order[~np.isin(order, held_out)]
-        order = np.concatenate([first, held_out])
+        order, trainable = np.concatenate([first, held_out]), len(first)
         labels = None if labels is None else y[order]
     races = Races(
         student=student,
         teacher=teacher,
         x=everything[order],
         y=labels,
+        trainable=trainable,
         validation=validation,
         batch_size=batch_size,
         task_loss=task_loss if labels is not None else None,
@@ -168,7 +178,12 @@ def choose(
     )
     image_size = x.shape[1:3] if x.ndim == 4 else None
     tried = candidates(
-        rule, image_size, teacher, student, labels=labels is not None
+        rule,
+        image_size,
+        teacher,
+        student,
+        labels=labels is not None,
+        units=of_student.units,
     )
     chosen, table = _race(races, tried, steps, share, verbose)
     per_epoch = steps_per_epoch(races.samples, batch_size)

@@ -12,7 +12,6 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_distill import losses
 from keras_distill.datasets import batches
 from keras_distill.datasets import steps_per_epoch
 from keras_distill.diagnosis.short_training import stand_in
@@ -33,6 +32,8 @@ class Races:
         teacher: The teacher.
         x: The samples, in an order whose every beginning is a fair part.
         y: The labels, or `None` if not all samples have one.
+        trainable: How many samples races may train on, from the first on;
+            those after them judge.
         validation: `(x, y)` to judge by.
         batch_size: The number of samples in a batch.
         task_loss: The loss on the labels.
@@ -48,6 +49,7 @@ class Races:
         teacher,
         x,
         y,
+        trainable,
         validation,
         batch_size,
         task_loss,
@@ -57,6 +59,7 @@ class Races:
         self.student = student
         self.teacher = teacher
         self.x, self.y = x, y
+        self.trainable = trainable
         self.validation = validation
         self.batch_size = batch_size
         self.task_loss = task_loss
@@ -84,7 +87,7 @@ class Races:
         """
         part = min(1.0, steps / whole)
         samples = max(self.batch_size, math.ceil(self.samples * part))
-        samples = min(samples, self.samples)
+        samples = min(samples, self.trainable)
         with stand_in(self.student, self.x[:1]) as copy:
             distiller = self.distiller(candidate, copy, steps)
             per_epoch = steps_per_epoch(samples, self.batch_size)
@@ -105,14 +108,13 @@ class Races:
     def distiller(self, candidate, student, steps):
         """Returns a compiled `kd.Distiller` without a teacher in it."""
         arguments = candidate.distiller_arguments()
-        arguments["distillation_losses"] = (
-            arguments["distillation_losses"] or losses.SoftTargets()
-        )
+        if not arguments["distillation_losses"]:
+            arguments["distillation_losses"] = candidate.soft_targets()
         distiller = Distiller(student=student, **arguments)
         distiller.compile(
             cosine_adam(candidate.learning_rate, steps),
             self.task_loss,
-            metrics=[_accuracy(student)],
+            metrics=[_accuracy(candidate)],
         )
         return distiller
 
@@ -130,9 +132,9 @@ class Races:
         return cache.join(stream, samples=range(samples))
 
 
-def _accuracy(student):
+def _accuracy(candidate):
     """A metric by the name of "accuracy": one logit decides at 0."""
-    if student.output_shape[-1] == 1:
+    if candidate.activation == "sigmoid":
         return keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)
     return "accuracy"
 

@@ -1,12 +1,19 @@
+import sys
+
 import keras
 import numpy as np
 import pytest
+from networks import Subclassed
 from networks import convnet
 from networks import data
 
 import keras_distill as kd
+from keras_distill.datasets import batches
 from keras_distill.diagnosis.choosing import halving
+from keras_distill.diagnosis.choosing import races
 from keras_distill.diagnosis.choosing.races import fair_order
+
+choose_module = sys.modules["keras_distill.diagnosis.choosing.choose"]
 
 
 def test_every_beginning_of_the_order_is_a_fair_part():
@@ -75,6 +82,61 @@ def test_races_find_the_setting_that_wins(monkeypatch):
     history = choice.distiller.fit(**choice.fit_arguments(), verbose=0).history
     assert history["student_loss"][-1] < history["student_loss"][0]
     assert "alone" in str(choice)
+
+
+@pytest.mark.slow
+def test_races_do_not_train_on_what_judges_them(monkeypatch):
+    monkeypatch.setattr(halving, "LEAST_STEPS", 4)
+    trained, judging = [], []
+
+    def noted(x, *others, **arguments):
+        trained.append(x)
+        return batches(x, *others, **arguments)
+
+    class Noting(races.Races):
+        def __init__(self, **arguments):
+            judging.append(arguments["validation"][0])
+            super().__init__(**arguments)
+
+    monkeypatch.setattr(races, "batches", noted)
+    monkeypatch.setattr(choose_module, "Races", Noting)
+    x, y = data(24)
+    # One race as long as the whole training, and batches of nearly all.
+    kd.choose(**arguments(x=x, y=y, batch_size=22, steps=4, share=2.0))
+    *in_races, in_the_end = trained
+    assert [len(x) for x in in_races] == [19, 19] and len(in_the_end) == 24
+    both = np.concatenate([in_races[0], *judging]).reshape(24, -1)
+    assert len(np.unique(both, axis=0)) == 24
+
+
+@pytest.mark.parametrize("units, head", [(1, "sigmoid"), (4, "softmax")])
+def test_networks_that_return_probabilities(units, head):
+    given = arguments(teacher=convnet(classes=units, head=head), steps=10)
+    with pytest.raises(ValueError, match=f"ends in a {head}.*activation=None"):
+        kd.choose(**given)
+
+
+@pytest.mark.slow
+def test_a_student_that_hides_its_layers():
+    x, y = data(16)
+    student = Subclassed()
+    student(x)
+    choice = kd.choose(**arguments(student=student, x=x, y=y, steps=2))
+    choice.distiller.fit(**choice.fit_arguments(), verbose=0)
+
+
+@pytest.mark.slow
+def test_networks_of_one_unit(monkeypatch):
+    monkeypatch.setattr(halving, "LEAST_STEPS", 10)
+    x, y = data(64, classes=2)
+    student, teacher = (convnet(width, classes=1) for width in (4, 8))
+    given = arguments(x=x, y=y, steps=20, share=5.0)
+    given |= {"student": student, "teacher": teacher}
+    choice = kd.choose(**given)
+    assert sum(row["steps"] is not None for row in choice.table) == 5
+    history = choice.distiller.fit(**choice.fit_arguments(), verbose=0).history
+    assert history["student_loss"][-1] < history["student_loss"][0]
+    assert history["accuracy"][-1] >= 0.5
 
 
 @pytest.mark.slow
