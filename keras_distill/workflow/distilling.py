@@ -12,11 +12,11 @@ import keras
 
 from keras_distill._arguments import as_path
 from keras_distill._arguments import checked_boolean
-from keras_distill._arguments import checked_mapping
 from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill._keras.fingerprint import fingerprint
+from keras_distill.models.mobile_within import checked_budget
 from keras_distill.teachers.applications import application_names
 from keras_distill.teachers.sources.function import PythonFunction
 from keras_distill.workflow import choosing
@@ -51,7 +51,6 @@ _FUNCTIONS = {
     "report": shipping.report,
 }
 SKIPPABLE = tuple(step for step in STEPS if step not in NEEDED)
-_BUDGET = ("kib", "ms", "macs")
 
 
 def distill(
@@ -282,16 +281,12 @@ def _checked_student(student):
 def _checked_budget(budget, student):
     if budget is None:
         return None
-    checked_mapping("budget", budget, hint="such as {'kib': 100, 'ms': 2.0}")
-    for name, value in budget.items():
-        one_of("budget's key", name, _BUDGET)
-        checked_number(f"budget['{name}']", value)
-    if not budget or student != "auto":
+    budget = checked_budget(budget)
+    if student != "auto":
         raise ValueError(
-            "budget must have one of 'kib', 'ms' and 'macs', and needs "
-            f"student='auto'. Received: budget={budget!r}, student={student!r}"
+            f"budget needs student='auto'. Received: student={student!r}"
         )
-    return dict(budget)
+    return budget
 
 
 def _checked_skip(skip):

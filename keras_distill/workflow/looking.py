@@ -138,7 +138,7 @@ def _class_names(run):
         )
     if data.class_names is not None:
         return list(data.class_names)
-    number = int(classes.max()) + 1
+    number = max(int(classes.max()) + 1, data.classes or 0)
     known = run.settings.fixed.get("class_names")
     if known is not None and len(known) >= number:
         return list(known)

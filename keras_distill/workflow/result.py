@@ -64,7 +64,7 @@ def _lines(run, verified, measured):
     folder, which = run.folder, shipping.shipped(run)[0]
     what = "the student distilled from the teacher"
     if which == "alone":
-        what = "the student trained alone (so it was better)"
+        what = "the student alone (it was better so)"
     if measured is not None:
         right = measured["accuracy"][which]
         if verified is not None:

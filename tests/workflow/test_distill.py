@@ -168,7 +168,7 @@ def test_what_does_not_pay_ships_alone(arguments):
     settings = SETTINGS | {"temperature": None, "alpha": 0.0}
     result = kd.distill(**arguments | {"settings": settings})
     assert result.shipped == "alone"
-    assert "trained alone" in result.lines[0] and "races" in result.lines[3]
+    assert "the student alone" in result.lines[0] and "races" in result.lines[3]
     trained = kd.distill(
         **arguments
         | {"settings": arguments["output"] / "settings.yaml"}
@@ -184,7 +184,10 @@ def test_arguments_are_checked_first(arguments, tmp_path):
         ({"student": "no_such.keras"}, "student must be 'auto'"),
         ({"skip": ["train"]}, "skip must be one of"),
         ({"budget": {"kib": 3}}, "needs student='auto'"),
-        ({"budget": {"mb": 3}, "student": "auto"}, "budget's key"),
+        (
+            {"budget": {"mb": 3}, "student": "auto"},
+            'any of "kib", "ms" and "macs"',
+        ),
         ({"time_limit": -1}, "time_limit"),
         ({"until": "the end"}, "until"),
         ({"teacher": functools.partial(np.mean, axis=(1, 2))}, "version"),
