@@ -1,4 +1,4 @@
-"""Temperature and alpha by a rule: how often each image is seen, for how long.
+"""Settings by a rule: how often each image is seen, for how long.
 
 The rule is read off `examples/studies/defaults.py`; docs/settings.md holds its
 table and says why a high temperature wins where it does.
@@ -15,12 +15,17 @@ from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_model
 from keras_distill._keras.layers import has_normalization
+from keras_distill.views import FunctionMatching
 
 # Adam with half a cosine; students of 2 000 to 200 000 parameters.
 LEARNING_RATE = 3e-3
 # From so many passes and steps on, the higher temperature.
 _PASSES, _STEPS = 30, 600
 _LOW, _HIGH = 1.0, 4.0
+# From so many passes on, crops of this share of the image, at least: all that
+# is to be seen stays.
+_PASSES_FOR_CROPS = 300
+CROP_AREA = (0.7, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Settings:
         temperature: That of `kd.losses.SoftTargets`.
         alpha: Argument of `kd.Distiller`.
         learning_rate: Largest learning rate of Adam.
+        crop_area: Smallest and largest share of an image that a random crop
+            keeps; `None`: images as they are.
         passes: How often each image is seen.
         why: The reason for each of them, by name.
     """
@@ -38,17 +45,29 @@ class Settings:
     temperature: float
     alpha: float
     learning_rate: float
+    crop_area: tuple[float, float] | None
     passes: float
     why: dict[str, str]
 
-    def distiller_arguments(self) -> dict[str, Any]:
-        """Arguments for `kd.Distiller(student=..., teacher=..., **dict)`."""
-        return {
+    def distiller_arguments(
+        self, image_size: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """Arguments for `kd.Distiller(student=..., teacher=..., **dict)`.
+
+        Args:
+            image_size: `(height, width)` of the samples, if they are images:
+                the crops of `crop_area` are then among the arguments, as
+                `views`. Defaults to `None`.
+        """
+        arguments = {
             "distillation_losses": losses.SoftTargets(
                 temperature=self.temperature
             ),
             "alpha": self.alpha,
         }
+        if image_size is not None and self.crop_area is not None:
+            arguments["views"] = crops(image_size, self.crop_area)
+        return arguments
 
     def optimizer(self, steps: int) -> keras.optimizers.Adam:
         """A new Adam, whose rate goes down to 0 as half a cosine.
@@ -57,6 +76,13 @@ class Settings:
             steps: The length of the training in steps.
         """
         return cosine_adam(self.learning_rate, checked_integer("steps", steps))
+
+
+def crops(image_size, crop_area):
+    """Returns views that crop, and leave the images alone otherwise."""
+    return FunctionMatching(
+        image_size, crop_area=crop_area, mixup=False, flip=False
+    )
 
 
 def cosine_adam(learning_rate, steps):
@@ -75,7 +101,7 @@ def settings(
     random_views: bool = False,
     student: keras.Model | None = None,
 ) -> Settings:
-    """Chooses temperature and alpha by a rule, without training anything.
+    """Chooses temperature, alpha and crops by a rule, and trains nothing.
 
     The temperature depends on how often each image is seen,
 
@@ -92,8 +118,9 @@ def settings(
 
     Alpha is 0.5. It is 1 with unlabelled images, since the teacher labels all
     of them, and with random crops at temperature 1, since the label may not be
-    right for what is left of the image. `kd.choose` begins with this rule, and
-    measures.
+    right for what is left of the image. From 300 passes on, images are seen in
+    random crops of 70 to 100 %: so often, no student needs to see the same
+    pixels. `kd.choose` begins with this rule, and measures.
 
     Args:
         samples: The number of labelled training images, or of all if none has
@@ -102,7 +129,7 @@ def settings(
         batch_size: The number of samples in a batch.
         unlabelled: The number of further images without labels. Defaults to 0.
         labels: Whether the `samples` have labels. Defaults to `True`.
-        random_views: Whether both networks see random crops, as of
+        random_views: Whether both networks see random crops of yours, as of
             `kd.views.FunctionMatching`. Defaults to `False`.
         student: The student, to see whether it has normalization layers.
             Defaults to `None`: it has.
@@ -116,8 +143,8 @@ def settings(
     Example:
 
     >>> chosen = settings(samples=2000, steps=4000, batch_size=128)
-    >>> chosen.temperature, chosen.alpha
-    (4.0, 0.5)
+    >>> chosen.temperature, chosen.alpha, chosen.crop_area
+    (4.0, 0.5, None)
 
     Reference:
         Measured by `python examples/studies/defaults.py`.
@@ -144,15 +171,21 @@ def settings(
         alpha, why_alpha = 1.0, "the teacher labels what has no label"
     elif random_views and temperature == _LOW:
         alpha, why_alpha = 1.0, "the teacher labels what is in the crop"
+    cropped = passes >= _PASSES_FOR_CROPS and temperature > _LOW
+    why_crops = why_temperature if cropped else "images as they are"
+    if random_views:
+        cropped, why_crops = False, "views of yours"
     return Settings(
         temperature=temperature,
         alpha=alpha,
         learning_rate=LEARNING_RATE,
+        crop_area=CROP_AREA if cropped else None,
         passes=passes,
         why={
             "temperature": why_temperature,
             "alpha": why_alpha,
             "learning_rate": "Adam with half a cosine, for small students",
+            "crop_area": why_crops,
         },
     )
 

@@ -1,6 +1,6 @@
 """The step that chooses how to teach, and what follows from its settings."""
 
-from keras_distill import recipes
+from keras_distill.recipes import rule
 
 # What the races choose. Who fixes one of them fixes how to teach.
 CHOSEN = ("temperature", "alpha", "learning_rate", "crop_area", "attention")
@@ -31,7 +31,7 @@ def choose(run, bar):
             settings.settle(name, **choice.settings[name])
         text = str(choice)
     else:
-        rule = recipes.settings(
+        ruled = rule.settings(
             samples=len(data.train[0]),
             steps=settings["steps"],
             batch_size=settings["batch_size"],
@@ -40,10 +40,9 @@ def choose(run, bar):
             random_views=settings.fixed.get("crop_area") is not None,
             student=run.student(),
         )
-        for name in CHOSEN[:3]:
-            why = rule.why.get(name, "the rule of kd.recipes.settings")
-            settings.settle(name, getattr(rule, name), f"the rule: {why}")
-        settings.settle("crop_area", None, "the rule: images as they are")
+        for name in CHOSEN[:4]:
+            why = f"the rule: {ruled.why[name]}"
+            settings.settle(name, getattr(ruled, name), why)
         settings.settle("attention", False, "the rule: outputs alone")
     _check(settings, labels, data.unlabelled is None)
     bar.note(_words(settings))
@@ -77,14 +76,8 @@ def candidate(run, student):
     settings = run.settings
     views = taps = None
     if settings["crop_area"] is not None:
-        from keras_distill.views import FunctionMatching
-
-        views = FunctionMatching(
-            tuple(run.data.train[0].shape[1:3]),
-            crop_area=settings["crop_area"],
-            mixup=False,
-            flip=False,
-        )
+        size = tuple(run.data.train[0].shape[1:3])
+        views = rule.crops(size, settings["crop_area"])
     if settings["attention"]:
         taps = candidates.last_pair(run.teacher, student)
         if taps is None:

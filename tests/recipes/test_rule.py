@@ -52,6 +52,26 @@ def test_labels_of_crops_count_at_the_high_temperature_only():
     assert (many.temperature, many.alpha) == (4.0, 0.5)
 
 
+@pytest.mark.parametrize(
+    "samples, options, crop_area",
+    [
+        (1000, {}, (0.7, 1.0)),
+        (1100, {}, None),
+        (1000, {"random_views": True}, None),
+    ],
+)
+def test_images_that_are_seen_very_often_are_cropped(
+    samples, options, crop_area
+):
+    chosen = kd.recipes.settings(
+        samples=samples, steps=2400, batch_size=128, **options
+    )
+    assert chosen.crop_area == crop_area
+    arguments = chosen.distiller_arguments(image_size=(8, 8))
+    assert ("views" in arguments) == (crop_area is not None)
+    assert "views" not in chosen.distiller_arguments()
+
+
 def test_what_the_distiller_takes():
     chosen = kd.recipes.settings(samples=500, steps=2400, batch_size=128)
     arguments = chosen.distiller_arguments()

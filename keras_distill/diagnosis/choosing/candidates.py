@@ -3,13 +3,12 @@
 import dataclasses
 
 from keras_distill import losses
+from keras_distill.recipes.rule import CROP_AREA
+from keras_distill.recipes.rule import crops
 from keras_distill.taps.suggestion import Suggestion
 from keras_distill.taps.suggestion import suggest
-from keras_distill.views import FunctionMatching
 from keras_distill.views import Views
 
-# Crops of at least this share of the image keep what is to be seen.
-CROP_AREA = (0.7, 1.0)
 # Below, a student does not see its images often enough to need other ones.
 PASSES_FOR_CROPS = 100
 # RepDistiller's weight, for the form of the published code.
@@ -90,33 +89,44 @@ def candidates(rule, image_size, teacher, student, labels, units):
         labels: Whether all samples have labels.
         units: The number of the student's outputs.
     """
+    seen = f"images are seen {rule.passes:.0f} times"
+    views = None
+    if image_size is not None and rule.passes >= PASSES_FOR_CROPS:
+        views = crops(image_size, CROP_AREA)
+    by_rule = rule.crop_area is not None
     first = Candidate(
         "rule",
         rule.temperature,
         rule.alpha,
         rule.learning_rate,
+        views=views if by_rule else None,
         activation="sigmoid" if units == 1 else "softmax",
         why="the rule of kd.recipes.settings",
     )
     tried = [first]
-    if image_size is not None and rule.passes >= PASSES_FOR_CROPS:
-        views = FunctionMatching(
-            image_size, crop_area=CROP_AREA, mixup=False, flip=False
+    if views is not None and by_rule:
+        why = "images as they are"
+        tried.append(
+            dataclasses.replace(first, name="plain", views=None, why=why)
         )
+    elif views is not None:
         tried.append(
             dataclasses.replace(
                 first,
                 name="crops",
                 alpha=1.0 if first.temperature == 1 else first.alpha,
                 views=views,
-                why=f"images are seen {rule.passes:.0f} times",
+                why=seen,
             )
         )
+    other = 1.0 if rule.temperature > 1 else 4.0
+    labels_are_right = first.views is None or other > 1
     tried.append(
         dataclasses.replace(
             first,
             name="temperature",
-            temperature=1.0 if rule.temperature > 1 else 4.0,
+            temperature=other,
+            alpha=first.alpha if labels_are_right else 1.0,
             why="the other temperature of the rule",
         )
     )
@@ -127,6 +137,7 @@ def candidates(rule, image_size, teacher, student, labels, units):
                 name="alone",
                 temperature=None,
                 alpha=0.0,
+                views=None,
                 why="what the student reaches without a teacher",
             )
         )

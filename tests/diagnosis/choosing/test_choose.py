@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 
 import keras
@@ -137,6 +138,25 @@ def test_networks_of_one_unit(monkeypatch):
     history = choice.distiller.fit(**choice.fit_arguments(), verbose=0).history
     assert history["student_loss"][-1] < history["student_loss"][0]
     assert history["accuracy"][-1] >= 0.5
+
+
+@pytest.mark.parametrize("crop_area", [None, (0.7, 1.0)])
+def test_with_crops_by_rule_the_image_as_it_is_races(crop_area):
+    from keras_distill.diagnosis.choosing.candidates import candidates
+
+    rule = kd.recipes.settings(samples=500, steps=600, batch_size=128)
+    rule = dataclasses.replace(rule, temperature=4.0, crop_area=crop_area)
+    tried = candidates(rule, (8, 8), convnet(8), convnet(), True, 4)
+    cropped = {c.name for c in tried if c.views is not None}
+    by_name = {c.name: c for c in tried}
+    if crop_area is None:
+        assert [c.name for c in tried[:2]] == ["rule", "crops"]
+        assert cropped == {"crops"}
+    else:
+        assert [c.name for c in tried[:2]] == ["rule", "plain"]
+        assert cropped == set(by_name) - {"plain", "alone"}
+        assert by_name["temperature"].alpha == 1.0
+        assert by_name["rate"].alpha == 0.5
 
 
 @pytest.mark.slow
