@@ -36,6 +36,12 @@ SETTINGS = [
     Setting("digits", "tiny", 700, 6000),
     Setting("fashion", "wide", 1000, 3000),
     Setting("fashion", "small", 1000, 6000, unlabelled=True),
+    # Too short for a race: the rule decides.
+    Setting("fashion", "small", 500, 3600),
+    Setting("fashion", "wide", 1200, 3600),
+    Setting("fashion", "tiny", 1500, 3600),
+    Setting("glyphs", "wide", 1200, 3600),
+    Setting("digits", "tiny", 400, 3600),
 ]
 FIXED = {
     "T 1, 0.5": Configuration(1.0, 0.5),
