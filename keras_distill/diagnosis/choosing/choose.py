@@ -49,14 +49,15 @@ def choose(
     """Chooses the settings of a distillation by short races.
 
     It begins with the rule of `kd.recipes.settings`. Copies of the student
-    then race with that and other settings: crops, the rule's other
-    temperature, no teacher, a larger learning rate, attention maps beside the
-    outputs. A race trains on fewer samples for fewer steps, so that each
-    sample is seen as often as in the whole training and the learning rate goes
-    down to 0 (a long training that is stopped early ranks settings wrongly:
-    high temperatures win late). The better half of the candidates races again,
-    twice as long. All races together take `share` of the steps. A race has at
-    least 600 steps, and if the share does not allow two, the rule decides.
+    then race with that and other settings: crops (or none, if the rule
+    crops), the rule's other temperature, no teacher, a larger learning rate,
+    attention maps beside the outputs. A race trains on fewer samples for
+    fewer steps, so that each sample is seen as often as in the whole training
+    and the learning rate goes down to 0 (a long training that is stopped early
+    ranks settings wrongly: high temperatures win late). The better half of the
+    candidates races again, twice as long. All races together take `share` of
+    the steps. A race has at least 600 steps, and if the share does not allow
+    two, the rule decides.
 
     Neither network is changed. The teacher runs once on all samples
     (`kd.TeacherCache`).
