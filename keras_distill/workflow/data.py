@@ -158,22 +158,22 @@ def checksum(source):
     """What tells one data set from another: a path, or the bytes."""
     if source is None or is_path(source):
         return None if source is None else os.fspath(source)
-    sums = [
-        zlib.crc32(np.ascontiguousarray(array))
-        for array in (source.x, source.y)
-        if array is not None
-    ]
+    sums = _sums((source.x, source.y))
     return f"{source.x.dtype}{list(source.x.shape)} CRC-32 {sums}"
 
 
-def checksum_of(data):
-    """What tells the images of a run, a `Data`, from others."""
-    sums = [
+def checksum_of_parts(data):
+    """What tells the parts of a `Data`, as they were read, from others."""
+    parts = data.train, data.validation, data.test, data.unlabelled
+    return f"CRC-32 {_sums(parts)}"
+
+
+def _sums(arrays):
+    return [
         zlib.crc32(np.ascontiguousarray(array))
-        for array in keras.tree.flatten(tuple(data[:4]))
+        for array in keras.tree.flatten(arrays)
         if array is not None
     ]
-    return f"CRC-32 {sums}"
 
 
 def divided(labelled, validation, unlabelled, seed):

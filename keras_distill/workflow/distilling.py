@@ -173,9 +173,10 @@ def distill(
     checked_boolean("overwrite", overwrite)
     checked_boolean("verbose", verbose)
     fixed, _ = read(settings)
-    _check_inputs_stay(arguments, as_path("output", output))
+    output = as_path("output", output)
+    _check_inputs_stay(arguments, output)
     folder = RunFolder(
-        as_path("output", output),
+        output,
         _told_apart(arguments, fixed),
         resume=resume,
         overwrite=overwrite,
@@ -298,7 +299,7 @@ def _checked_skip(skip):
 
 def _check_inputs_stay(arguments, output):
     """Raises if the run would write over what it reads."""
-    output = pathlib.Path(output).resolve()
+    output = output.resolve()
     for name, value in arguments._asdict().items():
         if not images.is_path(value):
             continue

@@ -28,12 +28,7 @@ PART = 0.2
 _ROOM_KIB, _PART_OF_MS = 1.5, 0.85
 _SMALLEST_FIRST = ("int8", "int16x8", "dynamic", "float16", "float32")
 # What export, verification and report take, in seconds.
-SHIPPING = 60
-# At most so often the teacher sees all images if settings race: as they are,
-# eight times cropped, and once for its attention maps.
-TEACHER_PASSES = 10
-# What diagnose tries before its own training.
-DIAGNOSIS_STEPS = 203
+SECONDS_TO_SHIP = 60
 
 
 def look(run, bar):
@@ -105,13 +100,13 @@ def look(run, bar):
     return {
         "teacher": taken,
         "classes": [str(name) for name in names],
-        "images": images.checksum_of(data),
+        "images": images.checksum_of_parts(data),
     }
 
 
 def check_same_images(run):
     """Raises if a run that goes on has other images than it began with."""
-    if images.checksum_of(run.data) != run.folder.done("look")["images"]:
+    if images.checksum_of_parts(run.data) != run.folder.done("look")["images"]:
         raise ValueError(
             f"output='{run.folder.path}' holds a run on other images: files "
             "came, went or changed since, and some that it has trained on "
@@ -277,11 +272,11 @@ def _plan(run, per_step, per_image):
     per_step *= STEP_FACTOR
     shares = _shares(run)
     if limit is not None and "steps" not in settings.fixed:
-        passes = TEACHER_PASSES if "choose" in shares else 1
-        teacher = passes * per_image * samples
+        seen = wanted * settings["batch_size"] / samples
+        teacher = _teacher_passes(seen) * per_image * samples
         left = limit - run.seconds() - teacher
-        left -= 0 if run.skips("export") else SHIPPING
-        left -= DIAGNOSIS_STEPS * per_step if "diagnose" in shares else 0
+        left -= 0 if run.skips("export") else SECONDS_TO_SHIP
+        left -= _trial_steps() * per_step if "diagnose" in shares else 0
         possible = int(left / (per_step * sum(shares.values())))
         if possible < per_epoch:
             least = limit - left + per_epoch * per_step * sum(shares.values())
@@ -301,6 +296,28 @@ def _plan(run, per_step, per_image):
         **{name: share * steps * per_step for name, share in shares.items()},
         "cache": per_image * samples,
     }
+
+
+def _teacher_passes(seen):
+    """How often the teacher runs on all images, at most.
+
+    Once as they are and once for its attention maps; and on crops, where each
+    image is seen often enough.
+
+    Args:
+        seen: How often the student sees each image.
+    """
+    from keras_distill.diagnosis.choosing.candidates import PASSES_FOR_CROPS
+    from keras_distill.diagnosis.choosing.races import CACHED_PASSES
+
+    return 2 + (CACHED_PASSES if seen >= PASSES_FOR_CROPS else 0)
+
+
+def _trial_steps():
+    """What diagnose tries before its own training."""
+    from keras_distill.diagnosis import short_training
+
+    return short_training.TRIAL_STEPS * len(short_training.LEARNING_RATES)
 
 
 def _shares(run):

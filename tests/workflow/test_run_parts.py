@@ -182,6 +182,8 @@ def test_a_time_limit_shorter_than_one_epoch(tmp_path):
     run = fake_run(tmp_path / "long", time_limit=1000.0)
     looking._plan(run, per_step=0.1, per_image=0.1)
     assert 5 < run.settings["steps"] < looking.STEPS
+    assert looking._teacher_passes(seen=300) == 10
+    assert looking._teacher_passes(seen=20) == 2  # many images: no crops
 
 
 def test_a_budget_is_met_by_the_family(tmp_path, monkeypatch):

@@ -89,50 +89,37 @@ def candidates(rule, image_size, teacher, student, labels, units):
         labels: Whether all samples have labels.
         units: The number of the student's outputs.
     """
-    seen = f"images are seen {rule.passes:.0f} times"
-    views = None
+    cropped = None
     if image_size is not None and rule.passes >= PASSES_FOR_CROPS:
-        views = crops(image_size, CROP_AREA)
-    by_rule = rule.crop_area is not None
+        cropped = crops(image_size, CROP_AREA)
     first = Candidate(
         "rule",
         rule.temperature,
         rule.alpha,
         rule.learning_rate,
-        views=views if by_rule else None,
+        views=None if rule.crop_area is None else cropped,
         activation="sigmoid" if units == 1 else "softmax",
         why="the rule of kd.recipes.settings",
     )
     tried = [first]
-    if views is not None and by_rule:
-        why = "images as they are"
+    if first.views is not None:
         tried.append(
-            dataclasses.replace(first, name="plain", views=None, why=why)
+            _with(first, name="plain", views=None, why="images as they are")
         )
-    elif views is not None:
-        tried.append(
-            dataclasses.replace(
-                first,
-                name="crops",
-                alpha=1.0 if first.temperature == 1 else first.alpha,
-                views=views,
-                why=seen,
-            )
-        )
-    other = 1.0 if rule.temperature > 1 else 4.0
-    labels_are_right = first.views is None or other > 1
+    elif cropped is not None:
+        why = f"images are seen {rule.passes:.0f} times"
+        tried.append(_with(first, name="crops", views=cropped, why=why))
     tried.append(
-        dataclasses.replace(
+        _with(
             first,
             name="temperature",
-            temperature=other,
-            alpha=first.alpha if labels_are_right else 1.0,
+            temperature=1.0 if rule.temperature > 1 else 4.0,
             why="the other temperature of the rule",
         )
     )
     if labels:
         tried.append(
-            dataclasses.replace(
+            _with(
                 first,
                 name="alone",
                 temperature=None,
@@ -142,7 +129,7 @@ def candidates(rule, image_size, teacher, student, labels, units):
             )
         )
     tried.append(
-        dataclasses.replace(
+        _with(
             first,
             name="rate",
             learning_rate=3 * first.learning_rate,
@@ -152,7 +139,7 @@ def candidates(rule, image_size, teacher, student, labels, units):
     taps = last_pair(teacher, student)
     if taps is not None:
         tried.append(
-            dataclasses.replace(
+            _with(
                 first,
                 name="attention",
                 taps=taps,
@@ -160,6 +147,15 @@ def candidates(rule, image_size, teacher, student, labels, units):
             )
         )
     return tried
+
+
+def _with(candidate, **changes):
+    """A candidate with changes, and the alpha that goes with them."""
+    changed = dataclasses.replace(candidate, **changes)
+    if changed.views is not None and changed.temperature == 1:
+        # A label may not be right for what is left of the image.
+        changed = dataclasses.replace(changed, alpha=1.0)
+    return changed
 
 
 def last_pair(teacher, student):
