@@ -172,30 +172,25 @@ def number(values):
 
 def draw(path, results):
     """Saves both numbers of every student as a picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for index, (name, seeds) in enumerate(results.items()):
-        x, y = ([s[key] for s in seeds] for key in ("perplexity", "teacher"))
-        own = name.endswith("its own text")
-        axis.scatter(
-            x,
-            y,
-            color=f"C{index}",
-            marker="o" if own else "x",
-            label=name,
+    with reporting.picture(path, figsize=(7, 4.5)) as axis:
+        for index, (name, seeds) in enumerate(results.items()):
+            x, y = (
+                [s[key] for s in seeds] for key in ("perplexity", "teacher")
+            )
+            own = name.endswith("its own text")
+            axis.scatter(
+                x,
+                y,
+                color=f"C{index}",
+                marker="o" if own else "x",
+                label=name,
+            )
+        axis.set(
+            xlabel="perplexity per character, held-out text (less is better)",
+            ylabel="teacher's log-probability of what it writes",
         )
-    axis.set(
-        xlabel="perplexity of held-out text, per character (less is better)",
-        ylabel="teacher's log-probability of what it writes",
-    )
-    axis.legend(frameon=False, fontsize=8)
-    axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+        axis.legend(frameon=False, fontsize=8)
+        axis.grid(alpha=0.3)
 
 
 def main():

@@ -182,30 +182,24 @@ def taught(way, batches, settings, seed, batch_seed):
 
 def draw(path, x, y, networks):
     """Saves scenes, labels (void in white) and what networks decide."""
-    import matplotlib
+    from matplotlib import colormaps
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    colours = plt.get_cmap("tab10")(range(len(NAMES)))[:, :3]
+    colours = colormaps["tab10"](range(len(NAMES)))[:, :3]
     colours[0] = 0.15
     titles = ["image", "label", *networks]
-    figure, axes = plt.subplots(
-        len(x), len(titles), figsize=(1.6 * len(titles), 1.6 * len(x))
-    )
     decided = [n.predict(x, verbose=0).argmax(-1) for n in networks.values()]
-    for i, row in enumerate(axes):
-        label = np.where(y[i] == VOID, 0, y[i])
-        shown = np.where((y[i] == VOID)[..., None], 1.0, colours[label])
-        maps = [x[i], shown, *(colours[d[i]] for d in decided)]
-        for axis, title, picture in zip(row, titles, maps):
-            axis.imshow(picture, interpolation="nearest")
-            axis.set_axis_off()
-            if i == 0:
-                axis.set_title(title, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    shape = len(x), len(titles)
+    size = (1.6 * len(titles), 1.6 * len(x))
+    with reporting.picture(path, *shape, figsize=size) as axes:
+        for i, row in enumerate(axes):
+            label = np.where(y[i] == VOID, 0, y[i])
+            shown = np.where((y[i] == VOID)[..., None], 1.0, colours[label])
+            maps = [x[i], shown, *(colours[d[i]] for d in decided)]
+            for axis, title, picture in zip(row, titles, maps):
+                axis.imshow(picture, interpolation="nearest")
+                axis.set_axis_off()
+                if i == 0:
+                    axis.set_title(title, fontsize=9)
 
 
 def table(teacher, results, networks):

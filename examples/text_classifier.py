@@ -224,42 +224,34 @@ def table(teacher, results, networks):
 
 def draw(path, networks, x, y):
     """Saves which languages networks take for which."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(
-        1,
-        len(networks),
-        figsize=(4.5 * len(networks), 5.0),
-        sharey=True,
-        layout="constrained",
-    )
-    for axis, (name, network) in zip(axes, networks.items()):
-        chosen = network.predict(x, batch_size=500, verbose=0).argmax(-1)
-        counts = np.zeros((CLASSES, CLASSES))
-        np.add.at(counts, (y, chosen), 1)
-        shares = 100 * counts / counts.sum(axis=1, keepdims=True)
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-        for row, column in zip(*np.nonzero(shares >= 3)):
-            dark = "white" if shares[row, column] > 50 else "black"
-            axis.text(
-                column,
-                row,
-                f"{shares[row, column]:.0f}",
-                ha="center",
-                va="center",
-                fontsize=6,
-                color=dark,
+    size = (4.5 * len(networks), 5.0)
+    with reporting.picture(
+        path, 1, len(networks), figsize=size, sharey=True
+    ) as axes:
+        for axis, (name, network) in zip(axes, networks.items()):
+            chosen = network.predict(x, batch_size=500, verbose=0).argmax(-1)
+            counts = np.zeros((CLASSES, CLASSES))
+            np.add.at(counts, (y, chosen), 1)
+            shares = 100 * counts / counts.sum(axis=1, keepdims=True)
+            axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+            for row, column in zip(*np.nonzero(shares >= 3)):
+                dark = "white" if shares[row, column] > 50 else "black"
+                axis.text(
+                    column,
+                    row,
+                    f"{shares[row, column]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6,
+                    color=dark,
+                )
+            ticks = range(CLASSES)
+            axis.set_xticks(
+                ticks, manual_pages.LANGUAGES, fontsize=7, rotation=90
             )
-        ticks = range(CLASSES)
-        axis.set_xticks(ticks, manual_pages.LANGUAGES, fontsize=7, rotation=90)
-        axis.set_yticks(ticks, manual_pages.LANGUAGES, fontsize=7)
-        axis.set(title=name, xlabel="taken for, %")
-    axes[0].set_ylabel("language")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+            axis.set_yticks(ticks, manual_pages.LANGUAGES, fontsize=7)
+            axis.set(title=name, xlabel="taken for, %")
+        axes[0].set_ylabel("language")
 
 
 def exported(folder, kinds, student, experiment):

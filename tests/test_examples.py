@@ -266,7 +266,7 @@ def test_layer_alignment_quick():
 
 
 def test_alignments_of_unlike_depths(example):
-    alignment = example("papers/layer_alignment.py")
+    alignment = example("papers/layer_alignment_experiment.py")
     deeper = alignment.DEPTHS["deeper"]
     pairs = alignment.one_to_one(deeper)
     # The second convolution of each size, and the dense layers.
@@ -315,7 +315,7 @@ def test_cost_of_a_step_quick():
 
 
 def test_ratios_of_a_step(example):
-    benchmark = example("benchmarks/step.py")
+    benchmark = example("benchmarks/step_experiment.py")
     # Two rounds, by the clock and of processors.
     seconds = {
         benchmark.PLAIN: np.array([[2.0, 1.0], [3.0, 1.0]]),
@@ -359,14 +359,14 @@ def test_every_loss_has_a_cost(example):
 def test_peak_bytes_sees_what_is_held():
     """In a process with the settings under which the benchmark asks."""
     code = (
-        "import sys; sys.path.insert(0, 'examples/benchmarks')\n"
-        "import losses, tensorflow as tf\n"
+        "import sys; sys.path.insert(0, 'examples/_shared')\n"
+        "import measuring, tensorflow as tf\n"
         "x = tf.ones((1024, 1024))\n"
         "@tf.function(autograph=False)\n"
         "def two():\n"
         "    return tf.linalg.matmul(tf.sin(x), tf.cos(x))[0, 0]\n"
         "two()\n"
-        "print(losses.peak_bytes(two))"
+        "print(measuring.peak_bytes(two))"
     )
     benchmark = {"MALLOC_MMAP_THRESHOLD_": "4096", "TF_ENABLE_ONEDNN_OPTS": "0"}
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """What the examples share: intervals, tables and pictures."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -80,6 +81,29 @@ def comparison(networks, accuracies, agreements):
     return rows
 
 
+@contextlib.contextmanager
+def picture(path, *shape, **options):
+    """Gives axes as `pyplot.subplots(*shape, **options)`, and saves them."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(*shape, layout="constrained", **options)
+    yield axes
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def line(axes, x, seeds, colour, **options):
+    """Draws `seeds`, (seeds, points): their mean, and a band of their range."""
+    seeds = np.asarray(seeds)
+    axes.plot(x, seeds.mean(0), color=colour, **options)
+    axes.fill_between(
+        x, seeds.min(0), seeds.max(0), color=colour, alpha=0.15, linewidth=0
+    )
+
+
 def curves(path, histories, title):
     """Saves accuracy and loss terms by epoch as a picture.
 
@@ -89,38 +113,33 @@ def curves(path, histories, title):
             lines are means, bands the range over seeds.
         title: Title of the picture.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(
-        1, 2, figsize=(10, 4), layout="constrained"
-    )
-    for index, (run, seeds) in enumerate(histories.items()):
-        colour = f"C{index}"
-        values = 100 * np.array([h["val_accuracy"] for h in seeds])
-        epochs = np.arange(1, values.shape[1] + 1)
-        left.plot(epochs, values.mean(0), colour, label=run)
-        left.fill_between(
-            epochs, values.min(0), values.max(0), color=colour, alpha=0.15
+    with picture(path, 1, 2, figsize=(10, 4)) as (left, right):
+        for index, (run, seeds) in enumerate(histories.items()):
+            colour = f"C{index}"
+            values = 100 * np.array([h["val_accuracy"] for h in seeds])
+            epochs = np.arange(1, values.shape[1] + 1)
+            line(left, epochs, values, colour, label=run)
+            for name, style in (
+                ("loss", "-"),
+                ("soft_targets_loss", "--"),
+                ("student_loss", ":"),
+            ):
+                alike = (
+                    name != "loss" and seeds[0].get(name) == seeds[0]["loss"]
+                )
+                if name in seeds[0] and not alike:
+                    values = np.mean([h[name] for h in seeds], axis=0)
+                    label = f"{run}: {name.replace('_', ' ')}"
+                    right.plot(
+                        epochs, values, colour, linestyle=style, label=label
+                    )
+        left.set(xlabel="epoch", ylabel="test accuracy %", title=title)
+        right.set(
+            xlabel="epoch",
+            ylabel="training loss",
+            yscale="log",
+            title="objective",
         )
-        for name, style in (
-            ("loss", "-"),
-            ("soft_targets_loss", "--"),
-            ("student_loss", ":"),
-        ):
-            alike = name != "loss" and seeds[0].get(name) == seeds[0]["loss"]
-            if name in seeds[0] and not alike:
-                values = np.mean([h[name] for h in seeds], axis=0)
-                label = f"{run}: {name.replace('_', ' ')}"
-                right.plot(epochs, values, colour, linestyle=style, label=label)
-    left.set(xlabel="epoch", ylabel="test accuracy %", title=title)
-    right.set(
-        xlabel="epoch", ylabel="training loss", yscale="log", title="objective"
-    )
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+            axes.legend(frameon=False)

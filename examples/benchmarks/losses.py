@@ -28,16 +28,11 @@ process of its own, where freed memory goes back to the system at once
 """
 
 import argparse
-import collections
 import dataclasses
 import functools
 import json
-import os
 import pathlib
-import random
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import keras
@@ -48,12 +43,18 @@ import keras_distill as kd
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from _shared.reporting import table  # noqa: E402
+from _shared.measuring import CLASSES
+from _shared.measuring import THREADS
+from _shared.measuring import in_a_process
+from _shared.measuring import peak_bytes
+from _shared.measuring import quartiles
+from _shared.measuring import resnet
+from _shared.measuring import timed
+from _shared.measuring import use_threads
+from _shared.reporting import table
 
 layers, losses = keras.layers, kd.losses
 SAVED = pathlib.Path(__file__).parents[2] / "saved_models"
-THREADS = 2
-CLASSES = 100
 STAGES = ("stage1", "stage2", "stage3")
 BEFORE_RELU = ("add1", "add2", "add3")
 LAST, VECTOR, LOGITS = ("stage3",), ("pool",), ()
@@ -167,32 +168,6 @@ ROWS = [
     Row(losses.AttentionProbabilities, HEADS, "four blocks", tokens=True),
     Row(losses.AttentionRelation, HEADS[-1:], "one block", tokens=True),
 ]
-
-
-def resnet(width, blocks):
-    """A ResNet of `6 * blocks + 2` layers for 32x32 images, with its taps."""
-    inputs = keras.Input((32, 32, 3), name="image")
-    x = layers.Conv2D(width, 3, padding="same", use_bias=False)(inputs)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    for stage in (1, 2, 3):
-        channels = width * 2 ** (stage - 1)
-        for block in range(1, blocks + 1):
-            strides = 2 if block == 1 and stage > 1 else 1
-            # What follows the last block of a stage is tapped.
-            name = stage if block == blocks else f"{stage}_block{block}"
-            y = layers.Conv2D(
-                channels, 3, strides, padding="same", use_bias=False
-            )(x)
-            y = layers.ReLU()(layers.BatchNormalization()(y))
-            y = layers.Conv2D(channels, 3, padding="same", use_bias=False)(y)
-            y = layers.BatchNormalization(name=f"norm{name}")(y)
-            if x.shape[1:] != y.shape[1:]:
-                x = layers.Conv2D(channels, 1, strides, use_bias=False)(x)
-                x = layers.BatchNormalization()(x)
-            x = layers.Add(name=f"add{name}")([x, y])
-            x = layers.ReLU(name=f"stage{name}")(x)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, layers.Dense(CLASSES, name="logits")(x))
 
 
 def transformer(width, length):
@@ -309,76 +284,12 @@ def _shapes(taps):
     return keras.tree.map_structure(lambda x: tuple(x.shape), taps)
 
 
-def timed_call(function, at_least=0.02):
-    """Seconds of one call, by the clock and of all processors together.
-
-    Short functions are called until it is measurable.
-    """
-    calls, clock, processors = 0, time.perf_counter(), time.process_time()
-    while True:
-        function()
-        calls += 1
-        elapsed = time.perf_counter() - clock
-        if elapsed >= at_least:
-            used = time.process_time() - processors
-            return elapsed / calls, used / calls
-
-
-def timed(functions, rounds):
-    """Label -> `(rounds, 2)` seconds of one call, see `timed_call`."""
-    times = collections.defaultdict(list)
-    generator = random.Random(0)
-    for _ in range(rounds):
-        order = list(functions)
-        generator.shuffle(order)
-        for label in order:
-            times[label].append(timed_call(functions[label]))
-    return {label: np.array(times[label]) for label in functions}
-
-
-def resident(field):
-    """`"VmRSS"` (now) or `"VmHWM"` (the highest) of this process, in bytes."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return 1024 * int(status.split(f"{field}:")[1].split()[0])
-
-
-def peak_bytes(function, calls=5):
-    """How far the resident set rises while `function` runs: the median."""
-    rises = []
-    for _ in range(calls):
-        pathlib.Path("/proc/self/clear_refs").write_text("5")  # Resets VmHWM.
-        before = resident("VmRSS")
-        function()
-        rises.append(resident("VmHWM") - before)
-    return int(np.median(rises))
-
-
-def peaks_in_a_process(arguments):
-    """Label -> peak bytes; `None` where the system does not tell."""
-    # Every tensor of a page or more is mapped on its own, and unmapped again.
-    environment = {
-        **os.environ,
-        "MALLOC_MMAP_THRESHOLD_": "4096",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
-    }
-    done = subprocess.run(
-        [sys.executable, __file__, "--peaks-only", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        print(f"No peak memory: {done.stderr.strip().splitlines()[-1]}")
-        return collections.defaultdict(lambda: None)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def report_rows(times, peaks, plain_steps):
     """One dict per function, with numbers; the dearest first.
 
     Args:
         times: Label -> seconds, see `timed`.
-        peaks: Label -> peak bytes.
+        peaks: Label -> peak bytes, where the system tells.
         plain_steps: Label of a loss -> label of what it is compared with.
     """
     rows = []
@@ -391,14 +302,10 @@ def report_rows(times, peaks, plain_steps):
                 "processor_ms": 1e3 * float(np.median(values[:, 1])),
                 "per_cent_by_clock": quartiles(shares[:, 0]),
                 "per_cent": quartiles(shares[:, 1]),
-                "peak_bytes": peaks[label],
+                "peak_bytes": peaks.get(label),
             }
         )
     return sorted(rows, key=lambda row: -row["per_cent"][1])
-
-
-def quartiles(values):
-    return np.percentile(values, (25, 50, 75)).tolist()
 
 
 def printed(row):
@@ -427,8 +334,7 @@ def main():
     if unknown := set(args.losses or ()) - known:
         parser.error(f"no loss {sorted(unknown)}; there are {sorted(known)}")
     rows = [r for r in ROWS if not args.losses or r.loss_class in args.losses]
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    use_threads()
     size = {"width": 32, "blocks": 3, "batch": 128, "length": 128, "texts": 32}
     if args.quick:
         size = {"width": 8, "blocks": 1, "batch": 16, "length": 16, "texts": 4}
@@ -441,7 +347,7 @@ def main():
     times = timed(functions, args.rounds)
     numbers = report_rows(
         times,
-        peaks_in_a_process(sys.argv[1:]),
+        in_a_process(__file__, "--peaks-only", *sys.argv[1:]) or {},
         {row.label: row.plain_step for row in rows},
     )
     for bench in made:

@@ -32,12 +32,13 @@ import keras_distill as kd
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from _shared.reporting import table  # noqa: E402
-from losses import CLASSES  # noqa: E402
-from losses import THREADS  # noqa: E402
-from losses import quartiles  # noqa: E402
-from losses import resnet  # noqa: E402
-from losses import timed  # noqa: E402
+from _shared.measuring import CLASSES
+from _shared.measuring import THREADS
+from _shared.measuring import quartiles
+from _shared.measuring import resnet
+from _shared.measuring import timed
+from _shared.measuring import use_threads
+from _shared.reporting import table
 
 PLAIN, FIRST, SECOND = "plain student step", "first forward", "second forward"
 ONE, TWO, LIST = "one teacher", "two by name", "two as a list (kd.Ensemble)"
@@ -130,8 +131,7 @@ def main():
     size = {"width": 16, "blocks": 1, "batch": 64}
     if arguments.quick:
         size, arguments.rounds = {"width": 4, "blocks": 1, "batch": 8}, 2
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    use_threads()
     seconds = timed(functions(**size), arguments.rounds)
     print(
         f"ResNet-8 of {size['width']} channels, teachers of "

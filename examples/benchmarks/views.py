@@ -22,7 +22,7 @@ import keras_distill as kd
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from _shared.reporting import table  # noqa: E402
+from _shared.reporting import table
 
 BATCH, SIZE, CLASSES = 128, 64, 10
 

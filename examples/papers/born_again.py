@@ -107,49 +107,33 @@ def table_rows(results, settings):
 
 def picture(path, results, settings):
     """Error by generation: means of the seeds, and their range."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, all_axes = pyplot.subplots(
-        1, len(settings["data"]), figsize=(10, 4), layout="constrained"
-    )
-    for axes, data in zip(all_axes, settings["data"]):
-        found = errors_of(results, data)
-        for label, rows, places, colour in (
-            ("one network", GENERATIONS, range(4), "C0"),
-            ("ensemble of BAN-1 to here", ENSEMBLES["BAN"], (2, 3), "C1"),
-            ("ensemble of 2, 3 plain", ENSEMBLES["plain"], (2, 3), "grey"),
-        ):
-            if not all(row in found for row in rows):
-                continue
-            seeds = sorted(set.intersection(*(set(found[r]) for r in rows)))
-            errors = 100 * np.array(
-                [[found[r][s] for s in seeds] for r in rows]
+    number = len(settings["data"])
+    with reporting.picture(path, 1, number, figsize=(10, 4)) as all_axes:
+        for axes, data in zip(all_axes, settings["data"]):
+            found = errors_of(results, data)
+            for label, rows, places, colour in (
+                ("one network", GENERATIONS, range(4), "C0"),
+                ("ensemble of BAN-1 to here", ENSEMBLES["BAN"], (2, 3), "C1"),
+                ("ensemble of 2, 3 plain", ENSEMBLES["plain"], (2, 3), "grey"),
+            ):
+                if not all(row in found for row in rows):
+                    continue
+                seeds = sorted(set.intersection(*(set(found[r]) for r in rows)))
+                errors = 100 * np.array(
+                    [[found[r][s] for r in rows] for s in seeds]
+                )
+                reporting.line(
+                    axes, places, errors, colour, marker="o", ms=4, label=label
+                )
+            axes.set(
+                title=data.replace("_", " "),
+                ylabel="test error %",
+                xticks=range(4),
+                xticklabels=GENERATIONS,
             )
-            axes.plot(
-                places, errors.mean(1), colour, marker="o", ms=4, label=label
-            )
-            axes.fill_between(
-                places,
-                errors.min(1),
-                errors.max(1),
-                color=colour,
-                alpha=0.15,
-                linewidth=0,
-            )
-        axes.set(
-            title=data.replace("_", " "),
-            ylabel="test error %",
-            xticks=range(4),
-            xticklabels=GENERATIONS,
-        )
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+            axes.grid(alpha=0.3)
+            if axes.lines:
+                axes.legend(frameon=False, fontsize="small")
 
 
 def report(folder, settings):

@@ -139,37 +139,29 @@ def table_rows(results):
 
 def picture(path, results, question):
     """Accuracy by step: means of the seeds, and their range."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = [name for name in QUESTIONS[question] if seeds_of(results, name)]
     if not rows:
         return
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for number, name in enumerate(rows):
-        colour, steps = f"C{number}", of_row(results, name, "steps")[0]
-        test = 100 * np.array(of_row(results, name, "test_curve"))
-        train = 100 * np.array(of_row(results, name, "train_curve"))
-        axes.plot(steps, test.mean(0), colour, marker=".", label=name)
-        axes.fill_between(
-            steps, test.min(0), test.max(0), color=colour, alpha=0.15, lw=0
+    with reporting.picture(path, figsize=(7, 4.2)) as axes:
+        for number, name in enumerate(rows):
+            colour, steps = f"C{number}", of_row(results, name, "steps")[0]
+            test = 100 * np.array(of_row(results, name, "test_curve"))
+            train = 100 * np.array(of_row(results, name, "train_curve"))
+            reporting.line(axes, steps, test, colour, marker=".", label=name)
+            axes.plot(steps, train.mean(0), colour, linestyle=":", linewidth=1)
+        teacher = 100 * results["first"]["accuracy"]
+        axes.axhline(teacher, color="grey", linestyle="--", label="teacher")
+        low = min(
+            min(of_row(results, name, "test_curve")[0][1:]) for name in rows
         )
-        axes.plot(steps, train.mean(0), colour, linestyle=":", linewidth=1)
-    teacher = 100 * results["first"]["accuracy"]
-    axes.axhline(teacher, color="grey", linestyle="--", label="teacher")
-    low = min(min(of_row(results, name, "test_curve")[0][1:]) for name in rows)
-    axes.set(
-        xlabel="step",
-        ylabel="accuracy % (dotted: on the training images)",
-        title=question,
-        ylim=(100 * low - 3, None),
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+        axes.set(
+            xlabel="step",
+            ylabel="accuracy % (dotted: on the training images)",
+            title=question,
+            ylim=(100 * low - 3, None),
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small")
 
 
 def report(folder):

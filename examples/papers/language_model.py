@@ -170,47 +170,35 @@ def table_rows(results, first):
 
 def picture(path, results, first):
     """Validation perplexity by epoch: means of the seeds, and their range."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, all_axes = pyplot.subplots(
-        1, len(first), figsize=(10, 4), layout="constrained", squeeze=False
-    )
-    for axes, network in zip(all_axes[0], first):
-        for index, row in enumerate(ROWS[:-1]):
-            seeds = [
-                result["curves"][row]
-                for key, result in results.items()
-                if f"/{network}/" in key and row in result["curves"]
-            ]
-            if not seeds:
-                continue
-            curves = np.array(seeds)
-            epochs = np.arange(1, curves.shape[1] + 1)
-            axes.plot(
-                epochs,
-                curves.mean(0),
-                f"C{index}",
-                marker="o",
-                ms=4,
-                label=row,
+    with reporting.picture(
+        path, 1, len(first), figsize=(10, 4), squeeze=False
+    ) as all_axes:
+        for axes, network in zip(all_axes[0], first):
+            for index, row in enumerate(ROWS[:-1]):
+                seeds = [
+                    result["curves"][row]
+                    for key, result in results.items()
+                    if f"/{network}/" in key and row in result["curves"]
+                ]
+                if not seeds:
+                    continue
+                curves = np.array(seeds)
+                epochs = np.arange(1, curves.shape[1] + 1)
+                reporting.line(
+                    axes,
+                    epochs,
+                    curves,
+                    f"C{index}",
+                    marker="o",
+                    ms=4,
+                    label=row,
+                )
+            axes.set(
+                title=network, xlabel="epoch", ylabel="validation perplexity"
             )
-            axes.fill_between(
-                epochs,
-                curves.min(0),
-                curves.max(0),
-                color=f"C{index}",
-                alpha=0.15,
-                linewidth=0,
-            )
-        axes.set(title=network, xlabel="epoch", ylabel="validation perplexity")
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+            axes.grid(alpha=0.3)
+            if axes.lines:
+                axes.legend(frameon=False)
 
 
 def report(folder):

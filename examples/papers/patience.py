@@ -88,36 +88,36 @@ def table_rows(results):
 
 def picture(path, results):
     """Accuracy by the length of training: means, and the range of seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for number, row in enumerate(ROWS):
-        found = steps_of(results, row)
-        if not found:
-            continue
-        values = [
-            [100 * result["accuracy"] for result in seeds]
-            for seeds in found.values()
-        ]
-        steps, colour = list(found), f"C{number}"
-        mean = [np.mean(seeds) for seeds in values]
-        axes.plot(steps, mean, colour, marker="o", label=row)
-        low, high = ([of(seeds) for seeds in values] for of in (min, max))
-        axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
-    teacher = 100 * results["first"]["accuracy"]
-    axes.axhline(teacher, color="grey", linestyle="--", label="teacher")
-    axes.set(
-        xscale="log",
-        xlabel="steps of the training",
-        ylabel="test accuracy %",
-    )
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    lengths = {}
+    with reporting.picture(path, figsize=(7, 4.2)) as axes:
+        for number, row in enumerate(ROWS):
+            found = steps_of(results, row)
+            lengths |= found
+            if not found:
+                continue
+            accuracies = [
+                [100 * result["accuracy"] for result in seeds]
+                for seeds in found.values()
+            ]
+            reporting.line(
+                axes,
+                list(found),
+                list(zip(*accuracies)),
+                f"C{number}",
+                marker="o",
+                label=row,
+            )
+        teacher = 100 * results["first"]["accuracy"]
+        axes.axhline(teacher, color="grey", linestyle="--", label="teacher")
+        axes.set(
+            xscale="log",
+            xlabel="steps of the training",
+            ylabel="test accuracy %",
+        )
+        axes.minorticks_off()
+        axes.set_xticks(list(lengths), [f"{steps:,}" for steps in lengths])
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small")
 
 
 def report(folder):

@@ -85,36 +85,28 @@ def table_rows(results):
 
 def picture(path, results):
     """Error of each row with its interval, and what it costs to ship."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     colours = {job: f"C{number}" for number, job in enumerate(JOBS)}
     found = rows_of(results)
     names = {}
-    figure, axes = pyplot.subplots(
-        figsize=(8, 0.3 * len(found) + 1), layout="constrained"
-    )
-    for place, (row, by_seed) in enumerate(reversed(found.items())):
-        errors = [100 * numbers["error"] for numbers in by_seed.values()]
-        mean, half = reporting.interval(errors)
-        cost = next(iter(by_seed.values()))["multiply_accumulates"]
-        axes.errorbar(
-            mean,
-            place,
-            xerr=0.0 if np.isnan(half) else half,
-            fmt="o",
-            color=colours[next(job for job in JOBS if row.startswith(job))],
-            capsize=2,
-            ms=4,
-        )
-        names[place] = f"{row} ({cost / 1e6:.1f} M)"
-    axes.set_yticks(list(names), names.values())
-    axes.set_xlabel("test error %, 95 % interval; M: multiply-accumulates")
-    axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    size = (8, 0.3 * len(found) + 1)
+    with reporting.picture(path, figsize=size) as axes:
+        for place, (row, by_seed) in enumerate(reversed(found.items())):
+            errors = [100 * numbers["error"] for numbers in by_seed.values()]
+            mean, half = reporting.interval(errors)
+            cost = next(iter(by_seed.values()))["multiply_accumulates"]
+            axes.errorbar(
+                mean,
+                place,
+                xerr=0.0 if np.isnan(half) else half,
+                fmt="o",
+                color=colours[next(job for job in JOBS if row.startswith(job))],
+                capsize=2,
+                ms=4,
+            )
+            names[place] = f"{row} ({cost / 1e6:.1f} M)"
+        axes.set_yticks(list(names), names.values())
+        axes.set_xlabel("test error %, 95 % interval; M: multiply-accumulates")
+        axes.grid(axis="x", alpha=0.3)
 
 
 def report(folder):

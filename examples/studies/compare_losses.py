@@ -102,11 +102,6 @@ def weight_text(row):
 
 def picture(path, results, rows):
     """Accuracy of each row with its interval, sorted."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     values = {
         row.name: reporting.interval(100 * np.array(of_row(results, row.name)))
         for row in rows
@@ -114,25 +109,22 @@ def picture(path, results, rows):
     }
     names = sorted(values, key=lambda name: values[name][0])
     colours = ["C1" if name in REFERENCES else "C0" for name in names]
-    figure, axes = pyplot.subplots(
-        figsize=(8, 0.26 * len(names) + 1.2), layout="constrained"
-    )
-    for place, (name, colour) in enumerate(zip(names, colours)):
-        mean, half = values[name]
-        half = 0.0 if math.isnan(half) else half
-        axes.errorbar(
-            mean, place, xerr=half, fmt="o", color=colour, capsize=2, ms=4
-        )
-    teacher = 100 * results["first"]["accuracy"]
-    axes.axvline(teacher, color="grey", linestyle="--", label="teacher")
-    soft = values["SoftTargets"][0]
-    axes.axvline(soft, color="C1", linewidth=0.8, label="soft targets")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="test accuracy %, mean and 95 % interval")
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False, loc="upper left")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    size = (8, 0.26 * len(names) + 1.2)
+    with reporting.picture(path, figsize=size) as axes:
+        for place, (name, colour) in enumerate(zip(names, colours)):
+            mean, half = values[name]
+            half = 0.0 if math.isnan(half) else half
+            axes.errorbar(
+                mean, place, xerr=half, fmt="o", color=colour, capsize=2, ms=4
+            )
+        teacher = 100 * results["first"]["accuracy"]
+        axes.axvline(teacher, color="grey", linestyle="--", label="teacher")
+        soft = values["SoftTargets"][0]
+        axes.axvline(soft, color="C1", linewidth=0.8, label="soft targets")
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="test accuracy %, mean and 95 % interval")
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(frameon=False, loc="upper left")
 
 
 def report(folder, rows):

@@ -34,8 +34,8 @@ import keras_distill as kd
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from _shared.reporting import percent  # noqa: E402
-from _shared.reporting import table  # noqa: E402
+from _shared.reporting import percent
+from _shared.reporting import table
 
 BATCH, RATE = 50, 3e-3
 

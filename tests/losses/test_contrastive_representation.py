@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from keras import random
 from marks import nightly
-from networks import convnet  # noqa: E402
-from networks import crossentropy  # noqa: E402
-from networks import data  # noqa: E402
+from networks import convnet
+from networks import crossentropy
+from networks import data
 
 import keras_distill as kd
 from keras_distill.losses import ContrastiveRepresentation

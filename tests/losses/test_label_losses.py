@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import convnet  # noqa: E402
-from networks import crossentropy  # noqa: E402
-from networks import data  # noqa: E402
+from networks import convnet
+from networks import crossentropy
+from networks import data
 
 import keras_distill as kd
 from keras_distill.losses import DIST
