@@ -22,7 +22,6 @@ from keras_distill.views import Views
 
 _PUBLISHED_BATCH_SIZE = 4096
 _IMAGENET = {
-    "epochs": 1200,
     "batch_size": _PUBLISHED_BATCH_SIZE,
     "temperature": 1.0,
     "learning_rate": 0.03,
@@ -167,10 +166,10 @@ def function_matching(
             `bigsweep_flowers_pet.py`, `bigsweep_food_sun.py`): for flowers
             10 000, 100 000 or 1 000 000 epochs, for pets 1000, 3000 or 30 000,
             for the larger two 100, 1000 or 3000, each with its own temperature,
-            rate and decay. On ImageNet 300, 1200 or 9600 epochs. Defaults to
+            rate and decay. On ImageNet, and without a `dataset`, 300, 1200
+            ("a good middle-ground", config) or 9600 epochs. Defaults to
             `"medium"`.
-        epochs: Passes over them. Defaults to 1200: "a good middle-ground",
-            config.
+        epochs: Passes over them. Defaults to those of the `duration`.
         batch_size: Samples of the global batch. Defaults to 4096, config; to
             512 for a small `dataset`.
         temperature: Temperature of the KL divergence. Defaults to 1, config.
@@ -215,9 +214,10 @@ def function_matching(
         Beyer, Zhai, Royer, Markeeva, Anil and Kolesnikov, "Knowledge
         distillation: A good teacher is patient and consistent", CVPR 2022.
     """
-    durations = tuple(_IMAGENET_EPOCHS)
-    numbers: dict[str, Any] = dict(_IMAGENET)
-    if one_of("duration", duration, durations) and dataset is not None:
+    one_of("duration", duration, tuple(_IMAGENET_EPOCHS))
+    epochs_of_imagenet = _IMAGENET_EPOCHS[duration]
+    numbers: dict[str, Any] = {**_IMAGENET, "epochs": epochs_of_imagenet}
+    if dataset is not None:
         known, of_views = _of_dataset(dataset, duration)
         numbers |= known
         views = of_views | views
@@ -257,8 +257,6 @@ def _of_dataset(name, duration):
         names = ("epochs", "temperature", "learning_rate", "weight_decay")
         numbers |= dict(zip(names, _SMALL_SETS[name][duration]))
         numbers |= {"batch_size": 512, "warmup_steps": 1500}
-    else:
-        numbers["epochs"] = _IMAGENET_EPOCHS[duration]
     scales = {
         f"{who}_preprocess": keras.layers.Rescaling(2.0, -1.0)
         for who in ("student", "teacher")

@@ -126,6 +126,14 @@ def test_recipe_of_a_published_dataset():
     assert large.views.image_size == (224, 224)
 
 
+def test_durations_without_a_dataset_are_those_of_imagenet():
+    for duration, epochs in (("fast", 300), ("medium", 1200), ("long", 9600)):
+        made = kd.recipes.function_matching(
+            samples=409_600, duration=duration, warmup_steps=10
+        )
+        assert made.steps == 100 * epochs
+
+
 def test_a_recipe_needs_the_number_of_images():
     with pytest.raises(ValueError, match="`samples`.*`dataset`"):
         kd.recipes.function_matching(32)
