@@ -103,8 +103,8 @@ def published(
     the device, alike for both networks:
     `kd.recipes.function_matching(dataset=...)` gives the views, which crop no
     more. For evaluation, the shorter side is resized to 160 pixels for 128 (to
-    256 for 224 on ImageNet, in proportion for other sizes), and the centre is
-    cut out.
+    256 for 224 on ImageNet, in proportion for other sizes), by the mean over
+    the area of each pixel, and the centre is cut out.
 
     | name | tensorflow-datasets | classes | train | validation | test |
     |---|---|---|---|---|---|
@@ -209,8 +209,10 @@ def _centre(image, label, size, side):
     image = _decoded(image)
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     shape = tf.round(shape * side / tf.reduce_min(shape))
-    image = tf.image.resize(image, tf.cast(shape, tf.int32)) / 255.0
-    return tf.image.resize_with_crop_or_pad(image, size, size), label
+    # big_vision's `resize_small` takes the mean over the area of a pixel, and
+    # its crops of training interpolate.
+    image = tf.image.resize(image, tf.cast(shape, tf.int32), method="area")
+    return tf.image.resize_with_crop_or_pad(image / 255.0, size, size), label
 
 
 def _decoded(image):
