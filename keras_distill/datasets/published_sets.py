@@ -199,6 +199,7 @@ def _crops(files, size, batch_size, seed):
             use_image_if_no_bounding_boxes=True,
         )
         image = tf.slice(image, begin, extent)
+        image = tf.ensure_shape(image, [None, None, 3])  # The slice forgets it.
         return tf.image.resize(image, [size, size]) / 255.0, label
 
     crops = _batched(numbered.map(crop, 8), batch_size, drop_remainder=True)

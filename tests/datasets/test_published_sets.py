@@ -46,6 +46,8 @@ def test_batches_of_all_parts(name, monkeypatch):
     assert y.dtype == tf.float32 and y.shape == (2, CLASSES[name])
     np.testing.assert_array_equal(np.sum(y, axis=1), 1)
     np.testing.assert_array_equal(x, again[0])
+    # A model without an input layer is built from this.
+    assert data.train.element_spec[0].shape == (2, 20, 20, 3)
     assert data.train.cardinality() == tf.data.INFINITE_CARDINALITY
     assert x_test.shape == (2, 20, 20, 3) and y_test.shape == y.shape
     assert [len(label) for _, label in others] == [2, 1]
