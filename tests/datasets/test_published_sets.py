@@ -1,5 +1,7 @@
 """The data sets of the function matching paper, on made-up images."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -93,6 +95,12 @@ def test_evaluation_takes_the_mean_over_areas(monkeypatch):
     data = kd.datasets.published("pets", 32, batch_size=1)
     x, _ = next(iter(data.test))
     np.testing.assert_allclose(x, 0.25, atol=1e-6)
+
+
+def test_without_tensorflow_datasets(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError, match="pip install"):
+        kd.datasets.published("pets")
 
 
 def test_another_name_and_a_wrong_size():
