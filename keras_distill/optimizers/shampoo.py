@@ -79,8 +79,9 @@ class Shampoo(keras.optimizers.Optimizer):
             Defaults to `5`.
         grafting: Whose length a step has: `"sgd"`, `"adagrad"`, `"rmsprop"`,
             `"adagrad_normalized"` or `"rmsprop_normalized"` (of the gradient
-            divided by its norm), or `"none"`: as long as Shampoo's own. A
-            step's length is that of the whole variable. Defaults to `"sgd"`.
+            divided by its norm), or `"none"`: as long as Shampoo's own (SGD
+            trains alone where a method of grafting would). A step's length is
+            that of the whole variable. Defaults to `"sgd"`.
         max_dim: A variable with a longer dimension, such as an embedding, is
             trained by the method of `grafting`. Defaults to `4096`.
         initial_epsilon: What the statistics begin with, times the identity.
