@@ -8,8 +8,8 @@ import numpy as np
 from keras_distill.datasets import image_decoding
 from keras_distill.datasets.image_listing import Listing
 from keras_distill.datasets.image_listing import ordered_classes
-from keras_distill.datasets.loaders import _optional
 from keras_distill.datasets.loaders import load
+from keras_distill.datasets.loaders import optional
 
 # name, name/configuration, name:1.0.0, each with :split.
 _NAME = re.compile(r"(\w+(?:/[\w.-]+)*(?::[\d*]+\.[\d*]+\.[\d*]+)?)(?::(.+))?")
@@ -45,7 +45,7 @@ def list_tfds(source: str, labelled: bool, class_names: list | None):
     match = _NAME.fullmatch(source)
     if not match:
         raise ValueError(_neither(source, ""))
-    tfds = _optional("tensorflow_datasets")
+    tfds = optional("tensorflow_datasets")
     name, split = match[1], match[2] or "train"
     known = tfds.list_builders(with_community_datasets=False)
     plain = re.split("[/:]", name)[0]

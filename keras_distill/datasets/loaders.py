@@ -55,8 +55,8 @@ def digits(fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
     checked_integer("`folds`", folds, least=2)
     checked_integer("`fold`", fold, least=0, most=folds - 1)
     checked_seed(seed, "`seed`")
-    images, labels = _optional("sklearn.datasets").load_digits(return_X_y=True)
-    splitter = _optional("sklearn.model_selection").StratifiedKFold(
+    images, labels = optional("sklearn.datasets").load_digits(return_X_y=True)
+    splitter = optional("sklearn.model_selection").StratifiedKFold(
         folds, shuffle=True, random_state=seed
     )
     train, test = list(splitter.split(images, labels))[fold]
@@ -115,7 +115,7 @@ def load(
     """
     checked_string("`name`", name)
     _check_folder(data_dir)
-    tfds = _optional("tensorflow_datasets")
+    tfds = optional("tensorflow_datasets")
     if name.startswith("fashion_mnist") and kwargs.get("download", True):
         _prepare_fashion_mnist(data_dir)
 
@@ -132,7 +132,7 @@ def _check_folder(data_dir):
         as_path("`data_dir`", data_dir)
 
 
-def _optional(module):
+def optional(module):
     """Imports a module that only some data sets need."""
     try:
         return importlib.import_module(module)
@@ -145,7 +145,7 @@ def _optional(module):
 
 def _prepare_fashion_mnist(data_dir):
     """The builder of tensorflow-datasets, with its data on disk."""
-    tfds = _optional("tensorflow_datasets")
+    tfds = optional("tensorflow_datasets")
     builder = tfds.builder("fashion_mnist", data_dir=data_dir)
     if builder.is_prepared():
         return builder

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_seed
 from keras_distill._arguments import one_of
-from keras_distill.datasets.loaders import _optional
 from keras_distill.datasets.loaders import load
+from keras_distill.datasets.loaders import optional
 from keras_distill.datasets.pipelines import steps_per_epoch
 from keras_distill.datasets.pipelines import with_fast_epoch_end
 from keras_distill.views.images import INCEPTION_AREA
@@ -170,7 +170,7 @@ def published(
 
 
 def _files(source, split, data_dir):
-    tfds = _optional("tensorflow_datasets")
+    tfds = optional("tensorflow_datasets")
     # Encoded images are shuffled: they take a tenth of the memory.
     decoders = tfds.decode.PartialDecoding(
         {"image": True, "label": True}, {"image": tfds.decode.SkipDecoding()}
