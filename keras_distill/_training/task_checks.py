@@ -3,7 +3,49 @@
 import keras
 import numpy as np
 
+from keras_distill._data.sources import are_arrays
 from keras_distill._training.tasks import by_task
+from keras_distill._training.tasks import completed
+
+
+def checked_data(distiller, x, y, sample_weight):
+    """Returns labels and weights as Keras takes them, see `completed`.
+
+    Args:
+        distiller: The compiled `Distiller`.
+        x: The data of `fit` or `evaluate`.
+        y: Its labels, or `None`.
+        sample_weight: Its weights, or `None`.
+
+    Raises:
+        ValueError: For labels or weights of a task that do not fit.
+    """
+    check_task_weights(distiller, sample_weight)
+    if are_arrays(x):
+        samples = keras.tree.flatten(x)[0].shape[0]
+        _check_lengths("y", y, samples)
+        _check_lengths("sample_weight", sample_weight, samples)
+    return completed(distiller, y, sample_weight)
+
+
+def checked_validation_data(distiller, data):
+    """Returns validation data with `checked_data`."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if not isinstance(y, dict):
+        return data
+    y, weight = checked_data(distiller, x, y, sample_weight)
+    return (x, y) if weight is None else (x, y, weight)
+
+
+def _check_lengths(argument, values, samples):
+    # Keras's own message fails where a task has None.
+    for task, value in values.items() if isinstance(values, dict) else ():
+        if value is not None and len(value) != samples:
+            raise ValueError(
+                f"{argument}['{task}'] has {len(value)} samples, and x has "
+                f"{samples}. Each task needs one entry per sample of x: where "
+                "a sample has no label, give any class and the weight 0."
+            )
 
 
 def check_task_labels(distiller, y):

@@ -245,15 +245,20 @@ def weight_of(sample_weight, task, names):
     return by_task(sample_weight, names, "sample_weight")[task]
 
 
-def completed_weights(distiller, sample_weight):
-    """Returns sample weights with `None` for the tasks that they leave out.
+def completed(distiller, y, sample_weight):
+    """Returns labels and weights with `None` for the tasks they leave out.
 
-    Keras wants one entry per output.
+    Keras wants weights of the same tasks as the labels, and gives one weight
+    per sample to the tasks of the labels only.
     """
     tasks = distiller._tasks()
-    if tasks is None or not isinstance(sample_weight, dict):
-        return sample_weight
-    return by_task(sample_weight, tasks.names, "sample_weight")
+    if tasks is None:
+        return y, sample_weight
+    if isinstance(y, dict):
+        y = by_task(y, tasks.names, "y")
+    if isinstance(sample_weight, dict):
+        sample_weight = by_task(sample_weight, tasks.names, "sample_weight")
+    return y, sample_weight
 
 
 class TaskMetrics(keras.metrics.Metric):

@@ -22,8 +22,8 @@ from keras_distill._training.first_batch import check_labels_for_class_weight
 from keras_distill._training.first_batch import check_labels_for_sample_weight
 from keras_distill._training.logged_model import LoggedModel
 from keras_distill._training.prepare import prepare_losses
-from keras_distill._training.task_checks import check_task_weights
-from keras_distill._training.tasks import completed_weights
+from keras_distill._training.task_checks import checked_data
+from keras_distill._training.task_checks import checked_validation_data
 from keras_distill.distillers import checks
 from keras_distill.losses.keras_losses import nested_by_task
 from keras_distill.views import Views
@@ -149,8 +149,8 @@ class BaseDistiller(LoggedModel):
         )
         check_class_weight(class_weight)
         x = self._first_batch.value.prepare(x, y, arguments)
-        check_task_weights(self, sample_weight)
-        sample_weight = completed_weights(self, sample_weight)
+        y, sample_weight = checked_data(self, x, y, sample_weight)
+        validation_data = checked_validation_data(self, validation_data)
         self._note_weights(sample_weight, "train_function")
         checks.warn_of_class_weight(self, class_weight)
         if validation_data is not None or validation_split:
@@ -251,7 +251,7 @@ class BaseDistiller(LoggedModel):
         check_sample_weight(sample_weight)
         check_labels_for_sample_weight(x, y, sample_weight)
         with self._in_evaluation():
-            sample_weight = completed_weights(self, sample_weight)
+            y, sample_weight = checked_data(self, x, y, sample_weight)
             self._note_weights(sample_weight, "test_function")
             return super().evaluate(
                 x,

@@ -168,6 +168,23 @@ def test_weights_of_a_task_weigh_its_labels_and_one_weight_weighs_all():
     assert logs["b_soft_targets_loss"] == pytest.approx(of_teacher["b"])
 
 
+def test_labels_that_leave_a_task_out_are_as_none():
+    mask = np.float32([1, 0, 0, 1, 1, 0, 0, 0])
+    for weight in (None, mask, {"a": mask}):
+        made = distiller(loss={"a": crossentropy()})
+        logs = step(made, {"a": Y["a"]}, sample_weight=weight)
+        given = step(made, {"a": Y["a"], "b": None}, sample_weight=weight)
+        assert logs == given and "b_objective" in logs
+
+
+def test_validation_data_may_leave_out_weights_of_a_task():
+    mask = np.float32([1, 0, 0, 1, 1, 0, 0, 0])
+    made = distiller()
+    logs = step(made, validation_data=(X, Y, {"b": mask}))
+    of_labels, _ = by_hand(made, {"b": mask})
+    assert logs["val_loss"] == pytest.approx(sum(of_labels.values()), rel=1e-5)
+
+
 def test_losses_of_no_task_have_the_share_alpha():
     def hint():
         return kd.losses.Hint(
@@ -273,11 +290,16 @@ def test_a_softmax_at_the_end_of_a_task():
         ({**Y, "b": Y["b"] + 2}, None, r"y\['b'\]: Labels must lie in \[0, 1"),
         (Y, {"b": np.ones((8, 3))}, r"sample_weight\['b'\] must.*\(8, 3\)"),
         (Y, {"c": np.ones(8)}, r"sample_weight has the keys \['c'\]"),
+        (Y, {"b": np.ones(4)}, r"sample_weight\['b'\] has 4 samples, and x"),
+        ({"a": Y["a"][:4], "b": None}, None, r"y\['a'\] has 4 samples, and x"),
     ],
 )
 def test_labels_and_weights_that_do_not_fit(y, weight, message):
     with pytest.raises(ValueError, match=message):
         step(distiller(), y, sample_weight=weight)
+    if weight:
+        with pytest.raises(ValueError, match=message):
+            distiller().evaluate(X, y, sample_weight=weight, verbose=0)
 
 
 def test_a_task_without_teacher_and_labels():
