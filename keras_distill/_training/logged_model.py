@@ -35,7 +35,8 @@ class LoggedModel(StreamTrainer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self._logs = Untracked(None)
-        self._trained_with_labels = True
+        # Of the last step, by whether it is an evaluation.
+        self._labelled = {False: True, True: True}
 
     def make_train_function(self, force=False):
         before = self.train_function
@@ -96,8 +97,7 @@ class LoggedModel(StreamTrainer):
         self._update_compiled_metrics(y, output, sample_weight)
         for metric in self._current_logs().of_teacher:
             compare(self, metric, y, sample_weight, teacher_output, output)
-        if not self._evaluating:
-            self._trained_with_labels = y is not None
+        self._labelled[self._evaluating] = y is not None
         return self.get_metrics_result()
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -108,7 +108,7 @@ class LoggedModel(StreamTrainer):
     def get_metrics_result(self):
         training, evaluation, _ = self._current_logs()
         hidden = [training if self._evaluating else evaluation]
-        if not self._evaluating and not self._trained_with_labels:
+        if not self._labelled[self._evaluating]:
             hidden.append(self._compiled_metrics)
         return results_of(
             metric

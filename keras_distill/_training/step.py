@@ -141,9 +141,8 @@ def test_step(distiller, data):
     if loss is not None:
         terms = {f"{task}_loss": losses[task] for task in losses}
         terms["loss"] = with_additional_losses(distiller, loss)
-    if terms:
-        terms = replica.zero_if_empty(terms)
-        logs.evaluation.update_state(terms, replica.count)
+    terms = replica.zero_if_empty(terms)
+    logs.evaluation.update_state(terms, replica.count)
     results = distiller._update_metrics(y, output, weight, teacher_output)
     check_results(distiller, results, y is not None)
     return replicas.reducible(results)

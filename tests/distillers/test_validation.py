@@ -307,3 +307,16 @@ def test_positional_arguments_are_refused():
     # keras.distillation has (teacher, student): swapping them must not pass.
     with pytest.raises(TypeError):
         kd.Distiller(convnet(), convnet(8), kd.losses.SoftTargets())
+
+
+def test_an_evaluation_without_labels_knows_nothing_of_one_with_labels():
+    for metrics in (["accuracy"], ["accuracy", kd.metrics.Agreement()]):
+        distiller = make()
+        distiller.compile("sgd", crossentropy(), metrics=metrics)
+        distiller.evaluate(X, Y, verbose=0)
+        if len(metrics) == 1:
+            with pytest.raises(ValueError, match="Nothing can be measured"):
+                distiller.evaluate(X, verbose=0)
+        else:
+            results = distiller.evaluate(X, verbose=0, return_dict=True)
+            assert set(results) == {"agreement"}

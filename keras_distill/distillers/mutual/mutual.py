@@ -355,14 +355,13 @@ class MutualDistiller(BaseDistiller):
     def _update_metrics(self, y, outputs, sample_weight):
         for name, member in self._members.items():
             member.update_compiled_metrics(y, outputs[name], sample_weight)
-        if not self._evaluating:
-            self._trained_with_labels = y is not None
+        self._labelled[self._evaluating] = y is not None
         return self.get_metrics_result()
 
     def get_metrics_result(self):
         training, evaluation, _ = self._current_logs()
         results = dict((evaluation if self._evaluating else training).result())
-        if not self._evaluating and not self._trained_with_labels:
+        if not self._labelled[self._evaluating]:
             return results
         for name, member in self._members.items():
             values = member.results().items()

@@ -84,12 +84,11 @@ def test_step(cohort, data):
         if loss is not None:
             loss = step.with_additional_losses(member, loss)
             logs[f"{name}_loss"] = loss
-    if logs:
-        losses = [logs.get(f"{name}_loss") for name in cohort._members]
-        if None not in losses:
-            logs["loss"] = sum(losses)
-        logs = replica.zero_if_empty(logs)
-        cohort._current_logs().evaluation.update_state(logs, replica.count)
+    losses = [logs.get(f"{name}_loss") for name in cohort._members]
+    if None not in losses:
+        logs["loss"] = sum(losses)
+    logs = replica.zero_if_empty(logs)
+    cohort._current_logs().evaluation.update_state(logs, replica.count)
     results = cohort._update_metrics(y, outputs, weight)
     check_results(cohort, results, y is not None)
     return replicas.reducible(results)
