@@ -19,6 +19,8 @@ def for_network(model, x, role):
         return x
     if "student" in x and "teacher" in x:
         return x[role]
+    if getattr(model, "splits_inputs", False):
+        return x  # Each of several teachers takes its own part.
     inputs = getattr(model, "inputs", None)
     if not inputs:
         return x

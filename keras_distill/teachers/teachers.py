@@ -94,6 +94,8 @@ class Teachers(keras.Model):
     ```
     """
 
+    splits_inputs = True
+
     def __init__(
         self,
         teachers: Mapping[str, Any],
