@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_distill._keras.masks import mask_of_tap
 from keras_distill._training.tasks import label_of
 from keras_distill._training.tasks import loss_of_task
+from keras_distill._training.tasks import weight_of
 from keras_distill._training.void import not_void
 from keras_distill.losses.ops.reductions import fitting_weight
 
@@ -28,9 +29,10 @@ def labels_and_weight(distiller, name, student, view, replica, teacher=None):
     Returns:
         Labels and weights, each `None` if there are none.
 
-    If there are weights for each output, they weigh the labels of a task, not
-    the losses given for it. If the loss is given for no task and looks at none
-    of the outputs, its samples have no weights. A warning says so.
+    If there are weights for each output, they weigh the labels of a task, and
+    of the losses given for it those that read labels. If the loss is given for
+    no task and looks at none of the outputs, its samples have no weights. A
+    warning says so.
     """
     loss = distiller.distillation_losses[name]
     tap = student.select(loss.student_layer_name, loss.task)
@@ -41,7 +43,11 @@ def labels_and_weight(distiller, name, student, view, replica, teacher=None):
     if loss.task is not None:
         tasks = distiller._tasks()
         y = label_of(y, loss.task, tasks.names)
-        weight = tasks.weight_of_teaching(weight, loss.task)
+        if loss.needs_labels:
+            # Where the weight is 0, the label may be any.
+            weight = weight_of(weight, loss.task, tasks.names)
+        else:
+            weight = tasks.weight_of_teaching(weight, loss.task)
         task_loss, output = loss_of_task(distiller, loss.task), tap
         if isinstance(student.output, dict):
             output = student.output[loss.task]

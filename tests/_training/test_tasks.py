@@ -185,6 +185,14 @@ def test_validation_data_may_leave_out_weights_of_a_task():
     assert logs["val_loss"] == pytest.approx(sum(of_labels.values()), rel=1e-5)
 
 
+def test_losses_that_read_labels_leave_out_those_that_are_missing():
+    mask = np.float32([1, 0, 0, 1, 1, 0, 0, 0])
+    made = distiller({"a": kd.losses.DecoupledKD, "b": soft})
+    logs = step(made, sample_weight={"a": mask})
+    other = {**Y, "a": np.where(mask, Y["a"], (Y["a"] + 1) % 3)}
+    assert step(made, other, sample_weight={"a": mask}) == logs
+
+
 def test_losses_of_no_task_have_the_share_alpha():
     def hint():
         return kd.losses.Hint(
