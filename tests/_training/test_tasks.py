@@ -319,6 +319,16 @@ def test_a_task_without_teacher_and_labels():
     assert "b_objective" not in step(untrained, {"a": Y["a"]})
 
 
+def test_a_student_with_a_list_of_outputs():
+    student = network()
+    student = keras.Model(student.input, list(student.output.values()))
+    for teacher in (network(8), student):
+        with pytest.raises(ValueError, match="output is a dict.*not a list"):
+            distiller(
+                teacher=teacher, student=keras.models.clone_model(student)
+            )
+
+
 def tapped(layer):
     return lambda: kd.losses.Hint(
         teacher_layer_name=layer, student_layer_name=layer

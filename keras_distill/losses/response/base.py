@@ -292,10 +292,15 @@ class ResponseLoss(DistillationLoss):
 
 
 def _by_task(shape):
-    if not isinstance(shape, dict):
+    names = "'name': ..., 'other': ..."
+    if isinstance(shape, dict):
+        names = ", ".join(f"'{name}': ..." for name in shape)
+    elif not several_outputs(shape):
         return ""
-    names = ", ".join(f"'{name}': ..." for name in shape)
-    return f" For a loss of each output: distillation_losses={{{names}}}."
+    return (
+        f" For a loss of each output: distillation_losses={{{names}}}, and a "
+        "student whose output is a dict with these keys, not a list."
+    )
 
 
 def _of_vocabularies(teacher, student):
