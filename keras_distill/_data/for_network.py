@@ -20,7 +20,7 @@ def for_network(model, x, role):
     if "student" in x and "teacher" in x:
         return x[role]
     if getattr(model, "splits_inputs", False):
-        return x  # Each of several teachers takes its own part.
+        return x
     inputs = getattr(model, "inputs", None)
     if not inputs:
         return x

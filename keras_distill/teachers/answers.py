@@ -15,6 +15,8 @@ class Answers(keras.Model):
         `call`: one output, or a dict of outputs.
     """
 
+    splits_inputs = True
+
     def __init__(self, teachers, names):
         one = isinstance(names, str)
         super().__init__(name=names if one else teachers.name, autocast=False)

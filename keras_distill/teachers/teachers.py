@@ -94,6 +94,7 @@ class Teachers(keras.Model):
     ```
     """
 
+    # A batch that is a dict goes to each teacher, which takes its own part.
     splits_inputs = True
 
     def __init__(

@@ -145,6 +145,36 @@ def test_one_output_and_several_named_teachers(tmp_path):
     assert agreement(facts) == pytest.approx(np.mean(same))
 
 
+def test_named_teachers_with_inputs_of_their_own(tmp_path):
+    inputs = {name: keras.Input((5,), name=name) for name in ("left", "right")}
+    units = {"a": 3, "b": 2}
+    student = keras.Model(
+        inputs,
+        {
+            task: layers.Dense(n)(layers.Concatenate()(list(inputs.values())))
+            for task, n in units.items()
+        },
+    )
+    teachers = {
+        task: keras.Model(x, layers.Dense(units[task])(x))
+        for task, x in zip(units, inputs.values())
+    }
+    made = kd.Distiller(
+        student=student,
+        teacher=teachers,
+        distillation_losses={t: kd.losses.SoftTargets() for t in units},
+        alpha=1.0,
+    )
+    made.compile()
+    x = {"left": X, "right": X[::-1]}
+    kd.write_report(tmp_path / "report.html", made, (x, Y), verbose=False)
+    facts = json.loads((tmp_path / "report.json").read_text())
+    for (task, teacher), seen in zip(teachers.items(), x.values()):
+        decided = np.argmax(student(x)[task], -1)
+        same = np.mean(np.argmax(teacher(seen), -1) == decided)
+        assert agreement(facts["outputs"][task]) == pytest.approx(same)
+
+
 @pytest.mark.parametrize(
     "y, options, message",
     [
