@@ -286,6 +286,7 @@ def main():
             quantization=kind,
             representative_dataset=x[:100],
             metadata={"class_names": NAMES},
+            overwrite=True,
         )
         for kind in (None, "int8")
     }
