@@ -26,7 +26,7 @@ from keras_distill.models.mobile import stages_of
 from keras_distill.models.mobile_costs import Costs
 
 # Depth -> the narrowest width at which it is tried, in the order of trial:
-# below a width of 0.5, depth no longer pays (examples/studies/mobile.py).
+# below a width of 0.5, depth pays less (examples/studies/mobile.py).
 _NARROWEST = {3: 0.5, 2: 0.5, 1: 0.125}
 _WIDEST_LAST_STAGE = 832
 _STEPS_PER_DOUBLING = 8
