@@ -504,6 +504,21 @@ def test_born_again_goes_on_where_it_stopped():
 
 
 @pytest.mark.nightly
+def test_a_table_of_born_again_quick():
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    folder = SAVED / "born_again_table_3_quick"
+    shutil.rmtree(folder, ignore_errors=True)
+    output = run("papers/born_again.py", "--table", "3", "--quick")
+    results = json.loads((folder / "results.json").read_text())
+    rows = {f"Wide-ResNet-28-{width}/0" for width in (1, 2, 5, 10)}
+    assert rows < results.keys()
+    # Published; here.
+    error = 100 * results["Wide-ResNet-28-1/0"]["errors"]["Dense-90-60"]
+    assert f"24.93; {error:.1f}" in output
+
+
+@pytest.mark.nightly
 def test_language_model_goes_on_where_it_stopped():
     if shutil.which("bible") is None:
         pytest.skip("Debian's package bible-kjv is not installed")
