@@ -194,7 +194,7 @@ def draw(path, x, y, networks):
 
     colours = colormaps["tab10"](range(len(NAMES)))[:, :3]
     colours[0] = 0.15
-    titles = ["image", "label", "teacher", "alone", "distilled"]
+    titles = ["image", "label", *networks]
     decided = [n.predict(x, verbose=0).argmax(-1) for n in networks.values()]
     shape = len(x), len(titles)
     size = (1.6 * len(titles), 1.6 * len(x))
@@ -243,9 +243,8 @@ def main():
 
     keras.utils.set_random_seed(0)
     teacher = u_net((12, 24, 48), 2, "teacher")
-    train(
-        teacher, kd.datasets.batches(x, y, BATCH, seed=0), settings["teacher"]
-    )
+    batches = kd.datasets.batches(x, y, BATCH, seed=0)
+    train(teacher, batches, settings["teacher"])
     of_teacher = mean_iou(teacher, x_test, y_test)
     print(f"teacher: {100 * of_teacher:.1f} %")
     # Its first samples are those with labels.
@@ -304,7 +303,8 @@ def main():
     report = {"settings": settings, "table": rows, "mean_iou": results}
     report["verification"] = verification.as_dict()
     (folder / "report.json").write_text(json.dumps(report, indent=2))
-    chosen = {k: shown[k] for k in ("teacher", "alone", WITHOUT_LABELS)}
+    chosen = {k: shown[k] for k in ("teacher", "alone")}
+    chosen["distilled"] = student
     kd.write_report(
         folder / "student.html",
         kd.report.Networks(student, teacher=teacher, alone=shown["alone"]),

@@ -18,6 +18,10 @@ import keras_distill as kd
 ROOT = pathlib.Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 SAVED = ROOT / "saved_models"
+needs_fashion_mnist = pytest.mark.skipif(
+    not pathlib.Path("/usr/share/datasets/fashion-mnist").exists(),
+    reason="Debian's package dataset-fashion-mnist is not installed",
+)
 
 
 def run(script, *arguments):
@@ -85,9 +89,8 @@ def test_quickstart_keeps_its_promises():
 
 
 @pytest.mark.nightly
+@needs_fashion_mnist
 def test_fashion_mnist_quick():
-    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     assert "student distilled" in run("fashion_mnist.py", "--quick")
     assert "with unlabelled" in run("studies/what_to_expect.py", "--quick")
 
@@ -243,9 +246,8 @@ def test_diagnosis_quick():
 
 
 @pytest.mark.nightly
+@needs_fashion_mnist
 def test_layer_alignment_quick():
-    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     output = run("papers/layer_alignment.py", "--quick")
     out = SAVED / "layer_alignment_quick"
     report = json.loads((out / "report.json").read_text())
@@ -482,9 +484,8 @@ def test_residual_students_can_share_layers_of_their_dense_teacher(example):
 
 
 @pytest.mark.nightly
+@needs_fashion_mnist
 def test_born_again_goes_on_where_it_stopped():
-    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     folder = SAVED / "born_again_quick"
     shutil.rmtree(folder, ignore_errors=True)
     run("papers/born_again.py", "--quick", "--jobs", "generations", "CWTM")
@@ -504,9 +505,8 @@ def test_born_again_goes_on_where_it_stopped():
 
 
 @pytest.mark.nightly
+@needs_fashion_mnist
 def test_a_table_of_born_again_quick():
-    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     folder = SAVED / "born_again_table_3_quick"
     shutil.rmtree(folder, ignore_errors=True)
     output = run("papers/born_again.py", "--table", "3", "--quick")
@@ -542,9 +542,8 @@ def test_language_model_goes_on_where_it_stopped():
 
 
 @pytest.mark.nightly
+@needs_fashion_mnist
 def test_self_and_online_goes_on_where_it_stopped():
-    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     folder = SAVED / "self_and_online_quick"
     shutil.rmtree(folder, ignore_errors=True)
     run("papers/self_and_online.py", "--quick", "--jobs", "DML")
@@ -568,9 +567,8 @@ def test_self_and_online_goes_on_where_it_stopped():
 
 
 @pytest.mark.nightly
+@needs_fashion_mnist
 def test_pretraining_goes_on_where_it_stopped():
-    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     folder = SAVED / "pretraining_quick"
     shutil.rmtree(folder, ignore_errors=True)
     run("studies/pretraining.py", "--quick", "--rows", "from scratch")
