@@ -150,6 +150,7 @@ def test_hits_and_misses_of_diagnose(example):
                 "student": {"parameters": 1000},
                 "headroom": {"accuracy": zero},
             },
+            "settings": [4.0, True],
             "teacher": [0.8, 0.8],
             "alone": np.full((3, 2), 0.7),
             "distilled": 0.7 + measures,

@@ -5,14 +5,14 @@
     python examples/studies/diagnosis.py --quick  # a minute, small numbers
 
 For each pair of data and networks a teacher is trained, `kd.diagnose` is asked
-with its defaults, and the student is trained alone and distilled
-(`SoftTargets(temperature=4.0)`, `alpha=0.9`), for as many steps. The test data
-are used for the outcome only: the thresholds of `kd.diagnose` were set before,
-most of them on other networks, that of wrong labels with `--held-out`.
+with its defaults, and the student is trained alone and distilled, with the
+settings of `kd.recipes.settings`, for as many steps. The test data are used for
+the outcome only: the thresholds of `kd.diagnose` were set before, most of them
+on other networks, that of wrong labels with `--held-out`.
 
-The teacher's logits are computed once and travel with the data. The run can be
-stopped and started again: what is there is not done again. `--held-out` takes
-other images and seeds, and none of the test data, to try things out.
+The run can be stopped and started again: what is there is not done again.
+`--held-out` takes other images and seeds, and none of the test data, to try
+things out.
 """
 
 import argparse
@@ -71,6 +71,7 @@ def row(name, result):
     imbalanced = facts["data"]["validation_imbalanced"]
     headroom = facts["headroom"]["accuracy"]
     verdict = {None: "no answer", gain: "hit"}.get(promise, "miss")
+    temperature, cropped = result["settings"]
     return {
         "pair": name,
         "parameters": f"{facts['student']['parameters']:,}",
@@ -82,6 +83,7 @@ def row(name, result):
             f"({100 * headroom['low']:+.1f} to {100 * headroom['high']:+.1f})"
         ),
         "diagnose": said,
+        "distilled with": f"T {temperature:g}" + ", crops" * cropped,
         "distilled - alone": reporting.percent(accuracy, "+"),
         "balanced": reporting.percent(balanced, "+") if imbalanced else "",
         "gain": "yes" if gain else "no",

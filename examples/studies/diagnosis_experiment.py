@@ -18,8 +18,6 @@ import keras_distill as kd
 layers = keras.layers
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 BATCH_SIZE = 128
-# Lower than the best of `kd.diagnose`'s trials: so few units die at that.
-RATE = 5e-3
 # At once in one call of the training step: these networks are tiny.
 STEPS_PER_EXECUTION = 50
 SHIRT, TROUSER = 6, 1
@@ -31,6 +29,7 @@ class Network(NamedTuple):
 
     kind: str
     width: int
+    normalized: bool = True
 
 
 class Pair(NamedTuple):
@@ -91,6 +90,12 @@ PAIRS = {
     ),
     "few images, convolutions": Pair(images=500, student=Network("conv", 8)),
     "many images, convolutions": Pair(images=20000, student=Network("conv", 8)),
+    "few images, not normalized": Pair(
+        images=500, student=Network("dense", 16, normalized=False)
+    ),
+    "some images, not normalized": Pair(
+        student=Network("dense", 16, normalized=False)
+    ),
 }
 
 
@@ -136,25 +141,28 @@ class Data:
 
 
 def network(description, shape, classes, name):
-    kind, width = description
+    kind, width, normalized = description
+
+    def activated(x):
+        if normalized:
+            x = layers.BatchNormalization(momentum=0.9)(x)
+        return layers.ReLU()(x)
+
     image = keras.Input(shape, name="image")
     if kind == "dense":
-        x = layers.Flatten()(image)
-        x = layers.Dense(width, activation="relu")(x)
+        x = activated(layers.Dense(width)(layers.Flatten()(image)))
     else:
-        x = layers.Conv2D(width, 3, 2, padding="same", activation="relu")(image)
-        x = layers.Conv2D(2 * width, 3, padding="same", activation="relu")(x)
+        x = activated(layers.Conv2D(width, 3, 2, padding="same")(image))
+        x = activated(layers.Conv2D(2 * width, 3, padding="same")(x))
         x = layers.GlobalMaxPooling2D()(x)
     return keras.Model(image, layers.Dense(classes)(x), name=name)
 
 
-def fit(model, x, y, steps, rate, seed):
-    execution = min(STEPS_PER_EXECUTION, steps)
-    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
+def fit(model, x, y, steps, optimizer, seed):
     model.compile(
-        keras.optimizers.Adam(schedule),
+        optimizer,
         CROSSENTROPY,
-        steps_per_execution=execution,
+        steps_per_execution=min(STEPS_PER_EXECUTION, steps),
     )
     model.fit(
         kd.datasets.batches(x, y, batch_size=BATCH_SIZE, seed=seed),
@@ -198,14 +206,22 @@ def examine(job):
     pair = PAIRS[name]
     data = Data(pair, held_out)
     shape, classes = data.train[0].shape[1:], data.classes
-    keras.utils.set_random_seed(500 + held_out)
-    teacher = network(pair.teacher, shape, classes, "teacher")
-    fit(teacher, *data.pool, pair.teacher_steps, 3e-3, seed=500)
+    x, y = data.train
 
     def student(seed):
         keras.utils.set_random_seed(1000 * (1 + held_out) + seed)
         return network(pair.student, shape, classes, "student")
 
+    settings = kd.recipes.settings(
+        samples=len(x),
+        steps=steps,
+        batch_size=BATCH_SIZE,
+        student=student(999),
+    )
+    keras.utils.set_random_seed(500 + held_out)
+    teacher = network(pair.teacher, shape, classes, "teacher")
+    optimizer = settings.optimizer(pair.teacher_steps)
+    fit(teacher, *data.pool, pair.teacher_steps, optimizer, seed=500)
     # None of the networks that are trained below.
     diagnosis = kd.diagnose(
         student=student(999),
@@ -216,27 +232,21 @@ def examine(job):
         batch_size=BATCH_SIZE,
         verbose=False,
     )
-    facts = diagnosis.as_dict()
-    logits = teacher.predict(data.train[0], batch_size=1000, verbose=0)
-    given = keras.Input((classes,), name="logits")
-    given_logits = keras.Model(given, layers.Identity()(given))
-    x, y = data.train
     alone, distilled = [], []
     for seed in range(seeds):
-        network_alone = student(seed)
-        fit(network_alone, x, y, steps, RATE, seed)
-        alone.append(scores(network_alone, data))
-        taught = student(seed)
+        network_alone, taught = student(seed), student(seed)
         distiller = kd.Distiller(
             student=taught,
-            teacher=given_logits,
-            distillation_losses=kd.losses.SoftTargets(temperature=4.0),
-            alpha=0.9,
+            teacher=teacher,
+            **settings.distiller_arguments(image_size=shape[:2]),
         )
-        fit(distiller, {"image": x, "logits": logits}, y, steps, RATE, seed)
+        for model in (network_alone, distiller):
+            fit(model, x, y, steps, settings.optimizer(steps), seed)
+        alone.append(scores(network_alone, data))
         distilled.append(scores(taught, data))
     return name, {
-        "facts": facts,
+        "facts": diagnosis.as_dict(),
+        "settings": [settings.temperature, settings.crop_area is not None],
         "report": str(diagnosis),
         "teacher": scores(teacher, data),
         "alone": alone,
