@@ -198,9 +198,8 @@ def _teacher_saturated(facts):
         f"{validation['entropy']:.3f}): its soft targets say little there that "
         "the labels do not. Distil on images that it was not trained on, "
         "unlabelled or strongly augmented (mixup), or from a teacher that is "
-        "overfitted less. A temperature above the default of 1, such as "
-        "kd.losses.SoftTargets(temperature=4.0), shows more of what little "
-        "there is; try both on validation images."
+        "overfitted less. A temperature above 1 shows more of what little "
+        "there is: kd.recipes.settings says when, kd.choose measures it."
     )
 
 
