@@ -188,9 +188,9 @@ ROWS = {
 SETTINGS = {
     "images": 50000,
     "labels": [500, 5000],
-    "teacher_steps": 500,
-    "steps": 600,
-    "labelled_steps": 300,
+    "teacher_steps": 2000,
+    "steps": 6000,
+    "labelled_steps": 1500,
 }
 QUICK = {
     "images": 2000,
