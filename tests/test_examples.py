@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -120,9 +121,16 @@ def example(monkeypatch):
         if p.name != "quickstart.py"  # It has no `main`; see above.
     ),
 )
-def test_examples_import(path, example):
-    """Their runs are nightly: here, that they still find what they use."""
+def test_examples_find_what_they_use(path, example):
+    """Their runs are nightly: here, what they import, and names of `kd`."""
     example(path)
+    source = (EXAMPLES / path).read_text()
+    for name in sorted(set(re.findall(r"\bkd((?:\.[a-zA-Z_]\w*)+)", source))):
+        value = kd
+        for attribute in name.split(".")[1:]:
+            if not isinstance(value, types.ModuleType):
+                break
+            value = getattr(value, attribute)
 
 
 def test_gap_closed(example):

@@ -19,8 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import keras_distill as kd
+from keras_distill._data.batch_fields import unpacked
 
 CLASSES, SIZE = 100, 32
 
@@ -49,16 +51,14 @@ class Supervised(keras.Model):
         self.built = True
 
     def train_step(self, data):
-        (x, y), sample = data, None
-        sample = kd.samples.unpacked(x)
+        x, y = data
+        sample = unpacked(x)
         view = self.views.training(
             sample.inputs,
             y,
             epoch=sample.epoch,
             sample_index=sample.sample_index,
         )
-        import tensorflow as tf
-
         with tf.GradientTape() as tape:
             output = self.student(view.student, training=True)
             loss = self.compute_loss(y=view.y, y_pred=output)

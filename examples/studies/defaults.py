@@ -51,13 +51,13 @@ SETTINGS = [
     Setting("fashion", "small", 2000, 2400, constant=True),
     Setting("glyphs", "wide", 2000, 2400, unlabelled=True),
     Setting("fashion", "no batch norm", 2000, 6000),
+    Setting("fashion", "no batch norm", 500, 2400),
     Setting("fashion", "small", 20_000, 6000),
     Setting("fashion", "small", 2000, 6000),
-    Setting("fashion", "wide", 20_000, 6000),
     Setting("fashion", "small", 2000, 15_000),
 ]
 # Where views are tried too.
-WITH_VIEWS = (0, 1, 9, 10, 17)
+WITH_VIEWS = (0, 1, 9, 10, 15, 16, 18)
 TEMPERATURES, ALPHAS = (1.0, 2.0, 4.0), (0.5, 1.0)
 ALONE = Configuration(None, 0.0)
 

@@ -33,8 +33,9 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     """Base class of all distillation losses.
 
     A subclass implements `compute_loss` and, if it trains connectors, `build`.
-    Six class attributes say what it needs; a subclass may also set them in
-    its constructor:
+    Six class attributes say what it needs, these four and two for special
+    cases (docs/your_own_loss.md); a subclass may also set them in its
+    constructor:
 
     - `needs_teacher`: `True` (the default); `False` for a loss of the student
       alone; `"trained"` for a loss that learns from a teacher's weights or
