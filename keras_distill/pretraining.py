@@ -61,8 +61,9 @@ def pretrain(
     The teacher may be any network with image input: its classes, its size and
     its resolution need not be the student's. It is for many images and few
     labels, and it takes long: in 6000 steps it gained 1 to 2 points, from a
-    teacher of other classes none surely (examples/README.md). If the teacher has your classes, distil its outputs
-    instead, which gained far more: `kd.losses.SoftTargets` on the same images.
+    teacher of other classes none surely (examples/README.md). If the teacher
+    has your classes, distil its outputs instead, which gained far more:
+    `kd.losses.SoftTargets` on the same images.
 
     Args:
         student: The `keras.Model` to train. What its classifier reads is its
