@@ -218,7 +218,7 @@ def published_rows(table, results, seeds):
             if found:
                 cell.append(reporting.percent(list(found.values())))
             both = sorted(found.keys() & reference.keys())
-            if both and found != reference:
+            if both and column not in ("Baseline", "Teacher"):
                 difference = [found[s] - reference[s] for s in both]
                 cell[-1] += f" ({reporting.percent(difference, '+')})"
             line[column] = "; ".join(cell)
