@@ -211,6 +211,7 @@ NOT_TRIED = {
     "trainable": KERAS,
     "kd.losses.OverhauledFeature.margin": "a number up to 0",
     "kd.optimizers.DecoupledAdam.learning_rate": "0 at the start of a schedule",
+    "kd.optimizers.Shampoo.learning_rate": "0 at the end of a schedule",
     "confidence": "data",
     "correct": "data",
     "custom_objects": KERAS,

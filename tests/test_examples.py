@@ -458,14 +458,20 @@ def test_rows_of_function_matching(example):
 def test_published_function_matching_trains(example, tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
     recipe = kd.recipes.function_matching(
-        16, dataset="pets", samples=8, epochs=2, batch_size=4, warmup_steps=1
+        16,
+        dataset="pets",
+        samples=8,
+        epochs=2,
+        batch_size=4,
+        warmup_steps=1,
+        teacher_image_size=24,
     )
     networks = [
-        kd.models.small_cnn((4, 4, 4), (16, 16, 3), 37, name=name)
-        for name in ("student", "teacher")
+        kd.models.small_cnn((4, 4, 4), (size, size, 3), 37, name=name)
+        for name, size in (("student", 16), ("teacher", 24))
     ]
     with tfds.testing.mock_data(num_examples=5):
-        data = kd.datasets.published("pets", 16, batch_size=4)
+        data = kd.datasets.published("pets", 24, batch_size=4)
         found = example("papers/published_function_matching.py").train(
             *networks, recipe, data, tmp_path, epochs=2
         )

@@ -26,6 +26,9 @@ def one_thread():
     """For the beginning of a worker, before TensorFlow computes anything."""
     import tensorflow as tf
 
+    for gpu in tf.config.list_physical_devices("GPU"):
+        # Several workers share it.
+        tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 

@@ -169,14 +169,15 @@ def arguments():
     parser.add_argument("--data", nargs="+", choices=list(FULL["data"]))
     parser.add_argument("--seeds", type=int, help="default 5")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--quick", action="store_true")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", action="store_true")
+    sizes.add_argument("--full", action="store_true", help="of a table")
     parser.add_argument(
         "--show", action="store_true", help="what is there already"
     )
     parser.add_argument(
         "--table", type=int, choices=list(TABLES), help="one of the paper's"
     )
-    parser.add_argument("--full", action="store_true")
     parser.add_argument(
         "--held-out",
         action="store_true",
@@ -184,7 +185,13 @@ def arguments():
     )
     for option in CHOICES:
         parser.add_argument(f"--{option.replace('_', '-')}", type=float)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.full and not args.table:
+        parser.error("--full is for a --table")
+    own = args.jobs != jobs, args.data, args.held_out
+    if args.table and any((*own, *(getattr(args, o) for o in CHOICES))):
+        parser.error("a --table has its own jobs, data, rate and weight decay")
+    return args
 
 
 def published_rows(table, results, seeds):
@@ -258,6 +265,8 @@ def published_table(args):
             args.processes,
         )
     results = long_runs.saved(path)
+    if "first" not in results:
+        raise SystemExit(f"No results in {folder} yet: run without --show.")
     print("error in %: published; here (difference, paired by seed, from the")
     print("Baseline of the row, else from the Teacher)")
     print(reporting.table(published_rows(args.table, results, seeds)))

@@ -6,7 +6,8 @@
 It needs a network for the data (tensorflow-datasets downloads them) and the
 file of a teacher, which big_vision publishes at gs://bit_models/distill. A
 BiT-R50x1 learns to answer as the R152x2 does. Settings are those of
-`kd.recipes.function_matching(dataset=...)`. A run that is stopped goes on.
+`kd.recipes.function_matching(dataset=...)`. A run that is stopped goes on, once
+it has read the images again that it had seen.
 """
 
 import argparse
@@ -55,21 +56,34 @@ def main():
     parser.add_argument(
         "--duration", choices=["fast", "medium", "long"], default="fast"
     )
+    parser.add_argument(
+        "--image-size", type=int, help="of the student: 128, ImageNet 224"
+    )
+    parser.add_argument(
+        "--teacher-image-size", type=int, help="if it sees a larger one"
+    )
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--data-dir")
     args = parser.parse_args()
     recipe = kd.recipes.function_matching(
-        dataset=args.dataset, duration=args.duration
+        args.image_size,
+        dataset=args.dataset,
+        duration=args.duration,
+        teacher_image_size=args.teacher_image_size,
     )
+    size = recipe.views.image_size[0]
+    teachers_size = args.teacher_image_size or size
     data = kd.datasets.published(
-        args.dataset, batch_size=recipe.batch_size, data_dir=args.data_dir
+        args.dataset, max(size, teachers_size), data_dir=args.data_dir
     )
-    shape = (*recipe.views.image_size, 3)
     teacher = kd.models.bit_resnet(
-        args.teacher_depth, args.teacher_width, shape, data.classes
+        args.teacher_depth,
+        args.teacher_width,
+        (teachers_size, teachers_size, 3),
+        data.classes,
     )
     kd.models.load_bit_weights(teacher, args.teacher)
-    student = kd.models.bit_resnet(50, 1, shape, data.classes)
+    student = kd.models.bit_resnet(50, 1, (size, size, 3), data.classes)
     folder = SAVED / "published" / f"{args.dataset}_{args.duration}"
     folder.mkdir(parents=True, exist_ok=True)
     found = train(student, teacher, recipe, data, folder, args.evaluations)

@@ -39,6 +39,7 @@ class Setting(NamedTuple):
         unlabelled: Whether all other training images are there, unlabelled.
         constant: Whether the learning rate stays, at a third of that from
             which it goes down to 0 otherwise.
+        views: Whether views are tried too; not part of `key`.
     """
 
     data: str
@@ -47,6 +48,7 @@ class Setting(NamedTuple):
     steps: int
     unlabelled: bool = False
     constant: bool = False
+    views: bool = False
 
     @property
     def key(self):

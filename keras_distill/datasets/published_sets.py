@@ -30,6 +30,7 @@ class PublishedSource:
         image_size: Of the student, in pixels.
         shorter_side: To which images are resized for evaluation, before the
             centre of `image_size` is cut out.
+        batch_size: The number of images of a step.
     """
 
     builder: str
@@ -38,6 +39,7 @@ class PublishedSource:
     samples: int
     image_size: int = 128
     shorter_side: int = 160
+    batch_size: int = 512
 
 
 SOURCES = {
@@ -63,6 +65,7 @@ SOURCES = {
         1_255_544,
         image_size=224,
         shorter_side=256,
+        batch_size=4096,
     ),
 }
 
@@ -93,7 +96,7 @@ def published(
     name: str,
     image_size: int | None = None,
     *,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     seed: int = 0,
     data_dir: str | os.PathLike | None = None,
 ) -> Published:
@@ -123,8 +126,8 @@ def published(
         image_size: The side of the images in pixels, the larger one if teacher
             and student see different sizes. In the paper 128, and on ImageNet
             also 160, 224, 384 and 512. Defaults to 128, on ImageNet to 224.
-        batch_size: The number of images in a batch. Defaults to 512, as in
-            the paper on the four small sets (4096 on ImageNet).
+        batch_size: The number of images in a batch. Defaults to that of the
+            paper: 512, on ImageNet 4096.
         seed: The seed of shuffle and crops. Defaults to 0.
         data_dir: The folder of prepared data sets. Defaults to that of
             tensorflow-datasets, `~/tensorflow_datasets`.
@@ -151,7 +154,8 @@ def published(
     source = SOURCES[one_of("name", name, tuple(SOURCES))]
     size = checked_integer("image_size", image_size, or_none=True)
     size = size or source.image_size
-    batch_size = checked_integer("batch_size", batch_size)
+    batch_size = checked_integer("batch_size", batch_size, or_none=True)
+    batch_size = batch_size or source.batch_size
     seed = checked_seed(seed, "`seed`")
     files = [_files(source, split, data_dir) for split in source.splits]
     side = round(size * source.shorter_side / source.image_size)

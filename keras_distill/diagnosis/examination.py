@@ -23,6 +23,7 @@ from keras_distill.diagnosis.variables import assign
 from keras_distill.diagnosis.variables import values_of
 from keras_distill.diagnosis.views_in_training import are_random
 from keras_distill.diagnosis.views_in_training import left_as_they_were
+from keras_distill.diagnosis.views_in_training import milder
 from keras_distill.diagnosis.views_in_training import named
 from keras_distill.diagnosis.views_in_training import seen_in_training
 from keras_distill.distillers import checks
@@ -155,6 +156,7 @@ def diagnose(
             "teacher": of_teacher.facts(x),
             "student": of_student.facts(x),
             "data": {},
+            "views": {"name": named(views), "milder": milder(views)},
             "replicas": _replicas(copy),
         }
         if not copy.trainable_weights:

@@ -85,10 +85,17 @@ def _regime(facts):
         if f"{part}_classes_seen" not in facts["data"]
     ]
     if missing:
+        views = facts["views"]["name"]
+        cost = (
+            f" Nor whether {views} cost more than they bring in your steps: "
+            "strong views need long training."
+            if views
+            else ""
+        )
         return "no_labels", (
             f"There are no labels in the {' and '.join(missing)} data. Without "
             "them nobody can say whether data or capacity limits the student, "
-            "nor whether the teacher is better than the student alone. "
+            f"nor whether the teacher is better than the student alone.{cost} "
             "Distillation itself needs none: alpha=1. A few hundred labelled "
             "images in both are enough to know."
         )

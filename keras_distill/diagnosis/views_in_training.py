@@ -6,6 +6,9 @@ from keras_distill.diagnosis.variables import assign
 from keras_distill.diagnosis.variables import values_of
 from keras_distill.views import Views
 
+# From this part of the area on, crops cost little.
+MILD_AREA = 0.8
+
 
 def are_random(views):
     """Whether training shows something else than evaluation."""
@@ -13,7 +16,12 @@ def are_random(views):
 
 
 def named(views):
-    """Returns the name of views, with how much they crop and mix."""
+    """Returns the name of random views, with how much they crop and mix.
+
+    Of others it returns `None`.
+    """
+    if not are_random(views):
+        return None
     words = []
     area = getattr(views, "crop_area", None)
     if area is not None:
@@ -23,6 +31,16 @@ def named(views):
         words.append("mixup")
     name = type(views).__name__
     return f"{name} ({', '.join(words)})" if words else name
+
+
+def milder(views):
+    """Returns the arguments that would make views milder, in words."""
+    area, words = getattr(views, "crop_area", None), []
+    if area is not None and area[0] < MILD_AREA:
+        words.append(f"crop_area=({MILD_AREA}, 1.0)")
+    if getattr(views, "mixup", None) is not None:
+        words.append("mixup=False")
+    return ", ".join(words)
 
 
 def seen_in_training(views, batches):
@@ -80,7 +98,8 @@ def finding(facts):
     if better is not facts.get("without_views"):
         return None
     steps = facts["short_training"]["steps"]
-    views = facts["short_training"]["views"]
+    views, milder = facts["views"]["name"], facts["views"]["milder"]
+    milder = f"take milder ones ({milder})" if milder else "take none"
     accuracies = [
         f"{100 * row['validation']['accuracy']:.1f} %"
         for row in (facts["student"], better)
@@ -88,8 +107,7 @@ def finding(facts):
     return "strong_views", (
         f"After {steps:,} steps the student is right on {accuracies[0]} of the "
         f"validation data with {views}, and on {accuracies[1]} without "
-        "their randomness. Strong crops and mixup "
-        "need long training, with a teacher too. Train much longer, take "
-        "milder views (crop_area=(0.8, 1.0), mixup=False), and compare the "
-        "distilled student with one that was trained alone without them."
+        "their randomness. Strong views need long training, with a teacher "
+        f"too. Train much longer, or {milder}, and compare the distilled "
+        "student with one that was trained alone without them."
     )

@@ -139,7 +139,10 @@ class Shampoo(keras.optimizers.Optimizer):
         checked_number("weight_decay", weight_decay, "[0, inf)", or_none=True)
         checked_boolean("decoupled_weight_decay", decoupled_weight_decay)
         if not callable(learning_rate):
-            learning_rate = checked_number("learning_rate", learning_rate)
+            # A schedule may have ended at 0 when the model was saved.
+            learning_rate = checked_number(
+                "learning_rate", learning_rate, "[0, inf)"
+            )
         super().__init__(
             learning_rate,
             weight_decay=weight_decay if decoupled_weight_decay else None,

@@ -252,11 +252,12 @@ def _of_dataset(name, duration):
     from keras_distill.datasets.published_sets import SOURCES
 
     source = SOURCES[one_of("dataset", name, tuple(SOURCES))]
-    numbers = {"samples": source.samples, "image_size": source.image_size}
+    of_source = "samples", "image_size", "batch_size"
+    numbers = {number: getattr(source, number) for number in of_source}
     if name in _SMALL_SETS:
         names = ("epochs", "temperature", "learning_rate", "weight_decay")
         numbers |= dict(zip(names, _SMALL_SETS[name][duration]))
-        numbers |= {"batch_size": 512, "warmup_steps": 1500}
+        numbers["warmup_steps"] = 1500
     scales = {
         f"{who}_preprocess": keras.layers.Rescaling(2.0, -1.0)
         for who in ("student", "teacher")

@@ -8,6 +8,18 @@ from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_strings
 
 
+class UnknownClasses(ValueError):
+    """Classes of the data that the teacher does not surely have.
+
+    Attributes:
+        differences: What is missing and what is nearest, without advice.
+    """
+
+    def __init__(self, differences, advice):
+        super().__init__(f"{differences}\n{advice}")
+        self.differences = differences
+
+
 def class_map(
     teacher_class_names: Sequence[str],
     class_names: Sequence[str],
@@ -59,7 +71,7 @@ def class_map(
         mapped = [found[0] if found else None for found in numbers]
         return None if mapped == list(range(len(theirs))) else mapped
     if any(len(found) != 1 for found in numbers):
-        raise ValueError(_proposal(theirs, ours, numbers))
+        raise _unknown(theirs, ours, numbers)
     mapped = [found[0] for found in numbers]
     return None if mapped == list(range(len(theirs))) else mapped
 
@@ -81,7 +93,7 @@ def _check_partial(theirs, ours, numbers):
     """Raises or warns if what the teacher lacks may be a mistake."""
     twice = [name for name, found in zip(ours, numbers) if len(found) > 1]
     if twice or sum(map(bool, numbers)) < min(2, len(ours)):
-        raise ValueError(_proposal(theirs, ours, numbers))
+        raise _unknown(theirs, ours, numbers)
     near = {
         name: [theirs[i] for i in _near(name, theirs)]
         for name, found in zip(ours, numbers)
@@ -102,8 +114,8 @@ def _near(name, theirs):
     return list(dict.fromkeys(map(plain.index, near)))
 
 
-def _proposal(theirs, ours, numbers):
-    """Returns the message for classes that the teacher does not surely have."""
+def _unknown(theirs, ours, numbers):
+    """Returns the error for classes that the teacher does not surely have."""
     lines, proposed = [], []
     for name, found in zip(ours, numbers):
         if len(found) == 1:
@@ -120,15 +132,17 @@ def _proposal(theirs, ours, numbers):
         *(["  ..."] if len(lines) > 20 else []),
     ]
     if len(proposed) == len(ours):
-        message.append(
+        advice = (
             f"If these are meant, pass class_map={proposed} to the losses on "
             "outputs, or rename the classes."
         )
     else:
         message.append(
             f"The teacher's classes are {theirs[:20]}"
-            f"{' ...' if len(theirs) > 20 else ''}. Rename the classes, take "
-            "a teacher that knows them, or let it teach the classes that it "
-            "has: partial=True."
+            f"{' ...' if len(theirs) > 20 else ''}."
         )
-    return "\n".join(message)
+        advice = (
+            "Rename the classes, take a teacher that knows them, or let it "
+            "teach the classes that it has: partial=True."
+        )
+    return UnknownClasses("\n".join(message), advice)

@@ -91,7 +91,7 @@ def in_memory(data, argument):
             raise _weighted(argument)
         x, y = (*arrays, None)[:2]
     else:
-        x, y = _all_batches(data, argument)
+        x, y = _in_one_order(*_all_batches(data, argument))
     if (
         not isinstance(x, np.ndarray)
         or x.ndim != 4
@@ -130,6 +130,14 @@ def read(source, argument, *, image_size, channels, class_names, directory):
         )
     except ValueError as error:
         raise ValueError(_in_terms_of(argument, source, error)) from error
+    size, most = images.x.nbytes, _memory()
+    if size > most:
+        raise _too_large(
+            f"{argument}='{source}'",
+            most,
+            "Give fewer, or have them read smaller, settings={'image_size': "
+            "96} (--set image_size=96), if the teacher takes any size.",
+        )
     return Source(images.x, images.y, images.class_names, list(images.skipped))
 
 
@@ -275,18 +283,42 @@ def _all_batches(data, argument):
         parts.append(batch)
         size += sum(a.nbytes for a in batch if hasattr(a, "nbytes"))
         if size > most:
-            raise ValueError(
-                f"{argument} takes more than {most / 1e9:.1f} GB, half of the "
-                "free memory, and all images have to fit into it. Give fewer, "
-                f"{argument}.take(batches), or smaller ones. Bytes (uint8) "
-                "take a quarter of what float32 takes."
+            raise _too_large(
+                argument,
+                most,
+                f"Give fewer, {argument}.take(batches), or smaller ones. Bytes "
+                "(uint8) take a quarter of what float32 takes.",
             )
     if not parts:
         raise ValueError(f"{argument} has no image.")
     x, y = zip(*parts)
+    del parts, batch
     if keras.tree.is_nested(x[0]):
         return x[0], None
     return np.concatenate(x), None if y[0] is None else np.concatenate(y)
+
+
+def _in_one_order(x, y):
+    """The samples in an order that does not depend on how they are shuffled.
+
+    A run that goes on knows the images of a shuffled pipeline by that.
+    """
+    if not isinstance(x, np.ndarray) or x.dtype == object:
+        return x, y
+    keys = [
+        [zlib.crc32(np.ascontiguousarray(sample)) for sample in part]
+        for part in (y, x)
+        if part is not None
+    ]
+    order = np.lexsort(keys)
+    return x[order], None if y is None else np.asarray(y)[order]
+
+
+def _too_large(what, most, advice):
+    return ValueError(
+        f"{what} takes more than {most / 1e9:.1f} GB, half of the free "
+        f"memory, and all images have to fit into it. {advice}"
+    )
 
 
 def _memory():

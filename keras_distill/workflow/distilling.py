@@ -1,5 +1,6 @@
 """`distill`: the whole way from a trained model to a phone file."""
 
+import hashlib
 import os
 import pathlib
 import time
@@ -321,6 +322,10 @@ def _told_apart(arguments, fixed):
             return [known(v) for v in value]
         if callable(value):
             return f"function {PythonFunction(value).source_sha256[:12]}"
+        if value is not None and pathlib.Path(value).is_file():
+            with open(value, "rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return f"{os.fspath(value)}, SHA-256 {sha256[:12]}"
         return None if value is None else os.fspath(value)
 
     return plain(

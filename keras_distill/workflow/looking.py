@@ -39,9 +39,10 @@ def look(run, bar):
     data = run.data
     names = _class_names(run)
     teacher = run.given_teacher
-    known = settings.fixed.get("class_names") or getattr(
-        teacher, "class_names", None
-    )
+    said = settings.fixed.get("class_names")
+    known = said or getattr(teacher, "class_names", None)
+    # Labels without names are in the teacher's order, which is looked at.
+    unnamed = data.class_names is None and said is None
     x, y = data.train
     is_bytes = np.dtype(x.dtype) == "uint8"
     order = np.random.default_rng(seed).permutation(len(x))
@@ -51,7 +52,7 @@ def look(run, bar):
         x[order],
         None if y is None else y[order],
         names,
-        known,
+        None if unnamed else known,
         settings.fixed.get("teacher_scale", "find" if is_bytes else None),
     )
     units = max(2, taken["units"])
@@ -137,6 +138,9 @@ def _class_names(run):
     known = run.settings.fixed.get("class_names")
     if known is not None and len(known) >= number:
         return list(known)
+    theirs = getattr(run.given_teacher, "class_names", None)
+    if theirs is not None and len(theirs) == number:
+        return list(theirs)
     return [str(i) for i in range(number)]
 
 
@@ -208,7 +212,7 @@ def _fitted(run, image, names):
 
     budget = dict(run.arguments.budget)
     # Beside the network the file holds names and a layer for the pixels.
-    room = _ROOM_KIB + sum(len(str(name)) + 4 for name in names) / 1024
+    room = _ROOM_KIB + sum(len(str(name).encode()) + 4 for name in names) / 1024
     if "kib" in budget:
         budget["kib"] = max(0.1, budget["kib"] - room)
     if "ms" in budget:

@@ -60,7 +60,8 @@ class Screen:
 
     def __exit__(self, kind, error, trace):
         if error is not None:
-            traceback.print_exception(kind, error, trace)
+            with contextlib.suppress(OSError):  # The disk may be full.
+                traceback.print_exception(kind, error, trace)
         return self._exit.__exit__(kind, error, trace)
 
     def line(self, text=""):
@@ -178,6 +179,5 @@ def _redirected(number, log):
     try:
         yield
     finally:
-        log.flush()
         os.dup2(before, number)
         os.close(before)

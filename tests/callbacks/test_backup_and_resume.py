@@ -330,6 +330,15 @@ NETWORKS = {
             0.1, momentum=0.9, gradient_accumulation_steps=3
         )
     },
+    "shampoo": {
+        "optimizer": lambda: kd.optimizers.Shampoo(
+            0.05,
+            start_step=2,
+            preconditioner_interval=3,
+            use_ema=True,
+            ema_overwrite_frequency=4,
+        )
+    },
     "connectors": {"losses": hint},
     "memory": {"losses": contrastive, "data": DATA["indexed"]},
     "moving teacher": {

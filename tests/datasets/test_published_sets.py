@@ -16,13 +16,13 @@ CLASSES = {
     "sun397": 397,
     "imagenet2012": 1000,
 }
-# What the paper trains on.
-TRAIN = {
-    "flowers102": "train",
-    "pets": "train[:90%]",
-    "food101": "train[:90%]",
-    "sun397": "train",
-    "imagenet2012": "train[:98%]",
+# Training, validation and test of the paper.
+SPLITS = {
+    "flowers102": ["train", "validation", "test"],
+    "pets": ["train[:90%]", "train[90%:]", "test"],
+    "food101": ["train[:90%]", "train[90%:]", "validation"],
+    "sun397": ["train", "validation", "test"],
+    "imagenet2012": ["train[:98%]", "train[99%:]", "validation"],
 }
 
 
@@ -54,8 +54,7 @@ def test_batches_of_all_parts(name, monkeypatch):
     assert x_test.shape == (2, 20, 20, 3) and y_test.shape == y.shape
     assert [len(label) for _, label in others] == [2, 1]
     source = SOURCES[name]
-    assert asked[:3] == [(source.builder, split) for split in source.splits]
-    assert source.splits[0] == TRAIN[name]
+    assert asked[:3] == [(source.builder, split) for split in SPLITS[name]]
     with tfds.testing.mock_data(num_examples=1):
         info = tfds.builder(source.builder).info
     assert info.features["label"].num_classes == data.classes == CLASSES[name]

@@ -159,6 +159,7 @@ def facts(**changes):
             "passes": 10.0,
             "views": None,
         },
+        "views": {"name": None, "milder": ""},
         "replicas": 1,
     }
     for path, value in changes.items():

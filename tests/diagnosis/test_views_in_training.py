@@ -13,6 +13,7 @@ from diagnosis_cases import look
 import keras_distill as kd
 from keras_distill.diagnosis.data import Data
 from keras_distill.diagnosis.regimes import find
+from keras_distill.diagnosis.views_in_training import milder
 from keras_distill.diagnosis.views_in_training import seen_in_training
 
 layers = keras.layers
@@ -101,7 +102,10 @@ def test_views_without_randomness_are_trained_once():
 def better(low):
     """Facts in which the student is better without the views."""
     plain = facts()
-    result = facts(short_training__views="FunctionMatching")
+    result = facts(
+        short_training__views="FunctionMatching",
+        views__name="FunctionMatching",
+    )
     result["without_views"] = {
         "training": {**plain["student"]["training"], "cross_entropy": 0.1},
         "validation": plain["student"]["validation"],
@@ -124,6 +128,30 @@ def test_the_better_training_decides():
     assert found(**many) == ["limited_by_capacity"]
     random = {"short_training__views": "FunctionMatching"}
     assert found(**many, **random) == ["undecided"]
+
+
+@pytest.mark.parametrize(
+    "views, expected",
+    [
+        (
+            kd.views.FunctionMatching(SIZE),
+            "crop_area=(0.8, 1.0), mixup=False",
+        ),
+        (kd.views.Consistent(SIZE, crop_area=(0.9, 1.0)), ""),
+        (kd.views.Augmented(layers.RandomFlip()), ""),
+        (Doubled(), ""),
+    ],
+)
+def test_milder_views(views, expected):
+    assert milder(views) == expected
+
+
+def test_strong_views_without_labels():
+    x, _ = images(100)
+    result = look_at_images(dataset=x, views=kd.views.FunctionMatching(SIZE))
+    words = dict(result.findings)["no_labels"]
+    assert "Nor whether FunctionMatching (crops of 5 to 100 %" in words
+    assert "Nor" not in dict(look_at_images(dataset=x).findings)["no_labels"]
 
 
 @pytest.mark.slow

@@ -442,6 +442,7 @@ def test_classes_must_agree(make_loss):
     [
         ([0, 1, 2], r"per class of the student \(4\). Received 3 indices"),
         ([0, 1, 2, 10], r"0 to 9. Received: \[10\]"),
+        ([None, 3, None, None], "at least 2 classes of the teacher"),
     ],
 )
 def test_class_map_must_fit_the_classes(class_map, message):

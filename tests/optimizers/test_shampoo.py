@@ -85,6 +85,12 @@ def test_it_continues_from_a_file(tmp_path):
     assert_same(trained(None, model=loaded), whole, rtol=1e-6)
 
 
+def test_a_rate_that_a_schedule_brought_to_zero():
+    optimizer = Shampoo(0.1)
+    optimizer.learning_rate = 0.0
+    assert Shampoo.from_config(optimizer.get_config()).learning_rate == 0
+
+
 def test_accumulated_gradients_are_one_step():
     gradients = RNG.normal(size=(6, 2, 3, 2))
     np.testing.assert_allclose(

@@ -178,6 +178,17 @@ def test_what_does_not_pay_ships_alone(arguments):
         np.testing.assert_array_equal(one, other)
 
 
+def test_another_file_of_the_same_name_is_another_teacher(tmp_path):
+    given = dict.fromkeys(distilling.Arguments._fields)
+    given["teacher"] = tmp_path / "teacher.tflite"
+    told = []
+    for content in b"one", b"two":
+        given["teacher"].write_bytes(content)
+        told.append(distilling._told_apart(distilling.Arguments(**given), {}))
+    assert told[0]["teacher"] != told[1]["teacher"]
+    assert str(given["teacher"]) in told[0]["teacher"]
+
+
 def test_arguments_are_checked_first(arguments, tmp_path):
     for wrong, message in (
         ({"teacher": "no_such_teacher"}, "teacher must be the path"),

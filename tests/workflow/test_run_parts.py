@@ -1,6 +1,5 @@
 """The parts of a run: its folder, its settings, its data, its screen."""
 
-import errno
 import json
 import os
 import subprocess
@@ -15,6 +14,8 @@ import yaml
 from networks import convnet
 
 import keras_distill as kd
+from keras_distill._files import UNFINISHED
+from keras_distill.teachers.cache import shards
 from keras_distill.workflow import choosing
 from keras_distill.workflow import data as images
 from keras_distill.workflow import looking
@@ -126,10 +127,13 @@ def test_a_pipeline_is_taken_into_memory_once(monkeypatch):
     samples = tf.data.Dataset.from_tensor_slices(
         (x, keras.utils.to_categorical(y))
     )
-    for dataset in samples, samples.batch(16):
+    sums = set()
+    for dataset in samples.shuffle(40), samples.shuffle(40), samples.batch(16):
         source = images.in_memory(dataset, "data")
-        np.testing.assert_array_equal(source.x, x)
-        np.testing.assert_array_equal(source.y, y)
+        np.testing.assert_array_equal(source.x[:, 0, 0, 0], 60 * source.y)
+        np.testing.assert_array_equal(np.bincount(source.y), np.bincount(y))
+        sums.add(images.checksum(source))
+    assert len(sums) == 1  # A run that goes on knows shuffled images.
     with pytest.raises(ValueError, match="never ends.*take"):
         images.in_memory(samples.repeat(), "data")
     monkeypatch.setattr(images, "_memory", lambda: 100)
@@ -270,8 +274,9 @@ def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
     run.folder.finish_step("look", {"classes": list("abcd")}, 0.0)
 
     def full(run):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        shards.write(tmp_path, "shard", {"logits": np.ones((10, 4))})
 
+    (tmp_path / (UNFINISHED + "shard")).symlink_to("/dev/full")
     monkeypatch.setattr(teaching, "_cache", full)
     with pytest.raises(OSError, match="same line again.*--skip cache"):
         teaching.cache(run, None)
@@ -313,6 +318,9 @@ def test_a_teacher_whose_classes_are_in_another_order():
     np.testing.assert_array_equal(networks.decided(adapted, x), y)
     with pytest.raises(ValueError, match="has 4 classes, the data 2"):
         networks.look_at_teacher(teacher, x, y, names[:2], None, None)
+    dogs = [*names[:3], "dogs"]
+    with pytest.raises(ValueError, match="'dogs'(?s:.*)--set class_names="):
+        networks.look_at_teacher(teacher, x, y, dogs, names, None)
     with pytest.raises(ValueError, match="Received 2 class_names"):
         networks.look_at_teacher(teacher, x, y, names, names[:2], None)
 
@@ -372,6 +380,15 @@ def test_a_function_takes_the_images_of_the_data(tmp_path):
     kd.distill(teacher, folder, settings={**scale, "image_size": 8}, **options)
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert state["steps"]["look"]["result"]["teacher"]["units"] == 3
+    # Labels without names have those of the teacher, in its order.
+    names = ["red", "green", "blue"]
+    named = kd.BlackBox(teacher, (8, 8, 3), version="1", class_names=names)
+    options |= {"settings": scale, "output": tmp_path / "named"}
+    with pytest.raises(ValueError, match="not in the order of the data's"):
+        kd.distill(named, (x, 2 - y), **options)
+    kd.distill(named, (x, y), **options)
+    state = json.loads((tmp_path / "named" / "state.json").read_text())
+    assert state["steps"]["look"]["result"]["classes"] == names
 
 
 def test_a_black_box_has_no_layers_to_compare(tmp_path):

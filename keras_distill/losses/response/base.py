@@ -228,14 +228,20 @@ class ResponseLoss(DistillationLoss):
                 f"classes, 0 to {teacher - 1}. Received: {outside} (shapes: "
                 f"{both})."
             )
-        if self.class_map is not None:
-            student = len(_known(self.class_map))
-        if self.activation == "softmax" and student < 2:
+        if self.activation != "softmax":
+            return
+        if student < 2:
             raise ValueError(
                 f"{name} with activation='softmax' needs at least 2 classes: "
                 f"over one class a softmax is always 1. Received: {both}. For "
                 "a binary head with one output take "
                 "SoftTargets(activation='sigmoid')."
+            )
+        if self.class_map is not None and len(_known(self.class_map)) < 2:
+            raise ValueError(
+                f"{name}: class_map must name at least 2 classes of the "
+                "teacher: over one class a softmax is always 1. Received: "
+                f"{list(self.class_map)}."
             )
 
     def validate_batch(

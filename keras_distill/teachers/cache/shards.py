@@ -4,6 +4,7 @@ A record is a `tf.train.Example` with the raw bytes of each column for its
 samples, in order. The operations of tf.data are enough to read it.
 """
 
+import errno
 import os
 from typing import NamedTuple
 
@@ -29,16 +30,23 @@ def write(path, name, arrays):
 
     Returns:
         The number of bytes and the sha256 of the file.
+
+    Raises:
+        OSError: If the disk is full.
     """
     unfinished = path / (UNFINISHED + name)
     samples = len(next(iter(arrays.values())))
     row = sum(a[:1].nbytes for a in arrays.values())
     step = max(1, RECORD_BYTES // max(1, row))
-    with tf.io.TFRecordWriter(str(unfinished)) as writer:
-        for start in range(0, samples, step):
-            writer.write(
-                _record({n: a[start : start + step] for n, a in arrays.items()})
-            )
+    try:
+        with tf.io.TFRecordWriter(str(unfinished)) as writer:
+            for i in range(0, samples, step):
+                writer.write(
+                    _record({n: a[i : i + step] for n, a in arrays.items()})
+                )
+    except tf.errors.ResourceExhaustedError as error:
+        full = errno.ENOSPC
+        raise OSError(full, os.strerror(full), str(path)) from error
     with open(unfinished, "rb") as stream:
         os.fsync(stream.fileno())
     described = unfinished.stat().st_size, folder.sha256(unfinished)
