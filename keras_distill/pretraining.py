@@ -251,7 +251,14 @@ def _length(epochs, steps, per_epoch):
 
 
 def _default_views(student, teacher, dataset, seed):
-    of_data = dataset.element_spec.shape[1:3]
+    spec = dataset.element_spec
+    if keras.tree.is_nested(spec) or len(spec.shape) != 4:
+        raise ValueError(
+            "images must be batches (batch, height, width, channels). "
+            f"Received: {spec}. For other inputs pass views= and "
+            "distillation_losses=."
+        )
+    of_data = spec.shape[1:3]
     sizes = {}
     for role, network in (("student", student), ("teacher", teacher)):
         shape = getattr(network, "input_shape", None)

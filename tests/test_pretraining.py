@@ -241,6 +241,10 @@ BAD = {
         {"images": IMAGES["dataset"][0], "cache_directory": "cache"},
         "cache_directory needs images as arrays",
     ),
+    "a pipeline of dicts": (
+        {"images": tf.data.Dataset.from_tensors({"image": X}), "steps": 1},
+        "images must be batches",
+    ),
     "not built": ({"student": Subclassed()}, "not built"),
 }
 

@@ -7,8 +7,8 @@
 The headline of Beyer et al. 2022 ("A good teacher is patient and consistent"),
 with the teacher, the students and the images of `function_matching.py`:
 function matching from a cached teacher for 1, 4, 16 and 64 times 480 steps,
-with mild and with strong crops, beside labels on the same views. Each length is
-a training of its own, with its own cosine down to 0.
+with mild and with strong crops, beside labels on the same views and on plain
+images. Each length is a training of its own, with its own cosine down to 0.
 
 The run can be stopped and started again: results are saved row by row.
 """
@@ -34,6 +34,7 @@ ROWS = {
     "function matching, crops of 0.8 to 1": ("cached teacher", 0.8),
     "function matching, crops of 0.25 to 1": ("cached teacher", 0.25),
     "labels, crops of 0.8 to 1": ("labels, same views", 0.8),
+    "labels, plain images": ("labels, plain images", 0.8),
 }
 
 

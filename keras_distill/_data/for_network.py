@@ -38,7 +38,7 @@ def check_fits(network, x, role, views):
     expected = getattr(network, "inputs", None)
     if not expected or keras.tree.is_nested(x) or len(expected) != 1:
         return
-    shape, wanted = tuple(x.shape), tuple(expected[0].shape)
+    shape, wanted = _of_one_rank(tuple(x.shape), tuple(expected[0].shape))
     if len(shape) != len(wanted) or any(
         None not in (a, b) and a != b for a, b in zip(shape[1:], wanted[1:])
     ):
@@ -47,3 +47,13 @@ def check_fits(network, x, role, views):
             f"'{network.name}' takes {wanted}. Give another size or "
             f"preprocessing to {type(views).__name__}."
         )
+
+
+def _of_one_rank(shape, wanted):
+    """Two shapes without the last axis of size 1 that one lacks: Keras's
+    models add it and leave it out by themselves."""
+    if len(shape) == len(wanted) + 1 and shape[-1] == 1:
+        return shape[:-1], wanted
+    if len(shape) == len(wanted) - 1 and wanted[-1] == 1:
+        return shape, wanted[:-1]
+    return shape, wanted

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.sparse import is_scipy
+from keras_distill._data.sparse import number_of_rows
 
 INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
@@ -129,6 +130,13 @@ def are_arrays(data):
     )
 
 
+def batch_size_of_arrays(x, batch_size, steps_per_epoch):
+    """The samples of a batch that Keras makes of arrays."""
+    if batch_size or not steps_per_epoch:
+        return batch_size or 32
+    return math.ceil(number_of_rows(leaves(x)[0]) / steps_per_epoch)
+
+
 def can_be_iterated_again(data):
     """Whether a second pass over the data of `fit` gives them once more."""
     import tensorflow as tf
@@ -199,6 +207,13 @@ def _slices(arrays, batch_size, rows):
 
 def _to_numpy(structure):
     return keras.tree.map_structure(_array, structure)
+
+
+def array_or_tensor(part):
+    """A part of a batch; a table or column of pandas as its array."""
+    if part is None or hasattr(part, "dtype") and not hasattr(part, "iloc"):
+        return part
+    return np.asarray(part)
 
 
 def _array(a):

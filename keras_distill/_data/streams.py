@@ -5,6 +5,7 @@ import keras
 from keras_distill._data.batch_fields import sample_spec
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._data.sources import are_arrays
+from keras_distill._data.sources import batch_size_of_arrays
 from keras_distill._data.sources import leaves
 from keras_distill._data.sparse import first_rows
 from keras_distill._data.sparse import number_of_rows
@@ -26,6 +27,7 @@ def check_streams(
     batch_size=None,
     shuffle=False,
     validation_split=0,
+    steps_per_epoch=None,
 ):
     """Raises for data that stateful networks cannot go through in order.
 
@@ -36,6 +38,7 @@ def check_streams(
         batch_size: The argument of `fit` or `evaluate`.
         shuffle: The argument of `fit`.
         validation_split: The argument of `fit`.
+        steps_per_epoch: The argument of `fit`.
     """
     import tensorflow as tf
 
@@ -61,7 +64,9 @@ def check_streams(
         rows = number_of_rows(leaves(unpacked(x).inputs)[0])
     elif are_arrays(unpacked(data).inputs):
         _check_not_shuffled(shuffle, who)
-        rows = batch_size or 32
+        rows = batch_size_of_arrays(
+            unpacked(data).inputs, batch_size, steps_per_epoch
+        )
         samples = number_of_rows(leaves(unpacked(data).inputs)[0])
         if validation_split:
             raise ValueError(

@@ -178,4 +178,4 @@ def reducible(logs):
     """
     if not reduces_over_machines(tf.distribute.get_strategy()):
         return logs
-    return keras.tree.map_structure(lambda x: tf.reshape(x, [1]), logs)
+    return keras.tree.map_structure(lambda x: tf.expand_dims(x, 0), logs)

@@ -55,6 +55,13 @@ def with_masks(structure, masks):
     return structure
 
 
+def without_gradient(structure):
+    """The tensors and their masks, with no gradient through them."""
+    masks = masks_by_place(structure)
+    stop = keras.ops.stop_gradient
+    return with_masks(keras.tree.map_structure(stop, structure), masks)
+
+
 def masking_intercepted(layers, handler):
     """A context in which `handler` attaches the masks to what layers return.
 

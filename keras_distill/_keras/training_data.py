@@ -2,9 +2,11 @@
 
 Relies on, in Keras 3.12.4 and 3.15.1: `EpochIterator._enumerate_iterator` (a
 generator of `(first_step, last_step, iterator)`, called once per epoch),
-`EpochIterator.catch_stop_iteration`, `EpochIterator.steps_per_execution`.
+`EpochIterator.catch_stop_iteration`, `EpochIterator.steps_per_execution`,
+`EpochIterator._num_batches` (if known), `EpochIterator._steps_seen`.
 """
 
+import itertools
 import warnings
 
 
@@ -23,7 +25,9 @@ def pass_over(data, epochs):
         for _ in range(epochs):
             with data.catch_stop_iteration():
                 for _, _, iterator in data:
-                    _read(iterator, data.steps_per_execution)
+                    # Keras has work to do after the last batch, if it is known.
+                    for _ in range(_batches_of_step(data)):
+                        next(iterator)
 
 
 def begin_within(data, batches):
@@ -39,13 +43,18 @@ def begin_within(data, batches):
         del data._enumerate_iterator  # the next epoch is whole
         for first, last, iterator in enumerate_epoch():
             if first < batches:
-                _read(iterator, last + 1 - first)
+                for _ in itertools.islice(iterator, last + 1 - first):
+                    pass
             else:
                 yield first, last, iterator
 
     data._enumerate_iterator = rest_of_epoch
 
 
-def _read(iterator, batches):
-    for _ in range(batches):
-        next(iterator)
+def _batches_of_step(data):
+    """How many batches a step reads; the last may read fewer than others."""
+    number = data.steps_per_execution
+    if not data._num_batches:
+        return number
+    before = data._steps_seen - number
+    return min(number, data._num_batches - before)

@@ -91,7 +91,8 @@ class DynamicWeights(keras.layers.Layer):
         self.before.assign(now)
         known = (before > 0) & (now > 0)  # A task may have no objective.
         weights = np.ones(len(now))
-        shares = np.exp(now[known] / before[known] / 2.0)
+        ratios = now[known] / before[known] / 2.0
+        shares = np.exp(ratios - ratios.max(initial=0.0))
         weights[known] = known.sum() * shares / max(shares.sum(), 1e-30)
         self.task_weights.assign(weights)
 

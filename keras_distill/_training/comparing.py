@@ -39,6 +39,20 @@ def same_scores(teacher_shape, student_shape):
     )
 
 
+def maps_classes(losses):
+    """Whether a loss on the student's output numbers its classes otherwise
+    than the teacher's, so that equal numbers may be other classes.
+
+    Args:
+        losses: A dict of distillation losses.
+    """
+    return any(
+        getattr(loss, "class_map", None) is not None
+        and loss.student_layer_name is None
+        for loss in losses.values()
+    )
+
+
 def comparable_tasks(networks, teacher, student_shape):
     """Finds the teacher's answer for each task of a student.
 

@@ -15,11 +15,14 @@ from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._data.indexing import with_checked_index
 from keras_distill._data.sources import are_arrays
+from keras_distill._data.sources import array_or_tensor
+from keras_distill._data.sources import batch_size_of_arrays
 from keras_distill._data.sources import check_it_ends
 from keras_distill._data.sources import first_again
 from keras_distill._data.sources import first_batch
 from keras_distill._data.sources import leaves
 from keras_distill._data.sources import no_batch
+from keras_distill._data.sources import unsupported
 from keras_distill._data.sparse import as_tensor
 from keras_distill._data.sparse import first_rows
 from keras_distill._data.sparse import number_of_rows
@@ -107,6 +110,7 @@ class FirstBatch:
         import tensorflow as tf
 
         self._check_strategy()
+        weights = arguments.get("sample_weight")
         check_streams(
             self._running_networks(carries_teacher_outputs(x)),
             x,
@@ -114,6 +118,7 @@ class FirstBatch:
             arguments.get("batch_size"),
             arguments.get("shuffle", True),
             arguments.get("validation_split", 0),
+            arguments.get("steps_per_epoch"),
         )
         if isinstance(x, tf.data.Dataset):
             if arguments.get("steps_per_epoch") is None:
@@ -155,7 +160,12 @@ class FirstBatch:
             self._check_batch(batch)
             return first_again(batch, x)
         elif are_arrays(x):
-            size = arguments.get("batch_size") or 32
+            size = batch_size_of_arrays(
+                x, arguments.get("batch_size"), arguments.get("steps_per_epoch")
+            )
+            for name, given in ("y", y), ("sample_weight", weights):
+                if leaves(given) and not are_arrays(given):
+                    raise unsupported(given, name, "an array, as x is one")
             if not all(map(number_of_rows, keras.tree.flatten(x))):
                 raise no_batch()
             self._check_sample_index(unpacked(x))
@@ -166,7 +176,7 @@ class FirstBatch:
             self._check_batch(
                 keras.tree.map_structure(
                     lambda a: None if a is None else first_rows(a, size),
-                    (x, y, arguments.get("sample_weight")),
+                    (x, y, weights),
                 )
             )
         # Keras judges anything else (None, a torch DataLoader).
@@ -292,12 +302,9 @@ class FirstBatch:
 
     def standardized(self, batch):
         """Returns `(x, y, sample_weight)` as the networks see them."""
-        # A DataFrame has no dtype.
-        batch = keras.tree.map_structure(
-            lambda a: a if a is None or hasattr(a, "dtype") else np.asarray(a),
-            plain_batch(batch),
+        x, y, sample_weight = keras.tree.map_structure(
+            array_or_tensor, plain_batch(batch)
         )
-        x, y, sample_weight = batch
         sample_weight = weight_of_each_position(
             sample_weight,
             self.distiller._networks().student_output_shape,

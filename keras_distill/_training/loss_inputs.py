@@ -55,7 +55,8 @@ def labels_and_weight(distiller, name, student, view, replica, teacher=None):
     outputs = keras.tree.flatten(student.output)
     output, task_loss = outputs[0], distiller.loss
     if len(outputs) > 1:
-        task_loss = None
+        if keras.tree.is_nested(y) or keras.tree.is_nested(task_loss):
+            task_loss = None
         place = [i for i, output in enumerate(outputs) if output is tap]
         if keras.tree.is_nested(weight) and not place:
             warnings.warn(

@@ -11,11 +11,11 @@ from keras_distill._data.batch_fields import OF_TEACHERS
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import clear_losses
-from keras_distill._keras.masks import masks_by_place
-from keras_distill._keras.masks import with_masks
+from keras_distill._keras.masks import without_gradient
 from keras_distill._shapes import sizes_agree
 from keras_distill._training.comparing import check_task
 from keras_distill._training.comparing import comparable_tasks
+from keras_distill._training.comparing import maps_classes
 from keras_distill._training.comparing import same_scores
 from keras_distill._training.deployment import find_deployment
 from keras_distill._training.outputs import ForwardOutputs
@@ -183,9 +183,7 @@ class TeacherStudent:
         if self.moving_teacher is not None:
             # The Distiller tracks it, but must not add its regularizers.
             clear_losses(self.teacher)
-        masks = masks_by_place(outputs)
-        outputs = keras.tree.map_structure(ops.stop_gradient, outputs)
-        return ForwardOutputs(*with_masks(outputs, masks))
+        return ForwardOutputs(*without_gradient(outputs))
 
     def bind_if_shapes_are_known(self):
         """Binds networks that have symbolic inputs; others wait for data."""
@@ -229,7 +227,9 @@ class TeacherStudent:
             output, threshold = self.deployment.shape(student), 0.0
         self.student_output_shape = output
         self.comparable_tasks = comparable_tasks(self, teacher, output)
-        self.comparable = same_scores(teacher and teacher.output, output)
+        self.comparable = same_scores(
+            teacher and teacher.output, output
+        ) and not maps_classes(self.losses)
         if self.comparable:
             teacher_threshold, student_threshold = thresholds
             if teacher_threshold is None:
@@ -292,13 +292,14 @@ class TeacherStudent:
             lambda x: Shape(getattr(x, "shape", x)),
             [teacher_output, student_output],
         )
-        if not same_scores(*shapes):
+        if not same_scores(*shapes) or maps_classes(self.losses):
             raise ValueError(
                 f"The metric '{metric.name}' compares decisions between the "
                 "same classes at the same positions. Received outputs of "
-                f"teacher and student of shapes {shapes}. Drop the metric, or, "
-                "of a student with several outputs, give it for one of them: "
-                "metrics={'<output>': [...]}."
+                f"teacher and student of shapes {shapes}"
+                f"{', and a class_map' if maps_classes(self.losses) else ''}. "
+                "Drop the metric, or, of a student with several outputs, give "
+                "it for one of them: metrics={'<output>': [...]}."
             )
 
     def _warn_of_another_owner(self, name, loss):

@@ -93,8 +93,9 @@ def resized(image: Any, size: tuple, crop: bool) -> np.ndarray:
     box = (0.0, 0.0, float(image.width), float(image.height))
     if crop:
         scale = min(image.width / width, image.height / height)
-        right = (image.width - width * scale) / 2
-        down = (image.height - height * scale) / 2
+        # Rounded, one of them may be a little below 0.
+        right = max(0.0, (image.width - width * scale) / 2)
+        down = max(0.0, (image.height - height * scale) / 2)
         box = (right, down, image.width - right, image.height - down)
     image = image.resize((width, height), Image.Resampling.BILINEAR, box)
     return np.asarray(image).reshape(height, width, -1)

@@ -136,6 +136,16 @@ def _by_loss(weights, losses):
     return by_loss
 
 
+def check_reduction(loss):
+    for each in keras.tree.flatten(loss):
+        if getattr(each, "reduction", "sum") in (None, "none"):
+            raise ValueError(
+                f"loss: '{each.name}' has reduction=None, so it is a number "
+                "for each sample and not the mean that the objective adds. "
+                "Leave reduction at its default, 'sum_over_batch_size'."
+            )
+
+
 def check_compile(loss, alpha):
     if loss is None and alpha != 1.0:
         share = "" if callable(alpha) else f" has the share {1 - alpha:g} and"

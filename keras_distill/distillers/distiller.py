@@ -292,6 +292,7 @@ class Distiller(BaseDistiller):
         from keras_distill._training import compiling_tasks
 
         checked_boolean("auto_scale_loss", auto_scale_loss)
+        checks.check_reduction(loss)
         self._check_compile(loss)
         checks.warn_of_probabilities(
             loss, self.student, self._networks().deployment is not None

@@ -15,8 +15,9 @@ from keras_distill.export.file.lite_model import float_tensors
 from keras_distill.export.file.tensors import float_operators
 from keras_distill.export.network import check_units
 
-# The size of a trial input if the file leaves it open.
-_ANY_SIZE = 64
+# The sizes of trial inputs if the file leaves it open: some networks need more
+# pixels, some take no more positions.
+_ANY_SIZES = 64, 256
 
 
 def accept(file, request):
@@ -71,10 +72,8 @@ def _check_it_runs(file, request):
             stacklevel=5,
         )
         return
-    sample = request.samples[0] if request.samples else _zeros(file)
     try:
-        with quiet.without_native_log():
-            LiteModel(file)(sample)
+        _run(file, request)
     except Exception as error:
         part = explanation.unprepared(str(error), operators)
         place = f"{explanation.described([part], model)}: " if part else ""
@@ -83,6 +82,20 @@ def _check_it_runs(file, request):
             f"{request.quantization!r}) does not run: {place}{error}. Nothing "
             "was written; choose another quantization."
         ) from error
+
+
+def _run(file, request):
+    """Runs the file once; raises what the first trial raised."""
+    samples = request.samples[:1] or [_zeros(file, n) for n in _ANY_SIZES]
+    errors = []
+    with quiet.without_native_log():
+        for sample in samples:
+            try:
+                LiteModel(file)(sample)
+                return
+            except Exception as error:
+                errors.append(error)
+    raise errors[0]
 
 
 def _described(operators, model):
@@ -122,11 +135,11 @@ def _check_no_floats(file, model):
         )
 
 
-def _zeros(file):
-    """A sample of zeros, in the dtypes of a Keras model's inputs."""
+def _zeros(file, size):
+    """A sample of zeros; what is open has this size."""
     zeros = {}
     for name, detail in details(file)[0].items():
-        batch, *shape = (int(size) for size in detail["shape_signature"])
-        shape = [_ANY_SIZE if size == -1 else size for size in shape]
+        batch, *shape = map(int, detail["shape_signature"])
+        shape = [size if n == -1 else n for n in shape]
         zeros[name] = np.zeros([max(batch, 1), *shape], "float32")
     return zeros

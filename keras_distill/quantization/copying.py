@@ -146,7 +146,10 @@ def scale_and_offset(layer, channels):
 def affine_convolution(layer, channels):
     """Makes the depthwise convolution of size 1 that an affine layer is."""
     convolution = layers.DepthwiseConv2D(
-        1, name=layer.name, dtype=layer.dtype_policy
+        1,
+        data_format="channels_last",
+        name=layer.name,
+        dtype=layer.dtype_policy,
     )
     is_learned = isinstance(layer, layers.BatchNormalization)
     convolution.build((None, None, None, channels))

@@ -38,9 +38,9 @@ def measured(measurements, dataset, verbose):
         if not steps and several:
             measurements = _labelled(measurements, y)
         for output, measurement in measurements.items():
-            labels = y[output] if isinstance(y, dict) else y
             weights = weight.get(output) if isinstance(weight, dict) else weight
             try:
+                labels = _of_output(output, y)
                 measurement.add(x, labels, weights)
             except ValueError as error:
                 where = f"Output '{output}': " if several else ""
@@ -52,6 +52,18 @@ def measured(measurements, dataset, verbose):
         measurement.check_complete()
     progress.finish()
     return measurements
+
+
+def _of_output(output, y):
+    """The labels of an output; a single one may have another name."""
+    if not isinstance(y, dict):
+        return y
+    if output not in y and len(y) > 1:
+        raise ValueError(
+            "The student has one output, and the labels of `dataset` are "
+            f"those of several: {list(y)}. Give those of this output."
+        )
+    return y.get(output, next(iter(y.values())))
 
 
 def _labelled(measurements, y):

@@ -15,6 +15,9 @@ from keras_distill.views import draws
 # Tries for a box inside the image, as in torchvision's crop of this kind.
 # The chance that ten fail is about 1e-8 with the published area and aspect.
 TRIES = 10
+# Boxes keep so far from the edges of an image that is resized: the error of
+# float32 is a fourth of it.
+_MARGIN = 1e-6
 
 
 def random_boxes(key, shape, area, aspect):
@@ -112,8 +115,12 @@ def crop_and_resize(images, boxes, size, compiled=False):
     if not compiled:
         import tensorflow as tf
 
-        order = tf.range(tf.shape(images)[0])
-        return tf.image.crop_and_resize(images, boxes, order, size)
+        batch, *shape = tf.unstack(tf.shape(images)[:3])
+        # Rounded, the last place may lie outside, where the operator reads 0.
+        margin = tf.where(tf.equal(shape, size), 0.0, _MARGIN)
+        margin = tf.tile(margin, [2])
+        boxes = tf.clip_by_value(boxes, margin, 1.0 - margin)
+        return tf.image.crop_and_resize(images, boxes, tf.range(batch), size)
     images = ops.cast(images, "float32")
     y1, x1, y2, x2 = ops.split(boxes, 4, axis=1)
     rows = _reading(y1, y2, ops.shape(images)[1], size[0])

@@ -73,8 +73,9 @@ class FunctionMatching(ImageViews):
             with equal probability. For images without an up and down, seen
             from above or through a microscope. Defaults to `False`.
         brightness: b: each view is multiplied by a number of U[1 - b, 1 + b]
-            and clipped at 1, or at 255 if its image has numbers above 1. In
-            [0, 1), for images whose black is 0. Defaults to 0.
+            and clipped at 1; if its image has numbers above 1, at 255, and
+            if it has numbers above 255, at 65 535. In [0, 1), for images whose
+            black is 0. Defaults to 0.
         augmentation: Your own function of `(image, seed)`, registered with
             `keras.saving.register_keras_serializable`. It gets each image of
             the data as float32 `(height, width, channels)`, before the crop,

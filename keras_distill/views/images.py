@@ -256,7 +256,12 @@ def _resized(images, size):
     images = ops.cast(images, "float32")
     if tuple(images.shape[1:3]) == tuple(size):
         return images
-    return ops.image.resize(images, size, interpolation="bilinear")
+    return ops.image.resize(
+        images,
+        size,
+        interpolation="bilinear",
+        data_format="channels_last",  # whatever keras.json says
+    )
 
 
 def _fresh_number():

@@ -67,9 +67,10 @@ class Look(NamedTuple):
 
 
 def _white(images):
-    """The largest number of each image's scale: 1 or 255."""
+    """The largest number of each image's scale: 1, 255 or 65 535."""
     largest = ops.max(images, axis=(1, 2, 3), keepdims=True)
-    return ops.where(largest > 1, 255.0, 1.0)
+    of_integers = ops.where(largest > 255, 65535.0, 255.0)
+    return ops.where(largest > 1, of_integers, 1.0)
 
 
 class Augmentation:

@@ -5,6 +5,7 @@ import shutil
 
 import keras
 
+from keras_distill import datasets
 from keras_distill.callbacks import BackupAndResume
 from keras_distill.losses import DistillationLoss
 from keras_distill.workflow.settings import plain
@@ -12,6 +13,8 @@ from keras_distill.workflow.settings import plain
 # A training is saved, and measured on the validation images, so many times, and
 # not more often than after so many steps.
 PARTS, LEAST_STEPS = 40, 25
+# So many of them are enough for a curve.
+VALIDATED = 2000
 
 
 def task_loss():
@@ -34,6 +37,8 @@ def fit(run, step, distiller, dataset, steps, validation, bar):
     Returns:
         The history, a dict from name to values.
     """
+    if validation is not None and len(validation[0]) > VALIDATED:
+        validation = datasets.subset(*validation, VALIDATED, seed=0)
     parts = _parts(steps)
     per_part = steps // parts
     backup = BackupAndResume(

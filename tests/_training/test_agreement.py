@@ -25,6 +25,18 @@ class Means(kd.losses.DistillationLoss):
         return keras.ops.mean(keras.ops.square(means[0] - means[1]))
 
 
+def test_the_same_numbers_of_other_classes():
+    x, y = data(32)
+    loss = kd.losses.SoftTargets(class_map=[1, 0, 2, 3])
+    networks = {"student": convnet(), "teacher": convnet(8)}
+    distiller = kd.Distiller(distillation_losses=loss, **networks)
+    distiller.compile("sgd", crossentropy())
+    assert "agreement" not in distiller.fit(x, y, verbose=0).history
+    distiller.compile("sgd", crossentropy(), metrics=[kd.metrics.Agreement()])
+    with pytest.raises(ValueError, match="same classes.*and a class_map"):
+        distiller.fit(x, y, verbose=0)
+
+
 def tagger(width, mask=True):
     return keras.Sequential(
         [

@@ -50,6 +50,13 @@ def test_dynamic_by_hand():
     assert float(total) == pytest.approx(expected)
 
 
+def test_a_loss_that_grew_ten_thousand_times():
+    layer = DynamicWeights(["a", "b"])
+    layer.end_epoch({"a": 1e-6, "b": 1.0})
+    layer.end_epoch({"a": 1e-2, "b": 1.0})
+    np.testing.assert_allclose(layer.task_weights, [2.0, 0.0], atol=1e-6)
+
+
 def test_dynamic_weights_follow_the_epochs():
     made = distiller(loss_weights="dynamic", rate=0.3)
     logs = made.fit(X, Y, epochs=4, batch_size=4, verbose=0).history

@@ -56,6 +56,15 @@ def distilled(teacher=None, student=None, compile=True, **kwargs):
     return distiller
 
 
+def test_batches_of_arrays_by_their_number():
+    x, y = TEXT[0][:, :-1].astype("int32"), TEXT[0][:, 1:]
+    options = {"shuffle": False, "verbose": 0}
+    x, y = (np.concatenate([part] * 3) for part in (x, y))
+    distilled().fit(x, y, steps_per_epoch=3, **options)
+    with pytest.raises(ValueError, match="12 samples, in batches of 32"):
+        distilled().fit(x, y, **options)
+
+
 def whole(model, text=0):
     """The logits of a whole text, by a network without states."""
     copy = network(model.get_layer("inner").layers[0].units, stateful=False)

@@ -364,6 +364,13 @@ NETWORKS = {
     "noise without a seed": {"student": noisy},
     "shared heads": {"student": shared_heads},
     "steps per execution": {"steps_per_execution": 2},
+    # The last execution of an epoch has less to read, and is or is not known.
+    "a known length": {"steps_per_execution": 4, "data": DATA["shuffled"]},
+    "an unknown length": {
+        "steps_per_execution": 4,
+        "data": DATA["unknown"],
+        "stops": ((1, 7),),
+    },
     "eagerly": {"run_eagerly": True},
     "mutual": {"make": mutual},
     "uncertainty": {"make": tasks("uncertainty"), "data": labels_of_tasks},
@@ -377,7 +384,7 @@ NETWORKS = {
 
 
 IN_ONE = ("ema", "accumulation", "connectors", "memory", "moving teacher")
-NIGHTLY = (*IN_ONE, "eagerly")
+NIGHTLY = (*IN_ONE, "eagerly", "shampoo")
 
 
 @pytest.mark.slow

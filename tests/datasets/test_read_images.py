@@ -44,6 +44,13 @@ def pixel_of(file, image):
     return found.x[0, 0, 0].tolist()
 
 
+def test_a_crop_that_rounds_to_more_than_the_image(tmp_path):
+    save(tmp_path / "1.png", size=(450, 600))
+    save(tmp_path / "2.png", size=(600, 450))
+    options = {"crop_to_aspect_ratio": True, "labels": None}
+    assert read(tmp_path, 224, **options).skipped == []
+
+
 # Sources
 
 

@@ -180,6 +180,34 @@ def test_loss_weights(weights, message):
         make(distillation_loss_weights=weights)
 
 
+def test_a_loss_without_a_mean():
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction=None
+    )
+    with pytest.raises(ValueError, match="reduction=None.*each sample"):
+        compiled(loss=loss)
+
+
+@pytest.mark.parametrize("argument", ["y", "sample_weight"])
+def test_a_list_in_the_place_of_an_array(argument):
+    given = {"y": Y, "sample_weight": np.ones(len(Y))}
+    given[argument] = given[argument].tolist()
+    with pytest.raises(TypeError, match=f"`{argument}` must be an array"):
+        compiled().fit(X, verbose=0, **given)
+
+
+def test_an_axis_of_one_that_keras_adds_by_itself():
+    inputs = keras.Input((6, 6, 1))
+    x = layers.Flatten()(inputs)
+    student, teacher = (
+        keras.Model(inputs, layers.Dense(4)(x)) for _ in range(2)
+    )
+    distiller = compiled(student=student, teacher=teacher)
+    images = np.ones((8, 6, 6), "float32")
+    history = distiller.fit(images, Y[:8], verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
 def test_compile_without_loss_while_alpha_below_one():
     with pytest.raises(ValueError, match="needs loss=.*alpha=1"):
         compiled(loss=None, alpha=0.5)

@@ -158,6 +158,7 @@ def test_files_without_notes(float_file, tmp_path):
         ({"class_names": list("abcde")}, ValueError, "5 names.* 4 classes"),
         ({"class_names": ["a"]}, ValueError, "1 names.* 4 classes"),
         ({"input_range": (1, 0)}, ValueError, r"low < high.*\(1, 0\)"),
+        ({"input_range": 255}, ValueError, "low < high.*255"),
         ({"scale": np.float32(1)}, TypeError, "JSON can hold: .*float32"),
         (["a", "b"], TypeError, "must be a dict.*of type list"),
     ],

@@ -43,6 +43,16 @@ def measure(student, teacher, labels):
     return measured_alone(networks, (x, np.array(labels)))
 
 
+def test_labels_by_name_of_one_output():
+    x = np.zeros((2, 2 * CLASSES), "float32")
+    networks = {"student": (half(True, "student"), lambda x: x)}
+    by_name = [(x, {"logits": np.array([0, 1])})]
+    assert measured_alone(networks, by_name).samples == 2
+    several = [(x, {"a": np.array([0, 1]), "b": np.array([0, 1])})]
+    with pytest.raises(ValueError, match=r"one output.*\['a', 'b'\]"):
+        measured_alone(networks, several)
+
+
 def sure(decision, confidence):
     rest = (1 - confidence) / (CLASSES - 1)
     row = [rest] * CLASSES

@@ -80,6 +80,24 @@ def test_a_flip_mirrors_half_of_the_images():
     assert 150 < flips.sum() < 250
 
 
+@pytest.mark.parametrize("sizes", [(192, 96), (128, 28), (56, 28), (28, 28)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_edges_of_a_whole_image_are_read(sizes, compiled):
+    old, new = sizes
+    ramp = np.linspace(1, 2, old, dtype="float32")
+    images = (ramp[:, None] * ramp)[None, ..., None]
+    whole = np.array([[0, 0, 1, 1], [1, 1, 0, 0]], "float32")
+    found = tf.function(crop.crop_and_resize, jit_compile=compiled)(
+        np.repeat(images, 2, axis=0), whole, (new, new), compiled
+    )
+    ramp = np.linspace(1, 2, new)
+    expected = (ramp[:, None] * ramp)[..., None]
+    for image, turned in zip(found, (expected, expected[::-1, ::-1])):
+        np.testing.assert_allclose(image, turned, atol=2e-3)
+    if old == new and not compiled:
+        np.testing.assert_array_equal(found[0], images[0])
+
+
 @pytest.mark.parametrize("size", [(32, 32), (7, 50), (1, 1)])
 def test_pixels_are_those_of_keras_cv(size):
     import keras_cv

@@ -79,7 +79,7 @@ def test_turns_are_to_the_left():
 
 def test_brightness():
     views = Consistent(SIZE, brightness=0.5, **AS_THEY_ARE)
-    for scale in (1.0, 255.0):
+    for scale in (1.0, 255.0, 65535.0):
         x = 0.5 * scale * images()
         student, teacher = seen(views, x)
         np.testing.assert_array_equal(student, teacher)

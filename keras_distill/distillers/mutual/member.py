@@ -1,11 +1,11 @@
 """One student of a cohort: a Distiller whose teachers are its peers."""
 
-import keras
 from keras import ops
 
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.layers import recurrent_states
+from keras_distill._keras.masks import without_gradient
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
 from keras_distill._training.logged_model import results_of
@@ -214,7 +214,7 @@ class Member(Distiller):
 
 def stopped(outputs):
     """A `ForwardOutputs` through which no gradient flows."""
-    return ForwardOutputs(*keras.tree.map_structure(ops.stop_gradient, outputs))
+    return ForwardOutputs(*without_gradient(outputs))
 
 
 def _key(peer, rest):

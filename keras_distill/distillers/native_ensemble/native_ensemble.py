@@ -11,6 +11,7 @@ from keras_distill._arguments import checked_string
 from keras_distill._arguments import checked_temperature
 from keras_distill._keras.cloning import clone_from_config
 from keras_distill._training.first_batch import FirstBatch
+from keras_distill._training.positions import weight_of_each_position
 from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
 from keras_distill.distillers.mutual import cohort_checks
@@ -253,7 +254,7 @@ class NativeEnsembleDistiller(Distiller):
         self._save_compiled_with(
             metrics=metrics, weighted_metrics=weighted_metrics
         )
-        self._compiled_loss = SumOverOutputs(self._compiled_loss)
+        self._compiled_loss = SumOverOutputs(self._compiled_loss, loss)
 
     def _check_compile(self, loss):
         if loss is None:
@@ -309,15 +310,20 @@ class NativeEnsembleDistiller(Distiller):
 
 
 class SumOverOutputs:
-    """A compiled loss of one output, as the sum over a dict of outputs."""
+    """A compiled loss of one output, as the sum over a dict of outputs.
 
-    def __init__(self, loss):
-        self._loss = loss
+    Args:
+        compiled: The compiled loss.
+        loss: What it was before.
+    """
+
+    def __init__(self, compiled, loss):
+        self._loss, self._given = compiled, loss
 
     def __call__(self, y, outputs, sample_weight=None):
-        return sum(
-            self._loss(y, output, sample_weight) for output in outputs.values()
-        )
+        shape = tuple(next(iter(outputs.values())).shape)
+        weight = weight_of_each_position(sample_weight, shape, self._given)
+        return sum(self._loss(y, output, weight) for output in outputs.values())
 
     @property
     def built(self):

@@ -55,7 +55,8 @@ def checked_metadata(metadata, model):
         names = checked_strings('`metadata["class_names"]`', names)
         outputs = getattr(model, "outputs", None) or []
         check_class_names(names, [output.shape for output in outputs])
-    if limits is not None and (len(limits) != 2 or limits[0] >= limits[1]):
+    is_pair = isinstance(limits, (list, tuple)) and len(limits) == 2
+    if limits is not None and not (is_pair and limits[0] < limits[1]):
         raise ValueError(
             '`metadata["input_range"]` must be (low, high) with low < high. '
             f"Received: {limits}"

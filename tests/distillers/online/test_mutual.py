@@ -608,3 +608,27 @@ def test_what_a_cohort_cannot_use():
     made = cohort()
     with pytest.raises(ValueError, match="Labels must lie in"):
         fit(made, y=Y + 2)
+
+
+def test_a_peers_padding_teaches_nothing():
+    def tagger(mask):
+        ids = keras.Input((5,), dtype="int32")
+        x = layers.Embedding(6, 4, mask_zero=mask, name="words")(ids)
+        return keras.Model(ids, layers.Dense(3)(x))
+
+    students = {"first": tagger(True), "second": tagger(False)}
+    made = cohort(
+        students, {"metrics": None, "optimizer": keras.optimizers.SGD(0.0)}
+    )
+    x = np.array([[3, 1, 2, 0, 0], [1, 4, 4, 2, 0]], "int32")
+
+    def taught():
+        logs = made.train_on_batch(x, np.zeros((2, 5)), return_dict=True)
+        return logs["second_distillation_loss"]
+
+    before = taught()
+    words = students["second"].get_layer("words")
+    table = words.get_weights()[0]
+    table[0] += 1.0
+    words.set_weights([table])
+    assert taught() == pytest.approx(before, rel=1e-6)

@@ -381,3 +381,27 @@ def test_bad_input():
     two = keras.Model(x, [layers.Dense(2)(x), layers.Dense(3)(x)])
     with pytest.raises(ValueError, match="must have one output"):
         one(two)
+
+
+def test_weights_of_images_and_void_pixels():
+    inputs = keras.Input((4, 4, 2))
+    trunk = layers.Conv2D(4, 1, activation="relu", name="trunk")(inputs)
+    student = keras.Model(inputs, layers.Conv2D(3, 1)(trunk))
+    void = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=7
+    )
+    settings = {"loss": void, "optimizer": keras.optimizers.SGD(0.0)}
+    made = one(student, {**settings, "metrics": None}, branch_from="trunk")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6, 4, 4, 2)).astype("float32")
+    y = rng.integers(0, 3, (6, 4, 4))
+    weights = np.linspace(0, 2, 6).astype("float32")
+
+    def logs(y, weights=None):
+        return made.train_on_batch(x, y, weights, return_dict=True)
+
+    each = np.broadcast_to(weights[:, None, None], y.shape)
+    of_images, of_pixels = logs(y, weights), logs(y, each)
+    assert of_images == pytest.approx(of_pixels, rel=1e-5)
+    assert logs(y)["distillation_loss"] > 0
+    assert logs(np.full_like(y, 7))["distillation_loss"] == 0
