@@ -2,10 +2,10 @@
 
 Relies on, in Keras 3.12.4 and 3.15.1: `EpochIterator._enumerate_iterator` (a
 generator of `(first_step, last_step, iterator)`, called once per epoch),
-`EpochIterator.catch_stop_iteration`, `EpochIterator.steps_per_execution`,
-`EpochIterator._num_batches` (if known), `EpochIterator._steps_seen`.
+`EpochIterator.catch_stop_iteration`, `EpochIterator.steps_per_execution`.
 """
 
+import collections
 import itertools
 import warnings
 
@@ -25,9 +25,9 @@ def pass_over(data, epochs):
         for _ in range(epochs):
             with data.catch_stop_iteration():
                 for _, _, iterator in data:
-                    # Keras has work to do after the last batch, if it is known.
-                    for _ in range(_batches_of_step(data)):
-                        next(iterator)
+                    # As in training, a step of fewer batches ends nothing.
+                    if not _read(iterator, data.steps_per_execution):
+                        raise StopIteration
 
 
 def begin_within(data, batches):
@@ -43,18 +43,13 @@ def begin_within(data, batches):
         del data._enumerate_iterator  # the next epoch is whole
         for first, last, iterator in enumerate_epoch():
             if first < batches:
-                for _ in itertools.islice(iterator, last + 1 - first):
-                    pass
+                _read(iterator, last + 1 - first)
             else:
                 yield first, last, iterator
 
     data._enumerate_iterator = rest_of_epoch
 
 
-def _batches_of_step(data):
-    """How many batches a step reads; the last may read fewer than others."""
-    number = data.steps_per_execution
-    if not data._num_batches:
-        return number
-    before = data._steps_seen - number
-    return min(number, data._num_batches - before)
+def _read(iterator, batches):
+    """Reads up to so many batches, and returns whether there was one."""
+    return bool(collections.deque(itertools.islice(iterator, batches), 1))

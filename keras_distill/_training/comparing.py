@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 
 from keras_distill._keras.heads import layer_activation
+from keras_distill._keras.layers import flatten_layers
 from keras_distill._shapes import sizes_agree
 from keras_distill.metrics.agreement import decision_threshold
 from keras_distill.taps.paths import find_layer
@@ -37,6 +38,33 @@ def same_scores(teacher_shape, student_shape):
         and teacher_shape[-1] == student_shape[-1]
         and sizes_agree(teacher_shape[1:], student_shape[1:])
     )
+
+
+def check_channels_last(name, loss, shapes, networks):
+    """Raises for maps whose channels come first: losses read the last axis.
+
+    Args:
+        name: The name of the loss.
+        loss: The distillation loss.
+        shapes: The shapes of its taps, of teacher and student.
+        networks: Both networks; `None` without a teacher.
+    """
+    taps = loss.teacher_layer_name, loss.student_layer_name
+    for network, shape, tap in zip(networks, shapes, taps):
+        shape = list(shape.values()) if isinstance(shape, dict) else [shape]
+        is_map = tap is not None and any(len(s or ()) == 4 for s in shape)
+        first = network is not None and [
+            layer.name
+            for layer in flatten_layers(network)
+            if getattr(layer, "data_format", None) == "channels_first"
+        ]
+        if is_map and first:
+            raise ValueError(
+                f"The loss '{name}' looks at maps of '{network.name}', whose "
+                f"layers have the channels first ({', '.join(first[:3])}). "
+                "Losses take (batch, height, width, channels): build the "
+                "network with data_format='channels_last'."
+            )
 
 
 def maps_classes(losses):

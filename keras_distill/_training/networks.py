@@ -13,6 +13,7 @@ from keras_distill._keras.layers import call_model
 from keras_distill._keras.layers import clear_losses
 from keras_distill._keras.masks import without_gradient
 from keras_distill._shapes import sizes_agree
+from keras_distill._training.comparing import check_channels_last
 from keras_distill._training.comparing import check_task
 from keras_distill._training.comparing import comparable_tasks
 from keras_distill._training.comparing import maps_classes
@@ -205,6 +206,7 @@ class TeacherStudent:
             thresholds: Those of teacher and student, see `decision_threshold`;
                 `None` stands for what the network shows.
         """
+        networks = self.teacher, self.student
         for name, loss in self.losses.items():
             check_task(name, loss, teacher, student)
             loss.bind(self.teacher, self.student)
@@ -215,6 +217,7 @@ class TeacherStudent:
             shapes = keras.tree.map_structure(
                 lambda shape: shape and tuple(shape), shapes
             )
+            check_channels_last(name, loss, shapes, networks)
             self._check_attention(name, loss, *shapes)
             if loss.built and loss.variables:
                 _check_still_fits(name, loss, *shapes)

@@ -184,6 +184,8 @@ def _fonts_of_parts(tables, names, share, seed):
         for table in tables:
             packages = rng.permutation(sorted(table))
             count = max(1, round(share * len(packages)))
+            # One of them is for training.
+            count = min(count, max(1, len(packages) - 1))
             for position, package in enumerate(packages):
                 parts[position < count][package] = table[package]
         counts = [_packages_per_class(part, len(names)) for part in parts]

@@ -94,7 +94,8 @@ def _bible() -> Iterable[str]:
 def _python() -> Iterable[str]:
     library = pathlib.Path(sysconfig.get_path("stdlib"))
     for file in sorted(library.rglob("*.py")):
-        if {"site-packages", "dist-packages", "test"} & set(file.parts):
+        parts = file.relative_to(library).parts
+        if {"site-packages", "dist-packages", "test"} & set(parts):
             continue
         source = file.read_text("utf-8", errors="replace")
         lines = [" ".join(_WORD.findall(line)) for line in source.split("\n")]
@@ -102,7 +103,8 @@ def _python() -> Iterable[str]:
 
 
 def _fortunes() -> Iterable[str]:
-    files = [f for f in sorted(_FORTUNES.glob("*")) if not f.suffix]
+    files = sorted(_FORTUNES.glob("*"))
+    files = [f for f in files if f.is_file() and not f.suffix]
     if not files:
         raise _missing("fortunes", "fortunes")
     for file in files:

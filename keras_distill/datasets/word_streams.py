@@ -156,7 +156,8 @@ def _texts(training, validation, test):
     """Returns a dict of the texts that are there."""
     given = {"training": training, "validation": validation, "test": test}
     named = training in _NAMES
-    if named or (_is_path(training) and as_path("training", training).is_dir()):
+    is_path = _is_path(training) and not named
+    if named or (is_path and os.path.isdir(as_path("training", training))):
         if validation is not None or test is not None:
             raise ValueError(
                 f"training={training!r} has its own validation and test: leave "
@@ -180,11 +181,11 @@ def _read(argument, text):
     if not _is_path(text):
         return text
     path = as_path(argument, text)
-    if not path.is_file():
+    if not os.path.isfile(path):  # False also for what no path can be
         raise FileNotFoundError(
             f"{argument} must be the path of a file, or a text with line "
             'breaks (training also a folder, "bible", "python" or "fortunes"). '
-            f"There is no file '{path}'."
+            f"There is no file '{str(path)[:80]}'."
         )
     return path.read_text("utf-8")
 

@@ -102,10 +102,12 @@ def with_distillation_token(
             return output[:, :-1]
         return output
 
+    # Cloning a compiled model, Keras would compile the clone.
+    plain = keras.Model(model.inputs, model.outputs, name=model.name)
     joined = keras.models.clone_model(
-        model, clone_function=lambda layer: layer, call_function=call
+        plain, clone_function=lambda layer: layer, call_function=call
     )
-    logits = joined.output
+    (logits,) = joined.outputs
     distilled = keras.layers.Dense(
         logits.shape[-1],
         dtype=encoded.dtype_policy,

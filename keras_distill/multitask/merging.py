@@ -40,9 +40,9 @@ def merged(model: keras.Model) -> keras.Model:
     checked_model("model", model)
     if not _has_heads(model) or not shows_its_graph(model):
         return model
-    if isinstance(model, keras.Sequential):
-        ends = symbolic_inputs(model), symbolic_outputs(model)
-        model = keras.Model(*ends, name=model.name)
+    # Cloning a compiled model, Keras would compile the clone.
+    ends = symbolic_inputs(model), symbolic_outputs(model)
+    model = keras.Model(*ends, name=model.name)
     layers: dict = {}
     names = {layer.name for layer in model.layers}
 

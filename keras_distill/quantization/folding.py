@@ -121,6 +121,9 @@ def _activation(activation, name, call):
             ),
             Call(layers.Multiply(name=name), ([x, gate],), {}, [output]),
         ]
+    elif isinstance(activation, layers.Layer):
+        config = {**activation.get_config(), "name": name}
+        layer = type(activation).from_config(config)
     else:
         layer = layers.Activation(activation, name=name)
     return [Call(layer, (x,), {}, [output])]

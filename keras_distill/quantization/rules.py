@@ -169,7 +169,9 @@ def _no_rule(operation):
             'training) or "dynamic".'
         )
     if isinstance(operation, layers.Activation):
-        what += f" with the activation {operation.activation.__name__}"
+        activation = operation.activation
+        name = getattr(activation, "__name__", type(activation).__name__)
+        what += f" with the activation {name}"
     return (
         f"No rule says how {what} is quantized. Register one: "
         f"@kd.quantization.rule({kind}) on a function (quantizer, layer, x) "

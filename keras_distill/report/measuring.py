@@ -40,7 +40,7 @@ def measured(measurements, dataset, verbose):
         for output, measurement in measurements.items():
             weights = weight.get(output) if isinstance(weight, dict) else weight
             try:
-                labels = _of_output(output, y)
+                labels = _of_output(output, y, several)
                 measurement.add(x, labels, weights)
             except ValueError as error:
                 where = f"Output '{output}': " if several else ""
@@ -54,10 +54,12 @@ def measured(measurements, dataset, verbose):
     return measurements
 
 
-def _of_output(output, y):
+def _of_output(output, y, several):
     """The labels of an output; a single one may have another name."""
     if not isinstance(y, dict):
         return y
+    if several:
+        return y[output]
     if output not in y and len(y) > 1:
         raise ValueError(
             "The student has one output, and the labels of `dataset` are "

@@ -76,6 +76,8 @@ def test_characters():
 def test_folder_with_the_names_of_the_penn_treebank(tmp_path):
     for part in ("train", "valid", "test"):
         (tmp_path / f"ptb.{part}.txt").write_text(f" {part} N <unk> \n" * 9)
+    with pytest.raises(FileNotFoundError, match="a text with line breaks"):
+        language_model("a text in one line " * 100)
     data = language_model(tmp_path, batch_size=2, steps=3)
     assert data.vocabulary == ["<eos>", "<unk>", "N", "train"]
     one = language_model(

@@ -110,6 +110,16 @@ def test_layer_called_several_times():
     make(hint(teacher="twice#1"), teacher=teacher)
 
 
+def test_maps_with_the_channels_first():
+    inputs = keras.Input((2, 6, 6))
+    conv = layers.Conv2D(4, 3, data_format="channels_first", name="act1")
+    pool = layers.GlobalAveragePooling2D(data_format="channels_first")
+    first = keras.Model(inputs, layers.Dense(4)(pool(conv(inputs))))
+    make(student=first, teacher=keras.models.clone_model(first))
+    with pytest.raises(ValueError, match=r"channels first \(act1"):
+        make(hint(), student=first, teacher=keras.models.clone_model(first))
+
+
 def test_shapes_that_no_connector_joins():
     with pytest.raises(ValueError, match=r"\(None, 8, 8, 8\).*\(None, 4\)"):
         make(hint(teacher="act1", student="head"))

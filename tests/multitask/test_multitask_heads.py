@@ -110,6 +110,17 @@ def test_merged_is_plain_and_gives_the_same(structure, kind, tmp_path):
         assert plain.get_layer("heads_shape").units == 2
 
 
+def test_a_compiled_network_is_merged():
+    def error(y, prediction):
+        return keras.ops.mean((y - prediction) ** 2)
+
+    model, _ = network()
+    model.compile("sgd", {name: error for name in TASKS})
+    plain = multitask.merged(model)
+    assert_same(plain(X), model(X))
+    assert not plain.compiled
+
+
 def test_names_of_merged_layers():
     """Names that no layer may have, or that others have."""
     inputs = keras.Input((8,))

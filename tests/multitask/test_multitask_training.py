@@ -249,3 +249,19 @@ def test_errors_of_the_callback():
     plain = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
     with pytest.raises(ValueError, match="No trained layer of .* has a prox"):
         fit(plain)
+
+
+def test_the_first_generation_takes_the_steps_of_a_distiller():
+    dataset = tf.data.Dataset.from_tensors((X, Y))
+    length = {"epochs": 3, "steps_per_epoch": 1, "verbose": 0}
+    first, _ = kd.born_again(
+        network,
+        dataset,
+        generations=1,
+        distiller_options={"distillation_losses": kd.losses.LogitsMSE()},
+        compile_options={"optimizer": keras.optimizers.SGD(0.2), "loss": "mse"},
+        **length,
+    ).models
+    made = distiller(network(), keras.optimizers.SGD(0.2))
+    made.fit(dataset.repeat(), **length)
+    assert_same(first.get_weights(), made.student.get_weights())

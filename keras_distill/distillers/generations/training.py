@@ -8,6 +8,8 @@ import keras
 
 from keras_distill._arguments import checked_integer
 from keras_distill._keras.cloning import clone_from_config
+from keras_distill._training.proximal import proximal_layers
+from keras_distill.callbacks.proximal_steps import ProximalSteps
 from keras_distill.distillers import checks
 from keras_distill.distillers.distiller import Distiller
 from keras_distill.distillers.generations.directory import as_json
@@ -182,6 +184,8 @@ class Training(NamedTuple):
         options = dict(self.fit_options)
         make_callbacks = options.pop("callbacks", None)
         callbacks = list(make_callbacks(generation)) if make_callbacks else []
+        if teacher is None and proximal_layers(network):
+            callbacks.insert(0, ProximalSteps())  # as a Distiller takes them
         first_epoch = 0
         if folder is not None:
             backup = folder.backup(generation)
