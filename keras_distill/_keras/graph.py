@@ -39,6 +39,16 @@ def symbolic_outputs(model):
     return getattr(model, "_functional", model).output
 
 
+def uncompiled(model):
+    """The same layers as a Functional model that was not compiled.
+
+    `keras.models.clone_model` compiles the clone of a compiled model, and fails
+    at losses and metrics that are not registered.
+    """
+    ends = symbolic_inputs(model), symbolic_outputs(model)
+    return keras.Model(*ends, name=model.name)
+
+
 class Producer(NamedTuple):
     """The call that made a symbolic tensor.
 

@@ -5,6 +5,7 @@ import keras
 from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_string
 from keras_distill._keras.graph import shows_its_graph
+from keras_distill._keras.graph import uncompiled
 from keras_distill._keras.heads import final_activation
 from keras_distill.models.tokens import DistillationToken
 from keras_distill.models.tokens import JoinedHeads
@@ -102,12 +103,12 @@ def with_distillation_token(
             return output[:, :-1]
         return output
 
-    # Cloning a compiled model, Keras would compile the clone.
-    plain = keras.Model(model.inputs, model.outputs, name=model.name)
     joined = keras.models.clone_model(
-        plain, clone_function=lambda layer: layer, call_function=call
+        uncompiled(model),
+        clone_function=lambda layer: layer,
+        call_function=call,
     )
-    (logits,) = joined.outputs
+    logits = joined.output
     distilled = keras.layers.Dense(
         logits.shape[-1],
         dtype=encoded.dtype_policy,

@@ -6,8 +6,7 @@ import keras
 
 from keras_distill._arguments import checked_model
 from keras_distill._keras.graph import shows_its_graph
-from keras_distill._keras.graph import symbolic_inputs
-from keras_distill._keras.graph import symbolic_outputs
+from keras_distill._keras.graph import uncompiled
 from keras_distill._keras.layers import flatten_layers
 from keras_distill.multitask.heads import Heads
 
@@ -40,9 +39,7 @@ def merged(model: keras.Model) -> keras.Model:
     checked_model("model", model)
     if not _has_heads(model) or not shows_its_graph(model):
         return model
-    # Cloning a compiled model, Keras would compile the clone.
-    ends = symbolic_inputs(model), symbolic_outputs(model)
-    model = keras.Model(*ends, name=model.name)
+    model = uncompiled(model)
     layers: dict = {}
     names = {layer.name for layer in model.layers}
 
