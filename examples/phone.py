@@ -121,7 +121,7 @@ def main():
         data = kd.datasets.glyphs(62, 20_000, test_samples=10_000, size=28)
         widths = [(48, 2), (96, 2), (256, 1)]
         teacher = trained_teacher(folder, data, 3000, widths)
-        seeds, steps = 3, 1600
+        seeds, steps = 3, 2400
     runs = [
         one_seed(folder, teacher, data, seed, steps) for seed in range(seeds)
     ]
