@@ -53,12 +53,14 @@ def check_channels_last(name, loss, shapes, networks):
     for network, shape, tap in zip(networks, shapes, taps):
         shape = list(shape.values()) if isinstance(shape, dict) else [shape]
         is_map = tap is not None and any(len(s or ()) == 4 for s in shape)
-        first = network is not None and [
+        if network is None or not is_map:
+            continue
+        first = [
             layer.name
             for layer in flatten_layers(network)
             if getattr(layer, "data_format", None) == "channels_first"
         ]
-        if is_map and first:
+        if first:
             raise ValueError(
                 f"The loss '{name}' looks at maps of '{network.name}', whose "
                 f"layers have the channels first ({', '.join(first[:3])}). "

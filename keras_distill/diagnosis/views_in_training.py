@@ -98,8 +98,8 @@ def finding(facts):
     if better is not facts.get("without_views"):
         return None
     steps = facts["short_training"]["steps"]
-    views, milder = facts["views"]["name"], facts["views"]["milder"]
-    milder = f"take milder ones ({milder})" if milder else "take none"
+    views, arguments = facts["views"]["name"], facts["views"]["milder"]
+    others = f"take milder ones ({arguments})" if arguments else "take none"
     accuracies = [
         f"{100 * row['validation']['accuracy']:.1f} %"
         for row in (facts["student"], better)
@@ -108,6 +108,6 @@ def finding(facts):
         f"After {steps:,} steps the student is right on {accuracies[0]} of the "
         f"validation data with {views}, and on {accuracies[1]} without "
         "their randomness. Strong views need long training, with a teacher "
-        f"too. Train much longer, or {milder}, and compare the distilled "
+        f"too. Train much longer, or {others}, and compare the distilled "
         "student with one that was trained alone without them."
     )

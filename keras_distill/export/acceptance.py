@@ -86,8 +86,10 @@ def _check_it_runs(file, request):
 
 def _run(file, request):
     """Runs the file once; raises what the first trial raised."""
-    zeros = [_zeros(file, size) for size in _ANY_SIZES]
-    samples = [request.samples[0]] if request.samples else zeros
+    if request.samples:
+        samples = [request.samples[0]]
+    else:
+        samples = [_zeros(file, size) for size in _ANY_SIZES]
     errors = []
     with quiet.without_native_log():
         for sample in samples:

@@ -8,7 +8,7 @@ from keras_distill._arguments import checked_boolean
 from keras_distill._arguments import checked_strings
 
 
-class UnknownClasses(ValueError):
+class LackedClasses(ValueError):
     """Classes of the data that the teacher does not surely have.
 
     Attributes:
@@ -145,4 +145,4 @@ def _unknown(theirs, ours, numbers):
             "Rename the classes, take a teacher that knows them, or let it "
             "teach the classes that it has: partial=True."
         )
-    return UnknownClasses("\n".join(message), advice)
+    return LackedClasses("\n".join(message), advice)

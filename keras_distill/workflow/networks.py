@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_distill._keras.heads import final_activation
 from keras_distill.losses.values import look_like_probabilities
-from keras_distill.teachers.class_names import UnknownClasses
+from keras_distill.teachers.class_names import LackedClasses
 from keras_distill.teachers.class_names import class_map
 from keras_distill.teachers.input_scale import SCALES
 from keras_distill.teachers.input_scale import best_input_scale
@@ -67,7 +67,7 @@ def look_at_teacher(teacher, x, y, names, teacher_names, scale):
     if teacher_names is not None and names is not None:
         try:
             taken["class_map"] = class_map(teacher_names, names)
-        except UnknownClasses as error:
+        except LackedClasses as error:
             raise ValueError(
                 f"{error.differences}\nIf these are meant, call the teacher's "
                 "classes as those of the data: all names, in the order of its "

@@ -27,6 +27,22 @@ class Sequence(keras.utils.PyDataset):
         return X[part], Y[part]
 
 
+class Column:
+    """A column of pandas: an array's methods, but not its indices."""
+
+    iloc, dtype = None, Y.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        return Y
+
+
+def test_a_column_of_pandas_becomes_an_array():
+    assert sources.array_or_tensor(Column()) is Y
+    tensor = tf.constant(Y)
+    assert sources.array_or_tensor(tensor) is tensor
+    assert sources.array_or_tensor([1, 2]).tolist() == [1, 2]
+
+
 DATA = {
     "dataset": dataset,
     "PyDataset": Sequence,

@@ -225,3 +225,12 @@ def test_bad_data(x, y):
         views.evaluation({"image": x})
     with pytest.raises(ValueError, match=r"one-hot.*Mixup\(num_classes="):
         views.training(x, y)
+
+
+def test_images_have_their_channels_last_whatever_keras_says(x):
+    keras.config.set_image_data_format("channels_first")
+    try:
+        seen = kd.views.FunctionMatching(12).evaluation(x)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert seen.shape == (32, 12, 12, 3)
