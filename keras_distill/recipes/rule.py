@@ -50,7 +50,7 @@ class Settings:
     why: dict[str, str]
 
     def distiller_arguments(
-        self, image_size: tuple[int, int] | None = None
+        self, image_size: tuple[int, int] | None = None, **loss_options: Any
     ) -> dict[str, Any]:
         """Arguments for `kd.Distiller(student=..., teacher=..., **dict)`.
 
@@ -58,10 +58,13 @@ class Settings:
             image_size: `(height, width)` of the samples, if they are images:
                 the crops of `crop_area` are then among the arguments, as
                 `views`. Defaults to `None`.
+            **loss_options: Further arguments of `kd.losses.SoftTargets`, such
+                as `teacher_probabilities=True` for a teacher that ends in a
+                softmax.
         """
         arguments = {
             "distillation_losses": losses.SoftTargets(
-                temperature=self.temperature
+                temperature=self.temperature, **loss_options
             ),
             "alpha": self.alpha,
         }

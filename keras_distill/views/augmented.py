@@ -10,6 +10,7 @@ from keras import ops
 from keras_distill._keras.layers import flatten_layers
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
+from keras_distill.views.base import check_labels_stay
 from keras_distill.views.base import deserialized
 from keras_distill.views.base import serialized
 from keras_distill.views.mixup import BlendableLabels
@@ -18,6 +19,14 @@ from keras_distill.views.mixup import checked_classes
 # Classes of Keras and of keras-cv, by name, so that keras-cv is imported by
 # those who use it only. These blend samples of a batch:
 _BLENDING = ("CutMix", "FourierMix", "MixUp", "Mosaic")
+# These move pixels, and labels of each pixel should go with them:
+_MOVING = (
+    *("AugMix", "CutMix", "JitteredResize", "Mosaic", "RandAugment"),
+    *("RandomAspectRatio", "RandomCopyPaste", "RandomCrop"),
+    *("RandomCropAndResize", "RandomElasticTransform", "RandomFlip"),
+    *("RandomPerspective", "RandomRotation", "RandomShear"),
+    *("RandomTranslation", "RandomZoom"),
+)
 # These would be missing in evaluation, and in what ships:
 _PREPROCESSING = ("CenterCrop", "Normalization", "Rescaling", "Resizing")
 
@@ -100,6 +109,7 @@ class Augmented(Views):
             self.num_classes, "kd.views.Augmented(..., num_classes=...)"
         )
         self._blends = any(map(_blends, self.layers))
+        self._moves_pixels = any(map(_moves_pixels, self.layers))
         self.blends_labels = self._blends or self.views.blends_labels
         self.group_size = self.views.group_size
         self.student_layer = self.views.student_layer
@@ -117,6 +127,8 @@ class Augmented(Views):
                 "Augmentation layers take one input. Received: a dict with "
                 f"keys {list(x)}. Augment these inputs in the data pipeline."
             )
+        if self._moves_pixels:
+            check_labels_stay(x, y, sample_weight)
         if self._blends and y is not None:
             y = self._labels(y)
         if len(x.shape) == 4:  # Some layers do not take uint8 images.
@@ -194,6 +206,10 @@ def _blends(layer):
         getattr(inner, "blends_labels", False) or _is_one_of(inner, _BLENDING)
         for inner in flatten_layers(layer)
     )
+
+
+def _moves_pixels(layer):
+    return any(_is_one_of(inner, _MOVING) for inner in flatten_layers(layer))
 
 
 def _called(layer, inputs):

@@ -169,6 +169,19 @@ def preprocessed(layer, x):
     return x if layer is None else layer(x, training=False)
 
 
+def check_labels_stay(x: Any, y: Any, sample_weight: Any) -> None:
+    """Raises if labels or weights of each pixel would not move with it."""
+    for value in keras.tree.flatten((y, sample_weight)):
+        shape = getattr(value, "shape", ())
+        if len(shape) > 2 and tuple(shape[1:3]) == tuple(x.shape[1:3]):
+            raise ValueError(
+                "These views move the pixels of the images, and not those of "
+                f"the labels or weights of shape {tuple(shape)}. Augment both "
+                "in dataset.map (docs/dense.md, Augmentation), or train "
+                "without labels, with alpha=1."
+            )
+
+
 def serialized(value):
     """A Keras object, a list of them or `None`, for a configuration."""
     if isinstance(value, (list, tuple)):

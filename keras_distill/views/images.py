@@ -11,6 +11,7 @@ from keras_distill._arguments import checked_seed
 from keras_distill._arguments import checked_size
 from keras_distill.views.base import View
 from keras_distill.views.base import Views
+from keras_distill.views.base import check_labels_stay
 from keras_distill.views.base import deserialized
 from keras_distill.views.base import preprocessed
 from keras_distill.views.base import serialized
@@ -121,6 +122,8 @@ class ImageViews(Views):
             A `View`.
         """
         images = self._images(x)
+        if self._augmentation.moves_pixels:
+            check_labels_stay(images, y, sample_weight)
         batch = ops.shape(images)[0]
         if epoch is None:
             epoch = _fresh_number()

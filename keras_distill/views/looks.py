@@ -101,6 +101,10 @@ class Augmentation:
         self.brightness = checked_number("brightness", brightness, "[0, 1)")
         self.function = _checked_function(augmentation)
 
+    @property
+    def moves_pixels(self):
+        return bool(self.crop_area or self.flip or self.quarter_turns)
+
     def look(self, images, key, streams):
         """Draws a `Look`.
 

@@ -77,5 +77,7 @@ def test_what_the_distiller_takes():
     arguments = chosen.distiller_arguments()
     assert arguments["distillation_losses"].temperature == 4.0
     assert arguments["alpha"] == 0.5
+    loss = chosen.distiller_arguments(teacher_probabilities=True)
+    assert loss["distillation_losses"].teacher_probabilities
     schedule = chosen.optimizer(2400).learning_rate
     assert keras.ops.convert_to_numpy(schedule) == pytest.approx(3e-3)

@@ -188,6 +188,33 @@ def test_data_that_does_not_fit(x, y):
         kd.views.Augmented(views.layers, num_classes=1)
 
 
+@pytest.mark.parametrize(
+    "moving",
+    [
+        lambda: keras.layers.RandomFlip("horizontal"),
+        lambda: keras_cv.layers.RandomChoice([keras_cv.layers.RandomShear()]),
+        lambda: kd.views.FunctionMatching(SIZE, mixup=False, flip=False),
+        lambda: kd.views.FunctionMatching(SIZE, mixup=False, crop_area=None),
+    ],
+)
+def test_labels_of_pixels_that_would_stay_behind(moving, x, y):
+    views = checked_views(moving())
+    labels = np.tile(y[:, None, None], (1, SIZE, SIZE))
+    with pytest.raises(ValueError, match=r"labels or weights.*\(32, 8, 8\)"):
+        views.training(x, labels)
+    with pytest.raises(ValueError, match="Augment both in dataset.map"):
+        views.training(x, y, sample_weight=np.ones(labels.shape))
+    with pytest.raises(ValueError, match="train without labels, with alpha=1"):
+        views.training(x, {"class": y, "seg": labels[..., None]})
+    views.training(x, y)
+
+
+def test_colours_of_images_with_labels_of_pixels(x, y):
+    labels = np.tile(y[:, None, None], (1, SIZE, SIZE))
+    views = kd.views.Augmented(keras.layers.RandomBrightness(0.1))
+    np.testing.assert_array_equal(views.training(x, labels).y, labels)
+
+
 # Inside a Distiller.
 
 SEEN: dict = {}

@@ -27,6 +27,7 @@ class Candidate:
         views: `kd.views.Views` or `None`.
         taps: `None` or a `kd.taps.Suggestion`: attention maps are compared too.
         activation: That of `kd.losses.SoftTargets`: `"sigmoid"` for one unit.
+        teacher_probabilities: As in `kd.losses.SoftTargets`.
         why: The reason to try it.
     """
 
@@ -37,12 +38,15 @@ class Candidate:
     views: Views | None = None
     taps: object = None
     activation: str = "softmax"
+    teacher_probabilities: bool = False
     why: str = ""
 
     def soft_targets(self):
         """The loss on the outputs."""
         return losses.SoftTargets(
-            temperature=self.temperature or 1.0, activation=self.activation
+            temperature=self.temperature or 1.0,
+            activation=self.activation,
+            teacher_probabilities=self.teacher_probabilities,
         )
 
     def distiller_arguments(self):
@@ -77,7 +81,15 @@ class Candidate:
         }
 
 
-def candidates(rule, image_size, teacher, student, labels, units):
+def candidates(
+    rule,
+    image_size,
+    teacher,
+    student,
+    labels,
+    units,
+    teacher_probabilities=False,
+):
     """Returns a list of `Candidate`, the rule's first.
 
     Args:
@@ -88,6 +100,7 @@ def candidates(rule, image_size, teacher, student, labels, units):
         student: The student.
         labels: Whether all samples have labels.
         units: The number of the student's outputs.
+        teacher_probabilities: Whether the teacher returns probabilities.
     """
     cropped = None
     if image_size is not None and rule.passes >= PASSES_FOR_CROPS:
@@ -99,6 +112,7 @@ def candidates(rule, image_size, teacher, student, labels, units):
         rule.learning_rate,
         views=None if rule.crop_area is None else cropped,
         activation="sigmoid" if units == 1 else "softmax",
+        teacher_probabilities=teacher_probabilities,
         why="the rule of kd.recipes.settings",
     )
     tried = [first]

@@ -63,9 +63,10 @@ def choose(
     (`kd.TeacherCache`).
 
     Args:
-        student: The `keras.Model` to distill, a classifier. Races train copies
-            of it, from its present weights.
-        teacher: A trained `keras.Model` with the same classes and inputs.
+        student: The `keras.Model` to distill, a classifier that returns
+            logits. Races train copies of it, from its present weights.
+        teacher: A trained `keras.Model` with the same classes and inputs,
+            which returns logits or probabilities.
         x: The training samples, an array `(n, ...)`.
         y: Class numbers `(n,)`. Defaults to `None`: without labels, `alpha`
             is 1.
@@ -92,8 +93,8 @@ def choose(
     Raises:
         TypeError: If a network is not a `keras.Model`.
         ValueError: If there are no samples, arrays differ in length, there
-            are neither labels nor validation data, or a network is not a
-            classifier with one output of logits.
+            are neither labels nor validation data, a network is not a
+            classifier with one output, or the student does not return logits.
 
     Example:
 
@@ -144,13 +145,12 @@ def choose(
     )
     of_student = Classifier(student, _same, x[:2], "student", "choose")
     of_teacher = Classifier(teacher, _same, x[:2], "teacher", "choose")
-    for network in of_student, of_teacher:
-        if network.head != "logits":
-            raise ValueError(
-                f"choose is for networks that return logits. Received: "
-                f"'{network.model.name}', which ends in a {network.head}. Give "
-                "its last layer activation=None."
-            )
+    if of_student.head != "logits":
+        raise ValueError(
+            f"choose is for students that return logits. Received: "
+            f"'{student.name}', which ends in a {of_student.head}. Give its "
+            "last layer activation=None."
+        )
     if y is not None:
         task_loss = task_loss or of_student.task_loss(y[:2])
     order = fair_order(len(x) if y is None else y, extra, seed)
@@ -185,6 +185,7 @@ def choose(
         student,
         labels=labels is not None,
         units=of_student.units,
+        teacher_probabilities=of_teacher.head != "logits",
     )
     chosen, table = _race(races, tried, steps, share, verbose)
     per_epoch = steps_per_epoch(races.samples, batch_size)

@@ -112,7 +112,13 @@ def test_races_do_not_train_on_what_judges_them(monkeypatch):
 
 @pytest.mark.parametrize("units, head", [(1, "sigmoid"), (4, "softmax")])
 def test_networks_that_return_probabilities(units, head):
-    given = arguments(teacher=convnet(classes=units, head=head), steps=10)
+    x, y = data(24, classes=max(2, units))
+    given = arguments(x=x, y=y, steps=2)
+    given["student"] = convnet(classes=units)
+    given["teacher"] = convnet(classes=units, head=head)
+    soft_targets = kd.choose(**given).distiller.distillation_losses
+    assert soft_targets["soft_targets"].teacher_probabilities
+    given["student"] = convnet(classes=units, head=head)
     with pytest.raises(ValueError, match=f"ends in a {head}.*activation=None"):
         kd.choose(**given)
 
