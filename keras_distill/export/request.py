@@ -313,7 +313,8 @@ def _check_no_strings(inputs):
             raise ValueError(
                 f"The input '{spec.name}' is a string, and TFLite cannot run "
                 "such a network for calibration. Choose quantization="
-                '"dynamic" or "float16", or look strings up before the file.'
+                '"dynamic" or "float16", or turn strings into ids before the '
+                "network."
             )
 
 

@@ -110,7 +110,10 @@ def in_memory(data, argument):
     if y is None:
         return Source(x)
     numbers = class_indices(y, None, argument, "distill").astype("int32")
-    return Source(x, numbers, classes=np.shape(y)[1] if is_wide(y) else None)
+    # Those of keras.utils.image_dataset_from_directory have them.
+    names = getattr(data, "class_names", None)
+    classes = np.shape(y)[1] if is_wide(y) else None
+    return Source(x, numbers, names, classes=classes)
 
 
 def read(source, argument, *, image_size, channels, class_names, directory):
@@ -225,7 +228,13 @@ def divided(labelled, validation, unlabelled, seed):
             ", and one half of validation_data chooses, the other half tests "
             f"(stratified, seed {seed})"
         )
-        names = names or others.class_names
+        theirs = others.class_names
+        if names and theirs and list(names) != list(theirs):
+            raise ValueError(
+                f"validation_data must have the classes of data, {list(names)}."
+                f" Received: {list(theirs)}"
+            )
+        names = names or theirs
     elif labelled.y is None:
         chosen = tested = (labelled.x[:0], None)
     sources = [s for s in (labelled, validation, unlabelled) if s is not None]

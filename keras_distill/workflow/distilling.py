@@ -103,7 +103,8 @@ def distill(
         student: `"auto"`: `kd.models.mobile`. Or a `keras.Model` that returns
             logits, or the path of one. A network that takes [0, 1] gets a
             layer before it if the images are bytes. Defaults to `"auto"`.
-        validation_data: Labelled images: one half chooses, the other tests.
+        validation_data: Labelled images: one half is to choose settings by,
+            the other half is the test set.
             Defaults to a part of `data`.
         unlabelled: Images without labels, of which the teacher tells the
             student what it sees. Defaults to none.
@@ -114,7 +115,8 @@ def distill(
             to `None`: 3600 steps, or 20 passes over the images.
         output: The folder of the run. Defaults to `"run"`.
         settings: Values that are not to be chosen: a dict from name to value,
-            or the `settings.yaml` of another run, which is repeated. Names:
+            or the `settings.yaml` of another run, whose values are taken (the
+            other arguments are yours to give again). Names:
             `image_size`, `class_names` (of the teacher, in the order of its
             outputs), `teacher_scale`, `batch_size`, `steps`, `seed`,
             `quantization`, and what is chosen.

@@ -301,6 +301,18 @@ class Noise(layers.Layer):
 
 
 @pytest.mark.slow
+def test_text_is_refused(tmp_path):
+    text = keras.Input((), dtype="string")
+    ids = layers.TextVectorization(vocabulary=["a", "b"], name="ids")(text)
+    model = keras.Model(text, layers.Embedding(4, 2)(ids))
+    with pytest.raises(
+        export.ExportError,
+        match=r"split or hash.*'ids' \(TextVectorization\).*part behind that",
+    ):
+        export.tflite(model, tmp_path / "a.tflite", verbose=False)
+
+
+@pytest.mark.slow
 def test_random_numbers_are_refused(tmp_path):
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.Dense(2)(Noise(name="noise")(inputs)))

@@ -45,6 +45,24 @@ def test_columns_of_one_hot_labels_are_classes():
     assert images.divided(plain, source, None, 0).classes == 6
 
 
+def test_names_of_a_dataset_of_a_directory(tmp_path):
+    first, second = (
+        images.in_memory(
+            keras.utils.image_dataset_from_directory(
+                folder(tmp_path / classes, *classes),
+                image_size=(8, 8),
+                verbose=False,
+            ),
+            "data",
+        )
+        for classes in ("ba", "ac")
+    )
+    assert first.class_names == ["a", "b"]
+    assert images.divided(first, first, None, 0).class_names == ["a", "b"]
+    with pytest.raises(ValueError, match=r"\['a', 'b'\].*\['a', 'c'\]"):
+        images.divided(first, second, None, 0)
+
+
 @pytest.mark.parametrize("wrong", [np.full(32, 0.5), np.ones((32, 2))])
 def test_labels_that_are_no_classes(wrong):
     x, _ = data(32)

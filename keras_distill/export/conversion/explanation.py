@@ -76,6 +76,13 @@ def explained(error, folder, model, settings):
             "Random numbers are for training: let the layer draw them only "
             "if `training`"
         )
+    elif any(name.startswith("String") for name in names):
+        return ExportError(
+            f"{begin}: TFLite cannot split or hash text: "
+            f"{described(parts, model)}. Turn text into ids before the network "
+            "(`TextVectorization.get_vocabulary()` has them), and export the "
+            "part behind that layer."
+        )
     elif any(name.startswith("TensorList") for name in names):
         advice = (
             "A loop needs a fixed batch size (batch_size=1) and a fixed "
