@@ -22,6 +22,7 @@ from keras_distill.datasets.pipelines import batches
 from keras_distill.distillers import Distiller
 from keras_distill.losses.keras_losses import as_distillation_losses
 from keras_distill.losses.structures import as_list
+from keras_distill.recipes.rule import cosine_adam
 from keras_distill.taps.embedding import embedding_layer_name
 from keras_distill.taps.suggestion import suggest
 from keras_distill.teachers.cache.cache import TeacherCache
@@ -60,7 +61,7 @@ def pretrain(
     compile the student and `fit` it on the labels that you have, few or many.
     The teacher may be any network with image input: its classes, its size and
     its resolution need not be the student's. It is for many images and few
-    labels, and it takes long: in 6000 steps it gained 1 to 2 points, from a
+    labels, and it takes long: in 6000 steps it gained 1.1 to 2.4 points, from a
     teacher of other classes none surely (examples/README.md). If the teacher
     has your classes, distil its outputs instead, which gained far more:
     `kd.losses.SoftTargets` on the same images.
@@ -162,10 +163,7 @@ def pretrain(
             alpha=1.0,
             views=views,
         )
-        schedule = keras.optimizers.schedules.CosineDecay(
-            learning_rate, steps_per_epoch * epochs
-        )
-        distiller.compile(optimizer=keras.optimizers.Adam(schedule))
+        distiller.compile(cosine_adam(learning_rate, steps_per_epoch * epochs))
     with warnings.catch_warnings():
         # The student's classifier gets none, as it should.
         warnings.filterwarnings("ignore", "Gradients do not exist")

@@ -187,6 +187,18 @@ PAGES = {
 }
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_import_what_they_use(page):
+    used, imported = set(), set()
+    for code in PAGES[page]:
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                imported |= {name.asname or name.name for name in node.names}
+            elif isinstance(node, ast.Name):
+                used.add(node.id)
+        assert used & {"kd", "keras", "np", "tf"} <= imported, code
+
+
 def blocks():
     for page, codes in PAGES.items():
         for index in range(len(codes)):

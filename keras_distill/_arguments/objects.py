@@ -104,12 +104,9 @@ def checked_instance(
 
 def checked_layer(argument: str, layer: Any) -> keras.layers.Layer | None:
     """Checks a Keras layer or model; `None` passes too."""
-    if layer is not None and not isinstance(layer, keras.layers.Layer):
-        raise TypeError(
-            f"{argument} must be a Keras layer or model, or None. Received: "
-            f"{layer!r}"
-        )
-    return layer
+    return checked_instance(
+        argument, layer, keras.layers.Layer, "Keras layer or model"
+    )
 
 
 def checked_model(argument: str, model: Any) -> keras.Model:

@@ -21,7 +21,7 @@ def is_by_task(distiller, loss, loss_weights):
     losses = distiller.distillation_losses
     given = any(x.task is not None for x in losses.values())
     named = isinstance(loss_weights, str)
-    if tasks_of(distiller.student, losses) is not None:
+    if tasks_of(distiller.student, losses, loss) is not None:
         return given or named or isinstance(loss, dict)
     if named:
         raise ValueError(
@@ -49,7 +49,7 @@ def compiled_tasks(distiller, loss, loss_weights, metrics, weighted_metrics):
     distiller._replace_layer("_task_weights", None)
     if not is_by_task(distiller, loss, loss_weights):
         return None
-    names = tasks_of(distiller.student, distiller.distillation_losses)
+    names = tasks_of(distiller.student, distiller.distillation_losses, loss)
     for name in set(RESERVED) & set(names):
         raise ValueError(
             f"The student has an output '{name}', but '{name}_loss' belongs to "

@@ -18,16 +18,19 @@ from keras_distill.losses.structures import as_list
 from keras_distill.taps.paths import find_layer
 
 
-def tasks_of(student, losses):
+def tasks_of(student, losses, loss=None):
     """Returns the names of a student's tasks; `None` if it has one output.
 
     Args:
         student: A `keras.Model`.
         losses: A dict name -> distillation loss.
+        loss: What `compile` gets. A subclassed student shows its outputs only
+            on data: its tasks are those that have a loss.
     """
-    keys = output_keys(student)
-    given = [loss.task for loss in losses.values() if loss.task is not None]
-    return keys or sorted(set(given)) or None
+    names = {each.task for each in losses.values() if each.task is not None}
+    if names and isinstance(loss, dict):
+        names |= set(loss)
+    return output_keys(student) or sorted(names) or None
 
 
 class Tasks:

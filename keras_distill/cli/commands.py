@@ -194,7 +194,7 @@ _step(
 _step(
     "verify",
     "verify",
-    "Run the files on images that chose nothing.",
+    "Run the files on the test images.",
     "images --teacher teacher.keras",
 )
 _step(

@@ -126,6 +126,7 @@ def train(model, see, batches, loss, steps, seconds, verbose):
         begin = time.perf_counter()
         x, y, sample_weight = next(batches)
         optimizer.learning_rate = learning_rate
+        alone.reset_metrics()  # Keras 3.12 gives the mean since.
         loss = float(alone.train_on_batch(x, y, sample_weight))
         bar.add(1, [("loss", loss)])
         times.append(time.perf_counter() - begin)

@@ -247,7 +247,8 @@ class Distiller(BaseDistiller):
         """The student's output names, if it has any. Losses and metrics of
         `compile` may be dicts with these keys."""
         names = getattr(self.student, "output_names", None)
-        return tasks_of(self.student, self.distillation_losses) or names
+        loss = getattr(self, "loss", None)
+        return tasks_of(self.student, self.distillation_losses, loss) or names
 
     def _tasks(self):
         """The `Tasks` of a compiled Distiller; `None` if it has one output, or

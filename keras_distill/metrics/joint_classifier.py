@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_distill._arguments import checked_integer
 from keras_distill._data.batch_fields import plain_batch
+from keras_distill._data.labels import class_indices
 
 
 class JointClassifierGap:
@@ -129,10 +130,9 @@ class JointClassifierGap:
                     f"{channels}), as the classifier reads them. Received: "
                     f"{x.shape}"
                 )
-        y = np.asarray(ops.convert_to_numpy(y))
-        if y.ndim > 1 and y.shape[-1] > 1:
-            y = y.argmax(-1)
-        self._batches.append((*features, y.reshape(-1)))
+        classes = self.kernel.shape[-1]
+        y = class_indices(y, classes, "y", "JointClassifierGap")
+        self._batches.append((*features, y))
 
     def result(self) -> dict[str, float]:
         """Returns the terms."""

@@ -126,6 +126,10 @@ def settings(
     random crops of 70 to 100 %: so often, no student needs to see the same
     pixels. `kd.choose` begins with this rule, and measures.
 
+    The learning rate is that of small networks trained from new weights, as
+    all in docs/settings.md are. Give a pretrained student, or a large one, an
+    optimizer of your own with a lower rate.
+
     Args:
         samples: The number of labelled training images, or of all if none has
             a label.

@@ -69,7 +69,7 @@ def write_report(
         networks: A `kd.Distiller`, which knows its teacher, views and
             configuration; a built `keras.Model`, the student; or a
             `kd.report.Networks` of student, teacher and student alone.
-        dataset: Labelled test data that chose nothing: a `tf.data.Dataset`, a
+        dataset: Labelled test data: a `tf.data.Dataset`, a
             `keras.utils.PyDataset` or an iterable of `(x, y)` or
             `(x, y, sample_weight)` batches, or a tuple of such arrays. Labels
             are class numbers or one-hot. It is read once.

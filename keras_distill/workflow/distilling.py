@@ -75,8 +75,8 @@ def distill(
 
     It looks at data and teacher, says what there is to gain, chooses how to
     teach, computes the teacher's outputs once, trains the student, trains it
-    alone to compare, exports, runs the files on images that chose nothing, and
-    writes a report. It ends with five lines: what came out, where, what it
+    alone to compare, exports, runs the files on the test images, and writes a
+    report. It ends with five lines: what came out, where, what it
     costs, how sure the gain is, and what to do next. If distilling does not
     pay, it says so, and the student trained alone ships.
 

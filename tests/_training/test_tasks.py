@@ -279,6 +279,14 @@ def test_outputs_that_are_no_layers(subclassed):
     assert {"a_accuracy", "b_accuracy"} <= set(logs)
 
 
+def test_a_task_of_a_subclassed_student_with_labels_alone():
+    made = distiller({"a": [soft]}, student=Subclassed())
+    logs = step(made)
+    of_labels, of_teacher = by_hand(made)
+    expected = ALPHA * of_teacher["a"] + (1 - ALPHA) * of_labels["a"]
+    assert logs["loss"] == pytest.approx(expected + of_labels["b"], rel=1e-5)
+
+
 def test_a_softmax_at_the_end_of_a_task():
     x = keras.Input((5,))
     outputs = {

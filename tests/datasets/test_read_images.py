@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_distill import datasets
 from keras_distill.datasets import image_store
+from keras_distill.datasets import image_tfds
 
 RED, GREY, WHITE = (255, 0, 0), (119, 119, 119), (255, 255, 255)
 
@@ -99,7 +100,7 @@ def test_csv(pets, header):
 
 
 @pytest.mark.slow
-def test_tfds():
+def test_tfds(monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     with tfds.testing.mock_data(num_examples=3):
         found = read("cifar10:test[:3]", 8)
@@ -110,6 +111,13 @@ def test_tfds():
         again = read("cifar10:test[:3]", 8, class_names=names)
         assert again.y.tolist() == [9 - label for label in found.y]
         assert read("mnist:test", 8).x.shape == (3, 8, 8, 1)
+        loaded = image_tfds.load
+
+        def without_labels(*args, **kwargs):
+            return loaded(*args, **kwargs).map(lambda e: {**e, "label": -1})
+
+        monkeypatch.setattr(image_tfds, "load", without_labels)
+        assert read("cifar10:test[:3]", 8).y is None
     with pytest.raises(ValueError, match=r"`source`.*Similar .*'cifar10'"):
         read("cifar11")
     with pytest.raises(ValueError, match="`source`.*no feature 'image'"):

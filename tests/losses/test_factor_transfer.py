@@ -87,6 +87,9 @@ def test_the_paraphraser_learns_to_reconstruct():
     x = np.maximum(normal(64, 4, 4, 2) @ basis, 0).astype("float32")
     paraphraser = Paraphraser(6, 4)
     batches = [[x[i : i + 16]] for i in range(0, 64, 16)]
+    of_each = [train([paraphraser], [b], 1, 1e-12)[0] for b in batches]
+    of_all = train([paraphraser], batches, 1, 1e-12)[0]
+    assert of_all == pytest.approx(np.mean(of_each), rel=1e-4)
     first = train([paraphraser], batches, 1, 1e-2)
     last = train([paraphraser], batches, 25, 1e-2)
     assert last[0] < 0.35 * first[0]

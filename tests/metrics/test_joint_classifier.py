@@ -100,3 +100,7 @@ def test_what_does_not_fit():
         gap.result()
     with pytest.raises(ValueError, match=r"\(batch, 3\).*\(2, 4\)"):
         gap.update_state(np.ones((2, 3)), np.ones((2, 4)), np.zeros(2, int))
+    with pytest.raises(ValueError, match="such as 2"):
+        gap.update_state(np.ones((2, 3)), np.ones((2, 3)), np.array([0, 2]))
+    gap.update_state(np.eye(2, 3), np.eye(2, 3), np.array([[0.0], [1.0]]))
+    assert gap.result()["ideal_joint_error"] == 0.0

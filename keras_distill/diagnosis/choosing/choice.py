@@ -43,8 +43,8 @@ class Choice:
         self.steps_per_epoch = steps_per_epoch
         self.settings = settings
         self.table = table
-        # A temporary folder of the teacher's outputs lives as long as they do.
-        self._races = races
+        # A temporary folder of the teacher's outputs lives as long as the data.
+        dataset._races = races
 
     @property
     def steps(self) -> int:

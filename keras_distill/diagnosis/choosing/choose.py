@@ -56,11 +56,11 @@ def choose(
     and the learning rate goes down to 0 (a long training that is stopped early
     ranks settings wrongly: high temperatures win late). The better half of the
     candidates races again, twice as long. All races together take `share` of
-    the steps. A race has at least 600 steps, and if the share does not allow
-    two, the rule decides.
+    the steps. A race has at least 600 steps, or all of a shorter training, and
+    if the share does not allow two, the rule decides.
 
-    Neither network is changed. The teacher runs once on all samples
-    (`kd.TeacherCache`).
+    Neither network is changed. The teacher runs once on all samples, and on 8
+    passes of crops if these are tried (`kd.TeacherCache`).
 
     Args:
         student: The `keras.Model` to distill, a classifier that returns
@@ -242,6 +242,11 @@ def _reasons(chosen, table, rule):
     reasons = dict.fromkeys(chosen.settings(), why)
     if chosen.name == "rule":
         reasons.update(rule.why)
+    raced = {row["name"] for row in table if row["steps"] is not None}
+    if "attention" not in raced:
+        reasons["attention"] = "not tried"
+    if chosen.views is None and rule.crop_area is not None:
+        reasons["crop_area"] = "these are no images"
     return {
         name: {"value": value, "why": reasons[name]}
         for name, value in chosen.settings().items()

@@ -86,8 +86,8 @@ class Verification:
         Args:
             max_accuracy_drop: Percentage points of the accuracy (of `metric`)
                 that a file may lose against the Keras student on the same
-                data. Defaults to 0.5, the bar of this project, if
-                `per_class_drop` is not given either.
+                data. Defaults to 0.5 if `per_class_drop` is not given
+                either.
             metric: `"accuracy"`, `"balanced_accuracy"`, or the Keras metric
                 that `verify` was given. Defaults to the `metric` of `verify`.
             per_class_drop: Percentage points of recall that a file may lose

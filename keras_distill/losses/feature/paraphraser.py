@@ -102,22 +102,19 @@ def train(paraphrasers, batches, epochs, learning_rate):
 
 
 def _epoch(trainers, batches):
-    errors = None
-    for trainer in trainers:
-        trainer.reset_metrics()
+    errors = []
     for features in batches:
-        # `train_on_batch` gives the mean since `reset_metrics`.
-        errors = [
-            float(trainer.train_on_batch(x, x))
-            for trainer, x in zip(trainers, map(at_least_float32, features))
-        ]
-    if errors is None:
+        errors.append([])
+        for trainer, x in zip(trainers, map(at_least_float32, features)):
+            trainer.reset_metrics()  # Keras 3.12 gives the mean since.
+            errors[-1].append(float(trainer.train_on_batch(x, x)))
+    if not errors:
         raise ValueError(
             "The paraphraser got no batch of the teacher's features to train "
             "on. Give an iterable that can be iterated again in every epoch: "
             "a list or a dataset, not a generator."
         )
-    return errors
+    return [sum(batch) / len(batch) for batch in zip(*errors)]
 
 
 def _stack(kind, channels, widths, name, dtype):

@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import sys
 
 import keras
@@ -179,7 +180,20 @@ def test_crops_and_images_without_labels(monkeypatch):
     assert choice.steps_per_epoch == 6  # all 96 samples
     raced = [row["name"] for row in choice.table if row["steps"]]
     assert raced == ["rule", "crops"]
+    assert choice.settings["attention"]["why"] == "not tried"
     choice.distiller.fit(**choice.fit_arguments(), verbose=0)
+
+
+@pytest.mark.slow
+def test_the_teachers_outputs_live_as_long_as_the_data(monkeypatch):
+    rule = kd.recipes.settings(samples=96, steps=2000, batch_size=16)
+    assert rule.crop_area is not None
+    monkeypatch.setattr(kd.recipes, "settings", lambda **_: rule)
+    choice = kd.choose(**arguments(steps=12))
+    distiller, given = choice.distiller, choice.fit_arguments()
+    del choice
+    gc.collect()
+    distiller.fit(**given, verbose=0)
 
 
 @pytest.mark.parametrize(
