@@ -246,6 +246,21 @@ def test_a_regression_has_errors_and_no_agreement(tmp_path):
             verify(path, student, (x, y), **bound)
 
 
+def test_small_logits_of_one_unit_are_no_probabilities(tmp_path):
+    student, teacher = (
+        linear([[0.2], [0.5], [0.8]]),
+        linear([[0.8], [0.5], [0.2]]),
+    )
+    interface = export.Interface(activation="sigmoid")
+    files = {
+        "logits": exported(student, tmp_path / "a.tflite"),
+        "shares": exported(student, tmp_path / "b.tflite", interface=interface),
+    }
+    data = np.eye(3, dtype="float32"), np.ones(3, int)
+    for row in verify(files, student, data, teacher=teacher).rows:
+        assert row["accuracy"] == row["teacher_agreement"] == 1.0
+
+
 def test_sparse_data_is_dense_for_a_file(files, student, features):
     x, y = features
     expected = verify(files["blind"], student, (x, y)).rows

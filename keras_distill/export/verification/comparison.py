@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_distill._keras.heads import gives_logits
 from keras_distill.export.aware import is_aware
 from keras_distill.export.network import activated
 from keras_distill.export.verification import totals
@@ -113,6 +114,7 @@ class Comparison:
     Attributes:
         output: The name of the compared output.
         labelled: Whether there are labels.
+        gives_logits: Whether the student's output is known to be logits.
         samples: Number of samples so far.
         positions: Number of positions that count.
         first: What each network was fed with: one sample.
@@ -135,6 +137,10 @@ class Comparison:
         self.reader = reader
         self.output = output
         self.metric = None if metric is None else MetricOfNetworks(metric)
+        self.gives_logits = gives_logits(student.model, output=output)
+        self._teacher_gives_logits = teacher is not None and gives_logits(
+            teacher.model, output=output
+        )
         self.samples = self.positions = 0
         self.first = None
         self._differences = []
@@ -229,8 +235,10 @@ class Comparison:
 
     def _new_totals(self, kind, shape):
         new = [totals.OF_TASK[kind](shape[-1]) for _ in self.networks]
-        for total in new:
+        for network, total in zip(self.networks, new):
             total.of_map = len(shape) == 4
+            total.logits = self.gives_logits and network.activation is None
+            total.teacher_logits = self._teacher_gives_logits
         return new
 
     def answers(self):

@@ -96,9 +96,10 @@ def verify(
     student that ends in a softmax, or was compiled with a categorical loss,
     has one class per position.
 
-    A head of one unit (and of several labels) decides at 0, or at 0.5 if all
-    outputs of the student (the teacher) lie in [0, 1], because they are
-    probabilities then. A file that ends in a softmax or sigmoid of its own is
+    A head of one unit (and of several labels) decides at 0 if its layers show
+    that it gives logits. Otherwise it decides at 0.5 if all outputs of the
+    student (the teacher) lie in [0, 1], because they are probabilities then,
+    and at 0 if not. A file that ends in a softmax or sigmoid of its own is
     compared with that of the student's logits.
 
     Of a student of `kd.quantization.aware`, with `s` the scale of a file's

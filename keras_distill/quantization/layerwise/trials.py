@@ -132,7 +132,7 @@ class _Divergence(Comparison):
         super().__init__(*arguments)
         self._sums = dict.fromkeys((CLASSES, LABELS), 0.0)
         self._weight = 0.0
-        self._is_logits = False
+        self._is_logits = self.gives_logits
 
     def _count(self, values, teacher, read, weights, counted):
         super()._count(values, teacher, read, weights, counted)
