@@ -160,6 +160,7 @@ class Comparison:
             for network, output in zip(self.networks, outputs)
         ]
         shape = values[0].shape
+        self._classes = max(shape[-1], 2)
         for network, value in zip(self.networks[1:], values[1:]):
             _check_shape(value, shape, network.label)
         teacher = answers.teacher
@@ -256,7 +257,7 @@ class Comparison:
             if row["accuracy"] is not None:
                 best = rows[0]["accuracy"]
                 row["accuracy_drop_points"] = 100 * (best - row["accuracy"])
-            if self.metric is not None:
+            if self.metric is not None and self.metric.has_counted:
                 row["metric"] = self.metric.result(network.label)
                 row["metric_drop"] = self._metric_drop(rows)
         return rows
@@ -270,7 +271,11 @@ class Comparison:
     def facts(self):
         """Returns what a `Verification` notes of data and task."""
         task = self.reader.task
-        facts = {"positions": self.positions, "task": task}
+        facts = {
+            "positions": self.positions,
+            "task": task,
+            "class_names": self._class_names(),
+        }
         if self.metric is not None:
             facts["metric"] = self.metric.name
             facts["metric_in_points"] = self.metric.should_grow
@@ -282,6 +287,13 @@ class Comparison:
                 facts["majority"] = int(counts.of_label.argmax())
                 facts["majority_accuracy"] = counts.majority_accuracy
         return facts
+
+    def _class_names(self):
+        """The names that a file has, if they are those of this output."""
+        if self._one_of_several:
+            return None
+        names = [network.class_names or () for network in self.networks]
+        return next((n for n in names if len(n) == self._classes), None)
 
 
 def _check_shape(value, expected, label):

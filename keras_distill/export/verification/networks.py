@@ -222,8 +222,9 @@ class File(ComparedNetwork):
         names = self.model.input_names
         if not self.takes_raw_data:
             arrays = model_inputs.feed(student_x, self._inputs, "dataset")
-            if len(arrays) == len(names) == 1:
-                arrays = dict(zip(names, arrays.values()))
+            if set(arrays) != set(names) and len(arrays) == len(names):
+                # The file was given names of its own, see `Interface`.
+                arrays = dict(zip(self._order, arrays.values()))
         elif isinstance(x, dict) and set(names) <= set(x):
             arrays = {name: x[name] for name in names}
         else:
@@ -237,6 +238,8 @@ class File(ComparedNetwork):
                 )
             arrays = dict(zip(self._order, values))
         for name, array in arrays.items():
+            if array.dtype.kind not in "biuf":
+                continue
             low, high = self.measured_ranges.get(name, (np.inf, -np.inf))
             self.measured_ranges[name] = [
                 float(min(low, array.min())),

@@ -14,6 +14,7 @@ from keras_distill.export.verification.comparison import compared_outputs
 from keras_distill.export.verification.labels import CLASSES
 from keras_distill.export.verification.labels import LABELS
 from keras_distill.export.verification.labels import LabelReader
+from keras_distill.export.verification.labels import by_output
 from keras_distill.export.verification.networks import File
 from keras_distill.export.verification.networks import KerasNetwork
 
@@ -46,7 +47,10 @@ class Trials:
 
     def __init__(self, student, batches, output, ignore_class, verbose):
         self._student = student
-        self._batches = batches
+        self._batches = [
+            (x, by_output(y, student), by_output(weight, student))
+            for x, y, weight in batches
+        ]
         self._ignore_class = ignore_class
         self._network = KerasNetwork("student", student, None, "student")
         _, self._inputs = model_inputs.input_signature(student)
