@@ -271,6 +271,33 @@ def test_sparse_data_is_dense_for_a_file(files, student, features):
         assert rows[1]["recall"] == expected[1]["recall"]
 
 
+@pytest.mark.parametrize("in_a_list", [True, False])
+def test_inputs_that_the_file_renames(in_a_list, tmp_path):
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    student = keras.Model(inputs, layers.Subtract()(inputs))
+    # Not in the order of the alphabet, which is that of the file.
+    specs = [tf.TensorSpec((1, 4), name=name) for name in ("right", "left")]
+    interface = export.Interface(
+        input_signature=[specs] if in_a_list else specs
+    )
+    path = exported(student, tmp_path / "a.tflite", interface=interface)
+    assert export.load(path).input_names == ["left", "right"]
+    x = list(np.random.default_rng(0).normal(size=(2, 10, 4)))
+    found = verify(path, student, [(x, np.zeros(10, int))])
+    assert found.rows[1]["max_absolute_difference"] == 0.0
+
+
+def test_strings_have_no_range(tmp_path):
+    words = keras.Input((3,), dtype="string", name="words")
+    ids = layers.StringLookup(vocabulary=["a", "b"])(words)
+    h = layers.Flatten()(layers.Embedding(3, 4)(ids))
+    student = keras.Model(words, layers.Dense(2)(h))
+    path = exported(student, tmp_path / "a.tflite")
+    x = np.array([["a", "b", "c"], ["b", "b", "a"]])
+    found = verify(path, student, (x, np.zeros(2, int)))
+    assert found.rows[1]["max_relative_difference"] < 1e-6
+
+
 @pytest.mark.slow
 def test_camera_files_and_others_stand_in_one_table(student, files, tmp_path):
     bytes_to_units = layers.Rescaling(1 / 255)

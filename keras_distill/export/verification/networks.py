@@ -200,6 +200,7 @@ class File(ComparedNetwork):
         self.takes_raw_data = bool(notes.get("preprocessing"))
         # LiteRT sorts inputs by name, data has the order of the call.
         self._order = notes.get("input_order") or self.model.input_names
+        self._knows_order = "input_order" in notes or len(self._order) == 1
         if self.takes_raw_data and not preprocessing:
             raise ValueError(
                 f"'{label}' contains its preprocessing and takes raw data. "
@@ -222,8 +223,9 @@ class File(ComparedNetwork):
         names = self.model.input_names
         if not self.takes_raw_data:
             arrays = model_inputs.feed(student_x, self._inputs, "dataset")
-            if set(arrays) != set(names) and len(arrays) == len(names):
-                # The file was given names of its own, see `Interface`.
+            # The file may have names of its own, see `Interface`.
+            renamed = set(arrays) != set(names) and len(arrays) == len(names)
+            if renamed and self._knows_order:
                 arrays = dict(zip(self._order, arrays.values()))
         elif isinstance(x, dict) and set(names) <= set(x):
             arrays = {name: x[name] for name in names}
