@@ -68,6 +68,17 @@ def test_one_of_several_outputs():
     assert row["accuracy"] == pytest.approx(wanted)
 
 
+def test_open_sizes_are_those_of_the_data():
+    image = keras.Input((None, None, 3))
+    h = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, layers.Dense(4)(h))
+    run = trials.Trials(model, [(X, Y, None)], None, None, False).run
+    assert run(recipes.rules("int8"))["divergence"] < 0.1
+    batches = [(X, Y, None), (X[:, :6], Y, None)]
+    with pytest.raises(ValueError, match=r"`data` gives batches of shape"):
+        trials.Trials(model, batches, None, None, False)
+
+
 @pytest.mark.slow
 def test_rows(result, student):
     layers_and_bits = [(r["layer"], r["quantization"]) for r in result.rows]
