@@ -137,8 +137,8 @@ def verify(
             its dict, or `"output_<i>"` of its list. Defaults to `None`: all.
             Labels, weights and the teacher's outputs are then dicts with the
             same keys; an output that they leave out is compared without.
-            Labels and weights of a list may be a dict with the names of its
-            layers, as in `fit`.
+            If the outputs are a list, labels and weights may be a dict with
+            the names of its layers, as in `fit`.
         ignore_class: The label of positions without a class, such as 255, as
             in Keras's losses. Defaults to `None`.
         max_accuracy_drop: How much of `metric` a file may lose against the
