@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_distill._arguments import checked_model
 from keras_distill._keras.fingerprint import black_boxes
@@ -147,8 +148,9 @@ def cost_of_one_sample(model, x):
     if black_boxes(model):
         return None
     inputs = keras.tree.map_structure(
+        # Keras does not know NumPy's dtypes of strings.
         lambda a: keras.KerasTensor(
-            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
+            (1, *a.shape[1:]), tf.as_dtype(a.dtype).name
         ),
         x,
     )

@@ -6,6 +6,7 @@ import pytest
 from networks import Subclassed
 from networks import convnet
 
+from keras_distill.cost import cost_of_one_sample
 from keras_distill.cost import multiply_accumulates
 
 layers = keras.layers
@@ -257,6 +258,15 @@ def test_arguments_of_a_subclass_do_not_matter(kind, arguments, shape, dtype):
     expected = of(kind(*arguments), *shape, dtype=dtype)
     given = keras.KerasTensor((1, *shape), dtype)
     assert multiply_accumulates(net, given) == expected
+
+
+@pytest.mark.parametrize("dtype", ["U", "S", object])
+def test_a_model_of_strings(dtype):
+    words = keras.Input((3,), dtype="string")
+    ids = layers.StringLookup(vocabulary=["a", "b"])(words)
+    h = layers.Dense(2)(layers.Flatten()(layers.Embedding(3, 4)(ids)))
+    x = np.array([["a", "b", "c"]], dtype)
+    assert cost_of_one_sample(keras.Model(words, h), x) == 3 * 4 * 2
 
 
 def test_a_quantized_model_costs_the_same():

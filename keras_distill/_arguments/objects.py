@@ -116,6 +116,12 @@ def checked_model(argument: str, model: Any) -> keras.Model:
             f"{argument} must be a keras.Model. Received: "
             f"{model!r} of type {type(model).__name__}"
         )
+    if hasattr(model, "deployable_student"):
+        raise TypeError(
+            f"{argument} must be a network, not a {type(model).__name__} that "
+            "trains some. Pass distiller.deployable_student(), or call "
+            "distiller.export(...) to write a file of it."
+        )
     if not model.built:
         raise ValueError(
             f"The {argument} '{model.name}' is not built: it has no weights "

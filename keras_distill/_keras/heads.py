@@ -61,10 +61,16 @@ def output_keys(model):
 
 
 def _tensors(model, output):
-    """The symbolic outputs of a model, or one of them by its key."""
-    if output is not None and output in (output_keys(model) or ()):
+    """The symbolic outputs of a model, or one of them by its key: that of a
+    dict, or `"output_<i>"` of a list."""
+    tensors = getattr(model, "outputs", None)
+    keys = output_keys(model)
+    if output is not None and output in (keys or ()):
         return [model.output[output]]
-    return getattr(model, "outputs", None)
+    if keys is None and tensors and len(tensors) > 1:
+        named = {f"output_{i}": [t] for i, t in enumerate(tensors)}
+        return named.get(output, tensors)
+    return tensors
 
 
 def last_layers(model, output):

@@ -34,7 +34,7 @@ class Time(click.ParamType):
     def convert(self, value, param, context):
         if isinstance(value, float):
             return value
-        found = re.fullmatch(r"([\d.]+)\s*([smh]?)", value)
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh]?)", value)
         if found is None:
             self.fail(f"{value!r} is not like 600, 20m or 2h.")
         return float(found[1]) * _SECONDS[found[2]]
@@ -56,7 +56,10 @@ class Setting(click.ParamType):
             return name, sides[0] if len(sides) == 1 else sides
         if name == "teacher_scale":
             return name, text
-        return name, _number(yaml.safe_load(text))
+        try:
+            return name, _number(yaml.safe_load(text))
+        except yaml.YAMLError:
+            self.fail(f"{text!r} is not like 7, 1e-3, true or [0.7, 1.0].")
 
 
 def _number(value):

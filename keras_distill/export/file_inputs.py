@@ -15,19 +15,20 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill._keras.input_dtype import inputs_as_float32
+from keras_distill._keras.layers import flatten_layers
 from keras_distill.export.conversion.explanation import ExportError
 
 _BYTES = (0.0, 255.0)
 
 
 def choose_file_inputs(
-    inputs, preprocessing, quantization, dtype, is_aware=False
+    inputs, model, preprocessing, quantization, dtype, is_aware=False
 ):
     """Chooses how a file takes its inputs.
 
     Args:
         inputs: From `model_inputs.input_signature`.
-        preprocessing: As in `kd.export.tflite`.
+        model, preprocessing: As in `kd.export.tflite`.
         quantization: As in `kd.export.tflite`.
         dtype: What the converter makes of the inputs of an integer file that
             is not for a camera.
@@ -36,8 +37,10 @@ def choose_file_inputs(
     Returns:
         A `FileInputs`.
     """
-    is_camera = (preprocessing is not None or is_aware) and all(
-        spec.dtype == tf.uint8 for spec in inputs.values()
+    is_camera = all(
+        spec.dtype == tf.uint8
+        and (preprocessing is not None or is_aware or len(spec.shape) == 4)
+        for spec in inputs.values()
     )
     if quantization == "int16x8" and is_camera:
         raise ValueError(
@@ -48,7 +51,7 @@ def choose_file_inputs(
     if not is_camera:
         return FileInputs(dtype)
     if quantization in ("int8", "int4"):
-        return QuantizedCameraInputs(preprocessing)
+        return QuantizedCameraInputs(model, preprocessing)
     return FileInputs(dtype, _BYTES)
 
 
@@ -84,12 +87,12 @@ class QuantizedCameraInputs(FileInputs):
     """A camera's bytes, which the file takes as quantized values.
 
     Args:
-        preprocessing: As in `kd.export.tflite`.
+        model, preprocessing: As in `kd.export.tflite`.
     """
 
-    def __init__(self, preprocessing):
+    def __init__(self, model, preprocessing):
         super().__init__("uint8", _BYTES)
-        self._preprocessing = preprocessing
+        self._parts = [model, preprocessing]
 
     def of_graph(self, inputs):
         if isinstance(inputs, dict):
@@ -120,14 +123,23 @@ class QuantizedCameraInputs(FileInputs):
                     )
         return [first, *samples[1:]]
 
+    @contextlib.contextmanager
     def tracing(self):
-        """A context in which preprocessing does not cast back to uint8.
+        """A context in which no model casts back to uint8.
 
         What comes before such a cast would stay float in an integer file.
         """
-        if isinstance(self._preprocessing, keras.Model):
-            return inputs_as_float32(self._preprocessing, "uint8")
-        return contextlib.nullcontext()
+        parts = [x for x in self._parts if isinstance(x, keras.layers.Layer)]
+        models = {
+            id(layer): layer
+            for part in parts
+            for layer in flatten_layers(part)
+            if isinstance(layer, keras.Model)
+        }
+        with contextlib.ExitStack() as stack:
+            for model in models.values():
+                stack.enter_context(inputs_as_float32(model, "uint8"))
+            yield
 
     def check(self, details):
         for name, detail in details.items():

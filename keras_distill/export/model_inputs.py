@@ -25,7 +25,9 @@ def input_signature(model, signature=None, batch_size=1):
         model: A built `keras.Model`.
         signature: Replaces the model's inputs: the `input_signature` of
             `keras.Model.export`, a `tf.TensorSpec` (`keras.InputSpec`,
-            `keras.KerasTensor`) per input. Missing names are filled in.
+            `keras.KerasTensor`) per input; those of a list of inputs are one
+            argument, with or without a list of their own. Missing names are
+            filled in.
         batch_size: Batch size of the model's own inputs, `None` for an open
             one. Defaults to 1.
 
@@ -46,6 +48,8 @@ def input_signature(model, signature=None, batch_size=1):
         positional = list(signature)
     else:
         positional = [signature]
+    if len(positional) > 1 and _takes_a_list(model):
+        positional = [positional]
     names = [_lasting_name(t) for t in getattr(model, "inputs", None) or []]
     batch = (batch_size,) if signature is None else None
     if len(positional) > 1:
@@ -57,6 +61,11 @@ def input_signature(model, signature=None, batch_size=1):
         return positional, specs
     specs = specs if isinstance(specs, list) else [specs]
     return positional, {spec.name: spec for spec in specs}
+
+
+def _takes_a_list(model):
+    has_inputs = getattr(model, "inputs", None)
+    return has_inputs and isinstance(symbolic_inputs(model), (list, tuple))
 
 
 def _inputs_of(model):

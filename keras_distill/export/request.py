@@ -189,6 +189,7 @@ class ExportRequest:
             self.output_dtype = _INTEGERS.get(quantization, "float32")
         self.file_inputs = choose_file_inputs(
             inputs,
+            model,
             preprocessing,
             quantization,
             self.output_dtype,

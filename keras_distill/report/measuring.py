@@ -38,9 +38,9 @@ def measured(measurements, dataset, verbose):
         if not steps and several:
             measurements = _labelled(measurements, y)
         for output, measurement in measurements.items():
-            weights = weight.get(output) if isinstance(weight, dict) else weight
             try:
-                labels = _of_output(output, y, several)
+                labels = _of_output(output, y, several, "labels")
+                weights = _of_output(output, weight, several, "sample weights")
                 measurement.add(x, labels, weights)
             except ValueError as error:
                 where = f"Output '{output}': " if several else ""
@@ -54,18 +54,19 @@ def measured(measurements, dataset, verbose):
     return measurements
 
 
-def _of_output(output, y, several):
-    """The labels of an output; a single one may have another name."""
-    if not isinstance(y, dict):
-        return y
+def _of_output(output, values, several, what):
+    """Labels or weights of an output; those of a single one may have another
+    name."""
+    if not isinstance(values, dict):
+        return values
     if several:
-        return y[output]
-    if output not in y and len(y) > 1:
+        return values.get(output)
+    if output not in values and len(values) > 1:
         raise ValueError(
-            "The student has one output, and the labels of `dataset` are "
-            f"those of several: {list(y)}. Give those of this output."
+            f"The student has one output, and the {what} of `dataset` are "
+            f"those of several: {list(values)}. Give those of this output."
         )
-    return y.get(output, next(iter(y.values())))
+    return values.get(output, next(iter(values.values())))
 
 
 def _labelled(measurements, y):

@@ -90,7 +90,7 @@ def _file_sentence(facts):
         text = (
             f"The {row['file']} file is right on {percent(row['accuracy'])} "
             f"of {count(samples)} test {things}, "
-            f"{_beside_student(row, samples, things)}"
+            f"{_beside_student(row, samples, facts['data'])}"
         )
     text += f". It has {size(row['size_bytes'])}"
     largest = max(verification["rows"][1:], key=lambda r: r["size_bytes"])
@@ -100,8 +100,10 @@ def _file_sentence(facts):
     return text + "."
 
 
-def _beside_student(row, samples, things):
-    drop = row["accuracy_drop_points"]
+def _beside_student(row, samples, data):
+    drop, things = row["accuracy_drop_points"], data["kind"]
+    if data.get("weighted"):  # points are no numbers of samples then
+        return _points_beside_student(drop)
     number = abs(round(drop / 100 * samples))
     if not number:
         return "as many as the Keras student"

@@ -157,6 +157,7 @@ def test_a_settings_file_repeats_the_run(calls, tmp_path):
         ("run images --budget small", "kib=100"),
         ("run images --time-limit soon", "20m"),
         ("run images --set steps", "steps=2000"),
+        ("run images --set crop=@x", "'@x' is not like 7"),
         ("metadata missing.tflite", "missing.tflite"),
     ],
 )
@@ -181,8 +182,9 @@ def test_times():
     texts = "90", "90s", "1.5m", "2h"
     seconds = [values.Time().convert(t, None, None) for t in texts]
     assert seconds == [90, 90, 90, 7200]
-    with pytest.raises(click.BadParameter):
-        values.Time().convert("5 days", None, None)
+    for text in "5 days", "1.2.3m", ".":
+        with pytest.raises(click.BadParameter, match="not like 600"):
+            values.Time().convert(text, None, None)
 
 
 @pytest.mark.slow

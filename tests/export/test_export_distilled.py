@@ -61,6 +61,21 @@ def distiller(views=None, **options):
     return built
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda distiller: export.tflite(distiller, "a.tflite"),
+        lambda distiller: export.export_model(distiller, "a.keras"),
+        lambda distiller: export.verify("a.tflite", distiller, data()),
+        kd.quantization.aware,
+        kd.cost.multiply_accumulates,
+    ],
+)
+def test_a_distiller_is_no_network(call):
+    with pytest.raises(TypeError, match=r"deployable_student\(\)"):
+        call(distiller())
+
+
 def constants(path):
     """Number of float values stored in a float32 file."""
     from ai_edge_litert import schema_py_generated as schema

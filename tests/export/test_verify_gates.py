@@ -246,6 +246,21 @@ def test_a_regression_has_errors_and_no_agreement(tmp_path):
             verify(path, student, (x, y), **bound)
 
 
+def test_small_logits_of_one_unit_are_no_probabilities(tmp_path):
+    student, teacher = (
+        linear([[0.2], [0.5], [0.8]]),
+        linear([[0.8], [0.5], [0.2]]),
+    )
+    interface = export.Interface(activation="sigmoid")
+    files = {
+        "logits": exported(student, tmp_path / "a.tflite"),
+        "shares": exported(student, tmp_path / "b.tflite", interface=interface),
+    }
+    data = np.eye(3, dtype="float32"), np.ones(3, int)
+    for row in verify(files, student, data, teacher=teacher).rows:
+        assert row["accuracy"] == row["teacher_agreement"] == 1.0
+
+
 def test_sparse_data_is_dense_for_a_file(files, student, features):
     x, y = features
     expected = verify(files["blind"], student, (x, y)).rows
@@ -254,6 +269,33 @@ def test_sparse_data_is_dense_for_a_file(files, student, features):
         rows = verify(files["blind"], student, data).rows
         assert rows[1]["accuracy"] == expected[1]["accuracy"]
         assert rows[1]["recall"] == expected[1]["recall"]
+
+
+@pytest.mark.parametrize("in_a_list", [True, False])
+def test_inputs_that_the_file_renames(in_a_list, tmp_path):
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    student = keras.Model(inputs, layers.Subtract()(inputs))
+    # Not in the order of the alphabet, which is that of the file.
+    specs = [tf.TensorSpec((1, 4), name=name) for name in ("right", "left")]
+    interface = export.Interface(
+        input_signature=[specs] if in_a_list else specs
+    )
+    path = exported(student, tmp_path / "a.tflite", interface=interface)
+    assert export.load(path).input_names == ["left", "right"]
+    x = list(np.random.default_rng(0).normal(size=(2, 10, 4)))
+    found = verify(path, student, [(x, np.zeros(10, int))])
+    assert found.rows[1]["max_absolute_difference"] == 0.0
+
+
+def test_strings_have_no_range(tmp_path):
+    words = keras.Input((3,), dtype="string", name="words")
+    ids = layers.StringLookup(vocabulary=["a", "b"])(words)
+    h = layers.Flatten()(layers.Embedding(3, 4)(ids))
+    student = keras.Model(words, layers.Dense(2)(h))
+    path = exported(student, tmp_path / "a.tflite")
+    x = np.array([["a", "b", "c"], ["b", "b", "a"]])
+    found = verify(path, student, (x, np.zeros(2, int)))
+    assert found.rows[1]["max_relative_difference"] < 1e-6
 
 
 @pytest.mark.slow

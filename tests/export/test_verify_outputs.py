@@ -82,6 +82,54 @@ def test_outputs_without_labels_and_masked_ones(exported):
     assert result["b"].rows[1]["accuracy"] == pytest.approx(expected)
 
 
+def test_a_metric_of_outputs_without_labels(exported):
+    path, student = exported
+    options = {"metric": keras.metrics.SparseCategoricalAccuracy(), **OPTIONS}
+    result = kd.export.verify(
+        path, student, (X, {"b": Y["b"]}), max_accuracy_drop=1, **options
+    )
+    row = result["b"].rows[1]
+    assert row["metric"] == pytest.approx(row["accuracy"])
+    assert result["a"].rows[1]["metric"] is None and str(result)
+    result.check(1)
+    result = kd.export.verify(path, student, X, **options)
+    with pytest.raises(ValueError, match="needs labels"):
+        result.check(1)
+
+
+def test_labels_of_a_list_by_the_names_of_layers(tmp_path):
+    x = keras.Input((5,))
+    heads = [layers.Dense(n, name=k)(x) for k, n in (("a", 3), ("b", 2))]
+    student = keras.Model(x, heads)
+    path = kd.export.tflite(student, tmp_path / "s.tflite", verbose=False)
+    data = X, Y, {"b": np.float32(np.arange(20) < 5)}
+    result = kd.export.verify(path, student, data, **OPTIONS)
+    assert result["output_0"].positions == 20
+    assert result["output_1"].positions == 5
+    for task, verification in zip("ab", result.values()):
+        right = np.argmax(student(X)["ab".index(task)], -1) == Y[task]
+        right = right[: verification.positions].mean()
+        assert verification.rows[1]["accuracy"] == pytest.approx(right)
+    one = kd.export.verify(path, student, data, output="output_1", **OPTIONS)
+    assert one.rows == [
+        {**row, "path": one.rows[i]["path"]}
+        for i, row in enumerate(result["output_1"].rows)
+    ]
+
+
+def test_class_names_of_another_output(tmp_path):
+    student = network(4, a=3, b=2)
+    names = {"class_names": ["x", "y", "z"]}
+    path = kd.export.tflite(
+        student, tmp_path / "s.tflite", metadata=names, verbose=False
+    )
+    for output, expected in ("a", ["x", "y", "z"]), ("b", None):
+        result = kd.export.verify(
+            path, student, (X, Y), output=output, **OPTIONS
+        )
+        assert result.class_names == expected
+
+
 def test_a_teacher_of_some_outputs_and_one_output(exported):
     path, student = exported
     teacher = network(8, b=2)
@@ -129,6 +177,12 @@ def test_several_teachers_of_one_output(tmp_path):
     [
         ({"output": "c"}, Y, r"`output` must be one of"),
         ({}, Y["a"], "the labels of `dataset` must be a dict"),
+        ({}, {"aa": Y["a"]}, r"outputs \['b', 'a'\].*labels for \['aa'\]"),
+        (
+            {"metric": keras.metrics.F1Score()},
+            {"a": np.eye(3)[Y["a"]], "b": np.eye(2)[Y["b"]]},
+            r"with outputs of shape.*verify\(output=",
+        ),
         ({"teacher": network(8, c=2)}, Y, r"teacher's outputs \['c'\]"),
     ],
 )

@@ -205,6 +205,30 @@ def test_all_is_integer_and_as_the_student_computes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_aware", [False, True])
+def test_a_student_that_takes_bytes_is_integer_throughout(is_aware, tmp_path):
+    image = keras.Input((8, 8, 3), dtype="uint8", name="image")
+    scaled = keras.Sequential(
+        [keras.Input((8, 8, 3), dtype="uint8"), layers.Rescaling(1 / 255)]
+    )(image)
+    x = layers.Conv2D(4, 3, activation="relu")(scaled)
+    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(x)))
+    data = {"representative_dataset": BYTES}
+    if is_aware:  # not all of [0, 255]
+        low = np.minimum(BYTES, 230)
+        model = kd.quantization.aware(model, calibration_data=low)
+        data = {}
+    path = exported(model, tmp_path / "a.tflite", quantization="int8", **data)
+    assert not float_operators(path)
+    (image,) = kd.export.metadata(path)["inputs"].values()
+    assert (image["dtype"], image["scale"]) == ("uint8", 1.0)
+    options = {"measure_memory": False, "latency_runs": 0, "verbose": False}
+    row = kd.export.verify(path, model, BYTES, **options).rows[1]
+    assert row["max_relative_difference"] < 0.05
+    assert model.inputs[0].dtype == "uint8"
+
+
+@pytest.mark.slow
 def test_an_activation_has_the_range_that_tflite_fixes(aware, tmp_path):
     path = exported(
         aware,

@@ -48,9 +48,19 @@ def test_labels_by_name_of_one_output():
     networks = {"student": (half(True, "student"), lambda x: x)}
     by_name = [(x, {"logits": np.array([0, 1])})]
     assert measured_alone(networks, by_name).samples == 2
-    several = [(x, {"a": np.array([0, 1]), "b": np.array([0, 1])})]
-    with pytest.raises(ValueError, match=r"one output.*\['a', 'b'\]"):
-        measured_alone(networks, several)
+    weights = {"logits": np.array([1.0, 3.0])}
+    by_name = [(x, {"logits": np.array([0, 1])}, weights)]
+    found = measured_alone(networks, by_name)
+    assert (
+        found.facts("student")["accuracy"] == 0.25 and found.data()["weighted"]
+    )
+    several = {"a": np.array([0, 1]), "b": np.array([0, 1])}
+    for what, labels in (
+        ("labels", (several,)),
+        ("sample weights", (np.array([0, 1]), several)),
+    ):
+        with pytest.raises(ValueError, match=rf"{what}.*\['a', 'b'\]"):
+            measured_alone(networks, [(x, *labels)])
 
 
 def sure(decision, confidence):

@@ -63,6 +63,16 @@ def test_the_smallest_file_comes_first(drop, words):
     assert "4.0 times less than float32" in found
 
 
+def test_points_of_weighted_samples_are_no_numbers():
+    for drop, words in (
+        (0.5, "images, 0.5 points below the Keras student"),
+        (0.0, "images, the same as the Keras student"),
+    ):
+        weighted = facts(verification=verification(drop))
+        weighted["data"]["weighted"] = True
+        assert words in summary(weighted)[0]
+
+
 def test_a_file_without_labels():
     found = summary(facts(verification=verification(None, accuracy=None)))[0]
     assert "decides like the Keras student on 99.0\u00a0% of 200" in found

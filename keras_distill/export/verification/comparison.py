@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_distill._keras.heads import gives_logits
 from keras_distill.export.aware import is_aware
 from keras_distill.export.network import activated
 from keras_distill.export.verification import totals
@@ -113,6 +114,7 @@ class Comparison:
     Attributes:
         output: The name of the compared output.
         labelled: Whether there are labels.
+        gives_logits: Whether the student's output is known to be logits.
         samples: Number of samples so far.
         positions: Number of positions that count.
         first: What each network was fed with: one sample.
@@ -135,6 +137,10 @@ class Comparison:
         self.reader = reader
         self.output = output
         self.metric = None if metric is None else MetricOfNetworks(metric)
+        self.gives_logits = gives_logits(student.model, output=output)
+        self._teacher_gives_logits = teacher is not None and gives_logits(
+            teacher.model, output=output
+        )
         self.samples = self.positions = 0
         self.first = None
         self._differences = []
@@ -154,6 +160,7 @@ class Comparison:
             for network, output in zip(self.networks, outputs)
         ]
         shape = values[0].shape
+        self._classes = max(shape[-1], 2)
         for network, value in zip(self.networks[1:], values[1:]):
             _check_shape(value, shape, network.label)
         teacher = answers.teacher
@@ -229,8 +236,10 @@ class Comparison:
 
     def _new_totals(self, kind, shape):
         new = [totals.OF_TASK[kind](shape[-1]) for _ in self.networks]
-        for total in new:
+        for network, total in zip(self.networks, new):
             total.of_map = len(shape) == 4
+            total.logits = self.gives_logits and network.activation is None
+            total.teacher_logits = self._teacher_gives_logits
         return new
 
     def answers(self):
@@ -248,7 +257,7 @@ class Comparison:
             if row["accuracy"] is not None:
                 best = rows[0]["accuracy"]
                 row["accuracy_drop_points"] = 100 * (best - row["accuracy"])
-            if self.metric is not None:
+            if self.metric is not None and self.metric.has_counted:
                 row["metric"] = self.metric.result(network.label)
                 row["metric_drop"] = self._metric_drop(rows)
         return rows
@@ -262,7 +271,11 @@ class Comparison:
     def facts(self):
         """Returns what a `Verification` notes of data and task."""
         task = self.reader.task
-        facts = {"positions": self.positions, "task": task}
+        facts = {
+            "positions": self.positions,
+            "task": task,
+            "class_names": self._class_names(),
+        }
         if self.metric is not None:
             facts["metric"] = self.metric.name
             facts["metric_in_points"] = self.metric.should_grow
@@ -274,6 +287,13 @@ class Comparison:
                 facts["majority"] = int(counts.of_label.argmax())
                 facts["majority_accuracy"] = counts.majority_accuracy
         return facts
+
+    def _class_names(self):
+        """The names that a file has, if they are those of this output."""
+        if self._one_of_several:
+            return None
+        names = [network.class_names or () for network in self.networks]
+        return next((n for n in names if len(n) == self._classes), None)
 
 
 def _check_shape(value, expected, label):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import output_keys
 from keras_distill.export.model_inputs import named_outputs
 from keras_distill.metrics.decisions import position_weights
 
@@ -121,6 +122,41 @@ class LabelReader:
             f"{max(units, 2)} classes. `dataset` has {wrong.size} other(s) in "
             f"one batch, such as {int(wrong[0])}. {way_out}"
         )
+
+
+def by_output(values, student):
+    """Names labels or weights as `named_outputs` names the outputs.
+
+    Those of a list may come as `fit` takes them: a dict with the names of the
+    student's last layers.
+    """
+    layers = getattr(student, "output_names", None)
+    if not isinstance(values, dict) or not layers or output_keys(student):
+        return values
+    names = {layer: f"output_{i}" for i, layer in enumerate(layers)}
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def check_by_output(values, names, what="labels"):
+    """Raises if none of several outputs finds its labels or weights.
+
+    Args:
+        values: The labels or weights of a batch, or `None`.
+        names: The names of the compared outputs.
+        what: What the values are.
+    """
+    if values is None or len(names) == 1:
+        return
+    received = f"one array of shape {np.shape(values)}"
+    if keras.tree.is_nested(values):
+        received = f"{what} for {list(named_outputs(values))}"
+        if not set(names).isdisjoint(named_outputs(values)):
+            return
+    raise ValueError(
+        f"The student has the outputs {names}, so the {what} of `dataset` "
+        f"must be a dict with these keys. Received: {received}. Or compare "
+        "one output: verify(output=...)."
+    )
 
 
 def of_output(values, output, what="labels"):

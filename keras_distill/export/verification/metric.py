@@ -34,6 +34,11 @@ class MetricOfNetworks:
         self._metric = metric
         self._states = {}
 
+    @property
+    def has_counted(self):
+        """Whether there were labels."""
+        return bool(self._states)
+
     def add(self, key, y, outputs, weights, activation=None):
         """Adds a batch to the state of the network `key`.
 
@@ -64,7 +69,9 @@ class MetricOfNetworks:
         except Exception as error:
             raise ValueError(
                 f"`metric` '{self.name}' does not take labels of shape "
-                f"{y.shape} with outputs of shape {outputs.shape}: {error}"
+                f"{y.shape} with outputs of shape {outputs.shape}. If the "
+                "student has several outputs, compare one: verify(output="
+                f"...). {error}"
             ) from error
         self._states[key] = [v.numpy() for v in self._metric.variables]
 

@@ -200,6 +200,7 @@ class File(ComparedNetwork):
         self.takes_raw_data = bool(notes.get("preprocessing"))
         # LiteRT sorts inputs by name, data has the order of the call.
         self._order = notes.get("input_order") or self.model.input_names
+        self._knows_order = "input_order" in notes or len(self._order) == 1
         if self.takes_raw_data and not preprocessing:
             raise ValueError(
                 f"'{label}' contains its preprocessing and takes raw data. "
@@ -222,8 +223,10 @@ class File(ComparedNetwork):
         names = self.model.input_names
         if not self.takes_raw_data:
             arrays = model_inputs.feed(student_x, self._inputs, "dataset")
-            if len(arrays) == len(names) == 1:
-                arrays = dict(zip(names, arrays.values()))
+            # The file may have names of its own, see `Interface`.
+            renamed = set(arrays) != set(names) and len(arrays) == len(names)
+            if renamed and self._knows_order:
+                arrays = dict(zip(self._order, arrays.values()))
         elif isinstance(x, dict) and set(names) <= set(x):
             arrays = {name: x[name] for name in names}
         else:
@@ -237,6 +240,8 @@ class File(ComparedNetwork):
                 )
             arrays = dict(zip(self._order, values))
         for name, array in arrays.items():
+            if array.dtype.kind not in "biuf":
+                continue
             low, high = self.measured_ranges.get(name, (np.inf, -np.inf))
             self.measured_ranges[name] = [
                 float(min(low, array.min())),

@@ -63,10 +63,15 @@ class ClassTotals:
 
     A head of one unit is counted under both thresholds (index 0: logits, 1:
     probabilities). Which one applies is known at the end of the data.
+
+    Attributes:
+        logits, teacher_logits: Whether the outputs (the teacher's) are logits:
+            known before, or seen in their values.
     """
 
     # Whether a decision belongs to a pixel: how well areas overlap then counts.
     of_map = False
+    logits = teacher_logits = False
 
     def __init__(self, units):
         self._units = units
@@ -76,7 +81,6 @@ class ClassTotals:
         self._agreeing_teacher = np.zeros((thresholds, thresholds))
         self._weight = self._scored = 0.0
         self._has_labels = self._has_teacher = False
-        self._logits = self._teacher_logits = False
         self._scores = []
 
     @property
@@ -101,13 +105,13 @@ class ClassTotals:
         self._weight += weights.sum()
         same = decided == self._decisions(student)
         self._agreeing += (same * weights).sum(axis=(1, 2, 3))
-        self._logits |= _outside_unit_interval(student)
+        self.logits |= _outside_unit_interval(student)
         if y is not None:
             self._has_labels = True
             self._count(outputs, decided, y.reshape(decided[0].shape), weights)
         if teacher is not None:
             self._has_teacher = True
-            self._teacher_logits |= _outside_unit_interval(teacher)
+            self.teacher_logits |= _outside_unit_interval(teacher)
             same = self._decisions(teacher)[:, None] == decided[None]
             self._agreeing_teacher += (same * weights).sum(axis=(2, 3, 4))
 
@@ -132,17 +136,17 @@ class ClassTotals:
 
     def counts(self):
         """The `DecisionCounts` under the threshold that applies."""
-        return self._counts[self._threshold(self._logits)]
+        return self._counts[self._threshold(self.logits)]
 
     def _threshold(self, logits):
         return int(self._binary and not logits)
 
     def results(self):
         """Returns the shares of a row."""
-        threshold = self._threshold(self._logits)
+        threshold = self._threshold(self.logits)
         row = {"agreement": self._agreeing[threshold] / self._weight}
         if self._has_teacher:
-            teacher = self._threshold(self._teacher_logits)
+            teacher = self._threshold(self.teacher_logits)
             same = self._agreeing_teacher[teacher, threshold]
             row["teacher_agreement"] = same / self._weight
         row = {key: float(value) for key, value in row.items()}
@@ -197,7 +201,7 @@ class MultiLabelTotals(ClassTotals):
         self._right += (decided * y * weights).sum(axis=(1, 2))
 
     def _shares(self):
-        threshold = self._threshold(self._logits)
+        threshold = self._threshold(self.logits)
         right, decided = self._right[threshold], self._decided[threshold]
         with np.errstate(invalid="ignore"):
             recall, precision = right / self._yes, right / decided

@@ -37,6 +37,8 @@ from keras_distill.export.verification.comparison import answers
 from keras_distill.export.verification.comparison import compared_outputs
 from keras_distill.export.verification.gate import Gate
 from keras_distill.export.verification.labels import LabelReader
+from keras_distill.export.verification.labels import by_output
+from keras_distill.export.verification.labels import check_by_output
 from keras_distill.export.verification.networks import File
 from keras_distill.export.verification.networks import KerasNetwork
 from keras_distill.export.verification.result import Verification
@@ -96,9 +98,10 @@ def verify(
     student that ends in a softmax, or was compiled with a categorical loss,
     has one class per position.
 
-    A head of one unit (and of several labels) decides at 0, or at 0.5 if all
-    outputs of the student (the teacher) lie in [0, 1], because they are
-    probabilities then. A file that ends in a softmax or sigmoid of its own is
+    A head of one unit (and of several labels) decides at 0 if its layers show
+    that it gives logits. Otherwise it decides at 0.5 if all outputs of the
+    student (the teacher) lie in [0, 1], because they are probabilities then,
+    and at 0 if not. A file that ends in a softmax or sigmoid of its own is
     compared with that of the student's logits.
 
     Of a student of `kd.quantization.aware`, with `s` the scale of a file's
@@ -134,6 +137,8 @@ def verify(
             its dict, or `"output_<i>"` of its list. Defaults to `None`: all.
             Labels, weights and the teacher's outputs are then dicts with the
             same keys; an output that they leave out is compared without.
+            If the outputs are a list, labels and weights may be a dict with
+            the names of its layers, as in `fit`.
         ignore_class: The label of positions without a class, such as 255, as
             in Keras's losses. Defaults to `None`.
         max_accuracy_drop: How much of `metric` a file may lose against the
@@ -228,7 +233,8 @@ def verify(
     comparisons: list[Comparison] = []
     batch_count = 0
     progress = ProgressBar(steps, "batch", verbose)
-    for x, y, sample_weight in weighted_batches(dataset, "dataset"):
+    for x, *labels in weighted_batches(dataset, "dataset"):
+        y, sample_weight = (by_output(v, student) for v in labels)
         batch = answers(keras_student, opened, teacher, x)
         if not comparisons:
             names = compared_outputs(batch.outputs[0], output, batch.teacher)
@@ -248,7 +254,9 @@ def verify(
                 )
                 for name in names
             ]
-            _check_labels_by_output(y, names)
+            check_by_output(y, names)
+            if keras.tree.is_nested(sample_weight):
+                check_by_output(sample_weight, names, "sample weights")
         for comparison in comparisons:
             comparison.add(batch, y, sample_weight)
         for comparison in _gated(comparisons, gate):
@@ -268,7 +276,6 @@ def verify(
     _warn_of_ranges(opened)
     first = comparisons[0].first
     costs = _costs(keras_student, opened, first, comparisons[0], latency_runs)
-    class_names = next((f.class_names for f in opened if f.class_names), None)
     results = {}
     for comparison in comparisons:
         name = comparison.output
@@ -286,7 +293,6 @@ def verify(
             str(name),
             num_threads,
             latency_runs,
-            class_names=class_names if len(comparisons) == 1 else None,
             **facts,
         )
     judged = [results[c.output] for c in _gated(comparisons, gate)]
@@ -297,16 +303,6 @@ def verify(
     if not gate.is_open:
         gate.check(*judged)
     return results[comparisons[0].output]
-
-
-def _check_labels_by_output(y, names):
-    """Raises for one array of labels, if there are several outputs."""
-    if len(names) > 1 and y is not None and not keras.tree.is_nested(y):
-        raise ValueError(
-            f"The student has the outputs {names}, so the labels of `dataset` "
-            "must be a dict with these keys. Received: one array of shape "
-            f"{np.shape(y)}. Or compare one output: verify(output=...)."
-        )
 
 
 def _gated(comparisons, gate):

@@ -62,7 +62,8 @@ def sensitivity(
     recipe is chosen by them: verify the exported file on other data.
 
     Args:
-        student: A built `keras.Model` in floats.
+        student: A built `keras.Model` in floats. Sizes that it leaves open are
+            those of the data.
         data: Data that training has not used, all classes mixed: as for
             `dataset` of `kd.export.verify`, with labels or without.
         quantizations: What to try for each layer, of `"int4"` (4-bit weights,

@@ -1,11 +1,14 @@
 """One student, quantized in many ways and run on one sample of data."""
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_distill.export import model_inputs
 from keras_distill.export.conversion import conversion
 from keras_distill.export.file import flatbuffer
 from keras_distill.export.request import ExportRequest
+from keras_distill.export.request import Interface
 from keras_distill.export.request import RepresentativeDataset
 from keras_distill.export.temporary import temporary_folder
 from keras_distill.export.verification.comparison import Comparison
@@ -14,6 +17,7 @@ from keras_distill.export.verification.comparison import compared_outputs
 from keras_distill.export.verification.labels import CLASSES
 from keras_distill.export.verification.labels import LABELS
 from keras_distill.export.verification.labels import LabelReader
+from keras_distill.export.verification.labels import by_output
 from keras_distill.export.verification.networks import File
 from keras_distill.export.verification.networks import KerasNetwork
 
@@ -46,10 +50,14 @@ class Trials:
 
     def __init__(self, student, batches, output, ignore_class, verbose):
         self._student = student
-        self._batches = batches
+        self._batches = [
+            (x, by_output(y, student), by_output(weight, student))
+            for x, y, weight in batches
+        ]
         self._ignore_class = ignore_class
         self._network = KerasNetwork("student", student, None, "student")
-        _, self._inputs = model_inputs.input_signature(student)
+        signature = _signature(student, batches[0][0])
+        _, self._inputs = model_inputs.input_signature(student, signature)
         data = [(x, y) for x, y, _ in batches]
         samples = sum(len(_first(x)) for x, _ in data)
         model_inputs.representative_samples(data, samples, self._inputs, "data")
@@ -59,6 +67,7 @@ class Trials:
             "student.tflite",
             quantization="int4",
             representative_dataset=RepresentativeDataset(data, samples),
+            interface=Interface(input_signature=signature),
             overwrite=True,
         )
         self._io_rules = request.io_rules
@@ -132,7 +141,7 @@ class _Divergence(Comparison):
         super().__init__(*arguments)
         self._sums = dict.fromkeys((CLASSES, LABELS), 0.0)
         self._weight = 0.0
-        self._is_logits = False
+        self._is_logits = self.gives_logits
 
     def _count(self, values, teacher, read, weights, counted):
         super()._count(values, teacher, read, weights, counted)
@@ -186,6 +195,18 @@ def _log(probabilities):
     """The logarithm of what sums to 1, but for the rounding of int8."""
     clipped = np.clip(probabilities, _EPSILON, 1.0)
     return np.log(clipped / clipped.sum(axis=-1, keepdims=True))
+
+
+def _signature(student, x):
+    """The student's inputs, with the sizes that a batch has."""
+    signature, inputs = model_inputs.input_signature(student)
+    arrays = model_inputs.feed(x, inputs, "data")
+    return keras.tree.map_structure(
+        lambda spec: tf.TensorSpec(
+            (1, *arrays[spec.name].shape[1:]), spec.dtype, spec.name
+        ),
+        signature,
+    )
 
 
 def _first(x):

@@ -12,6 +12,9 @@ from networks import data
 import keras_distill as kd
 from keras_distill.export import recipes
 from keras_distill.export.file.layer_names import LayerOperator
+from keras_distill.export.verification.comparison import Answers
+from keras_distill.export.verification.labels import LabelReader
+from keras_distill.export.verification.networks import KerasNetwork
 from keras_distill.quantization.layerwise import layers_in_file
 from keras_distill.quantization.layerwise import proposal
 from keras_distill.quantization.layerwise import trials
@@ -63,6 +66,17 @@ def test_one_of_several_outputs():
     assert row["divergence"] < 1e-9
     wanted = np.mean(model(x)["b"].numpy().argmax(-1))
     assert row["accuracy"] == pytest.approx(wanted)
+
+
+def test_open_sizes_are_those_of_the_data():
+    image = keras.Input((None, None, 3))
+    h = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, layers.Dense(4)(h))
+    run = trials.Trials(model, [(X, Y, None)], None, None, False).run
+    assert run(recipes.rules("int8"))["divergence"] < 0.1
+    batches = [(X, Y, None), (X[:, :6], Y, None)]
+    with pytest.raises(ValueError, match=r"`data` gives batches of shape"):
+        trials.Trials(model, batches, None, None, False)
 
 
 @pytest.mark.slow
@@ -194,6 +208,25 @@ def test_divergence():
         trials.divergences(p_, q_, is_logits=False),
     ):
         np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_divergence_of_small_logits():
+    p, q = np.array([[[0.2], [0.8]], [[0.3], [0.5]]])
+    network = KerasNetwork(
+        "student",
+        keras.Sequential([keras.Input((1,)), layers.Dense(1)]),
+        None,
+        "student",
+    )
+    reader = LabelReader(network.model)
+    comparison = trials._Divergence(
+        network, [network], None, reader, "output_0", None
+    )
+    outputs = [{"output_0": p}, {"output_0": q}]
+    batch = Answers([p, p], outputs, {"output_0": None}, None)
+    comparison.add(batch, None, None)
+    expected = trials.divergence(p, q, is_logits=True).mean()
+    assert comparison.divergence() == pytest.approx(expected)
 
 
 def row(layer, quantization, bytes_saved, damage):
