@@ -47,6 +47,13 @@ LOSSES = {
         regressor="conv1x1", **TAPS
     ),
     "flow": lambda: losses.FlowOfSolutionProcedure(**FLOW),
+    "queue": lambda: losses.QueueSimilarity(queue_size=8),
+    "contrast": lambda: losses.ContrastiveRepresentation(
+        sample_count=5, negatives=4
+    ),
+    "aligned": lambda: losses.LayerAlignedVariationalInformation(
+        entropy="standardized", **TAPS
+    ),
 }
 
 
@@ -85,8 +92,10 @@ def test_what_is_at_void_pixels_does_not_matter(name):
     y = labels(3, 4, 6)
     valid = y != VOID
     weight = valid * (valid.size / valid.sum())
+    state = []  # Of a queue, a memory or moments, as the first call leaves it.
 
     def value_and_gradient(seed):
+        loss.set_weights(state)
         if getattr(loss, "seed_generator", None):  # The same draws again.
             loss.seed_generator.state.assign([0, 0])
         teacher, student = (
@@ -104,9 +113,13 @@ def test_what_is_at_void_pixels_does_not_matter(name):
             taps = [teacher, student]
             if name == "flow":
                 taps = [{"logits": x, "other": x} for x in taps]
-            result = loss.compute_loss(*taps, y=y, sample_weight=weight)
+            result = loss.compute_loss(
+                *taps, y=y, sample_weight=weight, sample_index=np.arange(3)
+            )
         return result.numpy(), tape.gradient(result, student).numpy()
 
+    value_and_gradient(10)
+    state = loss.get_weights()
     one, gradient = value_and_gradient(10)
     other, _ = value_and_gradient(20)
     np.testing.assert_allclose(one, other, rtol=2e-5)
