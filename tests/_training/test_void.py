@@ -138,6 +138,37 @@ def test_weights_of_a_smaller_map_are_averaged():
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_weights_of_pixels_whose_size_shows_on_data():
+    x, y = normal(4, 4, 6, 3), labels(4, 4, 6) % CLASSES
+    weight = np.abs(normal(4, 4, 6, seed=1))
+
+    def halving(seed):
+        keras.utils.set_random_seed(seed)
+        image = keras.Input((4, 6, 3))
+        half = keras.layers.Conv2D(CLASSES, 2, strides=2, name="half")(image)
+        return keras.Model(image, keras.layers.UpSampling2D()(half))
+
+    free = tf.TensorSpec((None, None), tf.int64), tf.TensorSpec((None, None))
+    found = []
+    for specs in (free, [tf.TensorSpec((4, 6), s.dtype) for s in free]):
+        distiller = kd.Distiller(
+            student=halving(0),
+            teacher=halving(1),
+            distillation_losses=losses.Hint(
+                teacher_layer_name="half", student_layer_name="half"
+            ),
+        )
+        distiller.compile(keras.optimizers.SGD(0.0), cross_entropy())
+        dataset = tf.data.Dataset.from_generator(
+            lambda: zip(x, y, weight),
+            output_signature=(tf.TensorSpec((4, 6, 3)), *specs),
+        )
+        history = distiller.fit(dataset.batch(4), verbose=0).history
+        found.append(history["hint_loss"])
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
 def softmax(x):
     p = np.exp(x - x.max(-1, keepdims=True))
     return p / p.sum(-1, keepdims=True)
