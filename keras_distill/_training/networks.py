@@ -334,7 +334,7 @@ def _build(name, loss, *shapes):
     ):
         return
     try:
-        loss.build(**shapes)
+        loss.build(*shapes.values())
     except ValueError as error:
         # What Keras says of a layer that was built without weights.
         if "new elements of state" not in str(error):
