@@ -18,6 +18,7 @@ from keras_distill._arguments import checked_seed
 from keras_distill._data.sources import are_arrays
 from keras_distill._data.sources import number_of_batches
 from keras_distill._data.sources import unsupported
+from keras_distill._keras.heads import output_classifier
 from keras_distill.datasets.pipelines import batches
 from keras_distill.distillers import Distiller
 from keras_distill.losses.keras_losses import as_distillation_losses
@@ -69,7 +70,8 @@ def pretrain(
     Args:
         student: The `keras.Model` to train. What its classifier reads is its
             embedding; without a classifier, its output.
-        teacher: A trained `keras.Model`, likewise.
+        teacher: A trained `keras.Model`, likewise; its output also if what its
+            classifier reads cannot be found.
         images: An array `(images, height, width, channels)`, a tuple
             `(x, y)` of arrays, or a `tf.data.Dataset` of batches, `x` or
             `(x, y)`. Labels are ignored.
@@ -278,17 +280,22 @@ def _default_views(student, teacher, dataset, seed):
 
 
 def _default_losses(student, teacher):
-    if not getattr(student, "inputs", None):
+    embedding = embedding_layer_name(student)
+    has_classifier = output_classifier(student) is not None
+    if not getattr(student, "inputs", None) or (
+        has_classifier and embedding is None
+    ):
         raise ValueError(
-            f"The student '{student.name}' is a subclassed model, so what its "
-            "classifier reads cannot be found. Name that layer: "
+            f"What the classifier of the student '{student.name}' reads cannot "
+            "be found: the student is a subclassed model, or no layer of it "
+            "gives just that (`x[:, 0]`). Name a layer: "
             "distillation_losses=kd.losses.QueueSimilarity("
             "student_layer_name=...)."
         )
     found = {
         "queue": losses.QueueSimilarity(
             teacher_layer_name=embedding_layer_name(teacher),
-            student_layer_name=embedding_layer_name(student),
+            student_layer_name=embedding,
         )
     }
     try:

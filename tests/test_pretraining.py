@@ -51,6 +51,18 @@ def nested_backbone():
     )
 
 
+def first_of_a_sequence():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Dense(5)(layers.Reshape((64, 3))(inputs))
+    return keras.Model(inputs, layers.Dense(2)(x[:, 0]))
+
+
+def vision_transformer():
+    return kd.models.vision_transformer(
+        (4, 4, 1), 3, patch_size=2, width=4, depth=1, heads=1
+    )
+
+
 @pytest.mark.parametrize(
     "make, expected",
     [
@@ -64,6 +76,8 @@ def nested_backbone():
             "backbone/conv",
         ),
         (Subclassed, None),
+        (first_of_a_sequence, None),
+        (vision_transformer, "class_token"),
         (lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2)]), None),
     ],
 )
@@ -257,8 +271,9 @@ def test_bad_input(name):
         kd.pretrain(**{**arguments, **given})
 
 
-def test_a_subclassed_student_needs_a_name():
-    student = Subclassed()
+@pytest.mark.parametrize("make", [Subclassed, first_of_a_sequence])
+def test_a_student_that_hides_its_embedding_needs_a_name(make):
+    student = make()
     student(X[:1])
     with pytest.raises(ValueError, match="student_layer_name="):
         kd.pretrain(student, convnet(), X)

@@ -298,14 +298,15 @@ def layer_before_classifier(model):
 
     Looks through nested models, and through layers that only drop units. An
     operation that is not a layer (`keras.ops.mean`) is passed: what it reads
-    counts.
+    counts. One that picks a position (`x[:, 0]`) is not: no layer has its
+    output.
 
     Args:
         model: A `keras.Model`.
 
     Returns:
         The layer; `None` if there is no classifier, it is hidden, or it reads
-        the model's input.
+        the model's input or one position of a sequence.
     """
     classifier = output_classifier(model)
     if classifier is None:
@@ -324,6 +325,8 @@ def layer_before_classifier(model):
         ):
             calls.append((operation, inputs))
             tensor = operation.outputs[index]
+        elif found and type(operation).__name__ == "GetItem":
+            return None
         elif found and not _only_drops(operation):
             return operation
         elif len(inputs) != 1:

@@ -81,7 +81,18 @@ def labels_and_weight(distiller, name, student, view, replica, teacher=None):
 def _counted(weight, mask, task_loss, y, output, replica):
     """Weights of a tap, 0 where it is masked or the label is void."""
     valid = not_void(task_loss, y, tf.shape(output)[:-1])
+    weight = _of_known_size(weight, output)
     return _with_mask(weight, _both(mask, valid), replica)
+
+
+def _of_known_size(weight, output):
+    """Weights per position of an output, with the sizes that it shows. Losses
+    of smaller maps average them, for which they must know theirs."""
+    shape = getattr(weight, "shape", ())
+    if len(shape) != len(output.shape) - 1 or None not in shape[1:]:
+        return weight
+    weight = tf.broadcast_to(weight, tf.shape(output)[:-1])
+    return tf.ensure_shape(weight, output.shape[:-1])
 
 
 def _both(mask, valid):

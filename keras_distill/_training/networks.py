@@ -223,7 +223,8 @@ class TeacherStudent:
                 _check_still_fits(name, loss, *shapes)
                 self._warn_of_another_owner(name, loss)
             else:
-                loss.build(*shapes)
+                _build(name, loss, *shapes)
+            loss._freeze_if_untrainable()
             _owners[loss] = weakref.ref(self)
         output, threshold = student.output, decision_threshold(self.student)
         if self.deployment is not None:
@@ -322,6 +323,26 @@ class TeacherStudent:
             wanted = getattr(loss, f"{role}_layer_name")
             names += [wanted] if isinstance(wanted, str) else wanted or []
         return list(dict.fromkeys(names))
+
+
+def _build(name, loss, *shapes):
+    """Builds a loss, unless it is built for these shapes already."""
+    before = (loss.get_build_config() or {}).get("shapes_dict")
+    shapes = dict(zip(("teacher_shape", "student_shape"), shapes, strict=True))
+    if before is not None and keras.tree.flatten(before) == keras.tree.flatten(
+        shapes
+    ):
+        return
+    try:
+        loss.build(*shapes.values())
+    except ValueError as error:
+        # What Keras says of a layer that was built without weights.
+        if "new elements of state" not in str(error):
+            raise
+        raise ValueError(
+            f"The loss '{name}' needed no weights for {before}, and needs some "
+            f"for {shapes}. Make a new loss and a new kd.Distiller for it."
+        ) from error
 
 
 def _check_still_fits(name, loss, *shapes):

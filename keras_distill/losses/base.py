@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from keras_distill._keras.layers import flatten_layers
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import validated_taps
 from keras_distill.losses.values import check_finite
@@ -117,7 +118,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
     # Before training.
 
     def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
-        """Meets the models: called once, before `build`.
+        """Meets the models: called before `build`, and for another teacher.
 
         The only place that sees the models: copy here what you need of their
         weights, and raise if they do not fit.
@@ -135,6 +136,12 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
                 name -> shape for several taps. `None` without a teacher.
             student_shape: The same for the student.
         """
+
+    def _freeze_if_untrainable(self) -> None:
+        """Lets `trainable=False` reach the connectors, which `build` made."""
+        if not self.trainable:
+            for layer in flatten_layers(self, include_self=False):
+                layer.trainable = False
 
     def prepare(self, teacher_batches: Iterable) -> None:
         """A stage before the training, for parts that the teacher trains.
@@ -299,6 +306,7 @@ class DistillationLoss(keras.layers.Layer, keras.distillation.DistillationLoss):
                 _static_shape(teacher, self.teacher_layer_name, "teacher"),
                 _static_shape(student, self.student_layer_name, "student"),
             )
+        self._freeze_if_untrainable()
 
     def validate_outputs(
         self, teacher_outputs: Any, student_outputs: Any

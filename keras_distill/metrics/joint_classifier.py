@@ -8,6 +8,7 @@ from keras import ops
 from keras_distill._arguments import checked_integer
 from keras_distill._data.batch_fields import plain_batch
 from keras_distill._data.labels import class_indices
+from keras_distill.losses.ops.elementwise import at_least_float32
 
 
 class JointClassifierGap:
@@ -102,9 +103,9 @@ class JointClassifierGap:
             student = pair.student_pass(
                 distiller.views.evaluation(x), training=False
             )
-            teacher = loss.pooled(teacher.select(loss.teacher_layer_name))
+            teacher = teacher.select(loss.teacher_layer_name)
             gap.update_state(
-                ops.mean(teacher, axis=(1, 2)),
+                ops.mean(at_least_float32(teacher), axis=(1, 2)),
                 ops.mean(student.connected, axis=(1, 2)),
                 y,
             )

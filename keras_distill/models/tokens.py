@@ -43,6 +43,18 @@ class DistillationToken(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
+class FirstToken(keras.layers.Layer):
+    """Takes the first token, a layer that losses can name.
+
+    Input shapes:
+        `(batch, tokens, width)`. The output is `(batch, width)`.
+    """
+
+    def call(self, inputs):
+        return inputs[:, 0]
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
 class JoinedHeads(keras.layers.Layer):
     """The first of two heads in training, and their mean in inference.
 

@@ -7,6 +7,7 @@ from keras_distill._arguments import checked_integer
 from keras_distill._arguments import checked_number
 from keras_distill.models.arguments import image_input
 from keras_distill.models.tokens import ClassToken
+from keras_distill.models.tokens import FirstToken
 
 
 def vision_transformer(
@@ -31,7 +32,7 @@ def vision_transformer(
 
     The layers are `"stem_conv"` (patches), `"tokens"` (with positions),
     `"block1_attention"` and `"block1"`, ..., `"encoded"` (all tokens, after
-    the last normalization) and `"logits"`.
+    the last normalization), `"class_token"` (the first of them) and `"logits"`.
 
     Args:
         input_shape: (height, width, channels). Defaults to (224, 224, 3).
@@ -89,7 +90,8 @@ def vision_transformer(
     for number in range(1, depth + 1):
         x = _block(x, heads, dropout, f"block{number}")
     x = layers.LayerNormalization(epsilon=1e-6, name="encoded")(x)
-    logits = layers.Dense(classes, name="logits")(x[:, 0])
+    x = FirstToken(name="class_token")(x)
+    logits = layers.Dense(classes, name="logits")(x)
     return keras.Model(image, logits, name=name or "vision_transformer")
 
 

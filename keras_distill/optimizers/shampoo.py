@@ -85,7 +85,8 @@ class Shampoo(keras.optimizers.Optimizer):
         max_dim: A variable with a longer dimension, such as an embedding, is
             trained by the method of `grafting`. Defaults to `4096`.
         initial_epsilon: What the statistics begin with, times the identity.
-            Defaults to `0`.
+            With 0, roots that are used for several steps magnify directions
+            that they have not seen. Defaults to `1e-6`.
         graft_epsilon: Added to the denominators of AdaGrad and RMSprop.
             Defaults to `1e-10`.
         moving_average: Whether momentum averages steps, instead of summing
@@ -128,7 +129,7 @@ class Shampoo(keras.optimizers.Optimizer):
         start_step: int = 5,
         grafting: str = "sgd",
         max_dim: int = 4096,
-        initial_epsilon: float = 0.0,
+        initial_epsilon: float = 1e-6,
         graft_epsilon: float = 1e-10,
         moving_average: bool = False,
         weight_decay: float | None = None,

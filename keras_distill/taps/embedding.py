@@ -14,8 +14,9 @@ def embedding_layer_name(model: keras.Model) -> str | None:
 
     Returns:
         The path of the layer, usually the last pooling; `None`, the model's
-        output, for a network without a classifier (a backbone) and for one
-        whose layers cannot be seen (a subclassed model).
+        output, for a network without a classifier (a backbone), for one
+        whose layers cannot be seen (a subclassed model), and if the classifier
+        reads what no layer gives (`x[:, 0]`).
     """
     layer = layer_before_classifier(model)
     for path, candidate in layer_paths(model).items():

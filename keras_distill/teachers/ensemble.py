@@ -167,6 +167,8 @@ def gives_probabilities(model):
 
 
 def _may_hide_a_softmax(model):
+    if getattr(model, "is_black_box", False):
+        return False  # It has looked at its output itself.
     outputs = getattr(model, "outputs", None)
     if not outputs:
         return True

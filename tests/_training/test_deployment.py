@@ -52,6 +52,26 @@ def fit(distiller, epochs=1, **kwargs):
     )
 
 
+def test_the_teachers_logits_are_those_of_its_own_map():
+    """Of 7x7 positions: pooled to 4x4, the windows overlap."""
+    loss = kd.losses.IdealJointClassifier(
+        cross_entropy_weight=0.0, feature_weight=0.0, **TAPS
+    )
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(5, 3)), rng.normal(size=3)
+    loss.set_classifier(kernel, bias)
+    teacher, student = (rng.normal(size=(2, n, n, 5)) for n in (7, 4))
+    logits = loss.classify(
+        loss.features(teacher, student)[1].numpy().mean(axis=(1, 2))
+    )
+    expected = np.mean(
+        (logits - teacher.mean(axis=(1, 2)) @ kernel - bias) ** 2
+    )
+    np.testing.assert_allclose(
+        loss.compute_loss(teacher, student), expected, rtol=1e-5
+    )
+
+
 # By hand: NumPy and tf.nn on the stored weights.
 
 

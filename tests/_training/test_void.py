@@ -47,6 +47,13 @@ LOSSES = {
         regressor="conv1x1", **TAPS
     ),
     "flow": lambda: losses.FlowOfSolutionProcedure(**FLOW),
+    "queue": lambda: losses.QueueSimilarity(queue_size=8),
+    "contrast": lambda: losses.ContrastiveRepresentation(
+        sample_count=5, negatives=4
+    ),
+    "aligned": lambda: losses.LayerAlignedVariationalInformation(
+        entropy="standardized", **TAPS
+    ),
 }
 
 
@@ -85,8 +92,10 @@ def test_what_is_at_void_pixels_does_not_matter(name):
     y = labels(3, 4, 6)
     valid = y != VOID
     weight = valid * (valid.size / valid.sum())
+    state = []  # Of a queue, a memory or moments, as the first call leaves it.
 
     def value_and_gradient(seed):
+        loss.set_weights(state)
         if getattr(loss, "seed_generator", None):  # The same draws again.
             loss.seed_generator.state.assign([0, 0])
         teacher, student = (
@@ -104,9 +113,13 @@ def test_what_is_at_void_pixels_does_not_matter(name):
             taps = [teacher, student]
             if name == "flow":
                 taps = [{"logits": x, "other": x} for x in taps]
-            result = loss.compute_loss(*taps, y=y, sample_weight=weight)
+            result = loss.compute_loss(
+                *taps, y=y, sample_weight=weight, sample_index=np.arange(3)
+            )
         return result.numpy(), tape.gradient(result, student).numpy()
 
+    value_and_gradient(10)
+    state = loss.get_weights()
     one, gradient = value_and_gradient(10)
     other, _ = value_and_gradient(20)
     np.testing.assert_allclose(one, other, rtol=2e-5)
@@ -123,6 +136,37 @@ def test_weights_of_a_smaller_map_are_averaged():
     smaller = weight.reshape(2, 2, 2, 3, 2).mean(axis=(2, 4))
     expected = np.mean(smaller[..., None] * (teacher - student) ** 2)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_weights_of_pixels_whose_size_shows_on_data():
+    x, y = normal(4, 4, 6, 3), labels(4, 4, 6) % CLASSES
+    weight = np.abs(normal(4, 4, 6, seed=1))
+
+    def halving(seed):
+        keras.utils.set_random_seed(seed)
+        image = keras.Input((4, 6, 3))
+        half = keras.layers.Conv2D(CLASSES, 2, strides=2, name="half")(image)
+        return keras.Model(image, keras.layers.UpSampling2D()(half))
+
+    free = tf.TensorSpec((None, None), tf.int64), tf.TensorSpec((None, None))
+    found = []
+    for specs in (free, [tf.TensorSpec((4, 6), s.dtype) for s in free]):
+        distiller = kd.Distiller(
+            student=halving(0),
+            teacher=halving(1),
+            distillation_losses=losses.Hint(
+                teacher_layer_name="half", student_layer_name="half"
+            ),
+        )
+        distiller.compile(keras.optimizers.SGD(0.0), cross_entropy())
+        dataset = tf.data.Dataset.from_generator(
+            lambda: zip(x, y, weight),
+            output_signature=(tf.TensorSpec((4, 6, 3)), *specs),
+        )
+        history = distiller.fit(dataset.batch(4), verbose=0).history
+        found.append(history["hint_loss"])
+    np.testing.assert_allclose(*found, rtol=1e-6)
 
 
 def softmax(x):

@@ -97,3 +97,29 @@ def test_a_connector_that_is_not_trained_stays_so(tmp_path):
     loaded = kd.load_distiller(tmp_path / "run.keras", teacher=teacher)
     (loss,) = loaded.distillation_losses.values()
     assert not loss.trainable and not loss.trainable_variables
+    # `build` makes the connector after the constructor has said so.
+    own = {id(v) for v in loss.weights}
+    assert own.isdisjoint(map(id, loaded.trainable_variables))
+
+
+def test_a_loss_without_weights_is_built_for_each_teacher(tmp_path):
+    names = ["act1", "conv2"]
+    loss = kd.losses.ActivationBoundary(
+        teacher_layer_name=names, student_layer_name=names, form="code"
+    )
+    teachers = convnet(), convnet()
+    distiller = kd.Distiller(
+        student=convnet(), teacher=teachers[0], distillation_losses=loss
+    )
+    teacher = {name: np.ones((1, 2, 2, 4), "float32") for name in names}
+    student = {name: 0 * teacher[name] for name in names}
+    expected = loss.compute_loss(teacher, student)
+    distiller.set_teacher(teachers[1], check=False)
+    np.testing.assert_allclose(loss.compute_loss(teacher, student), expected)
+    distiller.save(tmp_path / "run.keras")
+    loaded = kd.load_distiller(tmp_path / "run.keras", teacher=teachers[1])
+    (again,) = loaded.distillation_losses.values()
+    np.testing.assert_allclose(again.compute_loss(teacher, student), expected)
+    # Other maps of as many channels need no weights; other channels do.
+    with pytest.raises(ValueError, match="needed no weights.*a new loss"):
+        distiller.set_teacher(convnet(6), check=False)

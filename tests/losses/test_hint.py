@@ -133,7 +133,7 @@ def test_gradient_of_the_student_only():
 def test_conv1x1_is_a_matrix_product_over_the_channels():
     teacher, student = features(2, 3, 4, 6), features(2, 3, 4, 5, seed=1)
     loss = built(teacher, student)
-    (layer,) = loss.regressors
+    (layer,) = loss.regressors.values()
     assert isinstance(layer, layers.Conv2D)
     layer.bias.assign(features(6, seed=2))
     kernel, bias = arrays(layer)
@@ -477,7 +477,7 @@ def test_regressors_survive_saving(tmp_path):
         {name: x.shape for name, x in teacher.items()},
         {name: x.shape for name, x in student.items()},
     )
-    assert [r is None for r in loss.regressors] == [False, True, False]
+    assert [r is None for r in loss.regressors.values()] == [False, True, False]
     path = str(tmp_path / "holder.keras")
     Holder(loss).save(path)
     loaded = keras.models.load_model(path).loss_of_interest

@@ -16,6 +16,7 @@ from keras_distill.losses.information.layer_aligned_variational import (
 from keras_distill.losses.information.layer_alignment import aligned
 from keras_distill.losses.information.layer_alignment import make_projection
 from keras_distill.losses.information.running_moments import RunningMoments
+from keras_distill.losses.information.running_moments import batch_moments
 
 ENTROPIES = (None, "gaussian", "standardized")
 
@@ -175,6 +176,11 @@ def test_running_moments_are_those_of_all_that_was_seen():
     np.testing.assert_allclose(mean, x.mean(axis=(0, 1)))
     np.testing.assert_allclose(variance, x.var(axis=(0, 1)))
     np.testing.assert_allclose(moments.variance, variance)
+    # Samples of 1, 2 and 3 positions that count.
+    where = np.tril(np.ones((3, 3), bool))
+    mean, variance = batch_moments(x[:3], where[..., None])
+    np.testing.assert_allclose(mean, x[:3][where].mean(axis=0))
+    np.testing.assert_allclose(variance, x[:3][where].var(axis=0))
     fading = RunningMoments(2, 0.5, "float64")
     for _ in range(40):
         fading.update(x)

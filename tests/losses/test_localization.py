@@ -43,10 +43,13 @@ def test_value():
     np.testing.assert_allclose(loss.compute_loss(*sides), values.mean())
 
 
-@pytest.mark.parametrize("activation", [None, "sigmoid"])
+@pytest.mark.parametrize("activation", [None, "sigmoid", "cached"])
 def test_the_teacher_chooses_regions(activation):
     x = keras.Input((5, 2))
-    head = keras.layers.Dense(7, activation=activation, name="classes")
+    cached = activation == "cached"
+    head = keras.layers.Dense(
+        7, activation=None if cached else activation, name="classes"
+    )
     outputs = [keras.layers.Dense(12, name="sides")(x), head(x)]
     model = keras.Model(x, outputs)
     teacher, student = normal(2, 5, 12), normal(2, 5, 12, seed=1)
@@ -58,8 +61,9 @@ def test_the_teacher_chooses_regions(activation):
         student_layer_name="sides",
         temperature=2.0,
     )
-    loss.bind(model, model)
+    loss.bind(None if cached else model, model)
     given = {"classes": p if activation else classes, "sides": teacher}
+    loss.validate_batch(given)
     expected = np.sum(regions * per_anchor(teacher, student, 2.0))
     np.testing.assert_allclose(
         loss.compute_loss(given, student), expected / regions.sum()
@@ -77,6 +81,8 @@ def test_the_teacher_chooses_regions(activation):
         ((2, 5, 10), (2, 5, 10), {}, r"4 \* bins"),
         ((2, 5, 12), (2, 5, 12), {"bins": 4}, r"4 \* bins"),
         ((2, 12), (2, 12), {}, r"4 \* bins"),
+        # 4 sides of 16 bins, or 4 columns of 4 sides of 4 bins?
+        ((2, 5, 4, 16), (2, 5, 4, 16), {}, "size 4, pass bins="),
     ],
 )
 def test_refused_shapes(teacher, student, kwargs, message):

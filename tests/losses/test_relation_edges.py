@@ -13,6 +13,7 @@ from test_relation import value
 
 from keras_distill import losses
 from keras_distill.losses.ops import gathering
+from keras_distill.losses.relation.relation import POTENTIALS
 
 COUPLED = [
     losses.Relation,
@@ -172,6 +173,20 @@ def test_a_registered_function_is_a_potential():
     a, b = (x[:, :1] - x[:, 0] for x in (teacher, student))
     expected = np.mean((a - b) ** 2)
     np.testing.assert_allclose(value(copy, teacher, student), expected)
+
+
+@pytest.mark.parametrize("potential", POTENTIALS)
+def test_the_divergence_is_of_what_is_not_negative(potential):
+    teacher, student = (
+        np.random.default_rng(seed).normal(size=(6, 5)) for seed in (0, 1)
+    )
+    try:
+        loss = losses.Relation(potential=potential, metric="kl")
+    except ValueError as error:
+        assert "may be negative" in str(error)
+        assert POTENTIALS[potential](teacher).numpy().min() < -0.1
+    else:
+        assert np.isfinite(loss.compute_loss(teacher, student))
 
 
 @pytest.mark.parametrize("potential", ["no_such", None, first_feature])

@@ -188,7 +188,7 @@ def test_channels_must_agree_or_be_joined():
     assert "(None, 4, 4, 3), student (None, 4, 4, 5)" in str(error.value)
     loss = FlowOfSolutionProcedure(regressor="auto", **TAPS)
     loss.build(teacher, student)
-    assert [r is not None for r in loss.regressors] == [False, True]
+    assert [r is not None for r in loss.regressors.values()] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -208,8 +208,13 @@ def test_relations_by_hand(heads):
         layer_weights=[1.0, 2.0, 3.0],
         **NAMES,
     )
-    # The teacher's own number of heads, if none is given.
+    # The teacher's own number of heads, if none is given, not that of another
+    # teacher before.
     cut = heads or 2
+    for shape in ((2, 4, 4, 6), (2, 4, 2, 6)):
+        loss.build(
+            dict.fromkeys(teacher, shape), dict.fromkeys(student, (2, 4, 4, 2))
+        )
     for present, weight in (
         (np.ones((2, 4)), None),
         (PRESENT, weight_of(PRESENT)),

@@ -49,9 +49,11 @@ def test_the_class_token_is_first_and_has_a_position():
     assert expected.shape == (6, 17, 8)
     expected = expected + tokens.positions.numpy()
     np.testing.assert_allclose(taps["tokens"], expected, atol=1e-6)
-    end = np.asarray(kd.taps.Taps(model, ["encoded"])(X)[1]["encoded"])
+    _, taps = kd.taps.Taps(model, ["encoded", "class_token"])(X)
+    end = np.asarray(taps["encoded"])[:, 0]
+    np.testing.assert_array_equal(taps["class_token"], end)
     head = model.get_layer("logits")
-    logits = end[:, 0] @ head.kernel.numpy() + head.bias.numpy()
+    logits = end @ head.kernel.numpy() + head.bias.numpy()
     np.testing.assert_allclose(model(X), logits, atol=1e-5)
 
 
@@ -138,6 +140,16 @@ def test_labels_teach_one_head_and_the_teacher_the_other(kind):
     mean = log_softmax(heads_of(student)[0])
     expected = -mean[np.arange(6), Y].mean()
     assert results["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_is_saved_and_exported(tmp_path):
+    model = transformer()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    path = exported(loaded, tmp_path / "model.tflite")
+    found = kd.export.load(path)(X)
+    np.testing.assert_allclose(found, model(X), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.nightly

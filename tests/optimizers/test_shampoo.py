@@ -189,6 +189,20 @@ def test_rows_of_an_embedding_are_summed():
     np.testing.assert_array_equal(*found)
 
 
+def test_old_roots_do_not_magnify_a_new_direction():
+    """Roots are those of the first step; the gradient then turns."""
+    variable = keras.Variable(np.zeros((4, 4)), dtype="float32")
+    optimizer = Shampoo(
+        1.0, start_step=0, momentum=0.0, preconditioner_interval=10
+    )
+    optimizer.apply([ops.diag([1e-2, 0.0, 0.0, 0.0])], [variable])
+    before = ops.convert_to_numpy(variable)
+    gradient = np.diag([1e-2, 1e-3, 0.0, 0.0])
+    optimizer.apply([ops.convert_to_tensor(gradient, "float32")], [variable])
+    step = before - ops.convert_to_numpy(variable)
+    assert step[1, 1] < step[0, 0]
+
+
 def test_a_gradient_of_nan_makes_nan():
     variable = keras.Variable(np.ones((3, 2)))
     gradient = np.full((3, 2), np.nan)

@@ -151,13 +151,12 @@ def ijckd(hyperparameters, inputs, dtype):
     y = inputs["labels"]
 
     def compute():
-        teacher, student = loss.features(*taps)
-        terms = loss.terms(teacher, student, y)
+        terms = loss.terms(*taps, y)
         return {
             "loss": loss.compute_loss(*taps, y=y),
             **dict(zip(("loss_ce", "loss_sr", "loss_fm"), terms)),
             "teacher_logits_expected": loss.classify(
-                ops.mean(teacher, axis=(1, 2))
+                ops.mean(taps[0], axis=(1, 2))
             ),
             "student_logits_expected": loss.deployed_logits(
                 taps[1], training=True

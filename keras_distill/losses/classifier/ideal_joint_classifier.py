@@ -9,6 +9,7 @@ from keras_distill.losses.classifier.deployed_classifier import (
     DeployedClassifierLoss,
 )
 from keras_distill.losses.classifier.teacher_classifier import mean_square
+from keras_distill.losses.ops.elementwise import at_least_float32
 from keras_distill.losses.ops.labels import label_distribution
 from keras_distill.losses.ops.probabilities import cross_entropy
 from keras_distill.losses.ops.probabilities import log_probabilities
@@ -113,10 +114,22 @@ class IdealJointClassifier(DeployedClassifierLoss):
         self.reduction = checked_integer("reduction", reduction)
         self.needs_labels = self.cross_entropy_weight > 0.0
 
-    def terms(self, teacher, student, y=None, sample_weight=None):
-        """Cross-entropy, logit and feature terms of two maps of one shape."""
+    def terms(
+        self,
+        teacher_outputs,
+        student_outputs,
+        y=None,
+        sample_weight=None,
+        connected=None,
+    ):
+        """Cross-entropy, logit and feature terms of two maps."""
+        teacher, student = self.features(
+            teacher_outputs, student_outputs, connected
+        )
         features = mean_square(student, teacher)
-        teacher_logits = self.classify(ops.mean(teacher, axis=(1, 2)))
+        # Of its own map: windows that overlap would change the mean.
+        own = ops.stop_gradient(at_least_float32(teacher_outputs))
+        teacher_logits = self.classify(ops.mean(own, axis=(1, 2)))
         logits = self.classify(ops.mean(student, axis=(1, 2)))
         errors = ops.zeros_like(logits[:, 0])
         if self.needs_labels:
@@ -140,11 +153,8 @@ class IdealJointClassifier(DeployedClassifierLoss):
         sample_index: Any = None,
         connected: Any = None,
     ) -> Any:
-        teacher, student = self.features(
-            teacher_outputs, student_outputs, connected
-        )
         errors, logits, features = self.terms(
-            teacher, student, y, sample_weight
+            teacher_outputs, student_outputs, y, sample_weight, connected
         )
         return (
             self.cross_entropy_weight * errors

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_distill._arguments import checked_integer
 from keras_distill._arguments import one_of
+from keras_distill.losses.feature.feature_maps import check_maps
 from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.ops.norms import over_norm
@@ -113,13 +114,7 @@ class AttentionTransfer(LayerPairLoss):
     def build_pair(
         self, index: int, teacher_shape: Any, student_shape: Any
     ) -> None:
-        if len(teacher_shape) != 4 or len(student_shape) != 4:
-            raise ValueError(
-                "AttentionTransfer compares maps (batch, height, width, "
-                f"channels). Received: teacher {teacher_shape}, student "
-                f"{student_shape}. Tap layers before the pooling with "
-                "teacher_layer_name= and student_layer_name=."
-            )
+        check_maps(self, teacher_shape, student_shape)
 
     def pair_loss(
         self, index: int, teacher: Any, student: Any, sample_weight: Any = None

@@ -25,17 +25,15 @@ class Connected:
         self.connector = one_of(
             "connector", connector, ("auto", "conv1x1", None)
         )
-        self.connectors: list = []  # One per pair, or `None`.
+        self.connectors: dict = {}  # Of each pair, or `None`.
 
     def build_pair(
         self, index: int, teacher_shape: Any, student_shape: Any
     ) -> None:
         way_out = 'Pass connector="auto".' if self.connector is None else None
         check_maps(self, teacher_shape, student_shape, way_out)
-        self.connectors.append(
-            make_regressor(
-                self.connector, teacher_shape, student_shape, self.dtype
-            )
+        self.connectors[index] = make_regressor(
+            self.connector, teacher_shape, student_shape, self.dtype
         )
 
     def connected(self, index, teacher, student):

@@ -65,13 +65,13 @@ class PreActivationConnectors:
         self.connector = one_of(
             "connector", connector, ("auto", "conv_bn", None)
         )
-        self.connectors: list = []  # One per pair, or `None`.
+        self.connectors: dict = {}  # Of each pair, or `None`.
 
     def build_pair(self, index, teacher_shape, student_shape):
         way_out = 'Pass connector="auto".' if self.connector is None else None
         check_maps(self, teacher_shape, student_shape, way_out)
         same = teacher_shape[-1] == student_shape[-1]
-        self.connectors.append(
+        self.connectors[index] = (
             None
             if self.connector is None or (self.connector == "auto" and same)
             else conv_bn(student_shape, teacher_shape[-1], self.dtype)

@@ -87,15 +87,13 @@ class Hint(LayerPairLoss):
         )
         self.regressor = one_of("regressor", regressor, REGRESSORS)
         self.form = one_of("form", form, ("mean", "paper"))
-        self.regressors: list = []  # One per pair, or `None`.
+        self.regressors: dict = {}  # Of each pair, or `None`.
 
     def build_pair(
         self, index: int, teacher_shape: Any, student_shape: Any
     ) -> None:
-        self.regressors.append(
-            make_regressor(
-                self.regressor, teacher_shape, student_shape, self.dtype
-            )
+        self.regressors[index] = make_regressor(
+            self.regressor, teacher_shape, student_shape, self.dtype
         )
 
     def pair_loss(

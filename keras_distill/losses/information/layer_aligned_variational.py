@@ -22,6 +22,7 @@ from keras_distill.losses.information.variational import over_channels
 from keras_distill.losses.information.variational import softplus_variance
 from keras_distill.losses.ops.elementwise import at_least_float32
 from keras_distill.losses.ops.elementwise import same_precision
+from keras_distill.losses.ops.reductions import counted
 from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import as_list
 from keras_distill.losses.structures import in_order
@@ -205,7 +206,9 @@ class LayerAlignedVariationalInformation(DistillationLoss):
         if not self.built:
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         teachers = [
-            self._with_entropy(i, ops.stop_gradient(at_least_float32(x)))
+            self._with_entropy(
+                i, ops.stop_gradient(at_least_float32(x)), sample_weight
+            )
             for i, x in enumerate(
                 in_order(teacher_outputs, self.teacher_layer_name)
             )
@@ -222,12 +225,13 @@ class LayerAlignedVariationalInformation(DistillationLoss):
             )
         return total
 
-    def _with_entropy(self, i, teacher):
+    def _with_entropy(self, i, teacher, sample_weight):
         """Returns the teacher's layer and its entropy per element."""
         entropy = self._used_entropy()
         if entropy is None:
             return teacher, 0.0
-        mean, variance = self.moments[i].update(teacher)
+        where = counted(sample_weight, teacher)
+        mean, variance = self.moments[i].update(teacher, where)
         if entropy == "gaussian":
             return teacher, gaussian_entropy(variance, self.epsilon)
         # A dead channel has the variance 0, and not 1, afterwards.

@@ -35,9 +35,9 @@ class RunningMoments(keras.layers.Layer):
         self.seen = self.add_weight(name="seen", shape=(), **options)
         self.built = True
 
-    def update(self, x):
-        """Takes in `(batch, ..., channels)` and returns `(mean, variance)`."""
-        mean, variance = batch_moments(x)
+    def update(self, x, where=None):
+        """Takes in a batch, as `batch_moments`; returns `(mean, variance)`."""
+        mean, variance = batch_moments(x, where)
         old_mean, old_variance, seen = (
             ops.cast(w, x.dtype) for w in (self.mean, self.variance, self.seen)
         )
@@ -58,24 +58,38 @@ class RunningMoments(keras.layers.Layer):
         return new_mean, new_variance
 
 
-def batch_moments(x):
+def batch_moments(x, where=None):
     """Mean and variance per channel over the samples of all replicas.
 
         mean = mean_b m_b,   variance = mean_b (v_b + (m_b - mean)^2)
 
-    with `m_b` and `v_b` those of sample b over its positions.
+    with `m_b` and `v_b` those of sample b over its `n_b` positions, which are
+    its weight in `mean_b`.
 
     Args:
         x: `(batch, ..., channels)`, a constant.
+        where: Booleans `(batch, ..., 1)`: the positions that count. Defaults to
+            all.
 
     Returns:
         Two tensors `(channels,)`.
     """
     x = ops.stop_gradient(x)
+    if len(x.shape) == 2:
+        x = x[:, None]
     positions = tuple(range(1, len(x.shape) - 1))
-    means = ops.mean(x, axis=positions) if positions else x
-    variances = ops.var(x, axis=positions) if positions else ops.zeros_like(x)
-    means, variances = gather_replicas(means), gather_replicas(variances)
-    mean = ops.mean(means, axis=0)
+    counts = ops.ones_like(x[..., :1])
+    if where is not None:
+        counts = counts * ops.cast(where, x.dtype)
+    numbers = ops.sum(counts, axis=positions, keepdims=True)
+    shares = counts / ops.maximum(numbers, 1.0)
+    means = ops.sum(shares * x, axis=positions, keepdims=True)
+    squares = shares * ops.square(x - means)
+    numbers, means, variances = (
+        gather_replicas(ops.sum(values, axis=positions))
+        for values in (numbers, means, squares)
+    )
+    shares = numbers / ops.maximum(ops.sum(numbers), 1.0)
+    mean = ops.sum(shares * means, axis=0)
     spread = variances + ops.square(means - mean)
-    return mean, ops.mean(spread, axis=0)
+    return mean, ops.sum(shares * spread, axis=0)

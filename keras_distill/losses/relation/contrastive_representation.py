@@ -14,6 +14,7 @@ from keras_distill.losses.ops.gathering import gather_replicas
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.pairwise import flat
 from keras_distill.losses.ops.reductions import weighted_mean
+from keras_distill.losses.ops.reductions import without_void
 from keras_distill.losses.ops.seeded import Seeded
 from keras_distill.losses.relation.memory_bank import all_inside
 from keras_distill.losses.relation.memory_bank import class_indices
@@ -77,7 +78,8 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
 
     Input shapes:
         `(batch, ...)` each, flattened. `sample_index`: `(batch,)` integers.
-        `sample_weight`: `(batch,)`; weights per position are averaged.
+        `sample_weight`: `(batch,)`; weights per position are averaged, and
+        positions of weight 0 (padding, void pixels) are zeros.
 
     Returns:
         `compute_loss`: a scalar in the dtype of the loss.
@@ -219,7 +221,8 @@ class ContrastiveRepresentation(Seeded, DistillationLoss):
         (teacher,) = in_order(teacher_outputs, self.teacher_layer_name)
         (student,) = in_order(student_outputs, self.student_layer_name)
         teacher, student = same_precision(teacher, student)
-        teacher = ops.stop_gradient(teacher)
+        teacher = ops.stop_gradient(without_void(teacher, sample_weight))
+        student = without_void(student, sample_weight)
         teacher = over_norm(self.teacher_dense(flat(teacher)))
         student = over_norm(self.student_dense(flat(student)))
         indices = self.draw_contrast(sample_index)

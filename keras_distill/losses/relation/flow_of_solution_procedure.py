@@ -8,6 +8,7 @@ from keras_distill._arguments import one_of
 from keras_distill.losses.base import DistillationLoss
 from keras_distill.losses.connectors import REGRESSORS
 from keras_distill.losses.connectors import make_regressor
+from keras_distill.losses.feature.feature_maps import check_maps
 from keras_distill.losses.ops.elementwise import safe_sqrt
 from keras_distill.losses.ops.elementwise import same_precision
 from keras_distill.losses.ops.pooling import adaptive_average_pool
@@ -138,7 +139,7 @@ class FlowOfSolutionProcedure(DistillationLoss):
         self.layer_weights = checked_weights(
             layer_weights, len(self._pairs), "flow"
         )
-        self.regressors: list = []  # One per layer, or `None`.
+        self.regressors: dict = {}  # Of each layer, or `None`.
 
     def _pairs_of_layers(self):
         """Which layers a flow is taken between, as pairs of positions."""
@@ -159,16 +160,10 @@ class FlowOfSolutionProcedure(DistillationLoss):
             shape_list(teacher_shape, self.teacher_layer_name, "teacher"),
             shape_list(student_shape, self.student_layer_name, "student"),
         )
-        for teacher, student in pairs:
-            if len(teacher) != 4 or len(student) != 4:
-                raise ValueError(
-                    "FlowOfSolutionProcedure compares maps (batch, height, "
-                    f"width, channels). Received: teacher {teacher}, student "
-                    f"{student}. Tap layers before the pooling with "
-                    "teacher_layer_name= and student_layer_name=."
-                )
-            self.regressors.append(
-                make_regressor(self.regressor, teacher, student, self.dtype)
+        for index, (teacher, student) in enumerate(pairs):
+            check_maps(self, teacher, student)
+            self.regressors[index] = make_regressor(
+                self.regressor, teacher, student, self.dtype
             )
 
     def compute_loss(
@@ -187,7 +182,9 @@ class FlowOfSolutionProcedure(DistillationLoss):
         teachers = [ops.stop_gradient(x) for x in maps[: len(teachers)]]
         students = [
             x if regressor is None else regressor(x, training=True)
-            for x, regressor in zip(maps[len(teachers) :], self.regressors)
+            for x, regressor in zip(
+                maps[len(teachers) :], self.regressors.values()
+            )
         ]
         teachers, students = (
             [without_void(x, sample_weight) for x in maps]

@@ -7,6 +7,7 @@ from keras import ops
 from keras_distill._arguments import one_of
 from keras_distill.losses.connectors import REGRESSORS
 from keras_distill.losses.connectors import make_regressor
+from keras_distill.losses.feature.feature_maps import check_maps
 from keras_distill.losses.layer_pair import LayerPairLoss
 from keras_distill.losses.ops.gathering import samples_everywhere
 from keras_distill.losses.ops.norms import over_norm
@@ -110,22 +111,14 @@ class InterChannelCorrelation(LayerPairLoss):
         )
         self.regressor = one_of("regressor", regressor, REGRESSORS)
         self.form = one_of("form", form, ("paper", "code"))
-        self.regressors: list = []  # One per pair, or `None`.
+        self.regressors: dict = {}  # Of each pair, or `None`.
 
     def build_pair(
         self, index: int, teacher_shape: Any, student_shape: Any
     ) -> None:
-        if len(teacher_shape) != 4 or len(student_shape) != 4:
-            raise ValueError(
-                "InterChannelCorrelation compares maps (batch, height, width, "
-                f"channels). Received: teacher {tuple(teacher_shape)}, student "
-                f"{tuple(student_shape)}. Tap layers before the pooling with "
-                "teacher_layer_name= and student_layer_name=."
-            )
-        self.regressors.append(
-            make_regressor(
-                self.regressor, teacher_shape, student_shape, self.dtype
-            )
+        check_maps(self, teacher_shape, student_shape)
+        self.regressors[index] = make_regressor(
+            self.regressor, teacher_shape, student_shape, self.dtype
         )
 
     def pair_loss(

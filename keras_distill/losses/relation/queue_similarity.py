@@ -13,6 +13,7 @@ from keras_distill.losses.ops.gathering import gather_replicas
 from keras_distill.losses.ops.norms import over_norm
 from keras_distill.losses.ops.probabilities import kl_divergence
 from keras_distill.losses.ops.probabilities import log_probabilities
+from keras_distill.losses.ops.reductions import counted
 from keras_distill.losses.ops.reductions import weighted_mean
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
@@ -34,10 +35,10 @@ class QueueSimilarity(DistillationLoss):
         q_k = softmax_k(s . D_k / temperature)
         loss = sum(weight * sum_k p_k log(p_k / q_k)) / batch
 
-    The embedding is the average over all positions of what you tap, so a map,
-    a sequence and a vector will do. No labels are needed, and the teacher may
-    be any network: its classes need not be yours. `kd.pretrain` trains with
-    it.
+    The embedding is the average over the positions of what you tap, without
+    padding and void pixels, so a map, a sequence and a vector will do. No
+    labels are needed, and the teacher may be any network: its classes need not
+    be yours. `kd.pretrain` trains with it.
 
     The queue holds embeddings of the last K images that the teacher saw. The
     teacher does not change, so none of them grows old. It begins with zeros,
@@ -63,7 +64,8 @@ class QueueSimilarity(DistillationLoss):
 
     Input shapes:
         `(batch, channels)` or `(batch, ..., channels)` each.
-        `sample_weight`: `(batch,)`; weights per position are averaged.
+        `sample_weight`: `(batch,)`; weights per position are averaged, and
+        positions of weight 0 are left out.
 
     Returns:
         `compute_loss`: a scalar, float32, or float64 if an input is.
@@ -139,9 +141,9 @@ class QueueSimilarity(DistillationLoss):
             self.build(shapes_of(teacher_outputs), shapes_of(student_outputs))
         (teacher,) = in_order(teacher_outputs, self.teacher_layer_name)
         (student,) = in_order(student_outputs, self.student_layer_name)
-        student = self.connector(embedding(student))
+        student = self.connector(embedding(student, sample_weight))
         teacher, student, queue = same_precision(
-            ops.stop_gradient(embedding(teacher)),
+            ops.stop_gradient(embedding(teacher, sample_weight)),
             student,
             ops.convert_to_tensor(self.queue),
         )
@@ -190,11 +192,22 @@ class QueueSimilarity(DistillationLoss):
         }
 
 
-def embedding(x):
-    """Averages over the positions: `(batch, ..., channels)`, one per sample."""
+def embedding(x, sample_weight=None):
+    """Averages over the positions: `(batch, ..., channels)`, one per sample.
+
+    Those of weight 0 are left out, see `counted`.
+    """
     x = at_least_float32(x)
     axes = tuple(range(1, len(x.shape) - 1))
-    return ops.mean(x, axis=axes) if axes else x
+    if not axes:
+        return x
+    where = counted(sample_weight, x)
+    if where is None:
+        return ops.mean(x, axis=axes)
+    where = ops.broadcast_to(where, ops.shape(x))
+    number = ops.sum(ops.cast(where, x.dtype), axis=axes)
+    total = ops.sum(ops.where(where, x, ops.zeros_like(x)), axis=axes)
+    return total / ops.maximum(number, 1.0)
 
 
 def centred(embeddings, queue, filled):

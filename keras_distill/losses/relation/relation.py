@@ -64,6 +64,7 @@ POTENTIALS = {
     "gaussian": gaussian,
     "probability": neighbour_probabilities,
 }
+MAY_BE_NEGATIVE = ("angle", "gram", "similarity", "cosine")
 METRICS = {
     "huber": huber,
     "mse": mean_squared,
@@ -110,7 +111,9 @@ class Relation(BatchCoupledLoss):
         "probability":        K_ij / sum_{k != i} K_ik, K = (cosine + 1) / 2
 
     A metric compares two of them: `"huber"`, `"mse"`, `"mae"` and `"kl"` are
-    means over all entries, `"frobenius"` is `||T - S||_F / entries`.
+    means over all entries, `"frobenius"` is `||T - S||_F / entries`. `"kl"`
+    takes logarithms: of distances, `"gaussian"` and `"probability"`, whose
+    relations are never negative.
 
         RelationalDistance       "distance"    "huber"
         RelationalAngle          "angle"       "huber"
@@ -145,7 +148,8 @@ class Relation(BatchCoupledLoss):
         `compute_loss`: a scalar, float32, or float64 if an input is.
 
     Raises:
-        ValueError: for unknown names; in `build`, for shapes without samples.
+        ValueError: for unknown names, and `"kl"` of relations that may be
+            negative; in `build`, for shapes without samples.
 
     Example:
 
@@ -170,6 +174,15 @@ class Relation(BatchCoupledLoss):
         super().__init__(**kwargs)
         self._potential = named_function("potential", potential, POTENTIALS)
         self._metric = named_function("metric", metric, METRICS)
+        if metric == "kl" and potential in MAY_BE_NEGATIVE:
+            others = [
+                name for name in POTENTIALS if name not in MAY_BE_NEGATIVE
+            ]
+            raise ValueError(
+                'metric="kl" takes logarithms, and relations of potential='
+                f"{potential!r} may be negative. Pass potential= one of "
+                f"{others}, or another metric."
+            )
         self.potential = potential
         self.metric = metric
 

@@ -19,6 +19,7 @@ from keras_distill.losses.relation.coupled import BatchCoupled
 from keras_distill.losses.structures import in_order
 from keras_distill.losses.structures import shape_list
 from keras_distill.losses.structures import shapes_of
+from keras_distill.losses.values import look_like_probabilities
 from keras_distill.taps.paths import find_layer
 
 SIDES = 4
@@ -54,7 +55,7 @@ class LocalizationDistillation(BatchCoupled, DistillationLoss):
         student_layer_name: The layer that gives the student's sides.
         temperature: T, a positive number. Defaults to 10, as in the paper.
         bins: How many distances a distribution has. Defaults to `None`: a
-            fourth of the last axis.
+            fourth of the last axis, if the axis before that is not of size 4.
         form: `"paper"` or `"code"`, whose mean over the bins belongs to the
             authors' weight of 0.25. Defaults to `"paper"`.
         cross_replica: Take `sum_a r_a` over all replicas. Defaults to `False`.
@@ -124,9 +125,20 @@ class LocalizationDistillation(BatchCoupled, DistillationLoss):
         self._are_probabilities = False
 
     def bind(self, teacher: keras.Model | None, student: keras.Model) -> None:
+        self._are_probabilities = False
         if teacher is not None and self._has_regions:
             layer = find_layer(teacher, self.teacher_layer_name[1], "teacher")
             self._are_probabilities = layer_activation(*layer) is not None
+
+    def validate_batch(
+        self, teacher_outputs: Any = None, sample_index: Any = None
+    ) -> None:
+        super().validate_batch(teacher_outputs, sample_index)
+        # The data may carry the teacher's outputs, or a model hide its layers.
+        if teacher_outputs is not None and self._has_regions:
+            classes = teacher_outputs[self.teacher_layer_name[1]]
+            if look_like_probabilities(classes, "sigmoid"):
+                self._are_probabilities = True
 
     def build(self, teacher_shape: Any, student_shape: Any) -> None:
         teacher, *classes = shape_list(
@@ -151,17 +163,21 @@ class LocalizationDistillation(BatchCoupled, DistillationLoss):
             )
 
     def _anchors_of(self, shape, both):
-        last = shape[-1]
-        bins = self.bins or (last and last // SIDES)
-        if last and len(shape) > 2 and last == SIDES * bins and bins > 1:
-            return shape[:-1]
-        if self.bins == last and len(shape) > 3 and shape[-2] == SIDES:
-            return shape[:-2]
+        last, bins = shape[-1], self.bins
+        may_be_sides = len(shape) > 3 and shape[-2] == SIDES
+        if last and bins is None and not may_be_sides:
+            bins = last // SIDES
+        if last and bins and bins > 1 and len(shape) > 2:
+            if last == SIDES * bins:
+                return shape[:-1]
+            if last == bins and may_be_sides:
+                return shape[:-2]
         raise ValueError(
             "LocalizationDistillation takes sides (batch, ..., 4 * bins), or "
-            f"(batch, ..., 4, bins) with bins=. Received: {both}, bins="
-            f"{self.bins}. Tap the layers that give the distributions with "
-            "teacher_layer_name= and student_layer_name=."
+            "(batch, ..., 4, bins). If the last axis but one has size 4, pass "
+            f"bins= to say which. Received: {both}, bins={self.bins}. Tap the "
+            "layers that give the distributions with teacher_layer_name= and "
+            "student_layer_name=."
         )
 
     def compute_loss(

@@ -106,7 +106,7 @@ class AttentionRelation(LayerPairLoss):
             **kwargs,
         )
         self.heads = checked_integer("heads", heads, or_none=True)
-        self._heads: list = []  # One per pair.
+        self._heads: dict = {}  # Of each pair.
 
     def build_pair(
         self, index: int, teacher_shape: Any, student_shape: Any
@@ -135,7 +135,7 @@ class AttentionRelation(LayerPairLoss):
                 f"Pass heads= one of {fitting}. Received: teacher {teacher}, "
                 f"student {student}."
             )
-        self._heads.append(heads)
+        self._heads[index] = heads
 
     def pair_loss(
         self, index: int, teacher: Any, student: Any, sample_weight: Any = None

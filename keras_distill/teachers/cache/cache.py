@@ -145,7 +145,8 @@ class TeacherCache:
                 `FixedTeacher`), one is enough and only one is stored. Defaults
                 to 1.
             outputs: What to store, a `kd.teachers.StoredOutputs`. Defaults to
-                all of the teacher's output, in float16.
+                all of the teacher's output, in float16 (probabilities: in
+                float32).
             run: The teacher's precision, its batch size and the size of a
                 file, a `kd.teachers.TeacherRun`.
             overwrite: Whether to replace an existing cache, of whatever

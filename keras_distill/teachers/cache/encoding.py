@@ -45,7 +45,8 @@ def columns_of(shapes, dtype, top_k=None):
 
     Args:
         shapes: The shapes of one sample's outputs, a dict of `"output"` (may
-            be missing) and `"taps"`.
+            be missing) and `"taps"`. `"in_float32"`, if there, lists the
+            columns that are stored so whatever `dtype` says.
         dtype: `"float16"` or `"float32"`.
         top_k: The number of logits kept of the output; `None`: all.
 
@@ -67,20 +68,23 @@ def columns_of(shapes, dtype, top_k=None):
         ]
     for name, shape in shapes["taps"].items():
         columns.append(Column(f"taps/{name}", dtype, tuple(shape)))
-    return columns
+    wide = shapes.get("in_float32", ())
+    return [
+        c._replace(dtype="float32") if c.name in wide else c for c in columns
+    ]
 
 
-def encoded(outputs, dtype, top_k=None, temperature=1.0):
+def encoded(outputs, columns, top_k=None, temperature=1.0):
     """Returns what is stored of a batch of the teacher's outputs.
 
     Args:
         outputs: A dict of `"output"` (may be missing) and `"taps"`.
-        dtype: As in `columns_of`.
+        columns: What `columns_of` returned.
         top_k: As in `columns_of`.
         temperature: The temperature at which the mass of the rest is right.
 
     Returns:
-        A dict column name -> tensor, in the order of `columns_of`.
+        A dict column name -> tensor, in the order of `columns`.
     """
     arrays = {}
     output = outputs.get("output")
@@ -89,15 +93,11 @@ def encoded(outputs, dtype, top_k=None, temperature=1.0):
     elif output is not None:
         values, classes, rest = largest(output, top_k, temperature)
         arrays["output/values"] = values
-        index = tf.uint16 if output.shape[-1] <= 2**16 else tf.int32
-        arrays["output/classes"] = tf.cast(classes, index)
+        arrays["output/classes"] = classes
         arrays["output/rest"] = rest
     for name, tap in outputs["taps"].items():
         arrays[f"taps/{name}"] = tap
-    return {
-        name: tf.cast(array, dtype) if array.dtype.is_floating else array
-        for name, array in arrays.items()
-    }
+    return {c.name: tf.cast(arrays[c.name], c.dtype) for c in columns}
 
 
 def decoded(rows, shapes, top_k=None, temperature=1.0):

@@ -8,12 +8,16 @@ from keras_distill._arguments import checked_integer
 from keras_distill._data.for_network import check_fits
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.heads import final_activation
+from keras_distill._keras.heads import layer_activation
 from keras_distill._keras.precision import check_remembers_nothing
 from keras_distill._keras.precision import computing_in
 from keras_distill._keras.precision import in_float32
+from keras_distill._keras.recurrent_states import RecurrentStates
 from keras_distill.taps.taps import Shape
 from keras_distill.taps.taps import Taps
+from keras_distill.teachers.cache.encoding import columns_of
 from keras_distill.teachers.cache.encoding import encoded
+from keras_distill.teachers.ensemble import gives_probabilities
 
 
 class Forward:
@@ -31,6 +35,10 @@ class Forward:
         self.teacher, self.views = teacher, views
         self.outputs, self.dtype = outputs, dtype
         self.taps = Taps(teacher, outputs.taps, "teacher")
+        with RecurrentStates(teacher).kept():
+            self._gives_probabilities = bool(
+                final_activation(teacher) or gives_probabilities(teacher)
+            )
         # As in Keras's own training step; it halves the time to trace.
         self._encode = tf.function(self._encoded, autograph=False)
         self._shapes = None
@@ -90,9 +98,16 @@ class Forward:
         if self._shapes is None:
             self._shapes = self._checked_shapes(outputs)
         # As large as they are, and as they are stored.
-        top_k, temperature = self.outputs.top_k, self.outputs.temperature
-        wide = encoded(outputs, "float32", top_k, temperature)
-        arrays = encoded(outputs, self.outputs.dtype, top_k, temperature)
+        top_k = self.outputs.top_k
+        wide, arrays = (
+            encoded(
+                outputs,
+                columns_of(self._shapes, dtype, top_k),
+                top_k,
+                self.outputs.temperature,
+            )
+            for dtype in ("float32", self.outputs.dtype)
+        )
         return arrays, _finite(wide), _finite(arrays)
 
     def _outputs(self, inputs, sample_index, epoch):
@@ -122,7 +137,22 @@ class Forward:
             )
         shapes = keras.tree.map_structure(list, shapes)
         _check_top_k(self.outputs.top_k, shapes, self.teacher)
+        wide = self._probabilities(shapes)
+        if wide and self.outputs.dtype == "float16":
+            shapes["in_float32"] = wide
         return shapes
+
+    def _probabilities(self, shapes):
+        """Returns the columns of probabilities: float16 has no number between
+        0 and 6e-8, and a loss with a temperature reads their logarithms."""
+        names = [
+            f"taps/{name}"
+            for name, place in self.taps.layers.items()
+            if layer_activation(*place) and not self.taps.gives_attention(name)
+        ]
+        if "output" in shapes and self._gives_probabilities:
+            names.append("output")
+        return names
 
 
 def _check_top_k(top_k, shapes, teacher):

@@ -155,6 +155,7 @@ def _are_outputs(value):
         and isinstance(value.get("taps"), dict)
         and all(map(_is_shape, value["taps"].values()))
         and ("output" not in value or _is_shape(value["output"]))
+        and isinstance(value.get("in_float32", []), list)
     )
 
 

@@ -29,7 +29,9 @@ class StoredOutputs:
             probabilities of the kept classes are right at this temperature,
             and less so at others. Defaults to 1.0.
         dtype: `"float16"` rounds outputs to 1 part in 2048; `"float32"` does
-            not. Defaults to `"float16"`.
+            not. Outputs of a softmax or sigmoid are stored in float32 in any
+            case: float16 rounds small probabilities to 0. Defaults to
+            `"float16"`.
 
     Raises:
         ValueError: If `top_k`, `temperature` or `dtype` is out of range.

@@ -494,6 +494,53 @@ def test_a_teacher_with_several_outputs(tmp_path):
         )
 
 
+def test_probabilities_keep_their_small_numbers(tmp_path):
+    """Float16 has no number below 6e-8; logarithms would not be the same."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(inputs)
+    logits = keras.layers.Dense(
+        50, kernel_initializer=keras.initializers.RandomNormal(stddev=2.0)
+    )(x)
+    shown = keras.Model(inputs, keras.layers.Softmax(name="p")(logits))
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class Hidden(keras.Model):
+        def call(self, inputs):
+            return shown(inputs)
+
+    hidden = Hidden()
+    hidden(building_worker.x()[:1])
+    expected = shown.predict(building_worker.x(), verbose=0)
+    assert (expected < 6e-8).mean() > 0.2
+    for number, (teacher, names) in enumerate([(shown, ["p"]), (hidden, None)]):
+        cache = build(
+            tmp_path / str(number),
+            teacher=teacher,
+            views=None,
+            outputs=stored(layer_names=names),
+        )
+        assert {c.dtype for c in cache.columns()} == {"float32"}
+        samples = kd.datasets.batches(building_worker.x(), indexed=True)
+        batch = next(iter(cache.join(samples)))
+        outputs = unpacked(batch).teacher_outputs
+        for found in (outputs["output"], *outputs["taps"].values()):
+            np.testing.assert_allclose(found, expected[: len(found)], rtol=1e-4)
+    # One that was written before reads as it was, and is not gone on with.
+    header = folder.read_header(cache.path)
+    del header["outputs"]["in_float32"]
+    folder.write_header(cache.path, header)
+    assert {c.dtype for c in kd.TeacherCache(cache.path).columns()} == {
+        "float16"
+    }
+    with pytest.raises(ValueError, match="of another outputs"):
+        build(
+            cache.path,
+            teacher=hidden,
+            views=None,
+            outputs=stored(layer_names=None),
+        )
+
+
 def test_an_ensemble(tmp_path):
     teachers = [building_worker.teacher(), other_teacher()]
     cache = build(

@@ -15,8 +15,8 @@ def there_and_back(outputs, dtype="float32", top_k=None, temperature=1.0):
     shapes = {"taps": {n: t.shape[1:] for n, t in outputs["taps"].items()}}
     if "output" in outputs:
         shapes["output"] = tuple(outputs["output"].shape[1:])
-    rows = encoded(outputs, dtype, top_k, temperature)
     columns = columns_of(shapes, dtype, top_k)
+    rows = encoded(outputs, columns, top_k, temperature)
     assert [c.name for c in columns] == list(rows)
     for column in columns:
         row = rows[column.name]
