@@ -55,7 +55,7 @@ def networks_of_step(distiller, function):
     names = _exchanges(distiller)
     if names and distiller._compiles_networks:
         warnings.warn(
-            "jit_compile=True: of the networks only the teacher is compiled "
+            "jit_compile=True: of the networks only a teacher is compiled "
             f"here. XLA cannot compile what {names} exchange between replicas "
             "(synchronized=True, cross_replica=True, the positions that a mask "
             "leaves).",
@@ -110,6 +110,8 @@ def _exchanges(distiller):
     """Names of what replicas exchange before they have the gradient."""
     if distiller.distribute_strategy.num_replicas_in_sync == 1:
         return []
+    if hasattr(distiller, "_members"):
+        return sum(map(_exchanges, distiller._members.values()), [])
     layers = [
         layer.name
         for layer in flatten_layers(distiller)

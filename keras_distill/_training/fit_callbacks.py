@@ -27,6 +27,7 @@ def fit_callbacks(distiller, callbacks, x, shuffle):
     if isinstance(callbacks, keras.callbacks.CallbackList):
         container, callbacks = callbacks, callbacks.callbacks
     given = [c for c in keras.tree.flatten(callbacks) if c is not None]
+    distiller._check_callbacks(given)
     here = callbacks_here(given, distiller.distribute_strategy)
     here.append(EpochSetter(distiller._view_schedule()))
     tasks = distiller._tasks()

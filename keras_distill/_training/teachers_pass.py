@@ -94,16 +94,17 @@ class TeachersPass(TeacherPass):
             draws = {k: _draw(c, step()) for k, c in self.sampled.items()}
         else:
             draws = {}
-        outputs, taken = {}, {}
+        # The stored outputs go along with the samples, in pieces too.
+        drawn_from = {
+            key: value["output"]
+            for key, value in stored.items()
+            if draws and "output" in value
+        }
         if self.teacher.members:
-            # The stored outputs go along with the samples, in pieces too.
-            drawn_from = {
-                key: value["output"]
-                for key, value in stored.items()
-                if draws and "output" in value
-            }
             given = x, drawn_from
             outputs, taken = self._run(given, own_precision, draws)
+        else:
+            outputs, taken = {}, self._drawn(draws, x, drawn_from)
         outputs |= {k: v["output"] for k, v in stored.items() if "output" in v}
         drawn = {k: taken.pop(k) for k in draws if k in taken}
         return self._named(outputs, taken, drawn, stored, y)
@@ -113,11 +114,15 @@ class TeachersPass(TeacherPass):
         if not draws:
             return self.taps(x, training=False)
         outputs, taken = self._taps_of_step(x, training=False)
-        for key, index in draws.items():
-            taken[key] = self._of_one(
-                self.sampled[key], index, x, {**stored, **outputs}
-            )
+        taken |= self._drawn(draws, x, {**stored, **outputs})
         return outputs, taken
+
+    def _drawn(self, draws, x, outputs):
+        """Returns the output of the teacher that each combination draws."""
+        return {
+            key: self._of_one(self.sampled[key], index, x, outputs)
+            for key, index in draws.items()
+        }
 
     def _of_one(self, combination, index, x, outputs):
         """Runs the teacher of the step, if it did not run."""

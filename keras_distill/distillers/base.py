@@ -222,6 +222,9 @@ class BaseDistiller(LoggedModel):
         shape = self._networks().student_output_shape
         return weigh_positions(x, y, sample_weight, class_weight, shape, split)
 
+    def _check_callbacks(self, callbacks):
+        """Raises for callbacks of `fit` that do not do what they say."""
+
     def _during_training(self):
         """A context around the training of `fit`."""
         return contextlib.nullcontext()

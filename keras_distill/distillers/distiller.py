@@ -313,7 +313,8 @@ class Distiller(BaseDistiller):
             jit_compile=jit_compile,
             auto_scale_loss=False,
         )
-        self._save_compiled_with(loss_weights=loss_weights, metrics=metrics)
+        saved = {"loss_weights": loss_weights, "metrics": metrics}
+        self._save_compiled_with(**saved, auto_scale_loss=auto_scale_loss)
         self._held_tasks = Untracked(
             compiling_tasks.compiled_tasks(
                 self, loss, loss_weights, of_student, weighted_metrics

@@ -9,6 +9,7 @@ import numpy as np
 from keras_distill._arguments import checked_integers
 from keras_distill._arguments import checked_model
 from keras_distill._arguments import one_of
+from keras_distill._data.sources import evenly_spaced
 from keras_distill._keras.layers import flatten_layers
 from keras_distill.metrics.agreement import decision_threshold
 
@@ -66,7 +67,8 @@ def best_input_scale(
     Args:
         teacher: A `keras.Model` that gives `(batch, classes)`, or one unit.
         x: `(n, height, width, channels)` images in [0, 255], such as uint8.
-            They are resized to the teacher's input.
+            They are resized to the teacher's input; grey ones get three
+            channels if it takes three.
         y: `(n,)` integer labels. Defaults to `None`: there are none.
         class_map: The teacher's number of each class of the labels, see
             `kd.teachers.class_map`. Defaults to `None`: they are the same.
@@ -90,17 +92,20 @@ def best_input_scale(
     ```
     """
     checked_model("teacher", teacher)
-    x = np.asarray(x[:_SAMPLES])
+    rows = evenly_spaced(len(x), _SAMPLES)  # They may be sorted by class.
+    x = np.asarray(x)[rows]
     if x.ndim != 4 or not len(x):
         raise ValueError(
             "x must be images (n, height, width, channels) in [0, 255]. "
             f"Received: an array of shape {x.shape}"
         )
+    if x.shape[3:] == (1,) and (input_shape(teacher) or ())[2:] == (3,):
+        x = np.repeat(x, 3, axis=-1)
     accuracies = {}
     if y is not None:
         if class_map is not None:
             class_map = checked_integers("class_map", class_map, 0)
-        y = np.asarray(y[:_SAMPLES]).reshape(-1)
+        y = np.asarray(y).reshape(-1)[rows]
         right = {
             name: _predicted(teacher, x, name, class_map) == y
             for name in SCALES
@@ -181,8 +186,13 @@ def scale_of_layers(model):
     return None
 
 
+def input_shape(model):
+    """The shape of a sample of a model of one input, or `None`."""
+    inputs = getattr(model, "inputs", None) or ()
+    return tuple(inputs[0].shape[1:]) if len(inputs) == 1 else None
+
+
 def _image_size(teacher):
     """Returns the size of the images that a teacher takes, if it is fixed."""
-    inputs = getattr(teacher, "inputs", None) or ()
-    size = tuple(inputs[0].shape[1:3]) if len(inputs) == 1 else (None,)
+    size = (input_shape(teacher) or (None,))[:2]
     return None if None in size else size

@@ -105,6 +105,11 @@ class Views(keras.layers.Layer):
         config.pop("name", None)
         return config
 
+    def _teacher_part(self):
+        """The layer with the weights that decide what the teacher sees, or
+        `None`."""
+        return self
+
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name}
 
@@ -151,6 +156,9 @@ class Preprocessing(Views):
 
     def teacher_config(self) -> dict[str, Any]:
         return {"teacher": self.get_config()["teacher"]}
+
+    def _teacher_part(self):
+        return self.teacher
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -216,6 +216,9 @@ class ImageViews(Views):
         other = _OF_STUDENT if self.teacher_varies else _OF_STUDENT + _OF_DRAWS
         return {k: v for k, v in config.items() if k not in other}
 
+    def _teacher_part(self):
+        return self.teacher_preprocess
+
     def get_config(self) -> dict[str, Any]:
         return {
             "image_size": self.image_size,

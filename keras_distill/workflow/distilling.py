@@ -17,6 +17,7 @@ from keras_distill._arguments import checked_model
 from keras_distill._arguments import checked_number
 from keras_distill._arguments import one_of
 from keras_distill._keras.fingerprint import fingerprint
+from keras_distill.distillers.generations.directory import describe
 from keras_distill.models.mobile_within import checked_budget
 from keras_distill.teachers.applications import application_names
 from keras_distill.teachers.sources.function import PythonFunction
@@ -198,6 +199,8 @@ def _go(run, until):
     if folder.resumes:
         done = ", ".join(s for s in STEPS if folder.done(s) is not None)
         run.screen.line(f"{folder.path}: goes on after {done}")
+        if isinstance(run.arguments.student, keras.Model):
+            run.screen.line("student: with the initial weights of before")
     for step in STEPS:
         if folder.done(step) is None and not _left_out(run, step):
             _do(run, step)
@@ -315,11 +318,15 @@ def _check_inputs_stay(arguments, output):
 
 
 def _told_apart(arguments, fixed):
-    """What tells this run from another, for JSON. Skipped steps do not."""
+    """What tells this run from another, for JSON. Skipped steps do not.
+
+    Names of models do not: Keras numbers them anew in every process. Nor do
+    the student's initial weights, which the run has kept.
+    """
 
     def known(value):
         if isinstance(value, keras.Model):
-            return f"{value.name}, weights {fingerprint(value)[:12]}"
+            return f"weights {fingerprint(value)[:12]}"
         if isinstance(value, list):
             return [known(v) for v in value]
         if callable(value):
@@ -330,11 +337,16 @@ def _told_apart(arguments, fixed):
             return f"{os.fspath(value)}, SHA-256 {sha256[:12]}"
         return None if value is None else os.fspath(value)
 
+    student = arguments.student
     return plain(
         {
             "teacher": known(arguments.teacher),
             "data": images.checksum(arguments.data),
-            "student": known(arguments.student),
+            "student": (
+                describe(student)
+                if isinstance(student, keras.Model)
+                else known(student)
+            ),
             "validation_data": images.checksum(arguments.validation_data),
             "unlabelled": images.checksum(arguments.unlabelled),
             "budget": arguments.budget,

@@ -45,6 +45,12 @@ def look(run, bar):
     unnamed = data.class_names is None and said is None
     x, y = data.train
     is_bytes = np.dtype(x.dtype) == "uint8"
+    if "teacher_scale" in settings.fixed and not is_bytes:
+        raise ValueError(
+            "settings['teacher_scale'] is for images of bytes (uint8). data "
+            f"holds {x.dtype}, and the teacher takes such numbers as they "
+            "are. Leave it out, or give the images as uint8."
+        )
     order = np.random.default_rng(seed).permutation(len(x))
     order = np.sort(order[: networks.LOOKED_AT])
     taken = networks.look_at_teacher(
@@ -166,17 +172,20 @@ def _student(run, image, names, is_bytes):
     classes = len(names)
     if given is not None:
         shape = networks.input_shape(given)
-        if given.output_shape[1:] != (classes,):
-            raise ValueError(
-                f"student must return logits of {classes} classes. Received: "
-                f"'{given.name}', whose output is {given.output_shape}"
-            )
         if shape is not None and any(
             a not in (None, b) for a, b in zip(shape, image, strict=True)
         ):
             raise ValueError(
                 f"student '{given.name}' takes images of {shape}, and the "
                 f"data has {image}."
+            )
+        # A subclassed model has no `output_shape`.
+        output = given.compute_output_spec(keras.KerasTensor((None, *image)))
+        output = keras.tree.map_structure(lambda tensor: tensor.shape, output)
+        if output != (None, classes):
+            raise ValueError(
+                f"student must return logits of {classes} classes. Received: "
+                f"'{given.name}', whose output is {output}"
             )
         if is_bytes and scale_of_layers(given) != "[0, 255]":
             return networks.with_pixels(given, image), (

@@ -10,16 +10,11 @@ from keras_distill.teachers.class_names import class_map
 from keras_distill.teachers.input_scale import SCALES
 from keras_distill.teachers.input_scale import best_input_scale
 from keras_distill.teachers.input_scale import input_scaling
+from keras_distill.teachers.input_scale import input_shape
 from keras_distill.teachers.logits import Logits
 
 # So many images say what a teacher takes and gives.
 LOOKED_AT = 512
-
-
-def input_shape(model):
-    """The shape of a sample of a model of one input, or `None`."""
-    inputs = getattr(model, "inputs", None) or ()
-    return tuple(inputs[0].shape[1:]) if len(inputs) == 1 else None
 
 
 def with_pixels(model, image):
@@ -131,10 +126,10 @@ def adapted(teacher, image, taken):
     inputs = x = keras.Input(image, name="image")
     if size != tuple(image[:2]):
         x = keras.layers.Resizing(*size, name="teacher_size")(x)
-    if taken["scale"] not in (None, "[0, 255]"):
-        x = input_scaling(taken["scale"])(x)
     if shape[2:] == (3,) and image[2] == 1:
         x = keras.layers.Concatenate(name="teacher_channels")([x, x, x])
+    if taken["scale"] not in (None, "[0, 255]"):
+        x = input_scaling(taken["scale"])(x)
     logits = Logits(
         taken["gives"],
         taken["units"],

@@ -52,7 +52,7 @@ def case(strategy, other, name):
         where["distiller"] = tf.distribute.get_strategy()
     if name == "local batch norm":
         batch_norm = True
-    if name == "compiled":
+    if name.endswith("compiled"):
         batch_norm = synchronized = jit_compile = True
     if name == "small batch":
         batch = 1
@@ -68,7 +68,7 @@ def case(strategy, other, name):
                 teacher_layer_name="act1", student_layer_name="act1"
             ),
         )
-        if name == "a cohort evaluated first":
+        if name.startswith("a cohort"):
             distiller = kd.MutualDistiller(
                 students={"first": student, "second": teacher}
             )
@@ -89,7 +89,8 @@ CASES = {
     "teacher of another strategy": (ValueError, "of another MirroredStrategy"),
     "distiller outside": (ValueError, "the Distiller outside of any scope"),
     "local batch norm": (UserWarning, "1 UserWarning"),
-    "compiled": (UserWarning, "of the networks only the teacher is compiled"),
+    "compiled": (UserWarning, "of the networks only a teacher is compiled"),
+    "a cohort compiled": (UserWarning, "what ['bn'] exchange"),
     "evaluated first": (None, "fine"),
     "a cohort evaluated first": (None, "fine"),
     "small batch": (ValueError, "has 1 samples for 2 replicas"),

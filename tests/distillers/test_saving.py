@@ -194,6 +194,30 @@ def test_schedules_metrics_and_views_survive(tmp_path):
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-5)
 
 
+def half():
+    return convnet(dtype="mixed_float16")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: kd.Distiller(
+            student=half(), distillation_losses=kd.losses.SoftTargets()
+        ),
+        lambda: kd.MutualDistiller(students={"a": half(), "b": half()}),
+        lambda: kd.NativeEnsembleDistiller(student=half(), branch_from="act1"),
+    ],
+    ids=["one", "mutual", "ensemble"],
+)
+def test_without_loss_scaling_it_is_loaded_without(make):
+    distiller = make()
+    distiller.compile("sgd", crossentropy(), auto_scale_loss=False)
+    loaded = type(distiller).from_config(distiller.get_config())
+    loaded.compile_from_config(distiller.get_compile_config())
+    for member in getattr(loaded, "_members", {"": loaded}).values():
+        assert type(member.optimizer) is keras.optimizers.SGD
+
+
 def test_load_distiller_refuses_other_models(tmp_path):
     convnet().save(tmp_path / "m.keras")
     with pytest.raises(ValueError, match="not a Distiller"):

@@ -42,6 +42,18 @@ def test_accuracies_tell_the_scale(scale, size):
     assert list(accuracies) == SCALES and accuracies[scale] > 0.95
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_grey_images_for_a_teacher_of_three_channels(scale):
+    grey = X[..., :1]
+    assert kd.teachers.best_input_scale(teacher_for(scale), grey, Y)[0] == scale
+
+
+def test_images_sorted_by_class():
+    x, y = (np.repeat(a[np.argsort(Y)], 20, axis=0) for a in (X, Y))
+    found = kd.teachers.best_input_scale(teacher_for("[0, 1]"), x, y)
+    assert found.name == "[0, 1]"
+
+
 def test_classes_are_mapped():
     teacher = teacher_for("[0, 1]")
     order = [2, 0, 3, 1]

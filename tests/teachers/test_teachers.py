@@ -370,6 +370,29 @@ def test_two_cached_teachers_and_the_cache_of_another(tmp_path):
 
 
 @pytest.mark.slow
+def test_one_of_cached_teachers_is_drawn(tmp_path):
+    samples = kd.views.indexed(tf.data.Dataset.from_tensor_slices(X)).batch(24)
+    members = {}
+    for name, width in ("a", 4), ("b", 5):
+        members[name] = kd.TeacherCache.build(
+            convnet(width), X, tmp_path / name, verbose=False
+        )
+        samples = members[name].join(samples, name=name)
+    sampled = Combination(["a", "b"], rule="sample")
+    teachers = kd.Teachers(members, combinations={"any": sampled})
+    model = distiller(teachers, {name: soft(name) for name in ("any", *"ab")})
+    found = model.fit(samples, epochs=8, verbose=0).history
+    expected = [found[f"{name}_loss"][0] for name in "ab"]
+    drawn = [
+        int(np.argmin(np.abs(np.subtract(expected, loss))))
+        for loss in found["any_loss"]
+    ]
+    for loss, which in zip(found["any_loss"], drawn):
+        assert loss == pytest.approx(expected[which], rel=1e-4)
+    assert set(drawn) == {0, 1}
+
+
+@pytest.mark.slow
 def test_all_teachers_in_one_cache(teachers, tmp_path):
     keep = kd.teachers.StoredOutputs(
         layer_names=["shape", "texture/conv1"], dtype="float32"

@@ -145,9 +145,15 @@ def test_the_same_line_goes_on_with_the_same_bits(
 
     monkeypatch.setattr(training._Bar, "on_train_batch_end", killed_in_a_step)
     monkeypatch.setattr(RunFolder, "finish_step", killed_after_a_step)
+    teacher = arguments["teacher"]
     for _ in range(3):
         with pytest.raises(Killed):
             kd.distill(**arguments)
+        # As in a new process: another name, other initial weights.
+        arguments["student"] = convnet()
+        arguments["teacher"] = keras.models.clone_model(teacher)
+        arguments["teacher"].set_weights(teacher.get_weights())
+        arguments["teacher"].name = f"{teacher.name}_again"
     assert moments == []
     result = kd.distill(**arguments)
     for one, other in zip(weights(whole), weights(result), strict=True):
@@ -189,6 +195,17 @@ def test_another_file_of_the_same_name_is_another_teacher(tmp_path):
     assert str(given["teacher"]) in told[0]["teacher"]
 
 
+def test_the_same_script_gives_the_same_student():
+    """Without a seed its initial weights are others, and Keras's name too."""
+    told = []
+    for width in 4, 4, 5:
+        given = dict.fromkeys(distilling.Arguments._fields)
+        given |= {"student": convnet(width), "teacher": convnet(width)}
+        told.append(distilling._told_apart(distilling.Arguments(**given), {}))
+    assert told[0]["student"] == told[1]["student"] != told[2]["student"]
+    assert told[0]["teacher"] != told[1]["teacher"]
+
+
 def test_arguments_are_checked_first(arguments, tmp_path):
     for wrong, message in (
         ({"teacher": "no_such_teacher"}, "teacher must be the path"),
@@ -217,5 +234,8 @@ def test_arguments_are_checked_first(arguments, tmp_path):
     assert kept.exists()
     other = {"settings": {"image_size": 96}, "output": tmp_path / "other"}
     with pytest.raises(ValueError, match=r"image_size.*images of \[8, 8\]"):
+        kd.distill(**arguments | other)
+    other = {"settings": {"teacher_scale": "[0, 1]"}, "output": tmp_path / "a"}
+    with pytest.raises(ValueError, match="images of bytes.*holds float32"):
         kd.distill(**arguments | other)
     assert set(distilling._FUNCTIONS) == set(distilling.STEPS)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from networks import Subclassed
 from networks import convnet
 
 import keras_distill as kd
@@ -221,6 +222,16 @@ def test_a_budget_with_a_given_activation(tmp_path, monkeypatch):
     assert asked == ["hard_swish"] and run.settings["width"] == 0.5
 
 
+def test_a_subclassed_student(tmp_path):
+    run = fake_run(tmp_path)
+    run.given_student = student = Subclassed()
+    student(np.zeros((1, 8, 8, 3), "float32"))
+    network, _ = looking._student(run, (8, 8, 3), list("abcd"), True)
+    assert network.output_shape == (None, 4)
+    with pytest.raises(ValueError, match=r"3 classes.*\(None, 4\)"):
+        looking._student(run, (8, 8, 3), list("abc"), True)
+
+
 @pytest.mark.parametrize(
     "fixed, unlabelled, message",
     [
@@ -337,6 +348,30 @@ def test_one_unit_whose_names_are_in_another_order():
     assert taken["scale"] == "[0, 1]" and taken["gives"] == "probabilities"
     adapted = networks.adapted(teacher, (8, 8, 3), taken)
     np.testing.assert_array_equal(networks.decided(adapted, x), 1 - y)
+
+
+def test_grey_images_for_a_teacher_of_three_channels():
+    x, y = pictures()
+    inputs = keras.Input((8, 8, 3))
+    level = keras.ops.mean(inputs, axis=(1, 2, 3))[:, None] * 255 / 60
+    levels = keras.ops.arange(4, dtype="float32")
+    teacher = keras.Model(inputs, -9.0 * keras.ops.abs(level - levels))
+    grey = x[..., :1]
+    taken = networks.look_at_teacher(
+        teacher, grey, y, list("abcd"), None, "find"
+    )
+    assert taken["scale"] == "[0, 1]"
+    for scale in "[0, 1]", "ImageNet":
+        scores = [
+            networks.scores(
+                networks.adapted(
+                    teacher, images.shape[1:], taken | {"scale": scale}
+                ),
+                images,
+            )
+            for images in (grey, x)
+        ]
+        np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-4)
 
 
 def test_a_teacher_that_takes_no_images():

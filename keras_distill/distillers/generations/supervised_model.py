@@ -3,10 +3,12 @@
 import keras
 
 from keras_distill._data.batch_fields import unpacked
+from keras_distill._data.class_weights import weigh_positions
 from keras_distill._data.for_network import for_network
 from keras_distill._keras.layers import call_model
 from keras_distill._keras.loss_scaling import computes_in_float16
 from keras_distill._keras.loss_scaling import with_loss_scaling
+from keras_distill._training.positions import weight_of_each_position
 from keras_distill._training.stream_trainer import StreamTrainer
 from keras_distill.distillers import checks
 
@@ -41,7 +43,18 @@ class SupervisedModel(StreamTrainer):
     def _trained_networks(self):
         return {self.role: self.network}
 
-    def compute_loss(self, *args, **kwargs):
+    # Weights of classes and of images count as in a Distiller.
+
+    def fit(self, x, class_weight=None, **options):
+        shape = getattr(self.network, "output_shape", None)
+        x, _, class_weight = weigh_positions(x, None, None, class_weight, shape)
+        return super().fit(x, class_weight=class_weight, **options)
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         if self.loss is None:  # The caller wants metrics only.
             return keras.ops.zeros(())
-        return super().compute_loss(*args, **kwargs)
+        if not keras.tree.is_nested(y_pred):
+            sample_weight = weight_of_each_position(
+                sample_weight, tuple(y_pred.shape), self.loss
+            )
+        return super().compute_loss(x, y, y_pred, sample_weight, training)

@@ -180,6 +180,16 @@ def check_log_names(names):
         )
 
 
+def check_callbacks(callbacks):
+    if any(isinstance(c, keras.callbacks.SwapEMAWeights) for c in callbacks):
+        raise ValueError(
+            "keras.callbacks.SwapEMAWeights swaps the weights of one optimizer "
+            "only, and each student of a cohort has its own. Leave it out: "
+            "with use_ema=True every student has its averages at the end of "
+            "fit. Evaluate them then."
+        )
+
+
 def check_metrics(metrics):
     compares, _ = checks.split_metrics(metrics)
     if compares:

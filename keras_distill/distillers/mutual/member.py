@@ -6,6 +6,7 @@ from keras_distill._keras.cloning import clone_from_config
 from keras_distill._keras.layers import batch_normalizations
 from keras_distill._keras.layers import recurrent_states
 from keras_distill._keras.masks import without_gradient
+from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.fused_means import FusedMeans
 from keras_distill._training.logged_model import results_of
@@ -210,6 +211,25 @@ class Member(Distiller):
             if values:
                 logs[name] = sum(values) / len(values)
         return logs
+
+
+def finalized_together(members):
+    """A context in which `fit` sets each student to its averages at the end.
+
+    Keras does so with those of the one optimizer that it knows.
+    """
+    first, *others = members
+
+    def finalize_all(_, finalize, variables):
+        finalize(first.trainable_variables)
+        for member in others:
+            member.optimizer.finalize_variable_values(
+                member.trainable_variables
+            )
+
+    return intercepted(
+        [first.optimizer], "finalize_variable_values", finalize_all
+    )
 
 
 def stopped(outputs):

@@ -10,7 +10,6 @@ import keras
 from keras_distill._arguments import one_of
 from keras_distill._data.batch_fields import unpacked
 from keras_distill._keras.cloning import clone_from_config
-from keras_distill._keras.method_patching import intercepted
 from keras_distill._keras.untracked import Untracked
 from keras_distill._training.outputs import ForwardOutputs
 from keras_distill.distillers import checks
@@ -19,6 +18,7 @@ from keras_distill.distillers.mutual import cohort_checks
 from keras_distill.distillers.mutual.best import Evaluations
 from keras_distill.distillers.mutual.cohort_checks import CohortBatch
 from keras_distill.distillers.mutual.member import Member
+from keras_distill.distillers.mutual.member import finalized_together
 from keras_distill.losses.keras_losses import as_distillation_losses
 from keras_distill.losses.response.soft_targets import SoftTargets
 
@@ -267,7 +267,11 @@ class MutualDistiller(BaseDistiller):
                 and follow the learning rate that a callback sets on it.
             loss: The task loss of every student.
             metrics: Metrics. Each student gets its own copies.
+            jit_compile: As in `kd.Distiller`. With `update="alternating"`
+                nothing is compiled.
         """
+        from keras_distill._training import compilation
+
         cohort_checks.check_metrics(metrics)
         super().compile(
             optimizer=optimizer,
@@ -281,7 +285,9 @@ class MutualDistiller(BaseDistiller):
             loss_weights=loss_weights,
             metrics=metrics,
             weighted_metrics=weighted_metrics,
+            auto_scale_loss=auto_scale_loss,
         )
+        self._compiles_networks = compilation.takes_over_compilation(self)
         first = self.optimizer
         with self.distribute_strategy.scope():
             for index, member in enumerate(self._members.values()):
@@ -300,19 +306,10 @@ class MutualDistiller(BaseDistiller):
         self._start_logs(self._log_names(), self._log_names())
 
     def _during_training(self):
-        # At the end of training Keras sets the weights to their averages, but
-        # only those of the one optimizer that it knows.
-        def finalize_all(_, finalize, variables):
-            first, *others = self._members.values()
-            finalize(first.trainable_variables)
-            for member in others:
-                member.optimizer.finalize_variable_values(
-                    member.trainable_variables
-                )
+        return finalized_together(self._members.values())
 
-        return intercepted(
-            [self.optimizer], "finalize_variable_values", finalize_all
-        )
+    def _check_callbacks(self, callbacks):
+        cohort_checks.check_callbacks(callbacks)
 
     def _training_variables(self):
         variables = (m._training_variables() for m in self._members.values())

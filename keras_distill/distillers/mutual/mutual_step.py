@@ -4,6 +4,8 @@ views -> every student once, with taps
       -> for each student: L from its own pass and the passes of its peers
       -> gradients to it and its connectors -> its update
       -> alternating only: another pass of it, for its peers
+
+XLA compiles all between views and updates; nothing if these alternate.
 """
 
 import tensorflow as tf
@@ -14,6 +16,7 @@ from keras_distill._distribute import replicas
 from keras_distill._distribute.several_steps import after_its_batch
 from keras_distill._distribute.task_loss import task_loss
 from keras_distill._training import step
+from keras_distill._training.compilation import networks_of_step
 from keras_distill._training.evaluation import check_results
 from keras_distill._training.evaluation import distills_in_evaluation
 from keras_distill.distillers.mutual.member import stopped
@@ -29,43 +32,59 @@ def train_step(cohort, data):
     members = cohort._members
     same_learning_rate(members)
 
-    tapes, own, shown, logs = {}, {}, {}, {}
-    states = {name: member.states() for name, member in members.items()}
-    with (
-        replica.statistics_of_real_samples(cohort),
-        gathering(None if replica.share is None else replica),
-    ):
-        for name, member in members.items():
-            member._networks().check_bound()
-            tapes[name] = tf.GradientTape()
-            with tapes[name]:
-                own[name] = member._networks().student_pass(
-                    view.student, training=True
+    alternating = cohort.update == "alternating"
+
+    def forward_and_backward():
+        tapes, own, shown, gradients, logs = {}, {}, {}, {}, {}
+        states = {name: member.states() for name, member in members.items()}
+        with (
+            replica.statistics_of_real_samples(cohort),
+            gathering(None if replica.share is None else replica),
+        ):
+            for name, member in members.items():
+                member._networks().check_bound()
+                tapes[name] = tf.GradientTape()
+                with tapes[name]:
+                    own[name] = member._networks().student_pass(
+                        view.student, training=True
+                    )
+                shown[name] = stopped(own[name])
+            last = name
+            for name, member in members.items():
+                with tapes[name]:
+                    terms = step.loss_terms(
+                        member,
+                        member.peers(shown),
+                        own[name],
+                        view,
+                        sample.sample_index,
+                        replica,
+                    )
+                    terms = replica.zero_if_empty(terms)
+                    loss = replica.scaled(terms["loss"])
+                    loss = member.optimizer.scale_loss(loss)
+                gradients[name] = step.gradients_of(
+                    member, tapes[name], loss, replica
                 )
-            shown[name] = stopped(own[name])
-        last = name
+                logs.update(member.log(terms))
+                if alternating:
+                    step.update(member, gradients[name])
+                    if name != last:
+                        shown[name] = member.shown_again(
+                            view.student, states[name]
+                        )
+        return logs, gradients, {name: own[name].output for name in own}
+
+    if alternating:  # The updates are between the passes.
+        logs, _, outputs = forward_and_backward()
+    else:
+        compiled = networks_of_step(cohort, forward_and_backward)
+        logs, gradients, outputs = compiled()
         for name, member in members.items():
-            with tapes[name]:
-                terms = step.loss_terms(
-                    member,
-                    member.peers(shown),
-                    own[name],
-                    view,
-                    sample.sample_index,
-                    replica,
-                )
-                terms = replica.zero_if_empty(terms)
-                loss = replica.scaled(terms["loss"])
-                loss = member.optimizer.scale_loss(loss)
-            gradients = step.gradients_of(member, tapes[name], loss, replica)
-            step.update(member, gradients)
-            logs.update(member.log(terms))
-            if cohort.update == "alternating" and name != last:
-                shown[name] = member.shown_again(view.student, states[name])
+            step.update(member, gradients[name])
 
     logs["loss"] = sum(logs[f"{name}_loss"] for name in members)
     cohort._current_logs().training.update_state(logs, replica.count)
-    outputs = {name: student.output for name, student in own.items()}
     y, weight, outputs = replica.real((view.y, view.sample_weight, outputs))
     return replicas.reducible(cohort._update_metrics(y, outputs, weight))
 

@@ -20,6 +20,7 @@ from keras_distill.teachers.cache.header import read_header
 from keras_distill.teachers.cache.header import samples_done
 from keras_distill.teachers.cache.header import write_header
 from keras_distill.teachers.cache.origin import hash_here
+from keras_distill.teachers.cache.origin import without_student
 
 _OURS = re.compile(
     rf"{HEADER}|{INPUTS}|{UNFINISHED}.*"
@@ -84,7 +85,7 @@ def _damaged(path, file, how):
     )
 
 
-def started(path, header, parts, overwrite):
+def started(path, header, parts, overwrite, views_before):
     """Prepares the folder: a new one, or one to continue.
 
     Args:
@@ -93,6 +94,7 @@ def started(path, header, parts, overwrite):
         parts: A function from an existing header to pairs `(start, checksums)`
             of samples to compare.
         overwrite: Whether to start anew if there is a cache.
+        views_before: What an older header says of the same views.
 
     Returns:
         The header to continue from: that of a killed run, or the new one.
@@ -104,7 +106,7 @@ def started(path, header, parts, overwrite):
     if path.exists() and not path.is_dir():
         raise ValueError(f"'{path}' is a file. Choose another path.")
     path.mkdir(parents=True, exist_ok=True)
-    others = [p.name for p in path.iterdir() if not _OURS.fullmatch(p.name)]
+    others = [name for name in _names(path) if not _OURS.fullmatch(name)]
     if others:
         raise ValueError(
             f"The folder '{path}' is not a teacher cache and not empty (it "
@@ -120,7 +122,7 @@ def started(path, header, parts, overwrite):
     for left in path.glob(UNFINISHED + "*"):
         left.unlink()
     if not (path / HEADER).is_file():
-        if any(p.name != INPUTS for p in path.iterdir()):
+        if any(name != INPUTS for name in _names(path)):
             raise ValueError(
                 f"The teacher cache '{path}' has lost its {HEADER}. "
                 "Choose another path, or pass overwrite=True."
@@ -129,12 +131,19 @@ def started(path, header, parts, overwrite):
         write_header(path, header)
         return header
     existing = read_header(path)
+    if existing["views"] == views_before:
+        header = {**header, "views": views_before}
     check_same(path, header, existing)
     check_files(path, existing)
     _check_same_samples(path, existing, parts(existing))
     if header["epochs"] > existing["epochs"]:
         existing.update(epochs=header["epochs"], complete=False, inputs=None)
     return existing
+
+
+def _names(path):
+    """The names of the files in a folder, without that of the Mac's Finder."""
+    return [p.name for p in path.iterdir() if p.name != ".DS_Store"]
 
 
 def check_same(path, wanted, existing):
@@ -181,7 +190,7 @@ def _compared(header):
     if "format" in header:  # A whole header; old ones have no such entry.
         compared["teacher_dtype"] = header.get("teacher_dtype")
     if "views" in header:
-        views = dict(header["views"])
+        views = dict(without_student(header["views"]))
         seed = views.pop("seed", None)
         compared["views"] = views
         compared["seed"] = seed

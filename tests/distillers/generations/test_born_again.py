@@ -233,6 +233,38 @@ def test_indexed_data_and_networks_that_are_built_by_data():
     assert found.models[1].built
 
 
+def pixels():
+    """A network with a decision at each pixel."""
+    return keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(CLASSES, 1)]
+    )
+
+
+@pytest.mark.parametrize("of", ["classes", "images"])
+def test_weights_of_pixels_count_alike_in_all_generations(of):
+    y = np.random.default_rng(0).integers(0, CLASSES, (8, 8, 8))
+    if of == "classes":
+        given, weights = {"class_weight": {1: 5.0, 2: 0.0}}, ()
+        weight = np.choose(y, [1.0, 5.0, 0.0, 1.0])
+    else:
+        given, weights = {}, (np.arange(8.0),)
+        weight = np.arange(8.0)[:, None, None]
+    data = tf.data.Dataset.from_tensor_slices((X[:8], y, *weights)).batch(8)
+    found = born_again(
+        pixels,
+        data,
+        optimizer=keras.optimizers.SGD(0.0),
+        alpha=0.0,
+        steps_per_epoch=1,
+        **given,
+    )
+    for model, history in zip(found.models, found.histories, strict=True):
+        p = tf.nn.softmax(model(X[:8])).numpy()
+        loss = -np.log(np.take_along_axis(p, y[..., None], -1)[..., 0])
+        expected = np.mean(weight * loss)
+        assert history["loss"] == [pytest.approx(expected, rel=1e-4)]
+
+
 @pytest.mark.slow
 def test_callbacks_are_made_for_each_generation(capsys):
     made = []

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import keras_distill as kd
+from keras_distill._keras.fingerprint import fingerprint
+from keras_distill.teachers.cache.origin import _check_views
+from keras_distill.teachers.cache.origin import _comparable
 from keras_distill.teachers.cache.origin import computation
 from keras_distill.teachers.cache.origin import origin_of
 from keras_distill.teachers.cache.origin import views_description
@@ -52,6 +55,14 @@ def test_seeds_that_are_far_apart(apart):
     assert seeds[:3] == [7, 7 + apart, -1] and seeds[3] not in seeds[:3]
 
 
+def adapted(factor):
+    """A layer with weights, which its configuration does not tell."""
+    layer = keras.layers.Normalization()
+    layer.adapt(factor * np.arange(8.0).reshape(2, 2, 2, 1))
+    return layer
+
+
+SAME = adapted(1.0)
 MATCHING, FIXED = kd.views.FunctionMatching, kd.views.FixedTeacher
 
 
@@ -83,10 +94,38 @@ MATCHING, FIXED = kd.views.FunctionMatching, kd.views.FixedTeacher
             False,
         ),
         (kd.views.Views(), kd.views.Views(name="plain"), True),
+        (kd.views.Preprocessing(student=adapted(2.0)), kd.views.Views(), True),
+        (MATCHING(4, student_preprocess=adapted(2.0)), MATCHING(4), True),
+        (
+            kd.views.Preprocessing(student=adapted(2.0), teacher=SAME),
+            kd.views.Preprocessing(teacher=SAME),
+            True,
+        ),
+        (
+            kd.views.Preprocessing(teacher=adapted(2.0)),
+            kd.views.Preprocessing(teacher=SAME),
+            False,
+        ),
     ],
 )
 def test_views_whose_outputs_can_be_shared(one, other, same):
     assert (described(one) == described(other)) == same
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        kd.views.Preprocessing(student=adapted(2.0)),
+        kd.views.Preprocessing(student=adapted(2.0), teacher=SAME),
+        MATCHING(4, student_preprocess=adapted(2.0)),
+    ],
+)
+def test_headers_with_the_weights_of_the_students_part_stay_valid(views):
+    config = json.loads(json.dumps(_comparable(views.teacher_config())))
+    before = {"class": type(views).__name__, **config}
+    before["weights"] = fingerprint(views)
+    teacher = {"fingerprint": "", "head": None}
+    _check_views(origin_of({"teacher": teacher, "views": before}), views)
 
 
 def functional(factor=2.0, swapped=False):
