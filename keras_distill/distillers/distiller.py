@@ -244,11 +244,10 @@ class Distiller(BaseDistiller):
 
     @property
     def output_names(self) -> list[str] | None:
-        """The student's output names, if it has any. Losses and metrics of
-        `compile` may be dicts with these keys."""
+        """Of the student: the keys of losses and metrics by output."""
+        meant = self.distillation_losses, getattr(self, "loss", None)
         names = getattr(self.student, "output_names", None)
-        loss = getattr(self, "loss", None)
-        return tasks_of(self.student, self.distillation_losses, loss) or names
+        return tasks_of(self.student, *meant) or names
 
     def _tasks(self):
         """The `Tasks` of a compiled Distiller; `None` if it has one output, or

@@ -100,10 +100,13 @@ def distill(
         data: A folder with a folder of images per class, or without (then
             there are no labels), a CSV file of path,label, a name of
             tensorflow-datasets, arrays `(x, y)`, or a `tf.data.Dataset` of
-            batches, which is taken into memory once.
-        student: `"auto"`: `kd.models.mobile`. Or a `keras.Model` that returns
-            logits, or the path of one. A network that takes [0, 1] gets a
-            layer before it if the images are bytes. Defaults to `"auto"`.
+            batches, which is taken into memory once. All images are held in
+            memory.
+        student: `"auto"`: `kd.models.mobile`, with a layer that brings pixels
+            of up to 255 to [0, 1]. Or a `keras.Model` that returns logits, or
+            the path of one, trained from the weights that it has; it gets such
+            a layer if it has none and the images are bytes. Defaults to
+            `"auto"`.
         validation_data: Labelled images: one half is to choose settings by,
             the other half is the test set.
             Defaults to a part of `data`.

@@ -45,6 +45,8 @@ def look(run, bar):
     unnamed = data.class_names is None and said is None
     x, y = data.train
     is_bytes = np.dtype(x.dtype) == "uint8"
+    # Those of keras.utils.image_dataset_from_directory are floats to 255.
+    are_pixels = is_bytes or (0 <= x.min() and x.max() > 2)
     if "teacher_scale" in settings.fixed and not is_bytes:
         raise ValueError(
             "settings['teacher_scale'] is for images of bytes (uint8). data "
@@ -77,7 +79,7 @@ def look(run, bar):
         ["float32", "int8"],
         "int8 for the phone, float32 to compare with",
     )
-    student, why = _student(run, image, names, is_bytes)
+    student, why = _student(run, image, names, is_bytes, are_pixels)
     student.save(run.folder.work("start.keras"))
     bar.part(1, 2)
     batch_size = settings.settle("batch_size", 128, "the default")
@@ -164,7 +166,7 @@ def _note_teacher(settings, taken, is_bytes, names):
         )
 
 
-def _student(run, image, names, is_bytes):
+def _student(run, image, names, is_bytes, are_pixels):
     """Returns the student with its initial weights, and what it is."""
     from keras_distill import models
 
@@ -206,7 +208,7 @@ def _student(run, image, names, is_bytes):
         options[name] = settings.settle(name, value, why)
     keras.utils.set_random_seed(settings["seed"])
     model = models.mobile(image, classes, **options)
-    return networks.with_pixels(model, image) if is_bytes else model, why
+    return networks.with_pixels(model, image) if are_pixels else model, why
 
 
 def fitted_kind(settings):

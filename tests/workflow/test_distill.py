@@ -106,6 +106,20 @@ def test_other_images_are_refused_by_a_run_that_goes_on(arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("largest", [1.0, 255.0])
+def test_floats_of_an_image_dataset_are_pixels(arguments, largest):
+    x, y = arguments["data"]
+    arguments["student"] = "auto"
+    arguments["data"] = largest * x.astype("float32") / x.max(), y
+    kd.distill(**arguments, until="look")
+    student = keras.models.load_model(
+        next(arguments["output"].rglob("start.keras"))
+    )
+    layers = [layer.name for layer in student.layers]
+    assert ("pixels" in layers) == (largest == 255)
+
+
+@pytest.mark.slow
 def test_without_the_export_the_student_is_there(arguments):
     skip = ["diagnose", "compare", "export", "verify", "report"]
     result = kd.distill(**arguments | {"skip": skip})

@@ -201,7 +201,7 @@ def test_a_budget_is_met_by_the_family(tmp_path, monkeypatch):
     run = fake_run(tmp_path, budget={"kib": 1.0})
     run.settings.settle("quantization", ["float32", "int8"], "")
     with pytest.raises(ValueError, match="the smallest has"):
-        looking._student(run, (8, 8, 3), list("abcd"), True)
+        looking._student(run, (8, 8, 3), list("abcd"), True, True)
 
 
 def test_a_budget_with_a_given_activation(tmp_path, monkeypatch):
@@ -218,7 +218,7 @@ def test_a_budget_with_a_given_activation(tmp_path, monkeypatch):
     fixed = {"activation": "hard_swish"}
     run = fake_run(tmp_path, fixed=fixed, budget={"macs": 1e4})
     run.settings.settle("quantization", ["int8"], "")
-    looking._student(run, (8, 8, 3), list("abcd"), True)
+    looking._student(run, (8, 8, 3), list("abcd"), True, True)
     assert asked == ["hard_swish"] and run.settings["width"] == 0.5
 
 
@@ -226,10 +226,10 @@ def test_a_subclassed_student(tmp_path):
     run = fake_run(tmp_path)
     run.given_student = student = Subclassed()
     student(np.zeros((1, 8, 8, 3), "float32"))
-    network, _ = looking._student(run, (8, 8, 3), list("abcd"), True)
+    network, _ = looking._student(run, (8, 8, 3), list("abcd"), True, True)
     assert network.output_shape == (None, 4)
     with pytest.raises(ValueError, match=r"3 classes.*\(None, 4\)"):
-        looking._student(run, (8, 8, 3), list("abc"), True)
+        looking._student(run, (8, 8, 3), list("abc"), True, True)
 
 
 @pytest.mark.parametrize(

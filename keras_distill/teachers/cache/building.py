@@ -30,7 +30,6 @@ from keras_distill.teachers.cache.options import StoredOutputs
 from keras_distill.teachers.cache.options import TeacherRun
 from keras_distill.teachers.cache.origin import teacher_description
 from keras_distill.teachers.cache.origin import views_description
-from keras_distill.teachers.cache.origin import views_description_before
 from keras_distill.teachers.roles import as_teacher
 from keras_distill.views import Views
 from keras_distill.views.augmented import checked_views
@@ -96,9 +95,7 @@ def build(
     def parts(header):
         return source.parts_to_compare(batches, header, in_memory)
 
-    header = folder.started(
-        path, header, parts, overwrite, views_description_before(views)
-    )
+    header = folder.started(path, header, parts, overwrite)
     if header["complete"]:
         if verbose:
             print(f"TeacherCache: '{path}' is complete.")

@@ -20,7 +20,6 @@ from keras_distill.teachers.cache.header import read_header
 from keras_distill.teachers.cache.header import samples_done
 from keras_distill.teachers.cache.header import write_header
 from keras_distill.teachers.cache.origin import hash_here
-from keras_distill.teachers.cache.origin import without_student
 
 _OURS = re.compile(
     rf"{HEADER}|{INPUTS}|{UNFINISHED}.*"
@@ -85,7 +84,7 @@ def _damaged(path, file, how):
     )
 
 
-def started(path, header, parts, overwrite, views_before):
+def started(path, header, parts, overwrite):
     """Prepares the folder: a new one, or one to continue.
 
     Args:
@@ -94,7 +93,6 @@ def started(path, header, parts, overwrite, views_before):
         parts: A function from an existing header to pairs `(start, checksums)`
             of samples to compare.
         overwrite: Whether to start anew if there is a cache.
-        views_before: What an older header says of the same views.
 
     Returns:
         The header to continue from: that of a killed run, or the new one.
@@ -131,8 +129,6 @@ def started(path, header, parts, overwrite, views_before):
         write_header(path, header)
         return header
     existing = read_header(path)
-    if existing["views"] == views_before:
-        header = {**header, "views": views_before}
     check_same(path, header, existing)
     check_files(path, existing)
     _check_same_samples(path, existing, parts(existing))
@@ -190,7 +186,7 @@ def _compared(header):
     if "format" in header:  # A whole header; old ones have no such entry.
         compared["teacher_dtype"] = header.get("teacher_dtype")
     if "views" in header:
-        views = dict(without_student(header["views"]))
+        views = dict(header["views"])
         seed = views.pop("seed", None)
         compared["views"] = views
         compared["seed"] = seed

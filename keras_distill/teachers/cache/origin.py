@@ -107,7 +107,7 @@ def teacher_threshold(outputs):
 
 def origin_of(header):
     """Returns the `Origin` of a cache, from its header."""
-    views = dict(without_student(header["views"]))
+    views = dict(header["views"])
     seed = views.pop("seed", None)
     return Origin(
         _number(header["teacher"]["fingerprint"]),
@@ -131,31 +131,16 @@ def views_description(views):
     """Returns what a header says of the views.
 
     That is the configuration of what the teacher sees, and the weights of its
-    preprocessing.
+    preprocessing. Views that preprocess the student's input alone are none.
     """
-    return _described(views, views._teacher_part())
-
-
-def views_description_before(views):
-    """Returns what a header said before: the student's weights counted too."""
-    return _described(views, views)
-
-
-def _described(views, part):
     config = keras.saving.serialize_keras_object(views.teacher_config())
     config = json.loads(_json(_comparable(config)))
     description = {"class": type(views).__name__, **config}
+    if description == {"class": "Preprocessing", "teacher": None}:
+        return {"class": "Views"}
+    part = views._teacher_part()
     if part is not None and part.weights:
         description["weights"] = fingerprint(part)
-    return without_student(description)
-
-
-def without_student(description):
-    """Returns a description of views; that of none if only the student's input
-    is preprocessed."""
-    config = {k: v for k, v in description.items() if k != "weights"}
-    if config == {"class": "Preprocessing", "teacher": None}:
-        return {"class": "Views"}
     return description
 
 
@@ -231,16 +216,13 @@ def _one_origin(origins):
 
 
 def _check_views(origin, views):
-    expected, before = (
-        origin_of(
-            {"teacher": {"fingerprint": "", "head": None}, "views": description}
-        )
-        for description in (
-            views_description(views),
-            views_description_before(views),
-        )
+    expected = origin_of(
+        {
+            "teacher": {"fingerprint": "", "head": None},
+            "views": views_description(views),
+        }
     )
-    if origin.views not in (expected.views, before.views):
+    if expected.views != origin.views:
         raise ValueError(
             "The teacher outputs in the data were computed under other views "
             f"than this Distiller's {type(views).__name__}. Give "

@@ -22,11 +22,9 @@ from marks import nightly
 
 import keras_distill as kd
 from keras_distill._data.batch_fields import unpacked
-from keras_distill._keras.fingerprint import fingerprint
 from keras_distill.teachers import TeacherRun
 from keras_distill.teachers.cache import folder
 from keras_distill.teachers.cache.header import VERSION
-from keras_distill.teachers.cache.header import write_header
 
 HERE = pathlib.Path(__file__).parent
 
@@ -181,21 +179,6 @@ def test_one_epoch_where_the_teacher_sees_the_same(tmp_path):
     outputs = batch["keras_distill/teacher_outputs"]
     np.testing.assert_allclose(outputs["output"], teacher(x[:32]), atol=1e-2)
     assert "keras_distill/epoch" not in batch
-
-
-def test_an_older_header_of_the_same_views(tmp_path):
-    """It has the weights of the student's part too."""
-    parts = [keras.layers.Normalization() for _ in range(2)]
-    for factor, part in enumerate(parts):
-        part.adapt(factor + building_worker.x())
-    views = kd.views.Preprocessing(*parts)
-    header = build(tmp_path, views=views).header
-    older = {**header["views"], "weights": fingerprint(views)}
-    assert older != header["views"]
-    write_header(tmp_path, {**header, "views": older})
-    before = digests(tmp_path)
-    build(tmp_path, views=views)
-    assert digests(tmp_path) == before
 
 
 def test_overwrite(copy, tmp_path):

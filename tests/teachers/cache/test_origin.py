@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 
 import keras_distill as kd
-from keras_distill._keras.fingerprint import fingerprint
-from keras_distill.teachers.cache.origin import _check_views
-from keras_distill.teachers.cache.origin import _comparable
 from keras_distill.teachers.cache.origin import computation
 from keras_distill.teachers.cache.origin import origin_of
 from keras_distill.teachers.cache.origin import views_description
@@ -110,22 +107,6 @@ MATCHING, FIXED = kd.views.FunctionMatching, kd.views.FixedTeacher
 )
 def test_views_whose_outputs_can_be_shared(one, other, same):
     assert (described(one) == described(other)) == same
-
-
-@pytest.mark.parametrize(
-    "views",
-    [
-        kd.views.Preprocessing(student=adapted(2.0)),
-        kd.views.Preprocessing(student=adapted(2.0), teacher=SAME),
-        MATCHING(4, student_preprocess=adapted(2.0)),
-    ],
-)
-def test_headers_with_the_weights_of_the_students_part_stay_valid(views):
-    config = json.loads(json.dumps(_comparable(views.teacher_config())))
-    before = {"class": type(views).__name__, **config}
-    before["weights"] = fingerprint(views)
-    teacher = {"fingerprint": "", "head": None}
-    _check_views(origin_of({"teacher": teacher, "views": before}), views)
 
 
 def functional(factor=2.0, swapped=False):
