@@ -44,7 +44,7 @@ class Choice:
         self.settings = settings
         self.table = table
         # A temporary folder of the teacher's outputs lives as long as the data.
-        dataset._races = races
+        dataset.races = races
 
     @property
     def steps(self) -> int:
