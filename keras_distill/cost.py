@@ -11,7 +11,6 @@ import warnings
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_distill._arguments import checked_model
 from keras_distill._keras.fingerprint import black_boxes
@@ -145,6 +144,8 @@ def cost_of_one_sample(model, x):
         An integer, or `None` if the model's own `call` has no symbolic form,
         or a black box hides some: a table is worth more than one of its cells.
     """
+    import tensorflow as tf
+
     if black_boxes(model):
         return None
     inputs = keras.tree.map_structure(

@@ -336,7 +336,8 @@ def test_every_cache_is_checked(plain, tmp_path):
     """Also one that gives data of the same kind as the one before."""
     student = distiller()
     student.fit(plain.join(pipeline()), verbose=0)
-    other = build(tmp_path, views=kd.views.Preprocessing())
+    views = kd.views.Preprocessing(teacher=keras.layers.Rescaling(2.0))
+    other = build(tmp_path, views=views)
     with pytest.raises(ValueError, match="under other views"):
         student.fit(other.join(pipeline()), verbose=0)
 
@@ -354,7 +355,8 @@ def test_train_on_batch_checks_a_cache_once(plain, tmp_path, monkeypatch):
         student.train_on_batch(x, y)
     assert len(checked) == 1
     # Another cache of the same kind of data is looked at.
-    other = build(tmp_path, views=kd.views.Preprocessing())
+    views = kd.views.Preprocessing(teacher=keras.layers.Rescaling(2.0))
+    other = build(tmp_path, views=views)
     x, y = next(iter(other.join(pipeline())))
     with pytest.raises(ValueError, match="under other views"):
         student.train_on_batch(x, y)
