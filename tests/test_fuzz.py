@@ -219,7 +219,7 @@ def fuzz(examples):
 
 
 @pytest.mark.slow
-@fuzz(8)
+@fuzz(5)
 def test_what_always_holds(tmp_path, case):
     check(case, tmp_path)
 

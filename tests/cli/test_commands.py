@@ -10,6 +10,7 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
+from marks import nightly
 
 import keras_distill as kd
 from keras_distill.cli import main
@@ -188,7 +189,9 @@ def test_times():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["--version"], ["metadata", "none"]])
+@pytest.mark.parametrize(
+    "arguments", [["metadata", "none"], *nightly(["--version"])]
+)
 def test_tensorflow_does_not_log_on_the_screen(arguments, tmp_path):
     ran = subprocess.run(
         [sys.executable, "-m", "keras_distill", *arguments],

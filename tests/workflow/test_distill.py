@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from marks import nightly
 from networks import convnet
 from networks import data
 
@@ -106,7 +107,7 @@ def test_other_images_are_refused_by_a_run_that_goes_on(arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("largest", [1.0, 255.0])
+@pytest.mark.parametrize("largest", [255.0, *nightly(1.0)])
 def test_floats_of_an_image_dataset_are_pixels(arguments, largest):
     x, y = arguments["data"]
     arguments["student"] = "auto"

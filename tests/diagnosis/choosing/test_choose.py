@@ -134,6 +134,7 @@ def test_a_student_that_hides_its_layers():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_networks_of_one_unit(monkeypatch):
     monkeypatch.setattr(halving, "LEAST_STEPS", 10)
     x, y = data(64, classes=2)
