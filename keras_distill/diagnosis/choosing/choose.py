@@ -232,7 +232,8 @@ def _race(races, tried, steps, share, verbose):
 
 def _reasons(chosen, table, rule):
     """Each setting with why it is so."""
-    rivals = sum(row["steps"] is not None for row in table) - 1
+    raced = {row["name"] for row in table if row["steps"] is not None}
+    rivals = len(raced) - 1
     if chosen.name != "rule":
         why = f"won the races: {chosen.why}"
     elif rivals > 0:
@@ -242,11 +243,10 @@ def _reasons(chosen, table, rule):
     reasons = dict.fromkeys(chosen.settings(), why)
     if chosen.name == "rule":
         reasons.update(rule.why)
-    raced = {row["name"] for row in table if row["steps"] is not None}
+        if chosen.views is None and rule.crop_area is not None:
+            reasons["crop_area"] = "these are no images"
     if "attention" not in raced:
         reasons["attention"] = "not tried"
-    if chosen.views is None and rule.crop_area is not None:
-        reasons["crop_area"] = "these are no images"
     return {
         name: {"value": value, "why": reasons[name]}
         for name, value in chosen.settings().items()

@@ -167,6 +167,24 @@ def test_with_crops_by_rule_the_image_as_it_is_races(crop_area):
         assert by_name["rate"].alpha == 0.5
 
 
+def test_the_reason_for_no_crops():
+    from keras_distill.diagnosis.choosing.candidates import candidates
+
+    reasons = sys.modules["keras_distill.diagnosis.choosing.choose"]._reasons
+    rule = kd.recipes.settings(samples=96, steps=2000, batch_size=16)
+    assert rule.crop_area is not None
+    for size, name, why in (
+        ((8, 8), "plain", "won the races: images as they are"),
+        (None, "rule", "these are no images"),
+    ):
+        tried = candidates(rule, size, convnet(8), convnet(), True, 4)
+        (chosen,) = (c for c in tried if c.name == name)
+        table = [{"name": c.name, "steps": 600} for c in tried[:2]]
+        found = reasons(chosen, table, rule)
+        assert found["crop_area"] == {"value": None, "why": why}
+        assert found["attention"]["why"] == "not tried"
+
+
 @pytest.mark.slow
 def test_crops_and_images_without_labels(monkeypatch):
     monkeypatch.setattr(halving, "LEAST_STEPS", 20)
