@@ -325,9 +325,14 @@ class TeacherStudent:
         return list(dict.fromkeys(names))
 
 
+def _built_for(loss):
+    """The shapes that a loss was built for, or `None`."""
+    return (loss.get_build_config() or {}).get("shapes_dict")
+
+
 def _build(name, loss, *shapes):
     """Builds a loss, unless it is built for these shapes already."""
-    before = (loss.get_build_config() or {}).get("shapes_dict")
+    before = _built_for(loss)
     shapes = dict(zip(("teacher_shape", "student_shape"), shapes, strict=True))
     if before is not None and keras.tree.flatten(before) == keras.tree.flatten(
         shapes
@@ -347,7 +352,7 @@ def _build(name, loss, *shapes):
 
 def _check_still_fits(name, loss, *shapes):
     """Raises if the weights of a loss do not fit the shapes of the taps."""
-    before = (loss.get_build_config() or {}).get("shapes_dict")
+    before = _built_for(loss)
     if before is None:
         return
     roles = "teacher", "student"

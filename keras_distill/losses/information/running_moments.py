@@ -77,19 +77,22 @@ def batch_moments(x, where=None):
     x = ops.stop_gradient(x)
     if len(x.shape) == 2:
         x = x[:, None]
-    positions = tuple(range(1, len(x.shape) - 1))
-    counts = ops.ones_like(x[..., :1])
-    if where is not None:
-        counts = counts * ops.cast(where, x.dtype)
-    numbers = ops.sum(counts, axis=positions, keepdims=True)
-    shares = counts / ops.maximum(numbers, 1.0)
-    means = ops.sum(shares * x, axis=positions, keepdims=True)
-    squares = shares * ops.square(x - means)
-    numbers, means, variances = (
-        gather_replicas(ops.sum(values, axis=positions))
-        for values in (numbers, means, squares)
-    )
+    numbers, means, variances = map(gather_replicas, _of_each(x, where))
     shares = numbers / ops.maximum(ops.sum(numbers), 1.0)
     mean = ops.sum(shares * means, axis=0)
     spread = variances + ops.square(means - mean)
     return mean, ops.sum(shares * spread, axis=0)
+
+
+def _of_each(x, where):
+    """`n_b`, `m_b` and `v_b` of each sample; equal `n_b` are 1."""
+    positions = tuple(range(1, len(x.shape) - 1))
+    if where is None:
+        means, variances = ops.mean(x, positions), ops.var(x, positions)
+        return ops.ones_like(means[:, :1]), means, variances
+    counts = ops.ones_like(x[..., :1]) * ops.cast(where, x.dtype)
+    numbers = ops.sum(counts, axis=positions, keepdims=True)
+    shares = counts / ops.maximum(numbers, 1.0)
+    means = ops.sum(shares * x, axis=positions, keepdims=True)
+    squares = shares * ops.square(x - means)
+    return (ops.sum(v, axis=positions) for v in (numbers, means, squares))
